@@ -1,0 +1,52 @@
+# `make help` lists what can be done. Every target makes the environment it needs first.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+VENV := .venv
+READY := $(VENV)/.ready
+BENCH := $(VENV)/bin/python -m bench
+SWEEP ?= quick
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup sweep run tables sync test lint perf clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1\t\2/' | expand -t 10
+	@echo
+	@echo "examples:"
+	@echo "  make sweep                                   the default grid: 15 minutes on two cores, then seconds"
+	@echo "  make sweep SWEEP=smoke                       every cell for a few steps: under 2 minutes"
+	@echo "  make sweep SWEEP=main ARGS='seed=1,2,3'      overrides go after the named grid"
+	@echo "  make run ARGS='task=text_gru tying=soft tying.strength=0.01 dropout=0.2 seed=3'"
+	@echo "  $(BENCH) --help         groups, choices and keys"
+
+setup: $(READY) ## make the environment (.venv), pinned by requirements.lock
+
+$(READY): requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@touch $@
+
+sweep: $(READY) ## run the sweep SWEEP=quick|main|smoke|..., write results/SWEEP/, print the headline table
+	@$(BENCH) -m sweep=$(SWEEP) $(ARGS)
+
+run: $(READY) ## one run: make run ARGS='task=text_gru tying=soft'
+	@$(BENCH) $(ARGS)
+
+tables: $(READY) ## write the tables and plots again from the records in runs/
+	@$(VENV)/bin/python -m bench.tables $(ARGS)
+
+sync: $(READY) ## upload the offline W&B runs (needs WANDB_API_KEY or `wandb login`)
+	@$(VENV)/bin/wandb sync --include-offline runs/*/wandb/offline-run-*
+
+test: $(READY) ## run the tests
+	@$(VENV)/bin/python -m pytest $(ARGS)
+
+lint: $(READY) ## check style
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+
+perf: $(READY) ## measure the harness itself; prints ratios against a hand-written loop
+	@$(VENV)/bin/python -m bench.perf $(ARGS)
+
+clean: ## remove the environment, the records and the prepared data (results/ stays)
+	rm -rf $(VENV) runs .cache

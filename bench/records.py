@@ -1,0 +1,126 @@
+"""Run identity and records: JSON files, written atomically and read back in bulk. Imports no torch."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BadInput
+
+SCHEMA = 1
+"""Layout of the files below; a reader refuses a newer one."""
+
+RESULTS_VERSION = 1
+"""Raised whenever the code changes a number: it is part of every identity, so old records are not reused."""
+
+DONE, FAILED, DIVERGED, NOT_APPLICABLE = "done", "failed", "diverged", "not_applicable"
+
+
+def identity(content: Mapping[str, Any]) -> str:
+    """12 hex digits that two contents share exactly when they are equal as JSON (1 and 1.0 are one number)."""
+    text = json.dumps(_numbers(content), sort_keys=True, separators=(",", ":"), allow_nan=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _numbers(value: Any) -> Any:
+    """`value` with whole floats as integers: `dropout=0` and `dropout=0.0` are the same run."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, Mapping):
+        return {key: _numbers(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_numbers(item) for item in value]
+    return value
+
+
+def run_folder(runs: Path, run_id: str) -> Path:
+    return runs / run_id
+
+
+def cost_folder(runs: Path, cost_id: str) -> Path:
+    return runs / "costs" / cost_id
+
+
+def manifest_path(runs: Path, sweep: str) -> Path:
+    return runs / "sweeps" / f"{sweep}.json"
+
+
+def write_bytes_atomic(path: Path, content: bytes) -> None:
+    """`path` holds either what it held before or all of `content`, whatever happens. BadInput if not writable."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise BadInput(
+            f"cannot write {path}: {error.strerror}; choose a folder that you may write to"
+        ) from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    write_bytes_atomic(path, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object that `write_json` wrote. BadInput for a torn file or one of a newer schema."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} is damaged ({error}); delete it and run the sweep again") from error
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error.strerror}") from error
+    if not isinstance(content, dict):
+        raise BadInput(f"{path} is damaged (not a JSON object); delete it and run the sweep again")
+    if content.get("schema", SCHEMA) > SCHEMA:
+        raise BadInput(
+            f"{path} has schema {content['schema']}, this version reads up to {SCHEMA}: update the bench"
+        )
+    return content
+
+
+def recorded(path: Path) -> dict[str, Any] | None:
+    """The record at `path`, or None where there is none or where it is damaged (it will then be made again)."""
+    if not path.exists():
+        return None
+    try:
+        return read_json(path)
+    except BadInput:
+        if _is_newer(path):
+            raise
+        return None
+
+
+def _is_newer(path: Path) -> bool:
+    """Whether `path` parses: then what `read_json` refused is its schema."""
+    try:
+        return isinstance(json.loads(path.read_bytes()), dict)
+    except (ValueError, UnicodeDecodeError):
+        return False
+
+
+def read_records(runs: Path, run_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Records by run id, of those that exist. A torn record comes back as a failed one that says so."""
+    found = {}
+    for run_id in run_ids:
+        path = run_folder(runs, run_id) / "record.json"
+        if not path.exists():
+            continue
+        try:
+            found[run_id] = read_json(path)
+        except BadInput as error:
+            if _is_newer(path):
+                raise
+            found[run_id] = {"id": run_id, "status": FAILED, "reason": f"record is damaged: {error}"}
+    return found
