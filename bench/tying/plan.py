@@ -1,0 +1,159 @@
+"""Plans: sets of ties in normal form, added, cut, softened, and applied to a model."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import Parameter
+
+from bench.errors import BadInput
+from bench.tying import sharing, soft
+from bench.tying.tie import HARD, Tie, checked_strength, is_integer, normal_form
+
+__all__ = ["HARD", "BoundPlan", "NotApplicable", "Tie", "TyingPlan"]
+
+
+class NotApplicable(Exception):
+    """This way of tying cannot be applied to this model; the message is the reason, shown in a table row."""
+
+
+@dataclass(frozen=True)
+class TyingPlan:
+    """A set of ties, always in normal form (`bench.tying.tie.normal_form`): equal plans compare equal.
+
+    `TyingPlan()` ties nothing. Raises BadInput where soft ties of two finite strengths overlap.
+    """
+
+    ties: tuple[Tie, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ties", normal_form(self.ties))
+
+    def __add__(self, other: "TyingPlan") -> "TyingPlan":
+        """What either ties. Commutative, associative, idempotent; `TyingPlan()` is its identity."""
+        return TyingPlan(self.ties + other.ties) if isinstance(other, TyingPlan) else NotImplemented
+
+    def last(self, k: int) -> "TyingPlan":
+        """Keep the names that sit in the k blocks nearest the output, and those that sit off the stack."""
+        if not is_integer(k) or k < 1:
+            raise BadInput(f"k is {k!r}; it counts blocks from the output end and must be an integer from 1")
+        return TyingPlan(tuple(_last(tie, k) for tie in self.ties))
+
+    def soften(self, strength: float) -> "TyingPlan":
+        """The same ties, each with this strength. 0 unties everything, math.inf makes every tie hard."""
+        strength = checked_strength(strength)
+        return TyingPlan(tuple(Tie(tie.names, strength, tie.blocks) for tie in self.ties))
+
+    def apply(self, model: nn.Module, init: Literal["own", "shared"] = "own") -> nn.Module:
+        """Tie the model in place and return it. Build first, apply next, make the optimizer last.
+
+        A hard tie becomes one Parameter with the value of its first name (the one nearest the input). For a
+        soft tie, init="shared" copies the first member's values into the others, init="own" leaves them. No
+        random number is drawn, ties that the model came with are kept, and buffers are never tied.
+
+        Raises BadInput, before anything is changed, where a name is missing, a parameter is frozen, or a tie
+        holds two shapes, dtypes or devices.
+        """
+        if init not in ("own", "shared"):
+            raise BadInput(f"init is {init!r}; allowed are 'own' and 'shared'")
+        parameters = sharing.parameters_by_name(model)
+        sharing.check(self.ties, parameters)
+        sharing.check_trainable(self.ties, parameters)
+        for tie in self._hard():
+            sharing.share(tie, model, parameters)
+        if init == "shared":
+            for tie in self._soft():
+                _copy_first(sharing.members(tie, parameters))
+        return model
+
+    def bind(self, model: nn.Module) -> "BoundPlan":
+        """Look the names up once, for a loop that asks at every step. See `BoundPlan`."""
+        parameters = sharing.parameters_by_name(model)
+        sharing.check(self.ties, parameters)
+        groups = [(sharing.members(tie, parameters), tie.strength) for tie in self._soft()]
+        return BoundPlan(
+            soft=tuple((members, strength) for members, strength in groups if len(members) > 1),
+            uses=tuple([parameters[name] for name in tie.names] for tie in self.ties),
+        )
+
+    def penalty(self, model: nn.Module) -> Tensor:
+        """Sum over soft ties of strength * sum over pairs of ||W_i - W_j||^2: a differentiable scalar."""
+        return self.bind(model).penalty()
+
+    def add_penalty_gradient(self, model: nn.Module) -> None:
+        """Add the gradient of `penalty` to `.grad` in closed form, without autograd."""
+        self.bind(model).add_gradient()
+
+    def pull(self, model: nn.Module, lr: float) -> None:
+        """Draw soft ties together in place, after an optimizer step of rate lr (`bench.tying.soft.pull`)."""
+        self.bind(model).pull(lr)
+
+    def spread(self, model: nn.Module) -> float | None:
+        """How far apart tied tensors are, relative to their norm: 0.0 if shared, None for an empty plan."""
+        return self.bind(model).spread()
+
+    def num_params(self, model: nn.Module) -> int:
+        """Elements of the distinct parameters, frozen ones included, that the model has once this is applied.
+
+        The answer is the same before and after `apply`. Raises BadInput as `apply` does for names and shapes.
+        """
+        parameters = sharing.parameters_by_name(model)
+        sharing.check(self.ties, parameters)
+        return sharing.count_when_shared(self._hard(), parameters)
+
+    def verify(self, model: nn.Module) -> None:
+        """RuntimeError, naming the pair, where a hard tie is no longer one tensor (say, after a reload)."""
+        parameters = sharing.parameters_by_name(model)
+        sharing.check(self.ties, parameters)
+        sharing.check_shared(self._hard(), parameters)
+
+    def _hard(self) -> list[Tie]:
+        return [tie for tie in self.ties if tie.is_hard]
+
+    def _soft(self) -> list[Tie]:
+        return [tie for tie in self.ties if not tie.is_hard]
+
+
+@dataclass(frozen=True, eq=False)
+class BoundPlan:
+    """A plan with its names looked up in one model: what a training loop calls at every step.
+
+    Make it after `apply` and before training. It holds the Parameters themselves: it follows the optimizer,
+    `load_state_dict` and `.to()`, and must be made again after deepcopy and `load_state_dict(assign=True)`.
+
+    soft: for each soft tie its distinct tensors (a hard class is one of them) and its strength.
+    uses: for each tie one tensor per name, a shared tensor once per name.
+    """
+
+    soft: tuple[tuple[list[Parameter], float], ...]
+    uses: tuple[list[Parameter], ...]
+
+    def penalty(self) -> Tensor:
+        """The penalty of all soft ties: a differentiable scalar, zero without any."""
+        return sum((soft.penalty(members, strength) for members, strength in self.soft), torch.zeros(()))
+
+    def add_gradient(self) -> None:
+        """Add the penalty's gradient to `.grad`. Call it after clipping, or it is clipped away."""
+        for members, strength in self.soft:
+            soft.add_gradient(members, strength)
+
+    def pull(self, lr: float) -> None:
+        """Draw the members of each soft tie together, after an optimizer step of rate lr."""
+        for members, strength in self.soft:
+            soft.pull(members, lr, strength)
+
+    def spread(self) -> float | None:
+        """sqrt(sum ||W_i - mean||^2 / sum ||W_i||^2) over the names of all ties; None without ties."""
+        return soft.spread([soft.squares(members) for members in self.uses]) if self.uses else None
+
+
+def _last(tie: Tie, k: int) -> Tie:
+    kept = [(name, block) for name, block in tie.placed() if block is None or block >= -k]
+    return Tie(tuple(name for name, _ in kept), tie.strength, tuple(block for _, block in kept))
+
+
+@torch.no_grad()
+def _copy_first(members: list[Parameter]) -> None:
+    for other in members[1:]:
+        other.copy_(members[0])

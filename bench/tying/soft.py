@@ -1,0 +1,85 @@
+"""Soft tying as arithmetic on the members of one tie: two tensors or more, of one shape, dtype and device.
+
+The penalty is strength * sum over pairs of ||W_i - W_j||^2 = strength * n * sum_i ||W_i - mean||^2
+(Goodfellow, Bengio & Courville 2016, section 7.9, for two tensors). Every function here is built on the
+deviations W_i - mean, which are taken from differences of members and never from the difference of two large
+sums: sum ||W||^2 - n ||mean||^2 has no correct digit left once the members are close.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from bench.errors import BadInput
+
+
+def deviations(members: Sequence[Tensor]) -> list[Tensor]:
+    """W_i - mean for each member; differentiable, and exactly zero for equal members.
+
+    The first member is the origin: close floats subtract without rounding, so the mean of the offsets keeps
+    all its digits, where the mean of the members does not (a third of a + a + a need not be a).
+    """
+    first, *others = members
+    offsets = torch._foreach_sub(others, [first] * len(others))
+    mean_offset = functools.reduce(torch.add, offsets) / len(members)
+    return [-mean_offset, *torch._foreach_sub(offsets, [mean_offset] * len(offsets))]
+
+
+def penalty(members: Sequence[Tensor], strength: float) -> Tensor:
+    """strength * sum over pairs of ||W_i - W_j||^2: a differentiable scalar."""
+    squares = torch.stack([deviation.square().sum() for deviation in deviations(members)])
+    return strength * len(members) * squares.sum()
+
+
+@torch.no_grad()
+def add_gradient(members: Sequence[Tensor], strength: float) -> None:
+    """Add the penalty's gradient, 2 n strength (W_i - mean), to each `.grad`, made where it is None."""
+    for member in members:
+        if member.grad is None:
+            member.grad = torch.zeros_like(member)
+    scale = 2 * len(members) * strength
+    torch._foreach_add_([member.grad for member in members], deviations(members), alpha=scale)
+
+
+@torch.no_grad()
+def pull(members: Sequence[Tensor], lr: float, strength: float) -> None:
+    """W_i <- mean + (W_i - mean) / (1 + 2 n lr strength), in place: one proximal step of the penalty.
+
+    lr: the rate of the optimizer step just taken; at 0 nothing moves.
+    strength: at 0 nothing moves; math.inf makes all members one and the same mean, to the bit.
+    Raises BadInput where lr is negative or not a number.
+
+    Source: the proximal operator of a quadratic (Parikh & Boyd 2014, section 1.1), applied after the step as
+    AdamW applies weight decay (Loshchilov & Hutter 2019, section 2), so that Adam does not rescale it.
+    """
+    if not lr >= 0:
+        raise BadInput(f"lr is {lr!r}; it must be a number from 0")
+    if lr == 0 or strength == 0:
+        return
+    shrink = 2 * len(members) * lr * strength
+    apart = deviations(members)
+    if math.isinf(shrink):
+        torch._foreach_copy_(members, [members[0] - apart[0]] * len(members))
+    else:
+        torch._foreach_sub_(members, apart, alpha=shrink / (1 + shrink))
+
+
+@torch.no_grad()
+def squares(members: Sequence[Tensor]) -> tuple[float, float]:
+    """sum ||W_i - mean||^2 and sum ||W_i||^2, in single precision at least and summed as Python floats."""
+    if members[0].dtype in (torch.float16, torch.bfloat16):
+        members = [member.float() for member in members]
+    return _sum_of_squares(deviations(members)), _sum_of_squares(members)
+
+
+def spread(pieces: Sequence[tuple[float, float]]) -> float:
+    """sqrt(sum ||W_i - mean||^2 / sum ||W_i||^2) over the `squares` of each tie; 0 if all are 0."""
+    apart, size = (sum(column) for column in zip(*pieces, strict=True))
+    return math.sqrt(apart / size) if size else 0.0
+
+
+def _sum_of_squares(tensors: Sequence[Tensor]) -> float:
+    return sum(norm**2 for norm in torch.stack(torch._foreach_norm(tensors)).tolist())
