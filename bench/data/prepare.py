@@ -1,0 +1,165 @@
+"""A data set made ready once: splits, token ids or pixels as arrays, floors, in a cache keyed by content.
+
+No torch here, and no `datasets` unless something has to be prepared. Layout of the cache:
+
+    by_config/<hash of the settings and of what identifies the source>.json   -> {"folder": name}
+    <name>-<fingerprint>/{meta.json, tokenizer.json, *.npy}
+    lock, building/                                                            one preparer at a time
+"""
+
+import fcntl
+import functools
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.data import settings
+from bench.data.sources import Source
+from bench.errors import BadInput
+
+CODE = (
+    "corpus",
+    "files",
+    "hub",
+    "pixels",
+    "prepare",
+    "contents",
+    "ngram",
+    "sources",
+    "splits",
+    "tokenization",
+)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """`folder` holds the arrays; `fingerprint` is a hash of them and of the vocabulary, not of paths."""
+
+    folder: Path
+    fingerprint: str
+    meta: dict[str, Any]
+
+
+def prepare(data: Mapping[str, Any], cache: Path) -> Prepared:
+    """The prepared data set that the group `data` describes, made if it is not in `cache` or is torn there.
+
+    BadInput: a setting out of range, a source that is absent or unreadable, a cache that cannot be written.
+    """
+    wanted = settings.checked(data)
+    source = settings.source_of(wanted)
+    key = identity(wanted, source)
+    cache = Path(cache).expanduser().resolve()
+    if found := lookup(cache, key):
+        return found
+    with locked(cache):
+        if found := lookup(cache, key):  # another process was faster
+            return found
+        return build(wanted, source, cache, key)
+
+
+def load(folder: Path | str) -> Prepared:
+    """Reads a prepared folder back; BadInput where a file is missing or not as long as meta.json says."""
+    folder = Path(folder)
+    prepared = whole(folder)
+    if prepared is None:
+        raise BadInput(
+            f"no complete prepared data in {folder}: run again with the same data settings to prepare it anew"
+        )
+    return prepared
+
+
+def identity(wanted: Mapping[str, Any], source: Source) -> str:
+    """Hash of everything that the prepared arrays depend on, the code of this folder included."""
+    parts = {k: v for k, v in wanted.items() if k not in settings.NOT_PREPARED}
+    text = json.dumps([code_version(), parts, source.identity()], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@functools.cache
+def code_version() -> str:
+    """Hash of the code that prepares, so that a change of it can never meet arrays of the old."""
+    digest = hashlib.sha256()
+    for module in CODE:
+        digest.update(Path(__file__).with_name(f"{module}.py").read_bytes())
+    return digest.hexdigest()
+
+
+def pointer(cache: Path, key: str) -> Path:
+    return cache / "by_config" / f"{key}.json"
+
+
+def lookup(cache: Path, key: str) -> Prepared | None:
+    """What the pointer points to, if both are there and whole."""
+    try:
+        return whole(cache / json.loads(pointer(cache, key).read_text())["folder"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def whole(folder: Path) -> Prepared | None:
+    try:
+        meta = json.loads((folder / "meta.json").read_text())
+        torn = [name for name, size in meta["files"].items() if (folder / name).stat().st_size != size]
+        return None if torn else Prepared(folder, meta["fingerprint"], meta)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+@contextmanager
+def locked(cache: Path) -> Iterator[None]:
+    """Holds the cache's lock (the kernel frees a dead process's) and clears what was interrupted."""
+    try:
+        (cache / "by_config").mkdir(parents=True, exist_ok=True)
+        handle = os.open(cache / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise BadInput(
+            f"cannot write the data cache {cache}: {error.strerror}; choose a folder that can be written"
+        ) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        shutil.rmtree(cache / "building", ignore_errors=True)
+        yield
+        shutil.rmtree(cache / "building", ignore_errors=True)
+    finally:
+        os.close(handle)
+
+
+def build(wanted: Mapping[str, Any], source: Source, cache: Path, key: str) -> Prepared:
+    """Prepares aside and moves in one step; the pointer comes last. Call with the lock held."""
+    from bench.data.contents import image_content, text_content
+
+    content = (image_content if wanted["kind"] == "image" else text_content)(source.load(), wanted)
+    try:
+        (cache / "building").mkdir()
+        with tempfile.TemporaryDirectory(dir=cache / "building") as scratch:
+            made, old = Path(scratch) / "made", Path(scratch) / "old"
+            made.mkdir()
+            sizes = content.write(made)
+            fingerprint = content.fingerprint()
+            meta = {
+                "name": wanted["name"],
+                "kind": wanted["kind"],
+                "fingerprint": fingerprint,
+                "files": sizes,
+            } | content.meta
+            (made / "meta.json").write_text(json.dumps(meta, indent=1, sort_keys=True) + "\n")
+            folder = cache / f"{wanted['name']}-{fingerprint}"
+            if whole(folder) is None:
+                if folder.exists():
+                    os.replace(folder, old)
+                os.replace(made, folder)
+            link = Path(scratch) / "pointer.json"
+            link.write_text(json.dumps({"folder": folder.name}))
+            os.replace(link, pointer(cache, key))
+    except OSError as error:
+        raise BadInput(
+            f"cannot write the data cache {cache}: {error.strerror}; make room or choose another folder"
+        ) from error
+    return load(folder)

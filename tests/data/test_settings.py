@@ -1,0 +1,85 @@
+"""Every yaml of the group has the keys of its kind; every wrong value gets one line."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bench.data.settings import KEYS, checked, source_of
+from bench.errors import BadInput
+
+NAMES = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "data").glob("*.yaml"))
+
+
+def test_the_group_is_complete() -> None:
+    expected = {
+        "digits",
+        "fashion_mnist",
+        "cifar10",
+        "pneumoniamnist",
+        "blood_cells",
+        "pydocs",
+        "wikitext2",
+        "text_files",
+    }
+    assert expected <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_yaml_has_exactly_the_keys_of_its_kind(name: str, configured: Callable[..., dict]) -> None:
+    config = configured(name, train_limit=12, root="somewhere")
+    assert set(config) == set(KEYS[config["kind"]])
+    assert config["name"] == name
+    assert config["module"]["_partial_"] is True and config["module"]["train_limit"] == 12
+    assert config["source"].get("root", "somewhere") == "somewhere"
+    checked(config)
+    source_of(config)
+
+
+@pytest.mark.parametrize(
+    "name, change",
+    [
+        ("digits", {"kind": "sound"}),
+        ("digits", {"name": "../up"}),
+        ("digits", {"train_limit": 0}),
+        ("digits", {"train_limit": 1.5}),
+        ("digits", {"split_seed": -1}),
+        ("digits", {"split_seed": True}),
+        ("digits", {"holdout": 0}),
+        ("digits", {"holdout": 1.0}),
+        ("digits", {"tokenizer": "words"}),
+        ("digits", {"root": 3}),
+        ("pydocs", {"tokenizer": "letters"}),
+        ("pydocs", {"vocab_size": 2}),
+        ("pydocs", {"tokenizer": "bpe", "vocab_size": 256}),
+        ("wikitext2", {"tokenizer": "bpe"}),
+        ("pydocs", {"files": "x.txt"}),
+        ("pydocs", {"vocabulary": 100}),
+    ],
+)
+def test_wrong_value(name: str, change: dict, configured: Callable[..., dict]) -> None:
+    with pytest.raises(BadInput, match="data.(vocab_size|" + list(change)[0] + ")") as error:
+        checked(configured(name) | change)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_key(configured: Callable[..., dict]) -> None:
+    config = configured("pydocs")
+    del config["vocab_size"]
+    with pytest.raises(BadInput, match="missing key data.vocab_size"):
+        checked(config)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [None, {}, {"_target_": "bench.data.sources.absent"}, {"_target_": "bench.data.sources.digits", "x": 1}],
+)
+def test_wrong_source(source: dict | None) -> None:
+    with pytest.raises(BadInput, match="data.source") as error:
+        source_of({"source": source})
+    assert "\n" not in str(error.value)
+
+
+def test_a_source_must_be_one() -> None:
+    with pytest.raises(BadInput, match="Source"):
+        source_of({"source": {"_target_": "builtins.dict"}})
