@@ -1,0 +1,73 @@
+"""The command line: `python -m bench [overrides]` for one run, `-m` for a sweep. Imports no torch."""
+
+import os
+import re
+import signal
+import sys
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from bench.errors import BadInput
+from bench.sweep import RunFailed, control
+
+TRACEBACK = "HYDRA_FULL_ERROR"
+
+
+ENDS = (BadInput, RunFailed, OmegaConfBaseException, OSError)
+_ended: list[BadInput | RunFailed | OmegaConfBaseException | OSError] = []
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="config")
+def app(cfg: DictConfig) -> float | None:
+    try:
+        return control(cfg)
+    except ENDS as error:
+        _ended.append(error)  # raised through Hydra it would come out as two lines
+        return None
+
+
+def main() -> int:
+    """Exit code: 0 done, 1 a run failed, 2 bad input; one line on stderr for the last two."""
+    wanted = os.environ.get(TRACEBACK) == "1"
+    os.environ[TRACEBACK] = "1"  # Hydra then raises instead of printing several lines and exiting with 1
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        app()
+        for error in _ended:
+            raise error
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (BadInput, HydraException, OmegaConfBaseException, OSError) as error:
+        return _refused(error, wanted, code=2)
+    except RunFailed as error:
+        return _refused(error, wanted, code=1)
+    except KeyboardInterrupt:
+        print("interrupted: what is recorded is kept, the same command does the rest", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _refused(error: Exception, traceback: bool, code: int) -> int:
+    if traceback:
+        raise error
+    print(f"error: {_one_line(error)}", file=sys.stderr)
+    return code
+
+
+def _one_line(error: Exception) -> str:
+    """What was wrong, what is allowed, how to fix it, also where Hydra or the system words it otherwise."""
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.filename:
+        return f"cannot use {error.filename}: {error.strerror}; choose a path that you may write to"
+    if unknown := re.match(r"Could not override '([^']+)'", text):
+        return f"unknown key {unknown[1]}: `python -m bench --help` lists the keys"
+    return re.split(" Config search path:| full_key:", text)[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,184 @@
+"""One cell of the grid: from what Hydra composed to a frozen, checked config with its identities. No torch."""
+
+import copy
+import functools
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from bench.data.prepare import Prepared, prepare
+from bench.limits import check
+from bench.records import RESULTS_VERSION, SCHEMA, identity, run_folder
+
+RUN_KEYS = (
+    "task",
+    "data",
+    "model",
+    "tying",
+    "dropout",
+    "weight_decay",
+    "seed",
+    "optimizer",
+    "trainer",
+    "measure",
+)
+"""What a run, or the measurement of its cost, is made of."""
+
+OPTION_KEYS = ("logger", "sweep", "retry", "runs", "results", "lr_search")
+
+# Where a run's files are, and on what it runs: recorded, but no part of its identity.
+_OUTSIDE = {
+    "data": ("root", "source", "module", "files", "folder", "meta"),
+    "trainer": ("accelerator", "threads"),
+}
+
+OmegaConf.register_new_resolver(
+    "unless", lambda given, default: default if given is None else None, replace=True
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A run to be. `config`: what can change a number, resolved and checked. `options`: how it is handled."""
+
+    config: dict[str, Any]
+    options: dict[str, Any]
+    unused: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def id(self) -> str:
+        """Identity of the run: everything that can change one of its numbers."""
+        return identity(_hashed(self.config))
+
+    @functools.cached_property
+    def group(self) -> str:
+        """Identity without the seed: the cell whose seeds are averaged."""
+        return identity({**_hashed(self.config), "seed": None})
+
+    @functools.cached_property
+    def cost(self) -> str:
+        """Identity of the cost record: task x model x tying, whatever the regularisation and the seed."""
+        hashed = _hashed(self.config)
+        trainer, tying = self.config["trainer"], dict(hashed["tying"])
+        if tying["strength"]:
+            tying["strength"] = 1  # how strong a penalty is does not change what it costs
+        kept = {key: hashed[key] for key in ("task", "data", "model", "results_version")}
+        machine = {key: trainer[key] for key in ("precision", "accelerator", "threads")}
+        tying |= {"init": None, "parts": list(tying["parts"])}
+        return identity({**kept, **machine, "measure": self.config["measure"], "tying": tying})
+
+    @property
+    def runs(self) -> Path:
+        return Path(self.options["runs"])
+
+    @property
+    def folder(self) -> Path:
+        return run_folder(self.runs, self.id)
+
+    @property
+    def label(self) -> str:
+        return tying_label(self.config["tying"])
+
+    def header(self) -> dict[str, Any]:
+        """The first part of the run's record: what it is a record of."""
+        config = self.config
+        return {
+            "schema": SCHEMA,
+            "results_version": RESULTS_VERSION,
+            "id": self.id,
+            "cell": self.group,
+            "cost": self.cost,
+            "task": config["task"]["name"],
+            "data": config["data"]["name"],
+            "tying": self.label,
+            "dropout": config["dropout"],
+            "weight_decay": config["weight_decay"],
+            "seed": config["seed"],
+            "metric": config["task"]["metric"],
+            "data_meta": config["data"]["meta"],
+        }
+
+    def altered(self, **changes: Any) -> "Cell":
+        """The same cell with some top-level keys changed; mappings are merged."""
+        config = copy.deepcopy(self.config)
+        for key, value in changes.items():
+            config[key] = {**config[key], **value} if isinstance(value, Mapping) else value
+        return replace(self, config=config)
+
+
+def from_hydra(cfg: DictConfig) -> Cell:
+    """The cell that a composed config asks for; prepares its data if need be. BadInput in one line."""
+    unused = _null_unused(cfg)
+    composed = OmegaConf.to_container(cfg, resolve=True)
+    check(composed)
+    config = {key: composed[key] for key in RUN_KEYS}
+    prepared = _prepared(json.dumps(config["data"], sort_keys=True), composed["cache"])
+    config["data"] |= {
+        "folder": str(prepared.folder.resolve()),
+        "fingerprint": prepared.fingerprint,
+        "meta": prepared.meta,
+    }
+    return Cell(config, {key: composed[key] for key in OPTION_KEYS}, unused)
+
+
+@functools.cache
+def _prepared(data: str, cache: str) -> Prepared:
+    return prepare(json.loads(data), Path(cache))
+
+
+def _hashed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a run's config that can change a number."""
+    kept = {
+        key: {name: item for name, item in value.items() if name not in _OUTSIDE.get(key, ())}
+        if isinstance(value, Mapping)
+        else value
+        for key, value in config.items()
+        if key != "measure"
+    }
+    return {**kept, "results_version": RESULTS_VERSION}
+
+
+def _null_unused(cfg: DictConfig) -> tuple[str, ...]:
+    """Null the keys of `cfg.tying` that the chosen strategies do not read; returns those that had been set.
+
+    Hence `tying=none,top_k tying.k=2,3` composes, and its two cells of `none` are one run.
+    """
+    parts = OmegaConf.to_yaml(cfg.tying.parts, resolve=False)
+    used = set(re.findall(r"\$\{tying\.(\w+)\}", parts))
+    if "strength" in used:
+        used |= {"form", "init"}  # read by the training loop and by apply, for soft ties alone
+    cleared = []
+    for key in cfg.tying:
+        if key not in used | {"parts"} and cfg.tying[key] is not None:
+            cleared.append(f"tying.{key}")
+            cfg.tying[key] = None
+    return tuple(cleared)
+
+
+def tying_label(tying: Mapping[str, Any]) -> str:
+    """`embedding+top_k(k=3)`: the strategies of a plan with what was set away from their plain form."""
+    return "+".join(_part_label(name, part, tying) for name, part in tying["parts"].items()) or "none"
+
+
+def _part_label(name: str, part: Mapping[str, Any], tying: Mapping[str, Any]) -> str:
+    shown = []
+    for key in ("k", "fraction", "strength"):
+        if part.get(key) is not None:
+            shown.append(f"{key}={_short(part[key])}")
+    if part.get("scope") not in (None, "weights"):
+        scope = part["scope"]
+        shown.append(f"scope={scope if isinstance(scope, str) else '/'.join(scope)}")
+    if part.get("strength") is not None:
+        shown += ["decoupled"] if tying["form"] == "decoupled" else []
+        shown += ["init=shared"] if tying["init"] == "shared" else []
+    return f"{name}({', '.join(shown)})" if shown else name
+
+
+def _short(number: float) -> str:
+    return f"{number:g}" if not math.isinf(number) else "inf"

@@ -1,0 +1,84 @@
+"""What a run tells while it trains: curves, status, and the same figures to the tracker."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from bench.records import write_bytes_atomic, write_json
+from bench.training import Training
+from bench.tying import TyingPlan
+
+COLUMNS = ("epoch", "step", "train_nll", "val_nll", "val_metric", "lr", "spread")
+
+
+class Journal(L.Callback):
+    """Writes status.json and curves.csv at every validation and logs the same figures; times the training.
+
+    `metric`: the task's headline metric. `depth`: the plan of all namesakes along depth, whose spread is logged
+    for every tying, so that `none` is the floor that `soft` is read against.
+    """
+
+    def __init__(self, folder: Path, metric: str, depth: TyingPlan, launched: float) -> None:
+        self.folder, self.metric, self.depth, self.launched = folder, metric, depth, launched
+        self.curves: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+        self.scores: dict[int, dict[str, Any]] = {}
+        self.first_step_s: float | None = None
+        self.training_s, self._resumed = 0.0, 0.0
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: Any, batch: Any, index: int) -> None:
+        if self.first_step_s is None:
+            self.first_step_s = time.time() - self.launched
+            self._tell(trainer, None)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: Any) -> None:
+        self._resumed = time.perf_counter()
+
+    def on_validation_start(self, trainer: L.Trainer, module: Any) -> None:
+        self.training_s += time.perf_counter() - self._resumed
+
+    def on_validation_end(self, trainer: L.Trainer, module: Training) -> None:
+        row = {
+            "epoch": trainer.global_step / trainer.num_training_batches,
+            "step": trainer.global_step,
+            "train_nll": module.mean_loss(),
+            "val_nll": module.scores["nll"],
+            "val_metric": module.scores[self.metric],
+            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "spread": self.depth.spread(module.model),
+        }
+        for name, value in row.items():
+            self.curves[name].append(value)
+        self.scores[trainer.global_step] = module.scores
+        lines = [COLUMNS, *zip(*self.curves.values(), strict=True)]
+        table = "".join(",".join("" if v is None else str(v) for v in line) + "\n" for line in lines)
+        write_bytes_atomic(self.folder / "curves.csv", table.encode())
+        self._tell(trainer, row["val_metric"])
+        self._log(trainer, row, module)
+        self._resumed = time.perf_counter()
+
+    def _log(self, trainer: L.Trainer, row: dict[str, Any], module: Training) -> None:
+        if trainer.logger is None:
+            return
+        penalty = float(module.soft.penalty()) if module.form else None
+        figures = {
+            "epoch": row["epoch"],
+            "lr": row["lr"],
+            "train/nll": row["train_nll"],
+            "train/penalty": penalty,
+            "train/clipped_share": float(module.clipped) / max(1, trainer.global_step),
+            "spread/depth": row["spread"],
+            **{f"val/{name}": value for name, value in module.scores.items()},
+        }
+        trainer.logger.log_metrics({k: v for k, v in figures.items() if v is not None}, trainer.global_step)
+
+    def _tell(self, trainer: L.Trainer, value: float | None) -> None:
+        status = {
+            "status": "running",
+            "step": trainer.global_step,
+            "steps": int(trainer.estimated_stepping_batches),
+            "metric": self.metric,
+            "value": value,
+        }
+        write_json(self.folder / "status.json", status)

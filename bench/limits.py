@@ -1,0 +1,148 @@
+"""What each value of the config may be: checked before anything is prepared, hashed or written."""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from bench.errors import BadInput
+
+TOP = frozenset(
+    ("task", "data", "model", "tying", "dropout", "weight_decay", "seed", "optimizer", "trainer", "measure")
+    + ("lr_search", "logger", "sweep", "retry", "runs", "results", "cache")
+)
+
+
+def _number(
+    low: float, high: float, *, open_low: bool = False, open_high: bool = False
+) -> Callable[[Any], bool]:
+    def within(value: Any) -> bool:
+        if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+            return False
+        above = value > low if open_low else value >= low
+        return above and (value < high if open_high else value <= high)
+
+    return within
+
+
+def _integer(low: int) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= low
+
+
+def _optional(rule: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or rule(value)
+
+
+def _one_of(*allowed: Any) -> Callable[[Any], bool]:
+    return lambda value: value in allowed and not isinstance(value, bool)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"\w[\w.-]*", value) is not None
+
+
+_finite = _number(0, math.inf, open_high=True)
+_positive = _number(0, math.inf, open_low=True, open_high=True)
+
+LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("dropout", _number(0, 1, open_high=True), "a number in [0, 1)"),
+    ("weight_decay", _finite, "a number >= 0"),
+    ("seed", _integer(0), "a whole number >= 0"),
+    ("tying.k", _optional(_integer(1)), "a whole number from 1 to model.depth"),
+    ("tying.fraction", _optional(_number(0, 1, open_low=True)), "a number in (0, 1]"),
+    ("tying.strength", _optional(_finite), "a number >= 0"),
+    ("tying.form", _one_of(None, "penalty", "decoupled"), "penalty or decoupled"),
+    ("tying.init", _one_of(None, "own", "shared"), "own or shared"),
+    ("model.depth", _integer(1), "a whole number >= 1"),
+    ("optimizer.lr", _positive, "a number > 0"),
+    ("optimizer.beta1", _number(0, 1, open_high=True), "a number in [0, 1)"),
+    ("optimizer.beta2", _number(0, 1, open_high=True), "a number in [0, 1)"),
+    ("optimizer.warmup_share", _number(0, 1, open_high=True), "a number in [0, 1)"),
+    ("optimizer.clip", _optional(_positive), "a number > 0, or null to turn clipping off"),
+    ("trainer.max_epochs", _integer(1), "a whole number >= 1"),
+    ("trainer.val_check_interval", _number(0, 1, open_low=True), "a share of an epoch in (0, 1]"),
+    ("trainer.limit_train_batches", _optional(_integer(1)), "a whole number >= 1, or null for no limit"),
+    ("trainer.limit_eval_batches", _optional(_integer(1)), "a whole number >= 1, or null for no limit"),
+    ("trainer.precision", _one_of("32-true", "64-true", "bf16-mixed"), "32-true, 64-true or bf16-mixed"),
+    ("trainer.accelerator", _one_of("auto", "cpu", "gpu"), "auto, cpu or gpu"),
+    ("trainer.devices", _one_of(1), "1 (a run is one process in this version)"),
+    ("trainer.threads", _integer(1), "a whole number >= 1"),
+    ("task.batches.batch_size", _integer(1), "a whole number >= 1"),
+    ("data.train_limit", _optional(_integer(1)), "a whole number >= 1, or null for all"),
+    ("measure.min_calls", _integer(1), "a whole number >= 1"),
+    ("measure.min_seconds", _finite, "a number >= 0"),
+    ("measure.max_seconds", _positive, "a number > 0"),
+    ("lr_search.seed", _integer(0), "a whole number >= 0"),
+    ("sweep.name", _optional(_is_name), "letters, digits, _, - and . (it names a folder of results)"),
+    ("retry", lambda v: isinstance(v, bool), "true or false"),
+)
+
+CLOSED = ("tying", "optimizer", "trainer", "measure", "lr_search", "sweep")
+"""Sections with no keys but those above and these; the others are checked by whoever reads them."""
+
+KNOWN = {path for path, _, _ in LIMITS} | {
+    "tying.scope",
+    "tying.parts",
+    "lr_search.factors",
+    "sweep.note",
+    "sweep.point",
+}
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """BadInput, in one line, for the first value of a composed config that is not allowed."""
+    for key in config:
+        if key not in TOP:
+            raise BadInput(f"unknown key {key}: allowed are {', '.join(sorted(TOP))}")
+    _check_keys(config)
+    for path, rule, allowed in LIMITS:
+        value = _at(config, path)
+        if not rule(value):
+            raise BadInput(f"{path}={value} is not allowed: it must be {allowed}")
+    _check_kind(config)
+    _check_top_k(config)
+    factors = config["lr_search"]["factors"]
+    if factors is not None and (
+        not isinstance(factors, list) or not factors or not all(map(_positive, factors))
+    ):
+        raise BadInput(
+            f"lr_search.factors={factors} is not allowed: it must be a list such as [0.5,1,2], or null"
+        )
+
+
+def _check_keys(config: Mapping[str, Any]) -> None:
+    """A key that nothing reads would name a run that is none of its own."""
+    for section in CLOSED:
+        given = config[section] if isinstance(config.get(section), Mapping) else {}
+        known = sorted(path.split(".")[1] for path in KNOWN if path.startswith(f"{section}."))
+        for key in given:
+            if key not in known:
+                raise BadInput(f"unknown key {section}.{key}: allowed are {', '.join(known)}")
+
+
+def _check_kind(config: Mapping[str, Any]) -> None:
+    takes = "text" if "window" in config["task"]["batches"] else "image"
+    name, kind = config["data"]["name"], config["data"]["kind"]
+    if kind in ("image", "text") and kind != takes:
+        raise BadInput(f"data={name} is {kind} data: task={config['task']['name']} takes {takes} data")
+
+
+def _check_top_k(config: Mapping[str, Any]) -> None:
+    tying, depth = config["tying"], config["model"]["depth"]
+    if tying["k"] is not None and tying["k"] > depth:
+        raise BadInput(
+            f"tying.k={tying['k']} is not allowed: it must be a whole number from 1 to {depth}, the depth"
+        )
+    if tying["k"] is not None and tying["fraction"] is not None:
+        raise BadInput("tying.k and tying.fraction are both set: set one of them, the other stays null")
+
+
+def _at(config: Mapping[str, Any], path: str) -> Any:
+    value: Any = config
+    for name in path.split("."):
+        if not isinstance(value, Mapping) or name not in value:
+            raise BadInput(
+                f"{path} is missing from the config: choose a task, data set and model that set it"
+            )
+        value = value[name]
+    return value

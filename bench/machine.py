@@ -1,0 +1,102 @@
+"""What a number was measured on and with, and who may measure on this machine right now. Imports no torch."""
+
+import contextlib
+import fcntl
+import functools
+import importlib.metadata
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+PACKAGES = ("torch", "lightning", "transformers", "tokenizers", "datasets", "hydra-core", "wandb", "numpy")
+
+
+@functools.cache
+def provenance() -> dict[str, Any]:
+    """Commit, dirty flag (the generated results/ aside), package versions, host, processor and Python."""
+    status = _git("status", "--porcelain", "--", ".", ":!results")
+    return {
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": None if status is None else bool(status),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "host": platform.node(),
+        "processor": processor(),
+        "cores": cores(),
+        "python": platform.python_version(),
+    }
+
+
+def cores() -> int:
+    """Processors this process may use, which can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+@functools.cache
+def installed() -> str:
+    """Every installed distribution, one `name==version` a line, sorted: a run's `env` file."""
+    names = {f"{d.metadata['Name']}=={d.version}" for d in importlib.metadata.distributions()}
+    return "\n".join(sorted(names, key=str.lower)) + "\n"
+
+
+def _version(name: str) -> str | None:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(name)
+    return None
+
+
+def _git(*arguments: str) -> str | None:
+    """Output of a git command on this repository, or None outside one."""
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        return subprocess.run(
+            ["git", "-C", str(REPOSITORY), *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+    return None
+
+
+@contextlib.contextmanager
+def among_others() -> Iterator[None]:
+    """Held by a training run: any number at once, none while something is measured `alone`."""
+    with _machine_lock(fcntl.LOCK_SH):
+        yield
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Held by a measurement: waits until no training run of this user is left on the machine."""
+    with _machine_lock(fcntl.LOCK_EX):
+        yield
+
+
+@contextlib.contextmanager
+def _machine_lock(mode: int) -> Iterator[None]:
+    with _open_lock("machine") as machine:
+        # A measurement waits inside the turnstile, so that new runs queue behind it instead of starving it.
+        with _open_lock("turnstile") as turnstile:
+            fcntl.flock(turnstile, fcntl.LOCK_EX)
+            fcntl.flock(machine, mode)
+        yield
+
+
+@contextlib.contextmanager
+def _open_lock(name: str) -> Iterator[int]:
+    """A file to flock, one for each user of the machine; closing it releases it, also when the process dies."""
+    path = Path(tempfile.gettempdir()) / f"tying-bench-{os.getuid()}-{name}.lock"
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield handle
+    finally:
+        os.close(handle)

@@ -1,0 +1,1 @@
+"""From records to tables: read, group, compare, write. No torch, no matplotlib."""

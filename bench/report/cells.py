@@ -1,0 +1,146 @@
+"""What a table compares: cells, one configuration over seeds, in sections of one data set."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from bench.metrics import Estimate, mean_sd, paired_difference
+from bench.records import DIVERGED, FAILED, NOT_APPLICABLE
+from bench.report.rows import NOT_FINITE, NOT_RUN, Metric, Run, is_finite, look_up
+
+SAID = {
+    FAILED: "failed",
+    DIVERGED: "diverged",
+    NOT_APPLICABLE: "n/a",
+    NOT_FINITE: "not a number",
+    NOT_RUN: "not run yet",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One configuration at every seed it was asked for."""
+
+    tying: str
+    dropout: float
+    weight_decay: float
+    runs: tuple[Run, ...]
+
+    @property
+    def done(self) -> list[Run]:
+        return [run for run in self.runs if run.is_done]
+
+    @property
+    def is_not_applicable(self) -> bool:
+        return all(run.status == NOT_APPLICABLE for run in self.runs)
+
+    def values(self, *keys: str) -> dict[int, float]:
+        """Seed -> the number under a path of record keys, of the finished runs that have it."""
+        found = {run.seed: run.number(*keys) for run in self.done}
+        return {seed: value for seed, value in found.items() if is_finite(value)}
+
+    def over_seeds(self, *keys: str) -> Estimate | None:
+        values = self.values(*keys)
+        return mean_sd(values[seed] for seed in sorted(values)) if values else None
+
+    def metric(self, split: str = "test") -> dict[int, float]:
+        return self.values(split, self.runs[0].metric.name)
+
+    def metric_over_seeds(self, split: str = "test") -> Estimate | None:
+        return self.over_seeds(split, self.runs[0].metric.name)
+
+    def count(self, key: str) -> int | None:
+        """A parameter count: the same for every seed."""
+        return next((run.number(key) for run in self.done if is_finite(run.number(key))), None)
+
+    def cost(self, *keys: str) -> float | None:
+        value = look_up(self.runs[0].cost, *keys)
+        return value if is_finite(value) else None
+
+    @property
+    def missing(self) -> dict[str, int]:
+        """How many seeds have no number, by what happened to them."""
+        counts: dict[str, int] = {}
+        for run in self.runs:
+            if not run.is_done:
+                said = SAID.get(run.status, run.status)
+                counts[said] = counts.get(said, 0) + 1
+        return counts
+
+    @property
+    def reason(self) -> str:
+        """Why seeds have no number, and how many of how many; empty where all have one."""
+        reasons: dict[str, int] = {}
+        for run in self.runs:
+            if not run.is_done:
+                reasons[_why(run)] = reasons.get(_why(run), 0) + 1
+        total = len(self.runs)
+        of = {why: f" ({n} of {total} seeds)" if n < total else "" for why, n in reasons.items()}
+        return "; ".join(why + of[why] for why in reasons)
+
+
+def _why(run: Run) -> str:
+    if run.reason and run.reason.startswith("record is damaged"):
+        return run.reason
+    said = SAID.get(run.status, run.status)
+    return f"{said}: {run.reason}" if run.reason else said
+
+
+@dataclass(frozen=True)
+class Section:
+    """Cells that may be compared: one task on one data fingerprint, alike in all but the axes of the table.
+
+    `variant` names what else the sweep varied (`model.depth=6`), empty where nothing did. `among_several`:
+    the sweep has the task on this data with another fingerprint too, and the title says which this is.
+    """
+
+    task: str
+    data: str
+    fingerprint: str | None
+    variant: str
+    cells: tuple[Cell, ...]
+    among_several: bool = False
+
+    @property
+    def metric(self) -> Metric:
+        return self.cells[0].runs[0].metric
+
+    @property
+    def runs(self) -> list[Run]:
+        return [run for cell in self.cells for run in cell.runs]
+
+    @property
+    def title(self) -> str:
+        return f"{self.task} on {self.where}"
+
+    @property
+    def where(self) -> str:
+        mark = (self.fingerprint or "fingerprint not known yet") if self.among_several else ""
+        return ", ".join(part for part in (self.data, self.variant, mark) if part)
+
+    @cached_property
+    def tyings(self) -> dict[str, list[Cell]]:
+        found: dict[str, list[Cell]] = {}
+        for cell in self.cells:
+            found.setdefault(cell.tying, []).append(cell)
+        return found
+
+    def untied(self, cell: Cell) -> Cell | None:
+        """The `none` cell at the same dropout and weight decay; None where there is not exactly one."""
+        at = (cell.dropout, cell.weight_decay)
+        found = [other for other in self.tyings.get("none", []) if (other.dropout, other.weight_decay) == at]
+        return found[0] if len(found) == 1 else None
+
+    def difference(self, cell: Cell, untied: Cell | None) -> Estimate | None:
+        """Test metric minus that of `untied`, paired by seed; None for `none` itself and without a pair."""
+        if untied is None or cell.tying == "none":
+            return None
+        return paired_difference(cell.metric(), untied.metric())
+
+    def chosen(self, tying: str) -> Cell | None:
+        """The cell of a tying with the best validation metric, the first in table order among equals."""
+        scored = [(cell.metric_over_seeds("val"), cell) for cell in self.tyings.get(tying, [])]
+        means = [estimate.mean for estimate, _ in scored if estimate]
+        if not means:
+            return None
+        best = self.metric.best(means)
+        return next(cell for estimate, cell in scored if estimate and estimate.mean == best)

@@ -1,0 +1,138 @@
+"""What stands below a table: floors, data, provenance, how to read it. No time of day, so same bytes."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from bench.report.cells import Section
+from bench.report.comparison import mean
+from bench.report.numbers import fixed, places
+from bench.report.order import natural
+from bench.report.rows import device, is_finite, look_up
+
+READING = (
+    "Mean ± standard deviation over seeds; one seed has no spread. The difference to none is at the same "
+    "dropout and weight decay, paired by seed. The gap is validation minus training loss, both in eval mode. "
+    "Latency is per batch. The best of a column is marked."
+)
+
+
+def floors(section: Section) -> str:
+    """The task's trivial scores and what share of each the best row reaches; empty where none is recorded."""
+    recorded: dict[str, float] = {}
+    for run in section.runs:
+        recorded |= {k: v for k, v in (run.number("data_meta", "floors") or {}).items() if is_finite(v) and v}
+    metric = section.metric
+    recorded = {name: value for name, value in recorded.items() if name.endswith(metric.name)}
+    means = [value for cell in section.cells if (value := mean(cell.metric_over_seeds())) is not None]
+    best = metric.best(means) if means else None
+    said = [_floor(name, recorded[name], best) for name in sorted(recorded, reverse=True)]
+    if not said:
+        return ""
+    return ", ".join(said) if best is None else f"best row {_value(best, metric.name)} is {', '.join(said)}"
+
+
+def _floor(name: str, value: float, best: float | None) -> str:
+    text = f"{name.replace('_', ' ')} {_value(value, name)}"
+    return text if best is None else f"{best / value:.2f}x {text}"
+
+
+def _value(value: float, name: str) -> str:
+    return f"{100 * value:.1f} %" if name.endswith("accuracy") else fixed(value, places([value]))
+
+
+def footer(section: Section, note: str | None) -> list[str]:
+    """Lines, each a statement of its own."""
+    lines = [f"Floors: {text}." if (text := floors(section)) else "Floors: none recorded."]
+    lines.append(_data(section))
+    lines.append(
+        "Seeds: " + ", ".join(str(seed) for seed in sorted({run.seed for run in section.runs})) + "."
+    )
+    lines += _rates(section)
+    records = [run.record for run in section.runs if run.is_done]
+    measured = {run.cost_id: run.cost for run in section.runs if run.is_done}
+    costs = [cost for cost in measured.values() if cost.get("status", "done") == "done" and cost]
+    for what, found in (("Runs", records), ("Costs", costs)):
+        if found:
+            lines += provenance(what, found)
+    lines += _meter(costs) + _unmeasured(section)
+    return [*lines, *([f"Note: {' '.join(note.split())}"] if note else []), READING]
+
+
+def _data(section: Section) -> str:
+    sizes = next((s for run in section.runs if (s := run.number("data_meta", "sizes"))), {})
+    said = ", ".join(
+        f"{split} {sizes[split]:,}" for split in ("train", "val", "test") if is_finite(sizes.get(split))
+    )
+    return f"Data: {section.data}, fingerprint {section.fingerprint or 'not known yet'}" + (
+        f" ({said})." if said else "."
+    )
+
+
+def _rates(section: Section) -> list[str]:
+    """The learning rate, or that of each tying where they differ: it may have been chosen per tying."""
+    rates = {
+        tying: sorted({rate for cell in cells for rate in cell.values("config", "optimizer", "lr").values()})
+        for tying, cells in section.tyings.items()
+    }
+    said = {tying: " and ".join(f"{rate:g}" for rate in found) for tying, found in rates.items() if found}
+    if len(set(said.values())) > 1:
+        return [f"Learning rates: {', '.join(f'{tying} {rate}' for tying, rate in said.items())}."]
+    return [f"Learning rate: {rate}." for rate in set(said.values())]
+
+
+def provenance(what: str, records: list[Mapping[str, Any]]) -> list[str]:
+    """One line of where the records come from; a second one where they disagree on what may move a number."""
+    said = {
+        "commit": _counted(_commit(record) for record in records),
+        "results_version": _counted(record.get("results_version") for record in records),
+        "device": _counted(device(record) for record in records),
+        "threads": _counted(look_up(record, "provenance", "threads") for record in records),
+        "python": _counted(look_up(record, "provenance", "python") for record in records),
+    }
+    packages = sorted(
+        {name for record in records for name in look_up(record, "provenance", "versions") or {}}
+    )
+    for name in packages:
+        said[name] = _counted(look_up(record, "provenance", "versions", name) for record in records)
+    hosts = {host for record in records if (host := look_up(record, "provenance", "host"))}
+    parts = [f"{name} {_spoken(found)}" for name, found in said.items() if found]
+    line = f"{what}: {len(records)}, on {len(hosts)} host{'s' * (len(hosts) != 1)}; {'; '.join(parts)}."
+    mixed = [name for name, found in said.items() if len(found) > 1]
+    return [line, f"{what} come from more than one {', '.join(mixed)}."] if mixed else [line]
+
+
+def _commit(record: Mapping[str, Any]) -> str | None:
+    commit = look_up(record, "provenance", "commit")
+    dirty = look_up(record, "provenance", "dirty")
+    return f"{str(commit)[:10]}{' (dirty)' if dirty else ''}" if commit else None
+
+
+def _counted(values: Any) -> Counter:
+    return Counter(str(value) for value in values if value is not None)
+
+
+def _spoken(found: Counter) -> str:
+    if len(found) == 1:
+        return next(iter(found))
+    return ", ".join(f"{name} ({found[name]} of {found.total()})" for name in sorted(found, key=natural))
+
+
+def _meter(costs: list[Mapping[str, Any]]) -> list[str]:
+    meters = sorted({str(meter) for cost in costs if (meter := look_up(cost, "peak_memory", "meter"))})
+    if not meters:
+        return []
+    return [
+        f"Peak memory: the exact peak of one training step by the tracker ({', '.join(meters)}), "
+        "measured alone on the machine."
+    ]
+
+
+def _unmeasured(section: Section) -> list[str]:
+    """Tyings with finished runs and no cost, with the reason."""
+    reasons = {}
+    for cell in section.cells:
+        cost = cell.runs[0].cost
+        if cell.done and cost.get("status", "done" if cost else None) != "done":
+            reasons[cell.tying] = cost.get("reason") or cost.get("status") or "not measured yet"
+    return [f"No cost of {tying}: {' '.join(str(why).split())}." for tying, why in reasons.items()]

@@ -1,0 +1,95 @@
+"""The runs of a sweep cut into sections and cells, so that only like is compared with like."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any
+
+from bench.report.cells import Cell, Section
+from bench.report.order import natural, tying_key
+from bench.report.rows import Run
+
+OUTSIDE = ("data.root", "data.source", "data.module", "data.folder", "data.meta", "trainer.accelerator")
+"""Config keys that say where files are and what they hold: no part of what was asked for."""
+
+
+def sections(runs: Iterable[Run]) -> list[Section]:
+    """The runs of a sweep as sections, sorted. Never two data fingerprints in one."""
+    grouped: dict[tuple, list[Run]] = defaultdict(list)
+    for (task, data), same_data in _grouped(runs, lambda run: (run.task, run.data)).items():
+        fingerprint = _fingerprints(same_data)
+        for mark, alike in _grouped(same_data, lambda run, known=fingerprint: known[run.id]).items():
+            varied = _varied(alike)
+            outside = [key for key in varied if not key.startswith("tying.")]
+            for variant, members in _grouped(
+                alike, lambda run, k=outside, a=alike: _label(run, k, a)
+            ).items():
+                grouped[task, data, mark, variant] = _cells(members, [k for k in varied if k not in outside])
+    order = sorted(grouped, key=lambda key: (key[0], key[1], key[2] or "", natural(key[3])))
+    several = Counter(key[:2] for key in {key[:3] for key in order})
+    return [Section(*key, tuple(grouped[key]), several[key[:2]] > 1) for key in order]
+
+
+def _grouped(runs: Iterable[Run], key: Callable[[Run], Hashable]) -> dict[Any, list[Run]]:
+    groups: dict[Any, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(key(run), []).append(run)
+    return groups
+
+
+def _fingerprints(runs: list[Run]) -> dict[str, str | None]:
+    """Run id -> data fingerprint: its own, else its cell's, else the only one there is, else None."""
+    of_cell = {run.cell: run.fingerprint for run in runs if run.fingerprint}
+    known = set(of_cell.values())
+    only = known.pop() if len(known) == 1 else None
+    return {run.id: run.fingerprint or of_cell.get(run.cell, only) for run in runs}
+
+
+def _varied(runs: list[Run]) -> list[str]:
+    """Config keys that differ between cells which the axes of the table cannot tell apart.
+
+    A learning rate chosen per tying does not count: it is part of what a tying's row is.
+    """
+    keys: set[str] = set()
+    for same in _grouped(runs, lambda run: (run.tying, run.dropout, run.weight_decay, run.seed)).values():
+        configs = [flat(run.record.get("config")) for run in same if run.record.get("config")]
+        for key in {key for config in configs for key in config}:
+            if len({repr(config.get(key)) for config in configs}) > 1:
+                keys.add(key)
+    return sorted(keys)
+
+
+def flat(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one with dotted keys, without what names a machine and not a result."""
+    if prefix in OUTSIDE or any(str(item).startswith("/") for item in _items(config)):
+        return {}
+    if not isinstance(config, Mapping):
+        return {prefix: config}
+    found: dict[str, Any] = {}
+    for key in sorted(config):
+        found |= flat(config[key], f"{prefix}.{key}" if prefix else str(key))
+    return found
+
+
+def _items(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _label(run: Run, keys: list[str], alike: list[Run]) -> str:
+    if not keys:
+        return ""
+    config = next((r.record["config"] for r in alike if r.cell == run.cell and r.record.get("config")), None)
+    if config is None:
+        return "variant not known yet"
+    values = flat(config)
+    return ", ".join(f"{key}={values.get(key)}" for key in keys)
+
+
+def _cells(runs: list[Run], tying_keys: list[str]) -> list[Cell]:
+    cells = []
+    for same in _grouped(runs, lambda run: run.cell).values():
+        first = same[0]
+        members = tuple(sorted(same, key=lambda run: (run.seed, run.id)))
+        more = _label(first, tying_keys, runs) if first.tying != "none" else ""
+        tying = f"{first.tying} [{more.replace('tying.', '')}]" if more else first.tying
+        cells.append(Cell(tying, first.dropout, first.weight_decay, members))
+    return sorted(cells, key=lambda c: (tying_key(c.tying), c.dropout, c.weight_decay, c.runs[0].cell))

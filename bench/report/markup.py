@@ -1,0 +1,125 @@
+"""A table of text, and its three spellings: markdown, LaTeX (booktabs) and aligned plain text."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+MADE_BY = "made by `python -m bench.tables`; do not edit"
+TEX = {
+    "\\": r"\textbackslash{}", "&": r"\&",
+    "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", "±": r"$\pm$", "−": "$-$", "—": "---",
+    "↓": r"$\downarrow$", "↑": r"$\uparrow$",
+    "·": r"$\cdot$", "\n": " ",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Table:
+    """`align` has l or r per column; `best` holds the (row, column) of each marked entry."""
+
+    header: list[str]
+    align: str
+    rows: list[list[str]]
+    best: frozenset[tuple[int, int]] = field(default_factory=frozenset)
+
+    def columns(self, keep: Iterable[int]) -> "Table":
+        """The same table with only those columns, in that order."""
+        keep = list(keep)
+        place = {old: new for new, old in enumerate(keep)}
+        return Table(
+            [self.header[c] for c in keep],
+            "".join(self.align[c] for c in keep),
+            [[row[c] for c in keep] for row in self.rows],
+            frozenset((r, place[c]) for r, c in self.best if c in place),
+        )
+
+
+def best_of(values: list[list[float | None]], modes: list[str | None]) -> frozenset[tuple[int, int]]:
+    """(row, column) of the best number of each column whose mode is min or max; none where all are equal."""
+    found = set()
+    for column, mode in enumerate(modes):
+        numbers = [row[column] for row in values if row[column] is not None]
+        if mode is None or len(set(numbers)) < 2:
+            continue
+        best = min(numbers) if mode == "min" else max(numbers)
+        found |= {(r, column) for r, row in enumerate(values) if row[column] == best}
+    return frozenset(found)
+
+
+def markdown(table: Table) -> str:
+    rules = ["---:" if side == "r" else ":---" for side in table.align]
+    lines = [[_md(text) for text in table.header], rules]
+    for r, row in enumerate(table.rows):
+        lines.append(
+            [f"**{_md(text)}**" if (r, c) in table.best else _md(text) for c, text in enumerate(row)]
+        )
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _md(text: str) -> str:
+    for old, new in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("*", "\\*"), ("\n", "<br>")):
+        text = text.replace(old, new)
+    return text
+
+
+def latex(table: Table) -> str:
+    lines = [_tex_row([tex(text) for text in table.header]), "\\midrule"]
+    for r, row in enumerate(table.rows):
+        cells = [
+            f"\\textbf{{{tex(text)}}}" if (r, c) in table.best else tex(text) for c, text in enumerate(row)
+        ]
+        lines.append(_tex_row(cells))
+    inside = "\n".join(["\\toprule", *lines, "\\bottomrule"])
+    return f"\\begin{{tabular}}{{{table.align}}}\n{inside}\n\\end{{tabular}}\n"
+
+
+def tex(text: str) -> str:
+    return "".join(TEX.get(letter, letter) for letter in text)
+
+
+def _tex_row(cells: list[str]) -> str:
+    return " & ".join(cells) + " \\\\"
+
+
+def plain(table: Table) -> str:
+    """Aligned columns, two spaces between; the best entry of a column carries a `*` in a place of its own."""
+    marked = {c for _, c in table.best}
+    header = [text.split("\n") for text in table.header]
+    height = max((len(lines) for lines in header), default=0)
+    rows = [[lines[at] if at < len(lines) else "" for lines in header] for at in range(height)]
+    body = [list(row) for row in table.rows]
+    for r, row in enumerate(body):
+        for c in marked:
+            row[c] += "*" if (r, c) in table.best else " "
+    for row in rows:
+        for c in marked:
+            row[c] += " "
+    widths = [max(len(row[c]) for row in rows + body) for c in range(len(header))]
+    lines = [_plain_row(row, widths, table.align) for row in rows + [["-" * w for w in widths]] + body]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _plain_row(cells: list[str], widths: list[int], align: str) -> str:
+    padded = [
+        text.rjust(width) if side == "r" else text.ljust(width)
+        for text, width, side in zip(cells, widths, align, strict=True)
+    ]
+    return "  ".join(padded).rstrip()
+
+
+def width(table: Table) -> int:
+    return max(len(line) for line in plain(table).splitlines())
+
+
+def csv_text(rows: list[Mapping[str, Any]]) -> str:
+    """Rows as CSV, the columns in the order in which they first appear; None is empty, numbers unrounded."""
+    columns = list({key: None for row in rows for key in row})
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, lineterminator="\n", restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()

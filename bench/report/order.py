@@ -1,0 +1,40 @@
+"""In which order tyings stand in every table and plot, and what family a label belongs to."""
+
+import re
+
+FAMILIES = ("none", "embedding", "cross_layer", "top_k", "soft", "soft_decoupled")
+
+
+def parts(tying: str) -> list[str]:
+    """The strategies that a label composes: `embedding+top_k(k=2)` gives two, a `+` in brackets is no cut."""
+    return [part.strip() for part in re.split(r"\+(?![^(]*\))", tying)]
+
+
+def family(tying: str) -> str:
+    """`top_k` for `top_k(fraction=0.5)`; `composition` for more than one; the bare name if unknown."""
+    composed = parts(tying)
+    if len(composed) > 1:
+        return "composition"
+    name = re.split(r"[(\s]", composed[0])[0]
+    if name.startswith("soft") and "decoupled" in composed[0] or name == "decoupled":
+        return "soft_decoupled"
+    return name
+
+
+def tying_key(tying: str) -> tuple:
+    """Sort key: the untied network, then one strategy after the other, other names, compositions last."""
+    name = family(tying)
+    if name == "composition":
+        rank = len(FAMILIES) + 1
+    else:
+        rank = FAMILIES.index(name) if name in FAMILIES else len(FAMILIES)
+    return rank, natural(tying)
+
+
+def natural(text: str) -> tuple:
+    """Sort key in which k=2 comes before k=10."""
+    return tuple(
+        (1, float(piece), "") if re.fullmatch(r"\d+(\.\d+)?", piece) else (0, 0.0, piece)
+        for piece in re.split(r"(\d+(?:\.\d+)?)", text)
+        if piece
+    )

@@ -1,0 +1,157 @@
+"""Records to results/: tables (md, csv, tex), plots, records.csv. `python -m bench.tables`; no torch."""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from textwrap import fill
+
+from bench.errors import BadInput
+from bench.records import manifest_path, write_bytes_atomic
+from bench.report.cells import SAID, Section
+from bench.report.footer import floors
+from bench.report.grouping import sections
+from bench.report.markup import plain
+from bench.report.pages import MARK, records_csv, stems, summary_page, task_page
+from bench.report.rows import read_sweep, sweep_names
+from bench.report.summary import in_blocks
+
+COLUMNS = 120
+TEXTS = (".md", ".csv", ".tex")
+PLOTS = ("pareto", "curves", "dropout_x_weight_decay")
+PICTURES = (".png", ".svg")
+
+EXAMPLES = """examples:
+  python -m bench.tables                          every sweep in runs/sweeps, to results/
+  python -m bench.tables --sweep quick            one sweep
+  python -m bench.tables --runs old/runs --results old/results --sweep quick --sweep main
+"""
+
+
+def build(
+    runs: Path | str,
+    results: Path | str,
+    names: Sequence[str] | None = None,
+    out: Callable[[str], object] = print,
+) -> list[Path]:
+    """Write results/<name>/ for each named sweep (None: every one) and say the headline through `out`.
+
+    The same records give the same bytes. Returns the folders. BadInput for an unknown sweep, a torn
+    manifest, a record of a newer schema and a folder that cannot be written.
+    """
+    runs, results = Path(runs), Path(results)
+    folders = [_build_sweep(runs, results, name, out) for name in _known(runs, names)]
+    index = "".join(
+        f"- [{path.parent.name}]({path.parent.name}/summary.md)\n" for path in _summaries(results)
+    )
+    _write(results / "README.md", f"{MARK}# Results\n\n{index}".encode())
+    return folders
+
+
+def _known(runs: Path, names: Sequence[str] | None) -> list[str]:
+    there = sweep_names(runs)
+    if not there:
+        folder = manifest_path(runs, "any").parent
+        raise BadInput(f"no sweep is recorded in {folder}: run `make sweep` first, or name another --runs")
+    unknown = [name for name in names or () if name not in there]
+    if unknown:
+        raise BadInput(f"no sweep {', '.join(unknown)} in {runs}: there is {', '.join(there)}")
+    return list(dict.fromkeys(names)) if names else there
+
+
+def _build_sweep(runs: Path, results: Path, name: str, out: Callable[[str], object]) -> Path:
+    asked, note = read_sweep(runs, name)
+    found, folder = sections(asked), results / name
+    files: dict[str, bytes] = {}
+    for stem, members in stems(found).items():
+        pictures = _pictures(stem, members)
+        shown = [picture for picture in pictures if picture.endswith(".png")]
+        page = task_page(stem, members, shown, note)
+        files |= pictures | {file: text.encode() for file, text in page.items()}
+    texts = summary_page(name, found, note) | {"records.csv": records_csv(asked)}
+    files |= {file: text.encode() for file, text in texts.items()}
+    stale = _made_before(folder) - files.keys()
+    for file in sorted(files):
+        _write(folder / file, files[file])
+    for file in sorted(stale):
+        (folder / file).unlink(missing_ok=True)
+    _say(name, found, folder, out)
+    return folder
+
+
+def _pictures(stem: str, members: list[Section]) -> dict[str, bytes]:
+    if not any(run.is_done for section in members for run in section.runs):
+        return {}
+    # Matplotlib takes a third of a second to import: the controller and --help do without it.
+    from bench.heat_map import heat_maps
+    from bench.plots import curves, draw, pareto
+
+    made: dict[str, bytes] = {}
+    for kind, figure in zip(PLOTS, (pareto, curves, heat_maps), strict=True):
+        made |= {f"{stem}_{kind}{suffix}": data for suffix, data in draw(figure, members).items()}
+    return made
+
+
+def _say(name: str, found: list[Section], folder: Path, out: Callable[[str], object]) -> None:
+    """The headline table in plain text, and where the rest is."""
+    out(
+        f"{name}: test metric where validation is best (versus none, paired by seed); * is best of a column\n"
+    )
+    for table in in_blocks(found, COLUMNS):
+        out(plain(table))
+    for section in found:
+        if text := floors(section):
+            out(fill(f"floors, {section.title}: {text}", COLUMNS, subsequent_indent="  "))
+    runs = [run for section in found for run in section.runs]
+    counts = Counter(SAID.get(run.status, run.status) for run in runs)
+    said = ", ".join(f"{counts[what]} {what}" for what in sorted(counts))
+    out(f"{len(runs)} runs: {said or 'none'}; tables, plots and records: {folder}/")
+
+
+def _made_before(folder: Path) -> set[str]:
+    """The names of files an earlier build may have left: of pages that carry our mark, and no other."""
+    stems = [path.stem for path in folder.glob("*.md") if path.read_bytes().startswith(MARK.encode())]
+    texts = {f"{stem}{suffix}" for stem in stems for suffix in TEXTS}
+    return texts | {f"{stem}_{kind}{suffix}" for stem in stems for kind in PLOTS for suffix in PICTURES}
+
+
+def _summaries(results: Path) -> list[Path]:
+    return sorted(results.glob("*/summary.md"))
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Nothing is touched where the file already says so."""
+    try:
+        if path.is_file() and path.read_bytes() == content:
+            return
+        write_bytes_atomic(path, content)
+    except OSError as error:
+        raise BadInput(
+            f"cannot write {path}: {error.strerror}; choose a folder you may write with --results"
+        ) from error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        "python -m bench.tables",
+        description="Make the tables and plots of recorded sweeps. The same records give the same bytes.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--runs", default="runs", help="folder of the records (default: %(default)s)")
+    parser.add_argument("--results", default="results", help="folder to write to (default: %(default)s)")
+    parser.add_argument(
+        "--sweep", action="append", metavar="NAME", help="only this sweep; may be given again"
+    )
+    chosen = parser.parse_args(arguments)
+    try:
+        build(chosen.runs, chosen.results, chosen.sweep)
+    except BadInput as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,246 @@
+"""The training loop's parts that are ours: loss, decay groups, clipping, soft tying, exact evaluation."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench import metrics
+from bench.tying import TyingPlan
+from bench.worker import Diverged
+
+CHECK_EVERY = 20
+"""Steps between looks at the loss: a look waits for the device."""
+
+
+def decay_groups(model: nn.Module, weight_decay: float) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
+    """Optimizer groups by rank: parameters with ndim >= 2 decay, once by identity; and the names in each.
+
+    Rules by module class would change the decayed set when a tie is made (nanoGPT, configure_optimizers).
+    """
+    named = dict(model.named_parameters())
+    decayed = {name: p for name, p in named.items() if p.ndim >= 2}
+    spared = {name: p for name, p in named.items() if p.ndim < 2}
+    groups = [
+        {"params": list(decayed.values()), "weight_decay": weight_decay},
+        {"params": list(spared.values()), "weight_decay": 0.0},
+    ]
+    return groups, {"decayed": sorted(decayed), "undecayed": sorted(spared)}
+
+
+def schedule(step: int, steps: int, warmup_share: float) -> float:
+    """Share of the learning rate at `step` of `steps`: linear warm-up, then cosine to zero."""
+    warmup = max(1, round(steps * warmup_share))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+class Training(L.LightningModule):
+    """Trains `model`, tied by `plan` already, with AdamW; evaluates by exact sums over a split.
+
+    optimizer: lr, beta1, beta2, warmup_share, clip (gradient norm or None). form: how a soft tie acts, "penalty"
+    in the gradient after clipping, or "decoupled" after the optimizer's step (None where nothing is soft).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        plan: TyingPlan,
+        *,
+        optimizer: Mapping[str, Any],
+        weight_decay: float,
+        form: str | None,
+        meta: Mapping[str, Any],
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.soft = plan.bind(model)
+        self.settings, self.weight_decay, self.form, self.meta = optimizer, weight_decay, form, meta
+        self.groups, self.decay = decay_groups(model, weight_decay)
+        self.dose, self.seen = 0.0, 0
+        self.clipped, self.first_loss = torch.zeros(()), None
+        self.losses, self.losses_n = torch.zeros(()), 0
+        self.states: dict[bool, Any] = {}
+        self.sums: dict[str, Tensor] = {}
+        self.scores: dict[str, Any] = {}
+
+    unit: str
+    """What `seen` counts, a second."""
+
+    @abstractmethod
+    def loss(self, batch: Any) -> Tensor:
+        """Mean nll of a batch, in nats."""
+
+    @abstractmethod
+    def size(self, batch: Any) -> int:
+        """Images or tokens in a training batch."""
+
+    @abstractmethod
+    def tally(self, batch: Any) -> dict[str, Tensor]:
+        """Sums over a batch: nll (float64), correct, count."""
+
+    @abstractmethod
+    def score(self, sums: Mapping[str, float], split: str) -> dict[str, Any]:
+        """Metrics of a whole split from its sums."""
+
+    def adamw(self) -> torch.optim.AdamW:
+        s = self.settings
+        return torch.optim.AdamW(self.groups, lr=s["lr"], betas=(s["beta1"], s["beta2"]), fused=True)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer, warmup_share = self.adamw(), self.settings["warmup_share"]
+        steps = int(self.trainer.estimated_stepping_batches)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: schedule(step, steps, warmup_share)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        self.losses = self.losses.to(self.device)
+        self.clipped = self.clipped.to(self.device)
+
+    def mean_loss(self) -> float:
+        """Mean training nll since this was last asked, in nats (dropout on)."""
+        mean = float(self.losses) / max(1, self.losses_n)
+        self.losses, self.losses_n = torch.zeros_like(self.losses), 0
+        return mean
+
+    def training_step(self, batch: Any, index: int) -> Tensor:
+        loss = self.loss(batch)
+        self.losses += loss.detach()
+        self.losses_n += 1
+        self.seen += self.size(batch)
+        if index % CHECK_EVERY == 0:
+            self._stop_if_diverged(loss.item())
+        return loss
+
+    def _stop_if_diverged(self, loss: float) -> None:
+        self.first_loss = loss if self.first_loss is None else self.first_loss
+        if not math.isfinite(loss) or loss > 2 * self.first_loss + 1:
+            raise Diverged(f"loss {loss:.4g} at step {self.global_step}, {self.first_loss:.4g} at the first")
+
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
+        """Clip and count; then the penalty's gradient, which must not be clipped away."""
+        clip = self.settings["clip"]
+        if clip is not None:
+            norm = nn.utils.clip_grad_norm_(self.model.parameters(), clip)
+            self.clipped = self.clipped + (norm > clip)
+        if self.form == "penalty":
+            self.soft.add_gradient()
+        self.dose += optimizer.param_groups[0]["lr"] * self.weight_decay
+
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None
+    ) -> None:
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        self.after_step(optimizer)
+
+    def after_step(self, optimizer: Any) -> None:
+        """The decoupled form of soft tying, at the learning rate of the step that was just taken."""
+        if self.form == "decoupled":
+            self.soft.pull(optimizer.param_groups[0]["lr"])
+
+    def on_validation_epoch_start(self) -> None:
+        self.sums = {}
+
+    on_test_epoch_start = on_validation_epoch_start
+
+    def validation_step(self, batch: Any, index: int) -> None:
+        for name, value in self.tally(batch).items():
+            self.sums[name] = self.sums.get(name, 0) + value
+
+    test_step = validation_step
+
+    def on_validation_epoch_end(self) -> None:
+        self.scores = self._scored("val")
+        if not math.isfinite(self.scores["nll"]):
+            raise Diverged(f"validation nll is {self.scores['nll']} after epoch {self.current_epoch}")
+        self.log_dict({f"val/{k}": float(v) for k, v in self.scores.items() if v is not None}, logger=False)
+
+    def evaluate(self, trainer: L.Trainer, batches: Any, split: str) -> dict[str, Any]:
+        """Metrics of one split, every example or token of it counted once."""
+        trainer.test(self, dataloaders=batches, verbose=False)
+        return self._scored(split)
+
+    def _scored(self, split: str) -> dict[str, Any]:
+        return self.score({name: float(value) for name, value in self.sums.items()}, split)
+
+
+class Classification(Training):
+    """Batches are (inputs [B, ...], labels [B])."""
+
+    unit = "images/s"
+
+    def size(self, batch: Any) -> int:
+        return len(batch[1])
+
+    def loss(self, batch: Any) -> Tensor:
+        inputs, labels = batch
+        return F.cross_entropy(self.model(inputs), labels)
+
+    def tally(self, batch: Any) -> dict[str, Tensor]:
+        inputs, labels = batch
+        logits = self.model(inputs)
+        nll = F.cross_entropy(logits.float(), labels, reduction="sum")
+        return {
+            "nll": nll.double(),
+            "correct": (logits.argmax(-1) == labels).sum(),
+            "count": torch.tensor(len(labels), device=nll.device),
+        }
+
+    def score(self, sums: Mapping[str, float], split: str) -> dict[str, Any]:
+        return {
+            "nll": sums["nll"] / sums["count"],
+            "accuracy": metrics.accuracy(sums["correct"], sums["count"]),
+            "examples": int(sums["count"]),
+        }
+
+
+class LanguageModeling(Training):
+    """Batches are (inputs [B, T], targets [B, S <= T] of the last S, -100 where not scored, fresh: no state)."""
+
+    unit = "tokens/s"
+
+    def size(self, batch: Any) -> int:
+        return batch[1].numel()
+
+    def _logits(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """Logits [B * T, V] and targets [B * T], the state carried from the batch before (truncated BPTT)."""
+        inputs, targets, fresh = batch
+        shorter = {} if targets.shape == inputs.shape else {"last": targets.shape[1]}
+        logits, state = self.model(inputs, None if fresh else self.states[self.training], **shorter)
+        # Evaluation in the middle of an epoch must not touch the state that training carries.
+        self.states[self.training] = None if state is None else state.detach()
+        return logits.flatten(0, 1), targets.flatten()
+
+    def loss(self, batch: Any) -> Tensor:
+        return F.cross_entropy(*self._logits(batch))
+
+    def tally(self, batch: Any) -> dict[str, Tensor]:
+        logits, targets = self._logits(batch)
+        return {
+            "nll": F.cross_entropy(logits.float(), targets, reduction="sum").double(),
+            "correct": (logits.argmax(-1) == targets).sum(),
+            "count": (targets >= 0).sum(),
+        }
+
+    def score(self, sums: Mapping[str, float], split: str) -> dict[str, Any]:
+        tokens = int(sums["count"])
+        whole = tokens == self.meta["sizes"].get(split)
+        oov = self.meta["oov"][split] if whole else None
+        return {
+            "nll": sums["nll"] / tokens,
+            "perplexity": metrics.perplexity(sums["nll"], tokens),
+            "next_token_accuracy": metrics.accuracy(sums["correct"], tokens),
+            "tokens": tokens,
+            "oov": oov,
+            "bits_per_byte": metrics.bits_per_byte(sums["nll"], self.meta["bytes"][split])
+            if oov == 0
+            else None,
+        }
