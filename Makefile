@@ -1,6 +1,6 @@
 # `make help` lists what can be done. Every target makes the environment it needs first.
 SHELL := /bin/bash
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 READY := $(VENV)/.ready
 BENCH := $(VENV)/bin/python -m bench

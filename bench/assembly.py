@@ -42,13 +42,10 @@ def network(config: Mapping[str, Any], shapes: Mapping[str, int], dropout: float
 
 def plan_for(config: Mapping[str, Any], model: nn.Module) -> TyingPlan:
     """The union of the plans of the chosen strategies. DoesNotApply with the reason where one cannot."""
-    plan = TyingPlan()
-    for strategy in instantiate(config["tying"]["parts"]).values():
-        try:
-            plan += strategy(model)
-        except NotApplicable as reason:
-            raise DoesNotApply(str(reason)) from reason
-    return plan
+    try:
+        return strategies.compose(model, parts=list(instantiate(config["tying"]["parts"]).values()))
+    except NotApplicable as reason:
+        raise DoesNotApply(str(reason)) from reason
 
 
 def tie(config: Mapping[str, Any], model: nn.Module, plan: TyingPlan) -> int:

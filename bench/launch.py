@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -79,6 +80,7 @@ def _server(preload: tuple[str, ...]) -> multiprocessing.context.ForkServerConte
 @contextlib.contextmanager
 def _deaf_to_ctrl_c() -> Iterator[None]:
     """What this thread starts inherits SIGINT blocked: Ctrl-C is for the controller, which ends the rest."""
+    resource_tracker.ensure_running()  # here already, because its start ends with SIGINT unblocked
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

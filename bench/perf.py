@@ -2,11 +2,13 @@
 
 import argparse
 import json
+import logging
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.perf", description=__doc__)
     parser.add_argument("--turns", type=int, default=7, help="turns of each side, A B A B ... (default 7)")
     turns = parser.parse_args().turns
+    logging.getLogger("lightning.pytorch").setLevel(
+        logging.ERROR
+    )  # what it says to each of the trainers here
+    warnings.filterwarnings("ignore", module="lightning")
     torch.set_num_threads(1)
     print(f"{machine.processor()}, {machine.cores()} cores, torch {torch.__version__}, one thread a run\n")
     for name, overrides, steps in STEPS:
@@ -109,8 +115,6 @@ def _by_hand(cell: Cell, steps: int) -> float:
     optimizer = torch.optim.AdamW(groups, lr=s["lr"], betas=(s["beta1"], s["beta2"]), fused=True)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: schedule(i, steps, s["warmup_share"]))
     state, began = None, 0.0
-    # Lightning's loader asks the trainer which epoch it is; by hand it is the first.
-    data.trainer = type("Epoch", (), {"current_epoch": 0})()
     for index, batch in enumerate(data.train_dataloader()):
         if index == steps:
             break
@@ -150,7 +154,8 @@ def _print_sweep(scratch: Path) -> None:
     )
     later = first[:-workers]  # those that waited for the imports aside
     print(
-        f"launch to first training step: median {statistics.median(later):.2f} s, largest {max(later):.2f} s, n {len(later)}"
+        f"launch to first training step: median {statistics.median(later):.2f} s, "
+        f"largest {max(later):.2f} s, n {len(later)}"
     )
 
 

@@ -96,8 +96,8 @@ def _all(
         return record
 
     with ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(watched, cell) for cell in cells]
         try:
+            futures = [pool.submit(watched, cell) for cell in cells]
             return {cell.id: future.result() for cell, future in zip(cells, futures, strict=True)}
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -146,7 +146,7 @@ def _request(cell: Cell) -> Record:
     return {
         **cell.header(),
         "logger": cell.options["logger"],
-        "sweep": cell.options["sweep"]["name"],
+        "sweep": cell.options["sweep"]["name"] or "single",
         "lr_search": cell.options.get("lr_reached"),
         "provenance": {**machine.provenance(), "threads": cell.config["trainer"]["threads"]},
     }

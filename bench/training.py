@@ -117,13 +117,14 @@ class Training(L.LightningModule):
         self.losses_n += 1
         self.seen += self.size(batch)
         if index % CHECK_EVERY == 0:
-            self._stop_if_diverged(loss.item())
+            self._stop_if_diverged("loss", loss.item())
         return loss
 
-    def _stop_if_diverged(self, loss: float) -> None:
-        self.first_loss = loss if self.first_loss is None else self.first_loss
-        if not math.isfinite(loss) or loss > 2 * self.first_loss + 1:
-            raise Diverged(f"loss {loss:.4g} at step {self.global_step}, {self.first_loss:.4g} at the first")
+    def _stop_if_diverged(self, what: str, nll: float) -> None:
+        self.first_loss = nll if self.first_loss is None else self.first_loss
+        if not math.isfinite(nll) or nll > 2 * self.first_loss + 1:
+            first = f"the loss was {self.first_loss:.4g} at the first"
+            raise Diverged(f"{what} is {nll:.4g} at step {self.global_step}, {first}")
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
         """Clip and count; then the penalty's gradient, which must not be clipped away."""
@@ -159,8 +160,7 @@ class Training(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         self.scores = self._scored("val")
-        if not math.isfinite(self.scores["nll"]):
-            raise Diverged(f"validation nll is {self.scores['nll']} after epoch {self.current_epoch}")
+        self._stop_if_diverged("validation nll", self.scores["nll"])
         self.log_dict({f"val/{k}": float(v) for k, v in self.scores.items() if v is not None}, logger=False)
 
     def evaluate(self, trainer: L.Trainer, batches: Any, split: str) -> dict[str, Any]:

@@ -23,12 +23,8 @@ def family(tying: str) -> str:
 
 def tying_key(tying: str) -> tuple:
     """Sort key: the untied network, then one strategy after the other, other names, compositions last."""
-    name = family(tying)
-    if name == "composition":
-        rank = len(FAMILIES) + 1
-    else:
-        rank = FAMILIES.index(name) if name in FAMILIES else len(FAMILIES)
-    return rank, natural(tying)
+    ranks = {name: rank for rank, name in enumerate(FAMILIES)} | {"composition": len(FAMILIES) + 1}
+    return ranks.get(family(tying), len(FAMILIES)), natural(tying)
 
 
 def natural(text: str) -> tuple:

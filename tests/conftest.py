@@ -1,0 +1,56 @@
+"""What tests of whole runs share: a small learnable text, prepared once, and the cells of the grid on it."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from grid import Grid
+
+    from bench.cell import Cell
+
+GOLDEN_OPTION = "--write-golden"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(GOLDEN_OPTION, action="store_true", help="write tests/golden.json anew from this code")
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A text file of 1,000 sentences of a small grammar, where the word before tells much of the next."""
+    path = tmp_path_factory.mktemp("corpus") / "grammar.txt"
+    path.write_text("\n".join(_sentences(1000)) + "\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def grid(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> "Grid":
+    """Composes the cells of task x tying, at sizes for a test, on `corpus` and on digits."""
+    from grid import Grid  # here, for the tests that need no torch
+
+    return Grid(corpus, tmp_path_factory.mktemp("cache"), tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="session")
+def cell(grid: "Grid") -> "Callable[..., Cell]":
+    """(task, tying="none", *overrides) -> its cell."""
+    return grid.cell
+
+
+def _sentences(count: int) -> list[str]:
+    rng = random.Random(0)
+    nouns = [f"{animal}{number}" for animal in ("cat", "dog", "bird", "fish") for number in "abcdefgh"]
+    verbs = {noun: [f"{verb}{noun[-1]}" for verb in ("sees", "eats", "likes")] for noun in nouns}
+
+    def phrase() -> list[str]:
+        return [rng.choice(["the", "a", "every"]), *rng.choices([[], ["old"], ["red"]])[0], rng.choice(nouns)]
+
+    sentences = []
+    for _ in range(count):
+        subject = phrase()
+        sentences.append(" ".join([*subject, rng.choice(verbs[subject[-1]]), *phrase(), "."]))
+    return sentences

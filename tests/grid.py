@@ -1,0 +1,146 @@
+"""Every task x every tying of conf/, at sizes for a test: composed as the command line does, and built."""
+
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from hydra import compose, initialize_config_dir
+from torch import Tensor, nn
+
+from bench import assembly
+from bench.cell import Cell, from_hydra
+from bench.training import Training
+from bench.tying import TyingPlan
+
+CONF = Path(__file__).parents[1] / "conf"
+
+
+def choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+TASKS, TYINGS = choices("task"), choices("tying")
+CELLS = [(task, tying) for task in TASKS for tying in TYINGS]
+
+# Two stages: some namesakes along the stack then differ in shape. Learning takes few steps at these rates.
+SIZES = {
+    "image": ("model.depth=6", "model.stages=2", "model.width=4", "data.train_limit=512"),
+    "text": ("model.depth=3", "model.width=16", "task.batches.window=8", "task.batches.batch_size=16"),
+}
+UNIFORM = {"image": ("model.stages=1",), "text": ("model.depth=6",)}
+"""Overrides that make a stack of six blocks of one shape."""
+
+
+class Grid:
+    def __init__(self, corpus: Path, cache: Path, runs: Path) -> None:
+        torch.set_num_threads(1)  # as a run of the default config: sums in another order are other numbers
+        self.text = ("data=text_files", f"data.files={corpus}")
+        self.common = (f"cache={cache}", f"runs={runs}", "logger=none", "trainer.accelerator=cpu")
+
+    @functools.cache  # noqa: B019  one grid a session
+    def cell(self, task: str, tying: str = "none", *overrides: str) -> Cell:
+        tiny = (*(self.text if kind(task) == "text" else ()), *SIZES[kind(task)])
+        return from_hydra(_composed(f"task={task}", f"tying={tying}", *tiny, *self.common, *overrides))
+
+
+@functools.cache
+def kind(task: str) -> str:
+    """The kind of a task's own data: image or text."""
+    return _composed(f"task={task}").data.kind
+
+
+def applies(task: str, tying: str) -> bool:
+    """Whether a tying can be applied: an image network has no embeddings."""
+    parts = _composed(f"tying={tying}").tying.parts
+    return kind(task) == "text" or not any("embedding" in part for part in parts)
+
+
+@functools.cache
+def _composed(*overrides: str) -> Any:
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        return compose("config", list(overrides))
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a run consists of before it trains."""
+
+    config: Mapping[str, Any]
+    data: L.LightningDataModule
+    model: nn.Module
+    plan: TyingPlan
+    module: Training
+    untied: int
+
+    @property
+    def batches(self) -> list[Any]:
+        return list(self.data.train_dataloader())
+
+    def named(self) -> dict[str, nn.Parameter]:
+        """Parameters under each of their names."""
+        return dict(self.model.named_parameters(remove_duplicate=False))
+
+
+def build(cell: Cell) -> Built:
+    """As a run does, up to the trainer."""
+    config = cell.config
+    data = assembly.data_module(config)
+    model = assembly.network(config, data.shapes, config["dropout"])
+    plan = assembly.plan_for(config, model)
+    untied = assembly.tie(config, model, plan)
+    return Built(config, data, model, plan, assembly.training(config, model, plan, data.meta), untied)
+
+
+def steps(built: Built, count: int, optimizer: torch.optim.Optimizer | None = None) -> list[float]:
+    """Take training steps as the trainer does, at a constant rate; the losses before each."""
+    optimizer = optimizer or built.module.adamw()
+    built.module.train()
+    losses = []
+    while len(losses) < count:
+        for batch in built.batches[: count - len(losses)]:
+            losses.append(step(built.module, optimizer, batch))
+    return losses
+
+
+def step(module: Training, optimizer: torch.optim.Optimizer, batch: Any) -> float:
+    optimizer.zero_grad()
+    loss = module.loss(batch)
+    loss.backward()
+    module.configure_gradient_clipping(optimizer)
+    optimizer.step()
+    module.after_step(optimizer)
+    return loss.item()
+
+
+@torch.no_grad()
+def score(module: Training, batches: Any, split: str = "test") -> dict[str, Any]:
+    """Metrics of a split in eval mode, without a trainer."""
+    module.eval()
+    module.on_validation_epoch_start()
+    for index, batch in enumerate(batches):
+        module.validation_step(batch, index)
+    return module._scored(split)
+
+
+@torch.no_grad()
+def outputs(built: Built) -> Tensor:
+    """Logits of the first training batch, in eval mode."""
+    built.model.eval()
+    logits = built.model(built.batches[0][0])
+    return logits[0] if isinstance(logits, tuple) else logits
+
+
+def doubled(built: Built) -> tuple[Training, Any]:
+    """The module in float64 and a batch for it."""
+    batch = [x.double() if isinstance(x, Tensor) and x.is_floating_point() else x for x in built.batches[0]]
+    return built.module.double(), batch
+
+
+def guess(built: Built) -> float:
+    """Loss, in nats, of a uniform guess."""
+    return math.log(built.data.shapes.get("vocab_size") or built.data.shapes["num_classes"])

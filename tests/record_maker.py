@@ -1,0 +1,128 @@
+"""Made-up records of a sweep, in the layout that real ones have: what the tables are tested on."""
+
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+from bench.records import cost_folder, manifest_path, run_folder, write_json
+
+PERPLEXITY = {"name": "perplexity", "mode": "min"}
+ACCURACY = {"name": "accuracy", "mode": "max"}
+TYINGS = ("none", "embedding", "cross_layer", "top_k(fraction=0.5)", "soft(strength=0.01)")
+UNTIED = 1_200_000
+SHARES = {"none": 1.0, "embedding": 0.85, "cross_layer": 0.4, "top_k(fraction=0.5)": 0.7}
+EFFECTS = {"none": 0.0, "embedding": -0.04, "cross_layer": 0.06, "top_k(fraction=0.5)": 0.02}
+
+
+def entry(
+    tying: str = "none", dropout: float = 0.0, weight_decay: float = 0.0, seed: int = 1, **given
+) -> dict:
+    """A line of a manifest; any key may be given."""
+    task, data = given.get("task", "text_gru"), given.get("data", "pydocs")
+    cell = f"{task}-{data}-{tying}-{dropout}-{weight_decay}"
+    metric = ACCURACY if task.startswith("image") else PERPLEXITY
+    line = {"id": f"{cell}-{seed}", "task": task, "data": data, "tying": tying, "dropout": dropout}
+    line |= {"weight_decay": weight_decay, "seed": seed, "cell": cell, "cost": f"{task}-{data}-{tying}"}
+    return line | {"metric": metric} | given
+
+
+def record(line: dict, value: float = 100.0, val: float | None = None, **given: Any) -> dict[str, Any]:
+    """A finished run's record: its test metric is `value`, its validation metric `val` (the same if None)."""
+    name = line["metric"]["name"]
+    nll = math.log(value) if name == "perplexity" else 2 - 2 * value
+    scores = {"nll": nll, name: value}
+    epochs = list(range(8))
+    made = {key: line[key] for key in line if key != "metric"} | {
+        "schema": 1,
+        "results_version": 1,
+        "status": "done",
+        "reason": None,
+        "metric": line["metric"],
+        "config": {"optimizer": {"lr": 0.001}, "model": {"depth": 4}, "data": {"folder": "/somewhere/else"}},
+        "num_params": round(UNTIED * SHARES.get(line["tying"], 1.0)),
+        "num_params_untied": UNTIED,
+        "test": scores,
+        "val": scores | {name: value if val is None else val},
+        "train": scores,
+        "best_epoch": 7,
+        "epochs": 8,
+        "gap": 0.31,
+        "spread": {"depth": 0.86, "embedding": None},
+        "decay": {"dose": 0.42},
+        "curves": {"epoch": epochs, "val_nll": [nll + 3 * math.exp(-epoch / 2) for epoch in epochs]},
+        "seconds": {"total": 21.3, "fit": 19.0, "to_first_step": 0.4},
+        "data_meta": {
+            "fingerprint": "f1a2b3c4d5e6",
+            "floors": {"majority_accuracy": 0.101}
+            if name == "accuracy"
+            else {"unigram_perplexity": 274.0, "trigram_perplexity": 54.0},
+            "sizes": {"train": 420_000, "val": 25_000, "test": 23_456},
+        },
+        "provenance": provenance(),
+    }
+    return made | given
+
+
+def unfinished(line: dict, status: str, reason: str | None, **given: Any) -> dict[str, Any]:
+    """A record of a run that gave no number."""
+    kept = ("id", "task", "data", "tying", "dropout", "weight_decay", "seed", "cell", "cost", "config")
+    made = record(line)
+    return {key: made[key] for key in (*kept, "schema", "data_meta", "provenance")} | {
+        "status": status,
+        "reason": reason,
+        **given,
+    }
+
+
+def provenance(**given: Any) -> dict[str, Any]:
+    made = {
+        "commit": "abcdef0123456789",
+        "dirty": False,
+        "versions": {"torch": "2.13.0", "lightning": "2.6.6"},
+    }
+    return made | {"host": "alpha", "device": "cpu EPYC", "threads": 1, "python": "3.11.7"} | given
+
+
+def cost(line: dict, **given: Any) -> dict[str, Any]:
+    share = SHARES.get(line["tying"], 1.0)
+    made = {"schema": 1, "id": line["cost"], "status": "done", "reason": None, "provenance": provenance()}
+    made |= {"train_step": {"median_s": 0.0315 + 0.002 * share, "p90_s": 0.035, "n": 50}}
+    made |= {"inference": {"median_s": 0.0112, "p90_s": 0.0131, "n": 100, "batch": 16, "window": 64}}
+    memory = {"train_step_bytes": round(50e6 * (1 + share)), "inference_bytes": 20_000_000}
+    return made | {"peak_memory": memory | {"meter": "MemTracker"}, "peak_rss_bytes": 512_000_000} | given
+
+
+def write_sweep(
+    runs: Path, lines: list[dict], records: list[dict], costs=(), name="quick", note=None
+) -> None:
+    write_json(manifest_path(runs, name), {"schema": 1, "name": name, "runs": lines, "note": note})
+    for made in records:
+        write_json(run_folder(runs, made["id"]) / "record.json", made)
+    for made in costs:
+        write_json(cost_folder(runs, made["id"]) / "cost.json", made)
+
+
+def grid(tasks: dict[str, str], seeds=(1, 2), dropouts=(0.0, 0.2), decays=(0.0, 0.5), tyings=TYINGS) -> tuple:
+    """Manifest lines, records and costs of a whole sweep: smooth effects, `embedding` n/a on images."""
+    lines, records, costs = [], [], {}
+    for (task, data), tying, dropout, decay, seed in itertools.product(
+        tasks.items(), tyings, dropouts, decays, seeds
+    ):
+        line = entry(tying, dropout, decay, seed, task=task, data=data)
+        lines.append(line)
+        if "embedding" in tying and task.startswith("image"):
+            records.append(unfinished(line, "not_applicable", "no input embedding in this network"))
+            continue
+        effect = EFFECTS.get(tying, 0.001 * len(tying))
+        harm = effect - 0.08 * math.sqrt(dropout) - 0.02 * decay + 0.01 * seed
+        value = 0.97 - 0.1 * harm if task.startswith("image") else 96.0 * (1 + harm)
+        records.append(record(line, value, value * 1.01))
+        costs[line["cost"]] = cost(line)
+    return lines, records, list(costs.values())
+
+
+def pair(*values: float, tying: str = "none", first_seed: int = 1, **given) -> tuple[list, list]:
+    """Manifest lines and records of one cell, a value per seed."""
+    lines = [entry(tying, seed=first_seed + at, **given) for at in range(len(values))]
+    return lines, [record(line, value) for line, value in zip(lines, values, strict=True)]

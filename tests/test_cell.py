@@ -1,0 +1,172 @@
+import cell_maker
+import pytest
+from cell_maker import made
+
+from bench.errors import BadInput
+
+DEFAULT = made()
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("runs=elsewhere", "results=elsewhere", "cache=elsewhere", "logger=none", "logger=csv"),
+        *("trainer.threads=3", "trainer.accelerator=cpu", "data.root=/some/where", "retry=true"),
+        *("sweep.name=x", "sweep.note=y", "lr_search.factors=[1,2]", "lr_search.seed=5"),
+        *(
+            "measure.min_calls=7",
+            "dropout=0",
+            "weight_decay=0",
+            "tying.k=3",
+            "tying.strength=1",
+            "task=image_cnn",
+        ),
+        *("data=digits", "model=cnn", "tying=none", "seed=1", "optimizer.lr=3e-3"),
+    ],
+)
+def test_what_can_change_no_number_is_no_part_of_the_identity(override):
+    assert made(override).id == DEFAULT.id
+
+
+CHANGES = (
+    *("task=text_gru", "data=fashion_mnist", "data.train_limit=100", "data.holdout=200", "data.split_seed=1"),
+    *("model.width=8", "model.depth=6", "model.norm=group", "tying=cross_layer", "tying=top_k", "tying=soft"),
+    *(
+        "dropout=0.1",
+        "weight_decay=0.1",
+        "seed=2",
+        "optimizer.lr=1",
+        "optimizer.clip=null",
+        "optimizer.beta2=0.9",
+    ),
+    *("trainer.max_epochs=3", "trainer.precision=bf16-mixed", "trainer.limit_train_batches=2"),
+    *("trainer.limit_eval_batches=2", "task.batches.batch_size=8"),
+)
+
+
+@pytest.mark.parametrize("override", CHANGES)
+def test_what_can_change_a_number_changes_the_identity(override):
+    assert made(override).id != DEFAULT.id
+
+
+def test_all_those_are_different_runs():
+    ids = [made(override).id for override in CHANGES]
+    assert len(set(ids)) == len(ids)
+
+
+def test_the_content_of_the_data_is_part_of_the_identity():
+    other = made(fingerprint="other")
+    assert (other.id, other.group, other.cost) != (DEFAULT.id, DEFAULT.group, DEFAULT.cost)
+    assert other.id != DEFAULT.id and other.cost != DEFAULT.cost
+
+
+def test_the_code_that_makes_the_numbers_is_part_of_the_identity(monkeypatch):
+    monkeypatch.setattr("bench.cell.RESULTS_VERSION", 10_000)
+    assert made().id != DEFAULT.id
+
+
+def test_a_group_is_a_cell_whatever_its_seed():
+    assert made("seed=2").group == DEFAULT.group
+    assert made("seed=2").id != DEFAULT.id
+    assert made("dropout=0.1").group != DEFAULT.group
+
+
+@pytest.mark.parametrize(
+    "override", ["seed=2", "dropout=0.5", "weight_decay=1", "optimizer.lr=1", "trainer.max_epochs=9"]
+)
+def test_a_cost_is_of_a_task_and_model_and_tying(override):
+    assert made(override).cost == DEFAULT.cost
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "model.width=8",
+        "tying=cross_layer",
+        "data=cifar10",
+        "trainer.threads=2",
+        "trainer.precision=bf16-mixed",
+    ],
+)
+def test_what_changes_the_cost_changes_its_identity(override):
+    assert made(override).cost != DEFAULT.cost
+
+
+def test_the_strength_costs_nothing_and_the_form_may():
+    soft = [made("tying=soft", f"tying.strength={s}") for s in (0.01, 10)]
+    assert soft[0].cost == soft[1].cost and soft[0].id != soft[1].id
+    assert made("tying=soft", "tying.strength=0").cost != made("tying=none").cost
+    assert made("tying=soft", "tying.init=shared").cost == soft[0].cost
+    assert made("tying=soft_decoupled").cost != soft[0].cost
+
+
+def test_what_a_tying_does_not_use_makes_no_second_run():
+    two, three = made("tying=none", "tying.k=2"), made("tying=none", "tying.k=3")
+    assert two.id == three.id == DEFAULT.id and two.cost == DEFAULT.cost
+    assert two.unused == ("tying.k",) and DEFAULT.unused == ()
+    used = made("tying=top_k", "tying.k=2")
+    assert used.unused == () and used.id != made("tying=top_k", "tying.k=3").id
+
+
+def test_k_takes_the_place_of_the_fraction():
+    assert made("tying=top_k").config["tying"]["fraction"] == 0.5
+    tying = made("tying=top_k", "tying.k=3").config["tying"]
+    assert (tying["k"], tying["fraction"]) == (3, None)
+    with pytest.raises(BadInput, match="both set"):
+        made("tying=top_k", "tying.k=3", "tying.fraction=0.3")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "label"),
+    [
+        (["tying=none"], "none"),
+        (["tying=embedding"], "embedding"),
+        (["tying=cross_layer"], "cross_layer"),
+        (["tying=cross_layer", "tying.scope=all"], "cross_layer(scope=all)"),
+        (["tying=cross_layer", "tying.scope=[conv,norm]"], "cross_layer(scope=conv/norm)"),
+        (["tying=top_k"], "top_k(fraction=0.5)"),
+        (["tying=top_k", "tying.k=3"], "top_k(k=3)"),
+        (["tying=soft"], "soft(strength=0.01)"),
+        (["tying=soft", "tying.strength=0"], "soft(strength=0)"),
+        (["tying=soft", "tying.init=shared"], "soft(strength=0.01, init=shared)"),
+        (["tying=soft_decoupled"], "soft(strength=0.01, decoupled)"),
+        (["tying=soft_embedding"], "soft_embedding(strength=0.01)"),
+        (["tying=albert"], "embedding+cross_layer"),
+        (["tying=embedding_top_k"], "embedding+top_k(fraction=0.5)"),
+        (["tying=[embedding,top_k]", "tying.k=3"], "embedding+top_k(k=3)"),
+        (["tying=[cross_layer,soft_embedding]"], "cross_layer+soft_embedding(strength=0.01)"),
+    ],
+)
+def test_a_label_says_what_is_tied(overrides, label):
+    assert made(*overrides).label == label
+
+
+@pytest.mark.parametrize(
+    ("listed", "named"), [("[embedding,top_k]", "embedding_top_k"), ("[embedding,cross_layer]", "albert")]
+)
+def test_a_list_composes_to_the_same_run_as_its_yaml(listed, named):
+    assert made(f"tying={listed}").id == made(f"tying={named}").id
+
+
+def test_strategies_are_a_set():
+    assert made("tying=[top_k,embedding]").id == made("tying=[embedding,top_k]").id
+
+
+def test_altered_is_a_copy():
+    other = DEFAULT.altered(seed=5, optimizer={"lr": 1.0})
+    assert (other.config["seed"], other.config["optimizer"]["lr"]) == (5, 1.0)
+    assert other.config["optimizer"]["clip"] == DEFAULT.config["optimizer"]["clip"]
+    assert DEFAULT.config["seed"] == 1 and other.id != DEFAULT.id
+
+
+def test_header_names_the_cell():
+    header = made("tying=soft", "dropout=0.2", "weight_decay=1", "seed=3").header()
+    assert header["tying"] == "soft(strength=0.01)"
+    assert (header["task"], header["data"], header["seed"]) == ("image_cnn", "digits", 3)
+    assert (header["dropout"], header["weight_decay"]) == (0.2, 1)
+    assert header["metric"] == {"name": "accuracy", "mode": "max"}
+
+
+def test_what_is_wrong_is_said_before_data_is_prepared():
+    with pytest.raises(BadInput, match="dropout=2"):
+        cell_maker.cell.from_hydra(cell_maker.composed("dropout=2", "cache=/proc/nope"))

@@ -1,0 +1,433 @@
+"""`python -m bench` from outside: its exit codes, what it prints, and what it leaves."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TINY = [
+    "model.depth=6",
+    "model.width=4",
+    "logger=none",
+    "trainer.limit_train_batches=2",
+    "trainer.max_epochs=1",
+]
+TINY += ["trainer.limit_eval_batches=1", "measure.min_calls=1", "measure.min_seconds=0"]
+SECRET = "local-0123456789abcdef0123456789abcdef01234567"
+
+
+class Bench:
+    """The command with folders of its own; its lock on the machine is its own too."""
+
+    def __init__(self, folder: Path, cache: Path, scratch: str) -> None:
+        self.folder, self.runs, self.results = folder, folder / "runs", folder / "results"
+        self.started: list[subprocess.Popen[str]] = []
+        self.places = [f"runs={self.runs}", f"results={self.results}", f"cache={cache}"]
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "HYDRA_", "BENCH_"))}
+        self.env = {**kept, "TMPDIR": scratch, "OMP_NUM_THREADS": "1"}
+
+    def start(self, *overrides: str, **env: str) -> subprocess.Popen[str]:
+        flag, rest = (["-m"], overrides[1:]) if overrides[0] == "-m" else ([], overrides)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bench", *flag, *self.places, *TINY, *rest],
+            cwd=ROOT,
+            env={**self.env, **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # a Ctrl-C of the test goes to what it started alone
+        )
+        self.started.append(process)
+        return process
+
+    def __call__(self, *overrides: str, **env: str) -> subprocess.CompletedProcess[str]:
+        with self.start(*overrides, **env) as process:
+            out, err = process.communicate(timeout=300)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def records(self) -> dict[str, dict[str, Any]]:
+        found = {path.parent.name: json.loads(path.read_text()) for path in self.runs.glob("*/record.json")}
+        assert all(record["id"] == run_id for run_id, record in found.items())
+        return found
+
+    def stamps(self) -> dict[Path, int]:
+        paths = [*self.runs.glob("*/record.json"), *self.runs.glob("costs/*/cost.json")]
+        return {path: path.stat().st_mtime_ns for path in paths}
+
+    def workers(self) -> dict[str, int]:
+        """Process by the run that it works on: those whose output goes into a folder of `runs`."""
+        found = {}
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                target = Path(os.readlink(entry / "fd" / "1"))
+                if target.name == "log" and self.runs in target.parents:
+                    found[target.parent.name] = int(entry.name)
+        return found
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Bench]]:
+    cache = tmp_path_factory.mktemp("cache")
+    scratch = tempfile.mkdtemp()  # short: the fork server's socket lies in it
+    yield lambda: Bench(tmp_path_factory.mktemp("bench"), cache, scratch)
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+@pytest.fixture
+def bench(make: Callable[[], Bench]) -> Iterator[Bench]:
+    made = make()
+    yield made
+    for process in made.started:  # what a failed test left
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+def until(condition: Callable[[], Any], what: str, seconds: float = 120) -> Any:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"waited {seconds} s for {what}")
+
+
+def refused(result: subprocess.CompletedProcess[str], *said: str) -> None:
+    """One line that says so, and the code of bad input."""
+    assert result.stderr.startswith("error: "), result.stderr
+    assert result.stderr.count("\n") == 1 and result.stderr.endswith("\n"), result.stderr
+    assert "Traceback" not in result.stderr + result.stdout
+    for word in said:
+        assert word in result.stderr
+    assert result.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["foo=1"], ["unknown key foo"]),
+        (["+foo=1"], ["unknown key foo", "dropout, logger"]),
+        (["model.foo=1"], ["unknown key model.foo"]),
+        (["+optimizer.foo=1"], ["unknown key optimizer.foo", "beta1, beta2, clip, lr"]),
+        (["tying=foo"], ["tying/foo", "none", "top_k"]),
+        (["data=foo"], ["data/foo", "digits", "pydocs"]),
+        (["model=gpt2"], ["task.batches.window"]),
+        (["data=pydocs"], ["data=pydocs is text data"]),
+        (["dropout=abc"], ["dropout=abc", "[0, 1)"]),
+        (["dropout=1"], ["dropout=1", "[0, 1)"]),
+        (["dropout=-0.1"], ["dropout=-0.1", "[0, 1)"]),
+        (["dropout=[0"], ["[0"]),
+        (["seed=1.5"], ["seed=1.5", "whole number"]),
+        (["trainer.max_epochs=x"], ["trainer.max_epochs=x", "whole number >= 1"]),
+        (["trainer.max_epochs=0"], ["trainer.max_epochs=0", "whole number >= 1"]),
+        (["tying=top_k", "tying.k=0"], ["tying.k=0", "from 1"]),
+        (["tying=top_k", "tying.k=99"], ["tying.k=99", "from 1 to 6"]),
+        (["tying=top_k", "tying.k=2", "tying.fraction=0.5"], ["tying.k and tying.fraction"]),
+        (["tying=soft", "tying.strength=-1"], ["tying.strength=-1", ">= 0"]),
+        (["data=fashion_mnist", "data.root=/nonexistent"], ["/nonexistent/fashion_mnist", "data.root"]),
+        (["runs=/proc/nope"], ["/proc/nope", "choose a"]),
+        (["cache=/proc/nope"], ["/proc/nope", "choose a"]),
+        (["-m", "seed=1,2", "dropout=0,1"], ["dropout=1", "[0, 1)"]),
+        (["-m", "seed=1", "hydra.launcher.workers=0"], ["hydra.launcher.workers=0", ">= 1"]),
+    ],
+    ids=lambda words: " ".join(words) if "=" in words[0] or words[0] == "-m" else "",
+)
+def test_bad_input_is_one_line_and_leaves_nothing(
+    bench: Bench, overrides: list[str], said: list[str]
+) -> None:
+    refused(bench(*overrides), *said)
+    assert not [path for path in bench.runs.rglob("*") if path.name != "multirun.yaml"]
+
+
+def test_damaged_data_is_one_line(bench: Bench) -> None:
+    (bench.folder / "blood_cells").mkdir(parents=True)
+    for split in ("train", "test"):
+        (bench.folder / "blood_cells" / f"{split}-00000-of-00001.parquet").write_text("torn")
+    refused(bench("data=blood_cells", f"data.root={bench.folder}"), "blood_cells", "restore its files")
+    empty = bench.folder / "empty.txt"
+    empty.write_text("\n \n")
+    refused(bench("task=text_gru", "data=text_files", f"data.files={empty}"), str(empty), "empty")
+    assert not bench.runs.exists() or not list(bench.runs.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["+model.foo=1"], ["unknown key", "'foo'", "conf/model"]),
+        (
+            ["task=text_transformer", "data=text_files", "data.files=README.md", "model.architecture=nope"],
+            ["architecture 'nope' is unknown", "gpt2"],
+        ),
+    ],
+    ids=["model key", "architecture"],
+)
+def test_what_only_the_run_can_see_is_one_line_too(
+    bench: Bench, overrides: list[str], said: list[str]
+) -> None:
+    text = bench.folder / "text.txt"
+    text.write_text("one two three four five\n" * 400)
+    overrides = [word.replace("README.md", str(text)) for word in overrides]
+    refused(bench(*overrides), *said)
+    (record,) = bench.records().values()
+    assert record["status"] == "failed" and "\n" not in record["reason"]
+    before = bench.stamps()
+    refused(bench(*overrides), *said)  # recorded: the answer is the same, and at once
+    assert bench.stamps() == before
+
+
+def test_a_traceback_is_there_for_the_asking(bench: Bench) -> None:
+    result = bench("dropout=1", HYDRA_FULL_ERROR="1")
+    assert "Traceback" in result.stderr and "dropout=1 is not allowed" in result.stderr
+    assert result.returncode != 0
+
+
+@pytest.mark.parametrize("flag", ["--help", "--cfg=job"])
+def test_a_reader_that_has_seen_enough_is_no_error(bench: Bench, flag: str) -> None:
+    command = f"set -o pipefail; {sys.executable} -m bench {flag} | head -1"
+    result = subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, env=bench.env, capture_output=True, text=True, check=False
+    )
+    assert result.stderr == ""
+    assert result.returncode == 0
+    assert result.stdout.count("\n") == 1
+
+
+def test_help_shows_groups_keys_and_examples(bench: Bench) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "bench", "--help"], cwd=ROOT, env=bench.env, capture_output=True, text=True
+    )
+    assert result.returncode == 0 and result.stderr == ""
+    for word in ("tying: albert, cross_layer", "dropout: 0.0", "python -m bench -m", "Exit code:"):
+        assert word in result.stdout
+
+
+GRID = ["-m", "tying=none,embedding,cross_layer", "logger=csv", "sweep.name=grid"]
+RANKS = {"MASTER_PORT": "1", "MASTER_ADDR": "10.0.0.1", "RANK": "3", "LOCAL_RANK": "3", "WORLD_SIZE": "4"}
+
+
+@pytest.fixture(scope="module")
+def swept(make: Callable[[], Bench]) -> tuple[Bench, subprocess.CompletedProcess[str]]:
+    """A sweep of three, started from within what looks like another job's rank."""
+    bench = make()
+    return bench, bench(*GRID, **RANKS, SLURM_NTASKS="4", PL_GLOBAL_SEED="7")
+
+
+def test_a_sweep_ends_well(swept) -> None:
+    bench, result = swept
+    assert result.returncode == 0, result.stderr
+    assert "training 3/3: 2 done, 1 not applicable, 0 failed, 0 left" in result.stderr
+    statuses = {record["tying"]: record["status"] for record in bench.records().values()}
+    assert statuses == {"none": "done", "embedding": "not_applicable", "cross_layer": "done"}
+
+
+def test_its_records_are_whole(swept) -> None:
+    bench, _ = swept
+    for record in bench.records().values():
+        assert record["schema"] == 1 and record["sweep"] == "grid"
+        assert record["data_meta"]["fingerprint"] == record["config"]["data"]["fingerprint"]
+        assert record["provenance"]["threads"] == 1 and record["provenance"]["versions"]["torch"]
+        cost = json.loads((bench.runs / "costs" / record["cost"] / "cost.json").read_text())
+        assert cost["status"] == record["status"]
+        if record["status"] == "done":
+            assert set(record["test"]) == set(record["val"]) == {"nll", "accuracy", "examples"}
+            assert record["gap"] == pytest.approx(record["val"]["nll"] - record["train"]["nll"])
+            assert cost["train_step"]["median_s"] > 0 and cost["peak_memory"]["train_step_bytes"] > 0
+        else:
+            assert record["reason"] == "no input embedding in this network"
+
+
+def test_tying_gave_fewer_parameters(swept) -> None:
+    by_tying = {record["tying"]: record for record in swept[0].records().values()}
+    none, tied = by_tying["none"], by_tying["cross_layer"]
+    assert none["num_params"] == none["num_params_untied"] == tied["num_params_untied"] > tied["num_params"]
+
+
+def test_its_manifest_lists_what_was_asked(swept) -> None:
+    bench, _ = swept
+    manifest = json.loads((bench.runs / "sweeps" / "grid.json").read_text())
+    assert manifest["name"] == "grid"
+    assert {run["id"] for run in manifest["runs"]} == set(bench.records())
+    assert [run["tying"] for run in manifest["runs"]] == ["none", "embedding", "cross_layer"]
+
+
+def test_its_tables_show_the_hole_with_its_reason(swept) -> None:
+    bench, result = swept
+    page = "".join(path.read_text() for path in sorted((bench.results / "grid").glob("*.md")))
+    assert "n/a" in page and "no input embedding" in page
+    assert (bench.results / "grid" / "records.csv").read_text().count("\n") == 4
+    assert "cross_layer" in result.stdout
+
+
+def test_each_run_keeps_its_frozen_config_environment_and_csv(swept) -> None:
+    bench, _ = swept
+    for run_id, record in bench.records().items():
+        folder = bench.runs / run_id
+        assert "torch==" in (folder / "env").read_text()
+        assert "seed: 1\n" in (folder / "config.yaml").read_text()
+        if record["status"] == "done":
+            assert "val/accuracy" in (folder / "csv" / "metrics.csv").read_text()
+
+
+def test_a_second_call_trains_nothing_and_writes_the_same_tables(swept) -> None:
+    bench, first = swept
+    stamps = bench.stamps()
+    tables = {path: path.read_bytes() for path in bench.results.rglob("*") if path.is_file()}
+    result = bench(*GRID)
+    assert result.returncode == 0, result.stderr
+    assert bench.stamps() == stamps
+    assert {path: path.read_bytes() for path in bench.results.rglob("*") if path.is_file()} == tables
+    assert result.stdout == first.stdout
+
+
+def test_one_of_its_runs_is_found_by_a_single_call(swept) -> None:
+    bench, _ = swept
+    stamps = bench.stamps()
+    result = bench("tying=cross_layer", "logger=none", "tying.k=3")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert "note: tying.k is not used by tying=cross_layer" in result.stdout
+    assert "accuracy" in result.stdout and "record: " in result.stdout
+    assert bench.stamps() == stamps
+
+
+def test_a_tying_that_cannot_apply_is_refused_as_a_single_run(swept) -> None:
+    bench, _ = swept
+    stamps = bench.stamps()
+    refused(bench("tying=embedding"), "tying=embedding cannot be applied to image_cnn: no input embedding")
+    assert bench.stamps() == stamps
+
+
+def test_a_failing_and_a_diverging_run_are_rows(bench: Bench) -> None:
+    """Depth 7 does not divide into three stages; at rate 1e6 the loss explodes."""
+    grid = ["-m", "model.depth=6,7", "optimizer.lr=0.003,1e6", "optimizer.clip=null"]
+    grid += ["trainer.limit_train_batches=null", "trainer.max_epochs=2"]
+    result = bench(*grid)
+    assert result.returncode == 1
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("error: 2 of 4 runs failed: depth 7 does not divide") and "retry=true" in last
+    assert "Traceback" not in result.stderr
+    key = {
+        (r["config"]["model"]["depth"], r["config"]["optimizer"]["lr"]): r for r in bench.records().values()
+    }
+    assert {at: record["status"] for at, record in key.items()} == {
+        (6, 0.003): "done",
+        (6, 1e6): "diverged",
+        (7, 0.003): "failed",
+        (7, 1e6): "failed",
+    }
+    assert "loss" in key[6, 1e6]["reason"]
+    page = "".join(path.read_text() for path in sorted((bench.results / "custom").glob("*.md")))
+    assert "diverged" in page and "does not divide" in page
+
+    before = bench.stamps()
+    assert bench(*grid).returncode == 1  # failed is recorded too, until it is asked for again
+    assert bench.stamps() == before
+    assert bench(*grid, "retry=true").returncode == 1
+    after = bench.stamps()
+    again = {path.parent.name for path in after if after[path] != before.get(path)}
+    assert again & set(bench.records()) == {key[7, 0.003]["id"], key[7, 1e6]["id"]}
+    unchanged = {record["cost"] for record in key.values() if record["status"] != "failed"}
+    assert not again & unchanged
+
+
+def test_two_controllers_record_every_run_once(bench: Bench) -> None:
+    grid = ["-m", "seed=1,2", "tying=none", "hydra.launcher.workers=2"]
+    both = [bench.start(*grid) for _ in range(2)]
+    first: dict[Path, int] = {}
+    while any(process.poll() is None for process in both):
+        for path, stamp in bench.stamps().items():
+            assert first.setdefault(path, stamp) == stamp, f"{path} was written twice"
+        time.sleep(0.02)
+    ends = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0], ends
+    assert bench.stamps() == first and len(first) == 3
+    assert {record["status"] for record in bench.records().values()} == {"done"}
+
+
+def test_death_and_ctrl_c_leave_no_process_and_no_half_of_a_record(bench: Bench) -> None:
+    """A killed run is a row; a killed or interrupted controller takes its runs along; a call finishes."""
+    long = ["-m", "seed=1,2", "hydra.launcher.workers=1", "trainer.limit_train_batches=null"]
+    long += ["trainer.max_epochs=10", "model.width=8", "trainer.limit_eval_batches=null"]
+
+    def training(but: str | None = None) -> tuple[str, int] | None:
+        running = {
+            name: pid for name, pid in bench.workers().items() if (bench.runs / name / "status.json").exists()
+        }
+        running.pop(but, None)
+        return next(iter(running.items()), None)
+
+    controller = bench.start(*long)
+    victim, pid = until(training, "the first run")
+    os.kill(pid, signal.SIGKILL)
+    second, pid = until(lambda: training(victim), "the second run")
+    assert bench.records()[victim]["reason"].startswith("killed by SIGKILL")
+    controller.kill()
+    controller.communicate()
+    until(lambda: not bench.workers(), "the end of the run", seconds=20)
+    assert set(bench.records()) == {victim}
+
+    controller = bench.start(*long)
+    until(training, "the second run again")
+    os.killpg(controller.pid, signal.SIGINT)
+    _, err = controller.communicate(timeout=60)
+    assert controller.returncode == 130
+    assert [
+        line for line in err.splitlines() if not line.startswith(("training", "measuring", "failed"))
+    ] == ["interrupted: what is recorded is kept, the same command does the rest"]
+    until(lambda: not bench.workers(), "the end of the run", seconds=20)
+    assert set(bench.records()) == {victim}
+
+    result = bench(*long, "retry=true")
+    assert result.returncode == 0, result.stderr
+    assert {record["status"] for record in bench.records().values()} == {"done"}
+    assert set(bench.records()) == {victim, second}
+
+
+def test_ctrl_c_at_once_is_one_line_too(bench: Bench) -> None:
+    controller = bench.start("seed=1")
+    until(lambda: list(bench.runs.glob("costs/*/env")), "the first folder")
+    os.killpg(controller.pid, signal.SIGINT)
+    out, err = controller.communicate(timeout=60)
+    assert (controller.returncode, out) == (130, "")
+    assert err == "interrupted: what is recorded is kept, the same command does the rest\n"
+    assert bench.records() == {}
+
+
+def test_a_run_in_wandb_is_the_run_on_disk(bench: Bench) -> None:
+    result = bench("logger=wandb", "tying=top_k", "tying.k=2", "seed=4", WANDB_API_KEY=SECRET)
+    assert result.returncode == 0, result.stderr
+    ((run_id, record),) = bench.records().items()
+    (offline,) = (bench.runs / run_id / "wandb").glob("offline-run-*")
+
+    def read(*flags: str) -> str:
+        command = [sys.executable, "-m", "wandb", "leet", "inspect", *flags, "--json", str(offline)]
+        return subprocess.run(command, env=bench.env, capture_output=True, text=True, check=True).stdout
+
+    shown = json.loads(read("--summary"))
+    assert (shown["run_id"], shown["state"], shown["exit_code"]) == (run_id, "finished", 0)
+    assert shown["config"]["tying"]["k"] == 2 and shown["config"]["seed"] == 4
+    assert set(shown["config"]) == set(record["config"])
+    cost = json.loads((bench.runs / "costs" / record["cost"] / "cost.json").read_text())
+    summary = shown["summary"]
+    assert summary["test/accuracy"] == record["test"]["accuracy"]
+    assert summary["val/nll"] == record["val"]["nll"] and summary["gap"] == record["gap"]
+    assert summary["num_params"] == record["num_params"] < record["num_params_untied"]
+    assert summary["cost/inference/median_s"] == cost["inference"]["median_s"]
+    assert summary["cost/peak_memory/train_step_bytes"] == cost["peak_memory"]["train_step_bytes"]
+    curves = read()
+    for word in (*("train/nll", "val/nll", "val/accuracy", "spread/depth"), "tying=top_k(k=2)", "seed=4"):
+        assert word in curves
+    hidden = SECRET.removeprefix("local-").encode()
+    files = [path for path in bench.folder.rglob("*") if path.is_file()]
+    assert not [path for path in files if hidden in path.read_bytes()]

@@ -1,0 +1,128 @@
+import copy
+
+import cell_maker
+import pytest
+from omegaconf import OmegaConf
+
+from bench import limits
+from bench.errors import BadInput
+
+
+@pytest.fixture(scope="module")
+def composed():
+    return OmegaConf.to_container(cell_maker.composed(), resolve=True)
+
+
+def put(config, path, value):
+    config = copy.deepcopy(config)
+    *parents, last = path.split(".")
+    inner = config
+    for name in parents:
+        inner = inner[name]
+    inner[last] = value
+    return config
+
+
+GOOD = {
+    "dropout": (0, 0.0, 0.999),
+    "weight_decay": (0, 10.5),
+    "seed": (0, 7),
+    "tying.k": (None, 1, 9),
+    "tying.fraction": (None, 1e-9, 1),
+    "tying.strength": (None, 0, 1e9),
+    "tying.form": (None, "penalty", "decoupled"),
+    "tying.init": (None, "own", "shared"),
+    "optimizer.lr": (1e-9, 1),
+    "optimizer.clip": (None, 0.1),
+    "trainer.max_epochs": (1, 100),
+    "trainer.limit_train_batches": (None, 1),
+    "trainer.precision": ("32-true", "bf16-mixed"),
+    "lr_search.factors": (None, [1], [0.5, 1, 2]),
+    "sweep.name": (None, "quick", "my-sweep_2.1"),
+    "retry": (True, False),
+}
+BAD = {
+    "dropout": (1, -0.1, "abc", None, True, float("nan"), [0.1]),
+    "weight_decay": (-1, float("inf"), float("nan"), None),
+    "seed": (-1, 1.5, 1.0, "x", True, None),
+    "tying.k": (0, 10, -1, 2.0, "two"),
+    "tying.fraction": (0, 1.1, -0.5, "half"),
+    "tying.strength": (-1e-9, float("inf"), float("nan"), "strong"),
+    "tying.form": ("hard", 1),
+    "tying.init": ("other",),
+    "optimizer.lr": (0, -1, None, float("inf"), "fast"),
+    "optimizer.clip": (0, -1),
+    "trainer.max_epochs": (0, -1, 1.5, "x", None),
+    "trainer.limit_train_batches": (0, 0.5),
+    "trainer.precision": ("auto", "16"),
+    "trainer.devices": (2, "auto", True),
+    "trainer.threads": (0,),
+    "lr_search.factors": ([], [0], [-1], "2", 2, ["a"]),
+    "sweep.name": ("../other", "/tmp", "", ".hidden", 3),
+    "retry": (1, "yes", None),
+}
+
+
+def pairs(table):
+    return [(path, value) for path, values in table.items() for value in values]
+
+
+def test_the_default_passes(composed):
+    limits.check(composed)
+
+
+@pytest.mark.parametrize(("path", "value"), pairs(GOOD))
+def test_allowed(composed, path, value):
+    limits.check(put(composed, path, value))
+
+
+@pytest.mark.parametrize(("path", "value"), pairs(BAD))
+def test_refused_in_one_line_that_names_key_value_and_what_is_allowed(composed, path, value):
+    with pytest.raises(BadInput) as error:
+        limits.check(put(composed, path, value))
+    text = str(error.value)
+    assert text.startswith(f"{path}={value} is not allowed: it must be ")
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize("section", ["", *(f"{name}." for name in limits.CLOSED)])
+def test_a_key_that_nothing_reads_is_refused(composed, section):
+    with pytest.raises(BadInput, match=f"unknown key {section}foo: allowed are "):
+        limits.check(put(composed, f"{section}foo", 1))
+
+
+@pytest.mark.parametrize("path", [path for path, _, _ in limits.LIMITS])
+def test_a_missing_key_is_named(composed, path):
+    config = copy.deepcopy(composed)
+    *parents, last = path.split(".")
+    inner = config
+    for name in parents:
+        inner = inner[name]
+    del inner[last]
+    with pytest.raises(BadInput, match=f"{path} is missing from the config"):
+        limits.check(config)
+
+
+def test_k_and_fraction_exclude_each_other(composed):
+    both = put(put(composed, "tying.k", 2), "tying.fraction", 0.5)
+    with pytest.raises(BadInput, match=r"tying\.k and tying\.fraction are both set"):
+        limits.check(both)
+
+
+def test_the_largest_k_is_the_depth(composed):
+    limits.check(put(put(composed, "model.depth", 4), "tying.k", 4))
+    with pytest.raises(BadInput, match="tying.k=5 .* from 1 to 4"):
+        limits.check(put(put(composed, "model.depth", 4), "tying.k", 5))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["task=image_cnn", "data=pydocs"], "data=pydocs is text data: task=image_cnn takes image data"),
+        (["task=text_gru", "data=digits"], "data=digits is image data: task=text_gru takes text data"),
+    ],
+)
+def test_data_of_the_wrong_kind(overrides, said):
+    config = OmegaConf.to_container(cell_maker.composed(*overrides), resolve=True)
+    with pytest.raises(BadInput, match=said):
+        limits.check(config)

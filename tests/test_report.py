@@ -1,0 +1,151 @@
+import math
+
+import record_maker as made
+
+from bench.report.cells import Cell
+from bench.report.comparison import comparison
+from bench.report.footer import footer
+from bench.report.grouping import sections
+from bench.report.markup import Table, best_of, latex, markdown, plain
+from bench.report.order import family, tying_key
+from bench.report.rows import read_sweep
+from bench.report.summary import headline
+
+
+def sections_of(folder, lines, records, costs=()):
+    made.write_sweep(folder / "runs", lines, records, costs)
+    return sections(read_sweep(folder / "runs", "quick")[0])
+
+
+def test_one_seed_shows_no_spread(tmp_path):
+    (section,) = sections_of(tmp_path, *made.pair(100.0))
+    (row,) = comparison(section).rows
+    assert row[5] == "100.0" and row[-1] == "1"
+
+
+def test_accuracy_is_printed_in_percent_and_the_highest_is_best(tmp_path):
+    low, high = made.pair(0.5, task="image_cnn"), made.pair(0.75, task="image_cnn", tying="cross_layer")
+    (section,) = sections_of(tmp_path, low[0] + high[0], low[1] + high[1])
+    table = comparison(section)
+    assert [row[5] for row in table.rows] == ["50.00", "75.00"] and (1, 5) in table.best
+    assert table.rows[1][6] == "+25.00 (n=1)" and table.header[5] == "test accuracy ↑ %"
+
+
+def test_costs_are_printed_in_their_units(tmp_path):
+    lines, records = made.pair(100.0)
+    cost = made.cost(
+        lines[0],
+        train_step={"median_s": 0.02, "p90_s": 0.03, "n": 9},
+        peak_memory={"train_step_bytes": 3 * 2**20, "meter": "MemTracker"},
+        inference={"median_s": 0.004, "p90_s": 0.005, "n": 9},
+    )
+    (section,) = sections_of(tmp_path, lines, records, [cost])
+    assert comparison(section).rows[0][9:12] == ["20.00", "3.000", "4.000 [5.000]"]
+
+
+def test_a_failed_seed_is_seen_and_a_failed_cell_is_a_hole(tmp_path):
+    lines = [made.entry(seed=seed) for seed in (1, 2, 3)] + [made.entry("soft", seed=seed) for seed in (1, 2)]
+    records = [made.record(lines[0], 100.0), made.record(lines[1], 102.0)]
+    records += [made.unfinished(lines[2], "failed", "out of memory")]
+    records += [made.unfinished(line, "diverged", "loss is nan at step 40") for line in lines[3:]]
+    (section,) = sections_of(tmp_path, lines, records)
+    none, soft = comparison(section).rows
+    assert none[5] == "101.0 ± 1.4" and none[-2] == "2 (1 failed)"
+    assert none[-1] == "failed: out of memory (1 of 3 seeds)"
+    assert soft[5] == "hole" and soft[-1] == "diverged: loss is nan at step 40"
+
+
+def test_a_run_without_a_record_is_not_run_yet(tmp_path):
+    lines, records = made.pair(100.0)
+    (section,) = sections_of(tmp_path, [*lines, made.entry("soft")], records)
+    assert comparison(section).rows[1][5:] == ["hole", *[""] * 6, "0", "not run yet"]
+
+
+def test_a_metric_that_is_no_number_is_never_dropped_in_silence(tmp_path):
+    lines, records = made.pair(100.0, 102.0)
+    records[1]["test"]["perplexity"] = math.nan
+    (section,) = sections_of(tmp_path, lines, records)
+    (row,) = comparison(section).rows
+    assert row[5] == "100.0" and row[-2] == "1 (1 not a number)"
+    assert row[-1] == "not a number: test perplexity is nan (1 of 2 seeds)"
+
+
+def test_a_tying_that_applies_nowhere_is_one_row_with_the_reason(tmp_path):
+    lines, records, costs = made.grid({"image_cnn": "digits"}, seeds=(1,))
+    (section,) = sections_of(tmp_path, lines, records, costs)
+    (row,) = [row for row in comparison(section).rows if row[0] == "embedding"]
+    assert row[1:3] == ["all", "all"] and row[5] == "n/a"
+    assert row[-1] == "n/a: no input embedding in this network"
+
+
+def test_two_data_fingerprints_are_never_compared(tmp_path):
+    untied, tied = made.pair(100.0), made.pair(90.0, tying="cross_layer")
+    tied[1][0]["data_meta"]["fingerprint"] = "0ther"
+    first, second = sections_of(tmp_path, untied[0] + tied[0], untied[1] + tied[1])
+    assert {first.fingerprint, second.fingerprint} == {"0ther", "f1a2b3c4d5e6"}
+    assert [section.title for section in (first, second)] == [
+        "text_gru on pydocs, 0ther",
+        "text_gru on pydocs, f1a2b3c4d5e6",
+    ]
+    (cell,) = first.cells
+    assert first.untied(cell) is None and comparison(first).rows[0][6] == "—"
+
+
+def test_what_else_a_sweep_varied_is_a_section_of_its_own(tmp_path):
+    lines, records = [], []
+    for depth, value in ((4, 100.0), (6, 90.0)):
+        for tying in ("none", "cross_layer"):
+            line = made.entry(tying) | {"id": f"{tying}{depth}", "cell": f"{tying}{depth}"}
+            lines.append(line)
+            records.append(made.record(line, value, config={"model": {"depth": depth}}))
+    found = sections_of(tmp_path, lines, records)
+    assert [section.variant for section in found] == ["model.depth=4", "model.depth=6"]
+    assert [section.difference(section.cells[1], section.cells[0]).mean for section in found] == [0, 0]
+
+
+def test_a_rate_chosen_per_tying_does_not_split_the_table(tmp_path):
+    untied, tied = made.pair(100.0), made.pair(90.0, tying="cross_layer")
+    tied[1][0]["config"] = {"optimizer": {"lr": 0.5}}
+    (section,) = sections_of(tmp_path, untied[0] + tied[0], untied[1] + tied[1])
+    assert "Learning rates: none 0.001, cross_layer 0.5." in footer(section, None)
+
+
+def test_the_summary_chooses_on_validation_and_reports_test(tmp_path):
+    lines = [made.entry(dropout=0.0), made.entry(dropout=0.2)]
+    records = [made.record(lines[0], 50.0, val=90.0), made.record(lines[1], 70.0, val=80.0)]
+    found = sections_of(tmp_path, lines, records)
+    assert headline(found, with_chosen=True).rows == [["none", "70.00", "1.2M 100%", "0.2 / 0", "2 (1)"]]
+
+
+def test_tyings_stand_in_the_order_of_the_algebra():
+    labels = ["embedding+top_k(k=2)", "soft(strength=1, decoupled)", "soft(strength=0.1)", "top_k(k=10)"]
+    labels += ["top_k(k=2)", "other", "cross_layer", "embedding", "none"]
+    assert sorted(labels, key=tying_key) == [
+        "none", "embedding", "cross_layer", "top_k(k=2)", "top_k(k=10)", "soft(strength=0.1)",
+        "soft(strength=1, decoupled)", "other", "embedding+top_k(k=2)",
+    ]  # fmt: skip
+    assert family("embedding+cross_layer(scope=a+b)") == "composition"
+    assert family("cross_layer(scope=a+b)") == "cross_layer"
+
+
+def test_the_best_is_marked_in_every_spelling():
+    table = Table(
+        ["a_b", "x\ny"],
+        "lr",
+        [["p|q", "1"], ["50 %", "2"]],
+        best_of([[None, 1.0], [None, 2.0]], [None, "max"]),
+    )
+    assert markdown(table) == "| a_b | x<br>y |\n| :--- | ---: |\n| p\\|q | 1 |\n| 50 % | **2** |\n"
+    assert "a\\_b & x y \\\\" in latex(table) and "50 \\% & \\textbf{2} \\\\" in latex(table)
+    assert plain(table).splitlines() == ["a_b   x", "      y", "----  --", "p|q   1", "50 %  2*"]
+
+
+def test_equal_values_have_no_best():
+    assert best_of([[1.0], [1.0]], ["min"]) == frozenset()
+    assert best_of([[2.0], [1.0], [None], [1.0]], ["min"]) == {(1, 0), (3, 0)}
+
+
+def test_a_cell_knows_its_seeds(tmp_path):
+    (section,) = sections_of(tmp_path, *made.pair(100.0, 102.0, first_seed=5))
+    (cell,) = section.cells
+    assert isinstance(cell, Cell) and cell.metric() == {5: 100.0, 6: 102.0}

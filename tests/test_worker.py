@@ -1,0 +1,146 @@
+import json
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from omegaconf import OmegaConf
+
+from bench.errors import BadInput
+from bench.records import read_json, write_json
+from bench.worker import CONFIG, LONGEST, REQUEST, Diverged, DoesNotApply, Settled, settle
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """As the controller leaves it for a run to start in."""
+    write_json(tmp_path / REQUEST, {"schema": 1, "id": "abc"})
+    (tmp_path / CONFIG).write_text(OmegaConf.to_yaml({"dropout": 0.5, "tying": {"k": None}}))
+    (tmp_path / "env").write_text("torch==2\n")
+    (tmp_path / "log").write_text("of an earlier attempt\n")
+    return tmp_path
+
+
+def settled(folder, work):
+    settle(folder, "record.json", work)
+    return read_json(folder / "record.json")
+
+
+def raising(error):
+    def work(request, config):
+        raise error
+
+    return work
+
+
+def test_a_record_is_the_request_the_config_and_what_the_work_gave(folder):
+    seen = []
+
+    def work(request, config):
+        seen.append((request, config))
+        return {"test": {"accuracy": 0.5}}
+
+    record = settled(folder, work)
+    config = {"dropout": 0.5, "tying": {"k": None}}
+    assert seen == [({"schema": 1, "id": "abc"}, config)]
+    assert record == {
+        **{"schema": 1, "id": "abc", "config": config},
+        **{"status": "done", "reason": None, "test": {"accuracy": 0.5}},
+    }
+
+
+class Stopped(Settled):
+    status = "diverged"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (Diverged("loss nan at step 3"), "diverged", "loss nan at step 3"),
+        (DoesNotApply("no input embedding"), "not_applicable", "no input embedding"),
+        (Stopped("by hand"), "diverged", "by hand"),
+        (BadInput("model.depth=4: set 3"), "failed", "model.depth=4: set 3"),
+        (ValueError("sizes differ:\n  3\n  4"), "failed", "ValueError: sizes differ: 3 4"),
+        (RuntimeError(), "failed", "RuntimeError: no message"),
+        (KeyError("nll"), "failed", "KeyError: 'nll'"),
+        (MemoryError("x" * 10_000), "failed", f"MemoryError: {'x' * LONGEST}..."),
+        (SystemExit(3), "failed", "SystemExit: 3"),
+        (KeyboardInterrupt(), "failed", "KeyboardInterrupt: no message"),
+    ],
+)
+def test_whatever_ends_the_work_becomes_a_record_of_one_line(folder, capsys, error, status, reason):
+    record = settled(folder, raising(error))
+    assert (record["status"], record["reason"]) == (status, reason)
+    assert record["id"] == "abc" and record["config"]["dropout"] == 0.5
+    assert record.get("bad_input", False) == isinstance(error, BadInput)
+    # What was not foreseen leaves its traceback in the log.
+    foreseen = isinstance(error, Settled | BadInput)
+    assert ("Traceback" in capsys.readouterr().err) != foreseen
+
+
+def test_work_that_does_not_fit_into_json_leaves_no_torn_record(folder):
+    with pytest.raises(TypeError):
+        settle(folder, "record.json", lambda *_: {"test": object()})
+    assert not (folder / "record.json").exists()
+
+
+def test_what_is_settled_is_not_done_again(folder):
+    settled(folder, lambda *_: {"test": 1})
+    before = (folder / "record.json").read_bytes()
+    (folder / "best.ckpt").write_text("of the first")
+    settle(folder, "record.json", raising(AssertionError("a second time")))
+    assert (folder / "record.json").read_bytes() == before
+    assert (folder / "best.ckpt").exists()
+
+
+def test_a_damaged_record_is_made_again(folder):
+    (folder / "record.json").write_text('{"id"')
+    assert settled(folder, lambda *_: {"test": 2})["test"] == 2
+
+
+def test_a_run_starts_from_nothing(folder):
+    (folder / "wandb" / "run").mkdir(parents=True)
+    for name in ("wandb/run/x", "best.ckpt", "status.json", "curves.csv", ".record.json.tmp"):
+        (folder / name).write_text("left over")
+
+    def work(*_):
+        return {"seen": sorted(path.name for path in folder.iterdir())}
+
+    assert settled(folder, work)["seen"] == [".claim", CONFIG, "env", "log", REQUEST]
+    assert (folder / "log").read_text() == ""
+    assert (folder / "env").read_text() == "torch==2\n"
+
+
+def test_two_processes_on_one_folder_do_the_work_once(folder):
+    code = textwrap.dedent("""
+        import sys, time
+        from pathlib import Path
+        from bench.worker import settle
+
+        def work(request, config):
+            with open(sys.argv[2], "a") as file:
+                file.write("done\\n")
+            time.sleep(0.5)
+            return {"test": 1}
+
+        settle(Path(sys.argv[1]), "record.json", work)
+        assert (Path(sys.argv[1]) / "record.json").exists()
+    """)
+    done = folder.parent / "done"
+    both = [subprocess.Popen([sys.executable, "-c", code, str(folder), str(done)]) for _ in range(2)]
+    assert [process.wait(30) for process in both] == [0, 0]
+    assert done.read_text() == "done\n"
+    assert json.loads((folder / "record.json").read_text())["test"] == 1
+
+
+def test_a_process_that_dies_frees_its_claim(folder):
+    code = textwrap.dedent("""
+        import os, sys
+        from pathlib import Path
+        from bench.worker import settle
+
+        settle(Path(sys.argv[1]), "record.json", lambda *_: os._exit(9))
+    """)
+    assert subprocess.run([sys.executable, "-c", code, str(folder)]).returncode == 9
+    assert not (folder / "record.json").exists()
+    assert settled(folder, lambda *_: {"test": 1})["status"] == "done"
