@@ -4,13 +4,12 @@ The process that the user started names the worker's module and never imports it
 """
 
 import contextlib
-import functools
 import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -29,6 +28,10 @@ STRIPPED = (
 ) + ("MASTER_ADDR", "MASTER_PORT")
 STRIPPED_PREFIXES = ("PL_", "TORCHELASTIC_", "SLURM_", "SUBMITIT_", "RAY_", "HYDRA_")
 
+WORKERS = ("bench.run", "bench.cost", "wandb.sdk.launch")
+"""What every run imports; the last of them is half a second inside wandb.init, which imports it late."""
+
+_context = multiprocessing.get_context("forkserver")
 _starting = threading.Lock()
 _alive: set[BaseProcess] = set()
 _stopping = threading.Event()
@@ -38,13 +41,14 @@ class Interrupted(Exception):
     """The run was ended by `kill_all`: it has no outcome."""
 
 
-def run_process(module: str, folder: Path, preload: Sequence[str], threads: int) -> int:
-    """Run `module.main(folder)` in a new process and session and wait for it; returns its exit code.
+def preload(modules: Iterable[str]) -> None:
+    """What the fork server imports besides the workers. Of use before the first run alone, which starts it."""
+    _context.set_forkserver_preload([*WORKERS, *sorted(set(modules))])
 
-    `preload`: modules that the fork server imports when it starts, which is at the first call.
-    """
-    context = _server(tuple(preload))
-    process = context.Process(target=enter, args=(module, str(folder.resolve()), time.time()))
+
+def run_process(module: str, folder: Path, threads: int) -> int:
+    """Run `module.main(folder)` in a new process and session and wait for it; returns its exit code."""
+    process = _context.Process(target=enter, args=(module, str(folder.resolve()), time.time()))
     with _starting, _environment(threads), _deaf_to_ctrl_c():
         if _stopping.is_set():
             raise Interrupted
@@ -68,13 +72,6 @@ def kill_all() -> None:
         for end in (os.killpg, os.kill):  # a process of this instant leads no group yet
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 end(process.pid, signal.SIGKILL)
-
-
-@functools.cache
-def _server(preload: tuple[str, ...]) -> multiprocessing.context.ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bench.run", "bench.cost", *preload])
-    return context
 
 
 @contextlib.contextmanager

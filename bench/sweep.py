@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from bench import lr_search, machine
 from bench.cell import Cell, from_hydra
 from bench.errors import BadInput
-from bench.launch import kill_all, run_process
+from bench.launch import kill_all, preload, run_process
 from bench.progress import Progress
 from bench.records import (
     DONE,
@@ -59,6 +60,7 @@ def conduct(cells: Sequence[Cell], workers: int) -> tuple[list[Cell], list[Recor
     Returns the cells with their learning rates settled, and their records, in the order asked. A sweep with a name
     of its own leaves a manifest of what it consists of.
     """
+    preload(_architectures(cells))
     with Progress() as progress:
         costs = {cell.cost: cell for cell in cells}
         _all(list(costs.values()), 1, ensure_cost, progress, "measuring cost")
@@ -78,8 +80,7 @@ def _with_learning_rates(cells: Sequence[Cell], workers: int, progress: Progress
     settled = []
     for cell in cells:
         cell, reached = lr_search.chosen(cell, records)
-        cell.options["lr_reached"] = reached
-        settled.append(cell)
+        settled.append(replace(cell, options={**cell.options, "lr_reached": reached}))
     return settled
 
 
@@ -121,7 +122,7 @@ def _ensure(cell: Cell, folder: Path, name: str, module: str) -> Record:
     if found is not None:  # failed before; no other file is removed: another controller may just have made it
         (folder / name).unlink(missing_ok=True)
     _freeze(cell, folder)
-    code = run_process(module, folder, _preload(cell), cell.config["trainer"]["threads"])
+    code = run_process(module, folder, cell.config["trainer"]["threads"])
     found = recorded(folder / name)
     if found is None:
         found = {**_request(cell), "config": cell.config, "status": FAILED, "reason": _death(code, folder)}
@@ -129,10 +130,10 @@ def _ensure(cell: Cell, folder: Path, name: str, module: str) -> Record:
     return found
 
 
-def _preload(cell: Cell) -> tuple[str, ...]:
-    """The module of a `transformers` architecture, which takes seconds to import."""
-    name = cell.config["model"].get("architecture")
-    return () if name is None else (f"transformers.models.{name}.modeling_{name}",)
+def _architectures(cells: Sequence[Cell]) -> list[str]:
+    """The modules of the `transformers` architectures among the cells: each takes seconds to import."""
+    names = {cell.config["model"].get("architecture") for cell in cells} - {None}
+    return [f"transformers.models.{name}.modeling_{name}" for name in names]
 
 
 def _freeze(cell: Cell, folder: Path) -> None:
