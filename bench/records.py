@@ -69,6 +69,18 @@ def write_bytes_atomic(path: Path, content: bytes) -> None:
         raise
 
 
+def require_writable(folder: Path) -> None:
+    """BadInput, before anything is run, where `folder` cannot be made or written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise BadInput(
+            f"cannot write {folder}: {error.strerror}; choose a folder that you may write to"
+        ) from error
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_bytes_atomic(path, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
 

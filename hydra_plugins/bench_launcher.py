@@ -15,7 +15,7 @@ from omegaconf import DictConfig, open_dict
 from bench import machine, sweep, tables
 from bench.cell import Cell, from_hydra
 from bench.errors import BadInput
-from bench.records import DONE, FAILED
+from bench.records import DONE, FAILED, require_writable
 
 
 class LocalLauncher(Launcher):
@@ -32,6 +32,8 @@ class LocalLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         cells = [self._compose(overrides) for overrides in job_overrides]
+        for place in (cells[0].runs, Path(cells[0].options["results"])):
+            require_writable(place)
         cells, records = sweep.conduct(cells, self._workers(cells[0]))
         options = cells[0].options
         tables.build(cells[0].runs, Path(options["results"]), [options["sweep"]["name"]])

@@ -138,6 +138,7 @@ def refused(result: subprocess.CompletedProcess[str], *said: str) -> None:
         (["data=fashion_mnist", "data.root=/nonexistent"], ["/nonexistent/fashion_mnist", "data.root"]),
         (["runs=/proc/nope"], ["/proc/nope", "choose a"]),
         (["cache=/proc/nope"], ["/proc/nope", "choose a"]),
+        (["-m", "seed=1", "results=/proc/nope"], ["/proc/nope", "choose a folder"]),
         (["-m", "seed=1,2", "dropout=0,1"], ["dropout=1", "[0, 1)"]),
         (["-m", "seed=1", "hydra.launcher.workers=0"], ["hydra.launcher.workers=0", ">= 1"]),
     ],
