@@ -6,6 +6,7 @@ READY := $(VENV)/.ready
 BENCH := $(VENV)/bin/python -m bench
 SWEEP ?= quick
 ARGS ?=
+RUNS ?= runs
 
 .DEFAULT_GOAL := help
 .PHONY: help setup sweep run tables sync test lint perf clean
@@ -36,8 +37,9 @@ run: $(READY) ## one run: make run ARGS='task=text_gru tying=soft'
 tables: $(READY) ## write the tables and plots again from the records in runs/
 	@$(VENV)/bin/python -m bench.tables $(ARGS)
 
-sync: $(READY) ## upload the offline W&B runs (needs WANDB_API_KEY or `wandb login`)
-	@$(VENV)/bin/wandb sync --include-offline runs/*/wandb/offline-run-*
+sync: $(READY) ## upload the offline W&B runs (needs WANDB_API_KEY or `wandb login`; ARGS=--dry-run lists them)
+	@set -- $(RUNS)/*/wandb/offline-run-*; \
+	if [ -e "$$1" ]; then $(VENV)/bin/wandb sync --yes $(ARGS) "$$@"; else echo "no offline run in $(RUNS)/"; fi
 
 test: $(READY) ## run the tests
 	@$(VENV)/bin/python -m pytest $(ARGS)
