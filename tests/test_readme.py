@@ -1,0 +1,114 @@
+"""Every command of the README runs: as it stands where that is quick, else cut down to a few steps."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.S) for line in block.splitlines()]
+
+CUT = [
+    "model.width=16",
+    "trainer.max_epochs=1",
+    "trainer.limit_train_batches=1",
+    "trainer.limit_eval_batches=1",
+    "measure.min_calls=1",
+    "measure.min_seconds=0",
+]
+GRID = ["seed=1", "dropout=0", "weight_decay=0"]
+"""A named sweep is cut to one point of its axes; what the README spells out on the line stays as it is."""
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for everything that the commands write, and a small Fashion-MNIST laid out as on the hub."""
+    folder = tmp_path_factory.mktemp("readme")
+    write_fashion_mnist(folder / "data" / "fashion_mnist" / "fashion_mnist")
+    return folder
+
+
+def write_fashion_mnist(folder: Path) -> None:
+    from datasets import ClassLabel, Dataset, Features, Image
+
+    folder.mkdir(parents=True)
+    files = "".join(f"  - {{split: {s}, path: fashion_mnist/{s}-*}}\n" for s in ("train", "test"))
+    card = f"---\nconfigs:\n- config_name: fashion_mnist\n  data_files:\n{files}---\n"
+    (folder.parent / "README.md").write_text(card)
+    features = Features({"image": Image(), "label": ClassLabel(num_classes=10)})
+    for split, count in (("train", 5600), ("test", 20)):
+        pixels = np.random.default_rng(0).integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        rows = {"image": list(pixels), "label": [i % 10 for i in range(count)]}
+        Dataset.from_dict(rows, features).to_parquet(folder / f"{split}-00000-of-00001.parquet")
+
+
+def run(command: list[str], places: Path) -> subprocess.CompletedProcess[str]:
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "MAKE"))}
+    env |= {"BENCH_DATA_ROOT": str(places / "data"), "TMPDIR": str(places)}
+    command = [part.replace("$BENCH_DATA_ROOT", env["BENCH_DATA_ROOT"]) for part in command]
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)
+
+
+def spelled_out(command: str, places: Path) -> str:
+    """What `make` would run, less the making of the environment."""
+    if not command.startswith("make"):
+        return command
+    shown = run(["make", "-n", *shlex.split(command)[1:]], places)
+    assert shown.returncode == 0, shown.stderr
+    lines = shown.stdout.splitlines()
+    return next((line for line in lines if line.startswith(".venv/bin/python -m bench")), command)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command(command: str, places: Path) -> None:
+    words = shlex.split(spelled_out(command, places))
+    if words[0] == "make":
+        if words[1:] != ["test"]:  # which is what is running; `make -n` has accepted it
+            ready = [f"VENV={sys.prefix}", "-o", f"{sys.prefix}/.ready", f"RUNS={places / 'runs'}"]
+            assert run([*words, *ready], places).returncode == 0
+        return
+    words[0] = sys.executable
+    folders = [str(places / "runs"), str(places / "results")]
+    if "bench.tables" in words:
+        words += ["--runs", folders[0], "--results", folders[1]]
+    elif "--help" not in words:
+        named = [word for word in words if word.startswith("sweep=")]
+        words += [*CUT, *(GRID if named else []), f"runs={folders[0]}", f"results={folders[1]}"]
+    done = run(words, places)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "error" not in done.stderr
+
+
+def test_sync_finds_what_the_runs_left(places: Path) -> None:
+    """`wandb sync` accepts the options that the Makefile gives it, and sees an offline run as one."""
+    run([sys.executable, "-m", "bench", *CUT, f"runs={places / 'synced'}", "task=image_cnn"], places)
+    ready = [f"VENV={sys.prefix}", "-o", f"{sys.prefix}/.ready", f"RUNS={places / 'synced'}"]
+    done = run(["make", "sync", "ARGS=--dry-run", *ready], places)
+    assert "Would sync 1 run" in done.stdout + done.stderr
+    none = run(["make", "sync", *ready[:3], f"RUNS={places / 'empty'}"], places)
+    assert "no offline run" in none.stdout
+
+
+def test_there_are_commands_to_test() -> None:
+    assert len(COMMANDS) >= 15 and len(HEADLINES) == 3
+
+
+HEADLINES = re.findall(r"<!-- headline: (\S+) -->\n(.*?)<!-- /headline -->", README, re.S)
+
+
+@pytest.mark.parametrize(("source", "quoted"), HEADLINES, ids=[source for source, _ in HEADLINES])
+def test_headline_is_the_committed_table(source: str, quoted: str) -> None:
+    """What the README quotes cannot drift from the table that it names."""
+    table = [line for line in (ROOT / source).read_text().splitlines() if line.startswith("|")]
+    assert table and [line for line in quoted.splitlines() if line.startswith("|")] == table
+
+
+@pytest.mark.parametrize("name", re.findall(r"!\[[^]]*\]\(([^)]+)\)", README))
+def test_pictures_are_there(name: str) -> None:
+    assert (ROOT / name).stat().st_size > 0
