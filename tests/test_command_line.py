@@ -27,6 +27,11 @@ TINY += ["trainer.limit_eval_batches=1", "measure.min_calls=1", "measure.min_sec
 SECRET = "local-0123456789abcdef0123456789abcdef01234567"
 
 
+def _hear_ctrl_c() -> None:
+    """A job that a shell put into the background ignores SIGINT, and so would all that the tests start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Bench:
     """The command with folders of its own; its lock on the machine is its own too."""
 
@@ -47,6 +52,7 @@ class Bench:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,  # a Ctrl-C of the test goes to what it started alone
+            preexec_fn=_hear_ctrl_c,
         )
         self.started.append(process)
         return process

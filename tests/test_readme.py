@@ -49,7 +49,9 @@ def write_fashion_mnist(folder: Path) -> None:
 
 
 def run(command: list[str], places: Path) -> subprocess.CompletedProcess[str]:
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "MAKE"))}
+    # `make test ARGS=...` exports its own variables to what it starts; a user's shell has none of them.
+    inherited = ("WANDB_", "MAKE", "MFLAGS", "ARGS", "SWEEP", "RUNS")
+    env = {k: v for k, v in os.environ.items() if not k.startswith(inherited)}
     env |= {"BENCH_DATA_ROOT": str(places / "data"), "TMPDIR": str(places)}
     command = [part.replace("$BENCH_DATA_ROOT", env["BENCH_DATA_ROOT"]) for part in command]
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)
