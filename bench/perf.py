@@ -27,7 +27,7 @@ CONF = str(machine.REPOSITORY / "conf")
 
 STEPS = (
     ("small step", ("task=image_cnn", "logger=none"), 60),
-    ("large step", ("task=text_gru", "logger=none", "model.width=128"), 12),
+    ("large step", ("task=text_gru", "logger=none", "model.width=128"), 20),
 )
 """What is stepped: a name, its overrides, and the steps of one turn."""
 
