@@ -15,9 +15,8 @@ from bench.sweep import RunFailed, control
 
 TRACEBACK = "HYDRA_FULL_ERROR"
 
-
 ENDS = (BadInput, RunFailed, OmegaConfBaseException, OSError)
-_ended: list[BadInput | RunFailed | OmegaConfBaseException | OSError] = []
+_ended: list[Exception] = []
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="config")

@@ -3,7 +3,6 @@
 import copy
 import functools
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -170,7 +169,7 @@ def _part_label(name: str, part: Mapping[str, Any], tying: Mapping[str, Any]) ->
     shown = []
     for key in ("k", "fraction", "strength"):
         if part.get(key) is not None:
-            shown.append(f"{key}={_short(part[key])}")
+            shown.append(f"{key}={part[key]:g}")
     if part.get("scope") not in (None, "weights"):
         scope = part["scope"]
         shown.append(f"scope={scope if isinstance(scope, str) else '/'.join(scope)}")
@@ -178,7 +177,3 @@ def _part_label(name: str, part: Mapping[str, Any], tying: Mapping[str, Any]) ->
         shown += ["decoupled"] if tying["form"] == "decoupled" else []
         shown += ["init=shared"] if tying["init"] == "shared" else []
     return f"{name}({', '.join(shown)})" if shown else name
-
-
-def _short(number: float) -> str:
-    return f"{number:g}" if not math.isinf(number) else "inf"
