@@ -4,18 +4,21 @@ import os
 import re
 import signal
 import sys
+import threading
 
 import hydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from bench.errors import BadInput
-from bench.sweep import RunFailed, control
+from bench.launch import stop_all
+from bench.sweep import RunFailed, control, unfinished
 
 TRACEBACK = "HYDRA_FULL_ERROR"
 
-ENDS = (BadInput, RunFailed, OmegaConfBaseException, OSError)
+ENDS = (BadInput, RunFailed, OmegaConfBaseException, YAMLError, OSError)
 _ended: list[Exception] = []
 
 
@@ -32,16 +35,20 @@ def main() -> int:
     """Exit code: 0 done, 1 a run failed, 2 bad input; one line on stderr for the last two."""
     wanted = os.environ.get(TRACEBACK) == "1"
     os.environ[TRACEBACK] = "1"  # Hydra then raises instead of printing several lines and exiting with 1
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell leaves it for a job in the background
+            signal.signal(number, _stop)
     try:
         app()
         for error in _ended:
             raise error
+        if unfinished:
+            raise RunFailed("; ".join(unfinished))
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (BadInput, HydraException, OmegaConfBaseException, OSError) as error:
+    except (BadInput, HydraException, OmegaConfBaseException, YAMLError, OSError) as error:
         return _refused(error, wanted, code=2)
     except RunFailed as error:
         return _refused(error, wanted, code=1)
@@ -49,6 +56,12 @@ def main() -> int:
         print("interrupted: what is recorded is kept, the same command does the rest", file=sys.stderr)
         return 130
     return 0
+
+
+def _stop(*_: object) -> None:
+    """Ask the runs to save where they are, at once: whoever waits for them may hear of an exception after them."""
+    threading.Thread(target=stop_all, daemon=True).start()
+    raise KeyboardInterrupt
 
 
 def _refused(error: Exception, traceback: bool, code: int) -> int:
@@ -63,6 +76,8 @@ def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.filename:
         return f"cannot use {error.filename}: {error.strerror}; choose a path that you may write to"
+    if isinstance(error, YAMLError):
+        return f"a file of conf/ is no yaml: {text}; mend it and start again"
     if unknown := re.match(r"Could not override '([^']+)'", text):
         return f"unknown key {unknown[1]}: `python -m bench --help` lists the keys"
     return re.split(" Config search path:| full_key:", text)[0]

@@ -85,6 +85,13 @@ def measured_ties(model: nn.Module) -> dict[str, TyingPlan]:
     return found
 
 
+def device(config: Mapping[str, Any]) -> torch.device:
+    """The kind of device that the config asks for on this machine."""
+    accelerator = config["trainer"]["accelerator"]
+    gpu = accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
+    return torch.device("cuda" if gpu else "cpu")
+
+
 def device_name(device: torch.device) -> str:
     """The model of what the numbers were measured on."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu {machine.processor()}"

@@ -34,7 +34,7 @@ OPTION_KEYS = ("logger", "sweep", "retry", "runs", "results", "lr_search")
 # Where a run's files are, and on what it runs: recorded, but no part of its identity.
 _OUTSIDE = {
     "data": ("root", "source", "module", "files", "folder", "meta"),
-    "trainer": ("accelerator", "threads"),
+    "trainer": ("accelerator", "threads", "strategy", "checkpoint_every_s"),
 }
 
 OmegaConf.register_new_resolver(
@@ -148,7 +148,7 @@ def _null_unused(cfg: DictConfig) -> tuple[str, ...]:
 
     Hence `tying=none,top_k tying.k=2,3` composes, and its two cells of `none` are one run.
     """
-    parts = OmegaConf.to_yaml(cfg.tying.parts, resolve=False)
+    parts = repr(OmegaConf.to_container(cfg.tying.parts))
     used = set(re.findall(r"\$\{tying\.(\w+)\}", parts))
     if "strength" in used:
         used |= {"form", "init"}  # read by the training loop and by apply, for soft ties alone

@@ -27,7 +27,7 @@ def main(folder: Path, launched: float) -> None:
 def measure(config: Mapping[str, Any], launched: float) -> dict[str, Any]:
     """The cost record's own part. Dropout and weight decay are 0: a cost does not depend on them."""
     torch.set_num_threads(config["trainer"]["threads"])
-    device = _device(config["trainer"]["accelerator"])
+    device = assembly.device(config)
     data = assembly.data_module(config)
     model = assembly.network(config, data.shapes, dropout=0.0)
     plan = assembly.plan_for(config, model)
@@ -96,11 +96,6 @@ def _inference(module: Training, batch: Any) -> Callable[[], None]:
 def _timer(device: torch.device, limits: Mapping[str, Any]) -> Callable[[Callable[[], None]], Timing]:
     time_on = time_cuda_calls if device.type == "cuda" else time_calls
     return lambda fn: time_on(fn, warmup=WARMUP, **limits)
-
-
-def _device(accelerator: str) -> torch.device:
-    gpu = accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
-    return torch.device("cuda" if gpu else "cpu")
 
 
 def _to(batch: Any, device: torch.device, dtype: torch.dtype) -> list[Any]:

@@ -1,6 +1,8 @@
 """What a run tells while it trains: curves, status, and the same figures to the tracker."""
 
+import contextlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,20 @@ from bench.tying import TyingPlan
 
 COLUMNS = ("epoch", "step", "train_nll", "val_nll", "val_metric", "lr", "spread")
 
+TELL_EVERY_S = 2.0
+"""Seconds between two of status.json at least, validations aside."""
+
+KEPT = ("curves", "scores", "training_s", "first_step_s")
+
 
 class Journal(L.Callback):
-    """Writes status.json and curves.csv at every validation and logs the same figures; times the training.
+    """Writes status.json now and then, curves.csv at every validation, and logs the same figures; times the training.
 
     `metric`: the task's headline metric. `depth`: the plan of all namesakes along depth, whose spread is logged
-    for every tying, so that `none` is the floor that `soft` is read against.
+    for every tying, so that `none` is the floor that `soft` is read against. Of several ranks the first writes.
+
+    A run that goes on from a checkpoint goes on with its curves and its clocks: `training_s` and `total_s` are
+    then sums over its attempts, of each what led to the checkpoint and of the last one all.
     """
 
     def __init__(self, folder: Path, metric: str, depth: TyingPlan, launched: float) -> None:
@@ -25,18 +35,45 @@ class Journal(L.Callback):
         self.curves: dict[str, list[Any]] = {name: [] for name in COLUMNS}
         self.scores: dict[int, dict[str, Any]] = {}
         self.first_step_s: float | None = None
-        self.training_s, self._resumed = 0.0, 0.0
+        self.training_s, self._running_since, self._tell_at = 0.0, 0.0, 0.0
+        self._total_before_s = 0.0
 
-    def on_train_batch_start(self, trainer: L.Trainer, module: Any, batch: Any, index: int) -> None:
+    def total_s(self) -> float:
+        """Seconds from the launch of the run's process until now."""
+        return self._total_before_s + time.time() - self.launched
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**{name: getattr(self, name) for name in KEPT}, "total_s": self.total_s()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name in KEPT:
+            setattr(self, name, state[name])
+        self._total_before_s = state["total_s"]
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens inside is no training."""
+        self.training_s += time.perf_counter() - self._running_since
+        yield
+        self._running_since = time.perf_counter()
+
+    def on_train_start(self, trainer: L.Trainer, module: Training) -> None:
+        self._running_since = time.perf_counter()
+        self._tell(trainer)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: Training) -> None:
+        self._running_since = time.perf_counter()
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: Training, batch: Any, index: int) -> None:
         if self.first_step_s is None:
             self.first_step_s = time.time() - self.launched
-            self._tell(trainer, None)
 
-    def on_train_epoch_start(self, trainer: L.Trainer, module: Any) -> None:
-        self._resumed = time.perf_counter()
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        if time.perf_counter() >= self._tell_at:
+            self._tell(trainer)
 
-    def on_validation_start(self, trainer: L.Trainer, module: Any) -> None:
-        self.training_s += time.perf_counter() - self._resumed
+    def on_validation_start(self, trainer: L.Trainer, module: Training) -> None:
+        self.training_s += time.perf_counter() - self._running_since
 
     def on_validation_end(self, trainer: L.Trainer, module: Training) -> None:
         row = {
@@ -51,12 +88,13 @@ class Journal(L.Callback):
         for name, value in row.items():
             self.curves[name].append(value)
         self.scores[trainer.global_step] = module.scores
-        lines = [COLUMNS, *zip(*self.curves.values(), strict=True)]
-        table = "".join(",".join("" if v is None else str(v) for v in line) + "\n" for line in lines)
-        write_bytes_atomic(self.folder / "curves.csv", table.encode())
-        self._tell(trainer, row["val_metric"])
-        self._log(trainer, row, module)
-        self._resumed = time.perf_counter()
+        if trainer.is_global_zero:
+            lines = [COLUMNS, *zip(*self.curves.values(), strict=True)]
+            table = "".join(",".join("" if v is None else str(v) for v in line) + "\n" for line in lines)
+            write_bytes_atomic(self.folder / "curves.csv", table.encode())
+            self._log(trainer, row, module)
+        self._tell(trainer)
+        self._running_since = time.perf_counter()
 
     def _log(self, trainer: L.Trainer, row: dict[str, Any], module: Training) -> None:
         if trainer.logger is None:
@@ -73,12 +111,16 @@ class Journal(L.Callback):
         }
         trainer.logger.log_metrics({k: v for k, v in figures.items() if v is not None}, trainer.global_step)
 
-    def _tell(self, trainer: L.Trainer, value: float | None) -> None:
+    def _tell(self, trainer: L.Trainer) -> None:
+        self._tell_at = time.perf_counter() + TELL_EVERY_S
+        if not trainer.is_global_zero:
+            return
+        known = self.curves["val_metric"]
         status = {
             "status": "running",
             "step": trainer.global_step,
             "steps": int(trainer.estimated_stepping_batches),
             "metric": self.metric,
-            "value": value,
+            "value": known[-1] if known else None,
         }
         write_json(self.folder / "status.json", status)

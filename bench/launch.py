@@ -1,4 +1,4 @@
-"""Start one run or measurement in a fresh process of its own, in 0.1 s: a fork server pays the imports once.
+"""Start one run or measurement in fresh processes of its own, in 0.1 s: a fork server pays the imports once.
 
 The process that the user started names the worker's module and never imports it: it stays free of torch.
 """
@@ -9,12 +9,15 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from multiprocessing import resource_tracker
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from bench.worker import enter
+from bench.records import draft
+from bench.worker import BUSY, blame, blame_path, blamed, enter
 
 # A launcher's or another job's variables would make a run join ranks that are not its own.
 STRIPPED = (
@@ -31,6 +34,11 @@ STRIPPED_PREFIXES = ("PL_", "TORCHELASTIC_", "SLURM_", "SUBMITIT_", "RAY_", "HYD
 WORKERS = ("bench.run", "bench.cost", "wandb.sdk.launch")
 """What every run imports; the last of them is half a second inside wandb.init, which imports it late."""
 
+GRACE_S = 5.0
+"""What is left of a run's ranks lives no longer than this after the first of them died."""
+_PATIENCE_S = {0: 60.0, BUSY: 0.0}
+"""But where the first rank ended well they may still have something to put away, and where it was busy nothing."""
+
 _context = multiprocessing.get_context("forkserver")
 _starting = threading.Lock()
 _alive: set[BaseProcess] = set()
@@ -46,21 +54,68 @@ def preload(modules: Iterable[str]) -> None:
     _context.set_forkserver_preload([*WORKERS, *sorted(set(modules))])
 
 
-def run_process(module: str, folder: Path, threads: int) -> int:
-    """Run `module.main(folder)` in a new process and session and wait for it; returns its exit code."""
-    process = _context.Process(target=enter, args=(module, str(folder.resolve()), time.time()))
-    with _starting, _environment(threads), _deaf_to_ctrl_c():
+@dataclass(frozen=True)
+class Ending:
+    """How a run's processes ended. `code`: of the first rank, or of the rank that died before it, negative for a
+    signal. `reason`: one line where a rank above 0 was the cause, or where there is nothing but a code to tell."""
+
+    code: int
+    reason: str
+
+
+def run_process(
+    module: str, folder: Path, threads: int, ranks: int = 1, env: Mapping[str, str] | None = None
+) -> Ending:
+    """Run `module.main(folder)` in `ranks` new processes, each a session, and wait for them.
+
+    env: variables of these processes alone.
+    """
+    meeting = draft(folder.resolve() / "ranks")
+    shared = (module, str(folder.resolve()), time.time(), dict(env or {}))
+    processes = [
+        _context.Process(target=enter, args=(*shared, rank, ranks, str(meeting))) for rank in range(ranks)
+    ]
+    with _starting, _environment(threads), _deaf():
         if _stopping.is_set():
             raise Interrupted
-        process.start()
-        _alive.add(process)
+        for process in processes:
+            process.start()
+            _alive.add(process)
     try:
-        process.join()
+        code = _joined(processes, meeting)
+        reason = blamed(meeting) or died(code)
     finally:
-        _alive.discard(process)
+        _alive.difference_update(processes)
+        for path in (meeting, blame_path(meeting)):
+            path.unlink(missing_ok=True)
     if _stopping.is_set():
         raise Interrupted
-    return process.exitcode or 0
+    return Ending(code, reason)
+
+
+def _joined(processes: Sequence[BaseProcess], meeting: Path) -> int:
+    """Wait for all; once one has died the others get a few seconds, because they may wait for it for ever."""
+    first, ended, deadline = processes[0], None, None
+    while running := [process for process in processes if process.exitcode is None]:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        if not wait([process.sentinel for process in running], left):
+            _kill(running)
+            deadline = None
+        for rank, process in enumerate(processes):
+            if ended is None and process.exitcode is not None and (process is first or process.exitcode):
+                ended = process.exitcode
+                deadline = time.monotonic() + _PATIENCE_S.get(ended, GRACE_S)
+                if rank and ended < 0:
+                    blame(meeting, rank, died(ended))
+    return first.exitcode if first.exitcode and first.exitcode > 0 else ended or 0
+
+
+def died(code: int) -> str:
+    """`killed by SIGKILL (out of memory?)`, or the exit code, in words."""
+    if code >= 0:
+        return f"the process ended with exit code {code} and left no record"
+    name = signal.Signals(-code).name
+    return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
 
 
 def kill_all() -> None:
@@ -68,17 +123,38 @@ def kill_all() -> None:
     _stopping.set()
     with _starting:  # so that none slips through between its start and its place in `_alive`
         alive = list(_alive)
+    _kill(alive)
+
+
+def stop_all() -> None:
+    """Ask every run to save where it is and to end, and start no other; those that take too long are killed."""
+    _stopping.set()
+    with _starting:
+        alive = list(_alive)
     for process in alive:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(process.pid, signal.SIGTERM)
+    until = time.monotonic() + GRACE_S
+    while any(process.exitcode is None for process in alive) and time.monotonic() < until:
+        time.sleep(0.05)
+    _kill(alive)
+
+
+def _kill(processes: Iterable[BaseProcess]) -> None:
+    for process in processes:
         for end in (os.killpg, os.kill):  # a process of this instant leads no group yet
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 end(process.pid, signal.SIGKILL)
 
 
 @contextlib.contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
-    """What this thread starts inherits SIGINT blocked: Ctrl-C is for the controller, which ends the rest."""
+def _deaf() -> Iterator[None]:
+    """What this thread starts inherits both signals blocked: they are for the controller, which ends the rest.
+
+    The fork server must outlive its runs when a whole group is told to end; a run hears SIGTERM again.
+    """
     resource_tracker.ensure_running()  # here already, because its start ends with SIGINT unblocked
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:

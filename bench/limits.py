@@ -44,6 +44,11 @@ def _is_name(value: Any) -> bool:
 _finite = _number(0, math.inf, open_high=True)
 _positive = _number(0, math.inf, open_low=True, open_high=True)
 
+STRATEGIES = (
+    "auto or ddp (fsdp, deepspeed and model parallelism shard or flatten parameters, "
+    "which can untie shared ones silently)"
+)
+
 LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("dropout", _number(0, 1, open_high=True), "a number in [0, 1)"),
     ("weight_decay", _finite, "a number >= 0"),
@@ -65,7 +70,13 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("trainer.limit_eval_batches", _optional(_integer(1)), "a whole number >= 1, or null for no limit"),
     ("trainer.precision", _one_of("32-true", "64-true", "bf16-mixed"), "32-true, 64-true or bf16-mixed"),
     ("trainer.accelerator", _one_of("auto", "cpu", "gpu"), "auto, cpu or gpu"),
-    ("trainer.devices", _one_of(1), "1 (a run is one process in this version)"),
+    ("trainer.devices", _integer(1), "a whole number >= 1"),
+    ("trainer.strategy", _one_of("auto", "ddp"), STRATEGIES),
+    (
+        "trainer.checkpoint_every_s",
+        _optional(_positive),
+        "a number of seconds > 0, or null for no resume points",
+    ),
     ("trainer.threads", _integer(1), "a whole number >= 1"),
     ("task.batches.batch_size", _integer(1), "a whole number >= 1"),
     ("data.train_limit", _optional(_integer(1)), "a whole number >= 1, or null for all"),
@@ -74,6 +85,7 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("measure.max_seconds", _positive, "a number > 0"),
     ("lr_search.seed", _integer(0), "a whole number >= 0"),
     ("sweep.name", _optional(_is_name), "letters, digits, _, - and . (it names a folder of results)"),
+    ("sweep.fail_fast", lambda v: isinstance(v, bool), "true or false"),
     ("retry", lambda v: isinstance(v, bool), "true or false"),
 )
 
@@ -101,6 +113,7 @@ def check(config: Mapping[str, Any]) -> None:
             raise BadInput(f"{path}={value} is not allowed: it must be {allowed}")
     _check_kind(config)
     _check_top_k(config)
+    _check_ranks(config)
     factors = config["lr_search"]["factors"]
     if factors is not None and (
         not isinstance(factors, list) or not factors or not all(map(_positive, factors))
@@ -135,6 +148,14 @@ def _check_top_k(config: Mapping[str, Any]) -> None:
         )
     if tying["k"] is not None and tying["fraction"] is not None:
         raise BadInput("tying.k and tying.fraction are both set: set one of them, the other stays null")
+
+
+def _check_ranks(config: Mapping[str, Any]) -> None:
+    batch_size, devices = config["task"]["batches"]["batch_size"], config["trainer"]["devices"]
+    if batch_size % devices:
+        raise BadInput(
+            f"task.batches.batch_size={batch_size} cannot be shared by trainer.devices={devices}: make it a multiple"
+        )
 
 
 def _at(config: Mapping[str, Any], path: str) -> Any:

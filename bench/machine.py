@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bench.errors import BadInput
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 PACKAGES = ("torch", "lightning", "transformers", "tokenizers", "datasets", "hydra-core", "wandb", "numpy")
@@ -35,6 +37,31 @@ def provenance() -> dict[str, Any]:
 def cores() -> int:
     """Processors this process may use, which can be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@functools.cache
+def gpus() -> list[str]:
+    """Names of the GPUs that a run here may use, as CUDA_VISIBLE_DEVICES names them; asks the driver, not torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True).stdout
+        return [str(at) for at in range(sum(line.startswith("GPU ") for line in listed.splitlines()))]
+    return []
+
+
+def check_devices(devices: int, threads: int, accelerator: str) -> None:
+    """BadInput where a run asks for more than this machine has. Without GPUs a device is a process on the cores."""
+    if accelerator == "gpu" and not gpus():
+        raise BadInput("trainer.accelerator=gpu: there is no GPU here; choose auto or cpu")
+    on_gpu = accelerator != "cpu" and bool(gpus())
+    most = len(gpus()) if on_gpu else cores() // threads
+    if devices > max(most, 1):
+        what = f"{len(gpus())} GPUs" if on_gpu else f"{cores()} cores for {threads} thread(s) each"
+        raise BadInput(
+            f"trainer.devices={devices} is not allowed: there are {what}; ask for at most {max(most, 1)}"
+        )
 
 
 def processor() -> str:

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 from bench.cell import Cell
 from bench.records import DONE, FAILED, NOT_APPLICABLE, recorded
+from bench.states import run_name
 
 REFRESH_S = {True: 0.5, False: 30.0}
 """Seconds between lines, on a terminal (one line, rewritten) and in a log (a line each)."""
@@ -23,7 +24,7 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         self.live = self.out.isatty()
         self.lock, self.over = threading.Lock(), threading.Event()
         self.running: dict[str, Cell] = {}
-        self.begin("", 0, 1)
+        self.begin("", 0)
 
     def __enter__(self) -> "Progress":
         self.thread = threading.Thread(target=self._refresh, daemon=True)
@@ -36,10 +37,10 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         if self.total and self.spent:
             self._print(last=True)
 
-    def begin(self, phase: str, total: int, workers: int) -> None:
-        """A new phase of `total` runs, `workers` at a time."""
+    def begin(self, phase: str, total: int) -> None:
+        """A new phase of `total` runs."""
         with self.lock:
-            self.phase, self.total, self.workers = phase, total, workers
+            self.phase, self.total, self.at_once = phase, total, 1
             self.counts: Counter[str] = Counter()
             self.spent: list[float] = []
             self.since: dict[str, float] = {}
@@ -48,14 +49,23 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         with self.lock:
             self.running[cell.id] = cell
             self.since[cell.id] = time.monotonic()
+            self.at_once = max(self.at_once, len(self.since))
+
+    def elsewhere(self, cell: Cell) -> None:
+        """Another controller is at it: its record will come from there."""
+        with self.lock:
+            self.running.pop(cell.id, None)
+            self.since.pop(cell.id, None)
 
     def ended(self, cell: Cell, record: dict[str, Any]) -> None:
         with self.lock:
             self.running.pop(cell.id, None)
-            seconds = time.monotonic() - self.since.pop(cell.id)
+            since = self.since.pop(cell.id, None)
             self.counts[record["status"]] += 1
-            if seconds > 0.05 and record["status"] == DONE:  # what was recorded already took no time
-                self.spent.append(seconds)
+            if since is None:  # it had been recorded before, and told then
+                return
+            if record["status"] == DONE:
+                self.spent.append(time.monotonic() - since)
             # Of a single run the command line says at the end what became of it.
             if self.total > 1 and record["status"] not in (DONE, NOT_APPLICABLE):
                 self._write(f"{record['status']}: {_name(cell)}: {record['reason']}\n")
@@ -74,7 +84,7 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
                 left = (self.total - ended - len(self.running)) * each + sum(
                     max(0.0, each - (time.monotonic() - since)) for since in self.since.values()
                 )
-                parts.append(f"{_clock(left / self.workers)} to go")
+                parts.append(f"{_clock(left / self.at_once)} to go")
             newest = next(reversed(self.running.values()), None)
         text = f"{self.phase} {ended}/{self.total}: {', '.join(parts)}"
         return text if newest is None else f"{text} | {_name(newest)}{_position(newest.folder)}"
@@ -99,10 +109,7 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
 
 
 def _name(cell: Cell) -> str:
-    c = cell.config
-    return (
-        f"{c['task']['name']} {cell.label} dropout={c['dropout']:g} wd={c['weight_decay']:g} seed={c['seed']}"
-    )
+    return run_name(cell.header())
 
 
 def _position(folder: Path) -> str:

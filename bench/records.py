@@ -1,13 +1,18 @@
 """Run identity and records: JSON files, written atomically and read back in bulk. Imports no torch."""
 
+import contextlib
 import hashlib
+import itertools
 import json
 import os
+import re
 import tempfile
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from bench import owner
 from bench.errors import BadInput
 
 SCHEMA = 1
@@ -17,6 +22,15 @@ RESULTS_VERSION = 1
 """Raised whenever the code changes a number: it is part of every identity, so old records are not reused."""
 
 DONE, FAILED, DIVERGED, NOT_APPLICABLE = "done", "failed", "diverged", "not_applicable"
+"""How a run can end: what a record says."""
+
+QUEUED, RUNNING, INTERRUPTED = "queued", "running", "interrupted"
+"""What a run without a record can be; no record says so."""
+
+
+DAY_S = 86_400
+_drafts = itertools.count()
+_DRAFT = re.compile(r"\..+\.(\w+-\d+-\d+)-\d+\.tmp")
 
 
 def identity(content: Mapping[str, Any]) -> str:
@@ -50,23 +64,36 @@ def manifest_path(runs: Path, sweep: str) -> Path:
 
 def write_bytes_atomic(path: Path, content: bytes) -> None:
     """`path` holds either what it held before or all of `content`, whatever happens. BadInput if not writable."""
+    temporary = draft(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise BadInput(
-            f"cannot write {path}: {error.strerror}; choose a folder that you may write to"
-        ) from error
-    try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    except OSError as error:
+        raise BadInput(
+            f"cannot write {path}: {error.strerror}; choose a folder that you may write to, with space left"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def draft(path: Path) -> Path:
+    """A name beside `path` that nobody else uses and that says who does: `tidy` removes what a dead one left."""
+    return path.with_name(f".{path.name}.{owner.token()}-{next(_drafts)}.tmp")
+
+
+def tidy(folder: Path) -> None:
+    """Remove the drafts in `folder` that no living process will finish; those of other machines after a day."""
+    for path in folder.glob(".*.tmp") if folder.is_dir() else ():
+        written = _DRAFT.fullmatch(path.name)
+        with contextlib.suppress(FileNotFoundError):
+            alive = owner.alive(written[1]) if written else None
+            if alive is False or (alive is None and time.time() - path.stat().st_mtime > DAY_S):
+                path.unlink()
 
 
 def require_writable(folder: Path) -> None:
@@ -104,10 +131,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def recorded(path: Path) -> dict[str, Any] | None:
     """The record at `path`, or None where there is none or where it is damaged (it will then be made again)."""
-    if not path.exists():
-        return None
     try:
-        return read_json(path)
+        return read_json(path) if path.exists() else None
     except BadInput:
         if _is_newer(path):
             raise
@@ -118,7 +143,7 @@ def _is_newer(path: Path) -> bool:
     """Whether `path` parses: then what `read_json` refused is its schema."""
     try:
         return isinstance(json.loads(path.read_bytes()), dict)
-    except (ValueError, UnicodeDecodeError):
+    except (ValueError, UnicodeDecodeError, FileNotFoundError):  # the last: it was removed meanwhile
         return False
 
 

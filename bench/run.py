@@ -1,89 +1,112 @@
 """ONE run, from its frozen config to its record."""
 
-import time
+import contextlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.strategies import DDPStrategy
 
-from bench import assembly, machine, tracking
+from bench import assembly, machine, ranks, tracking
+from bench.checkpoint import Best, Checked, Resume
 from bench.journal import Journal
 from bench.measure.memory import peak_rss_bytes
 from bench.models.parts import dropout_sites
+from bench.records import identity
 from bench.training import Training
-from bench.worker import settle
+from bench.tying import TyingPlan
+from bench.worker import MEETING, RESUME, settle
+
+STREAM, APART = 1_000_003, 7_919_000_033
+"""The dropout stream of a seed, and how far the streams of two ranks lie apart."""
 
 
 def main(folder: Path, launched: float) -> None:
-    """Train, evaluate and record the run whose request lies in `folder`."""
-    with machine.among_others():
+    """Train, evaluate and record the run whose request lies in `folder`, as one of its ranks."""
+    first = os.environ.get("RANK", "0") == "0"
+    # One lock a run: between two of its ranks a measurement could come in, and wait for the one while the other
+    # waits for it.
+    with machine.among_others() if first else contextlib.nullcontext():
         settle(folder, "record.json", lambda request, config: train(request, config, folder, launched))
 
 
 def train(
     request: Mapping[str, Any], config: Mapping[str, Any], folder: Path, launched: float
 ) -> dict[str, Any]:
-    """The whole of a run: data, model, plan, fit, evaluate; returns its part of the record."""
+    """The whole of a run: data, model, plan, fit, evaluate; returns its part of the record.
+
+    Every rank does all of it; the first one alone writes, and what it returns is what counts.
+    """
     torch.set_num_threads(config["trainer"]["threads"])
+    _connect(config)
     data = assembly.data_module(config)
     model = assembly.network(config, data.shapes, config["dropout"])
     plan = assembly.plan_for(config, model)
     untied = assembly.tie(config, model, plan)
     module = assembly.training(config, model, plan, data.meta)
+    if config["trainer"]["precision"] == "64-true":
+        module.double()  # before a checkpoint is loaded into it, not after
     # The dropout stream starts here for every tying alike, whatever the building of the model drew.
-    torch.manual_seed(config["seed"] + 1_000_003)
+    torch.manual_seed(config["seed"] + STREAM + ranks.rank() * APART)
 
     metric = config["task"]["metric"]
-    logger = tracking.open_logger(request, config, folder)
-    checkpoint = ModelCheckpoint(
-        folder, "best", monitor=f"val/{metric['name']}", mode=metric["mode"], save_weights_only=True
-    )
+    logger = tracking.open_logger(request, config, folder) if ranks.rank() == 0 else False
     measured = assembly.measured_ties(model)
     journal = Journal(folder, metric["name"], measured["depth"], launched)
-    trainer = _trainer(config, folder, logger, [checkpoint, journal])
-    trainer.fit(module, data)
-
-    best = torch.load(checkpoint.best_model_path, weights_only=True)
-    module.load_state_dict(best["state_dict"])
-    plan.verify(model)
-    scores = {
-        "test": module.evaluate(trainer, data.test_dataloader(), "test"),
-        "val": journal.scores[best["global_step"]],
-        "train": module.evaluate(trainer, data.probe_dataloader(), "probe"),
-    }
-    record = {
-        "num_params": sum(p.numel() for p in model.parameters()),
-        "num_params_untied": untied,
-        **scores,
-        "gap": scores["val"]["nll"] - scores["train"]["nll"],
-        "best_epoch": best["global_step"] / trainer.num_training_batches,
-        "epochs": trainer.current_epoch,
-        "steps": trainer.global_step,
-        "spread": {name: ties.spread(model) for name, ties in measured.items()},
-        "dropout_sites": dropout_sites(model),
-        **_training_figures(module, trainer, journal),
-        "checkpoint_bytes": Path(checkpoint.best_model_path).stat().st_size,
-        "peak_rss_bytes": peak_rss_bytes(),
-        "device": assembly.device_name(trainer.strategy.root_device),
-        "seconds": {
-            "total": time.time() - launched,
-            "fit": journal.training_s,
-            "to_first_step": journal.first_step_s,
-        },
-    }
-    tracking.close_logger(logger, request, record, folder.parent)
+    best = Best(folder / "best.ckpt", metric)
+    resume = Resume(folder / RESUME, config["trainer"]["checkpoint_every_s"], _stamp(request), journal.paused)
+    trainer = _trainer(config, folder, logger, [best, journal, resume])
+    with resume.listening():
+        trainer.fit(module, data, ckpt_path=resume.found(), weights_only=True)
+        record = {
+            "num_params": sum(p.numel() for p in model.parameters()),
+            "num_params_untied": untied,
+            **_evaluate(trainer, module, plan, best, journal),
+            "epochs": trainer.current_epoch,
+            "steps": trainer.global_step,
+            "spread": {name: ties.spread(model) for name, ties in measured.items()},
+            "dropout_sites": dropout_sites(model),
+            **_training_figures(module, trainer, journal),
+            "ranks": ranks.count(),
+            "attempts": request.get("attempts", 1),
+            "resumed_from": resume.resumed_from,
+            "checkpoint_bytes": best.path.stat().st_size,
+            "peak_rss_bytes": peak_rss_bytes(),
+            "device": assembly.device_name(trainer.strategy.root_device),
+            "seconds": {
+                "total": journal.total_s(),
+                "fit": journal.training_s,
+                "to_first_step": journal.first_step_s,
+            },
+        }
+        if ranks.rank() == 0:
+            tracking.close_logger(logger, request, record, folder.parent)
+    ranks.close()
     return record
+
+
+def _connect(config: Mapping[str, Any]) -> None:
+    on_gpu = assembly.device(config).type == "cuda"
+    meeting = Path(os.environ[MEETING]) if MEETING in os.environ else None
+    ranks.connect(config["trainer"]["devices"], identity(config), gpu=on_gpu, meeting=meeting)
+
+
+def _stamp(request: Mapping[str, Any]) -> dict[str, str]:
+    """What must be the same for a checkpoint to be of this run and to mean the same numbers."""
+    return {"run": request["id"], "torch": str(torch.__version__), "lightning": L.__version__}
 
 
 def _trainer(config: Mapping[str, Any], folder: Path, logger: Any, callbacks: list[Any]) -> L.Trainer:
     asked = config["trainer"]
-    return L.Trainer(
+    trainer = L.Trainer(
         default_root_dir=folder,
         logger=logger,
         callbacks=callbacks,
+        plugins=[Checked(), LightningEnvironment()],  # the processes are ours, whatever SLURM says
         max_epochs=asked["max_epochs"],
         val_check_interval=asked["val_check_interval"],
         limit_train_batches=asked["limit_train_batches"],
@@ -91,18 +114,58 @@ def _trainer(config: Mapping[str, Any], folder: Path, logger: Any, callbacks: li
         limit_test_batches=asked["limit_eval_batches"],
         precision=asked["precision"],
         accelerator=asked["accelerator"],
+        strategy=_strategy(config),
         devices=asked["devices"],
         use_distributed_sampler=False,  # Lightning's own shuffles training data even where asked not to
         num_sanity_val_steps=0,
+        enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+    # Signals are ours. Lightning's handler would broadcast to the other ranks from inside the signal, which can hang
+    # for good, and before each step it broadcasts whether there was one, and on a GPU waits for that.
+    trainer._signal_connector.register_signal_handlers = lambda: None
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
+    return trainer
+
+
+def _strategy(config: Mapping[str, Any]) -> DDPStrategy | str:
+    """Processes that exist and are connected already; or Lightning's own for one."""
+    if ranks.count() == 1:
+        return "auto"
+    return DDPStrategy(
+        process_group_backend="nccl" if assembly.device(config).type == "cuda" else "gloo",
+        find_unused_parameters=False,
+        broadcast_buffers=False,  # once before an evaluation is enough, see Training; this would be at every step
+    )
+
+
+def _evaluate(
+    trainer: L.Trainer, module: Training, plan: TyingPlan, best: Best, journal: Journal
+) -> dict[str, Any]:
+    """The scores of the weights that were best on validation, with the ties checked once more."""
+    ranks.wait()  # the first rank may still be writing them
+    kept = torch.load(best.path, weights_only=True)
+    module.load_state_dict(kept["state_dict"])
+    plan.verify(module.model)
+    data = trainer.datamodule
+    scores = {
+        "test": module.evaluate(trainer, data.test_dataloader(), "test"),
+        "val": journal.scores[kept["global_step"]],
+        "train": module.evaluate(trainer, data.probe_dataloader(), "probe"),
+    }
+    return {
+        **scores,
+        "gap": scores["val"]["nll"] - scores["train"]["nll"],
+        "best_epoch": kept["global_step"] / trainer.num_training_batches,
+    }
 
 
 def _training_figures(module: Training, trainer: L.Trainer, journal: Journal) -> dict[str, Any]:
+    seen = ranks.total(seen=module.seen)["seen"]
     return {
         "decay": {**module.decay, "dose": module.dose},
         "clipped_share": float(module.clipped) / max(1, trainer.global_step),
         "curves": journal.curves,
-        "throughput": {"value": float(module.seen) / journal.training_s, "unit": module.unit},
+        "throughput": {"value": seen / journal.training_s, "unit": module.unit},
     }

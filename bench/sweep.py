@@ -1,37 +1,45 @@
 """The controller: what is recorded is not run again, the rest runs in processes of its own. Imports no torch."""
 
-import signal
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from bench import lr_search, machine
+from bench import lr_search
 from bench.cell import Cell, from_hydra
+from bench.engines import Engine
+from bench.engines.joblib import Joblib
+from bench.ensure import Ensure, architectures, ensure_cost, ensure_run
 from bench.errors import BadInput
-from bench.launch import kill_all, preload, run_process
+from bench.launch import kill_all, preload, stop_all
 from bench.progress import Progress
 from bench.records import (
     DONE,
     FAILED,
     NOT_APPLICABLE,
     SCHEMA,
-    cost_folder,
     manifest_path,
     recorded,
-    write_bytes_atomic,
+    tidy,
     write_json,
 )
-from bench.worker import CONFIG, REQUEST
 
 Record = dict[str, Any]
 
+MANIFEST_KEYS = ("id", "task", "data", "tying", "dropout", "weight_decay", "seed", "cell", "cost", "metric")
+
+POLL_S = 0.5
+"""Between looks at runs that are being done elsewhere."""
+
 
 class RunFailed(Exception):
-    """A single run that was asked for did not finish; the command line says why and exits with 1."""
+    """A run that was asked for did not finish; the command line says why and exits with 1."""
+
+
+unfinished: list[str] = []
+"""What the sweeps of this process left undone, a line each: a search launches several, and none must end it."""
 
 
 def control(cfg: DictConfig) -> float | None:
@@ -39,7 +47,7 @@ def control(cfg: DictConfig) -> float | None:
     cell = from_hydra(cfg)
     for key in cell.unused:
         print(f"note: {key} is not used by tying={cell.label}")
-    (cell,), (record,) = conduct([cell], workers=1)
+    (cell,), (record,) = conduct([cell], Joblib(n_jobs=1))
     print(_outcome(cell, record))
     if record["status"] == NOT_APPLICABLE:
         raise BadInput(
@@ -54,120 +62,95 @@ def control(cfg: DictConfig) -> float | None:
     return float(record["val"][record["metric"]["name"]])
 
 
-def conduct(cells: Sequence[Cell], workers: int) -> tuple[list[Cell], list[Record]]:
-    """Run what is not recorded of `cells`, `workers` at once, after their costs were measured, each alone.
+def conduct(
+    cells: Sequence[Cell], engine: Engine, sweep: bool = False, more: bool = False
+) -> tuple[list[Cell], list[Record]]:
+    """Run on `engine` what is not recorded of `cells`, after their costs were measured, each alone.
 
-    Returns the cells with their learning rates settled, and their records, in the order asked. A sweep with a name
-    of its own leaves a manifest of what it consists of.
+    Returns the cells with their learning rates settled, and their records, in the order asked. A sweep leaves a
+    manifest of what it consists of, to which `more` adds.
     """
-    preload(_architectures(cells))
+    engine.check(cells)
+    for folder in (cells[0].runs, cells[0].runs / "sweeps"):
+        tidy(folder)
+    searched = {c.id: c for cell in cells for c in lr_search.candidates(cell)}
+    if sweep:
+        write_manifest(cells, searched.values(), more)
+    preload(architectures(cells))
     with Progress() as progress:
         costs = {cell.cost: cell for cell in cells}
-        _all(list(costs.values()), 1, ensure_cost, progress, "measuring cost")
-        cells = _with_learning_rates(cells, workers, progress)
-        if cells[0].options["sweep"]["name"]:
-            write_manifest(cells)
+        _all(list(costs.values()), ensure_cost, engine, progress, "measuring cost")
+        if searched:
+            reached = _all(list(searched.values()), ensure_run, engine, progress, "choosing learning rates")
+            cells = [_with_learning_rate(cell, reached) for cell in cells]
+            if sweep:
+                write_manifest(cells, searched.values(), more)
         unique = list({cell.id: cell for cell in cells}.values())
-        records = _all(unique, workers, ensure_run, progress, "training")
+        records = _all(unique, ensure_run, engine, progress, "training")
     return list(cells), [records[cell.id] for cell in cells]
 
 
-def _with_learning_rates(cells: Sequence[Cell], workers: int, progress: Progress) -> list[Cell]:
-    wanted = {c.id: c for cell in cells for c in lr_search.candidates(cell)}
-    if not wanted:
-        return list(cells)
-    records = _all(list(wanted.values()), workers, ensure_run, progress, "choosing learning rates")
-    settled = []
-    for cell in cells:
-        cell, reached = lr_search.chosen(cell, records)
-        settled.append(replace(cell, options={**cell.options, "lr_reached": reached}))
-    return settled
+def _with_learning_rate(cell: Cell, records: dict[str, Record]) -> Cell:
+    cell, reached = lr_search.chosen(cell, records)
+    return replace(cell, options={**cell.options, "lr_reached": reached})
 
 
 def _all(
-    cells: Sequence[Cell], workers: int, ensure: Callable[[Cell], Record], progress: Progress, phase: str
+    cells: Sequence[Cell], ensure: Ensure, engine: Engine, progress: Progress, phase: str
 ) -> dict[str, Record]:
-    """`ensure` each cell, `workers` at a time; records by the cell's id."""
-    progress.begin(phase, len(cells), workers)
-
-    def watched(cell: Cell) -> Record:
-        progress.started(cell)
-        record = ensure(cell)
-        progress.ended(cell, record)
-        return record
-
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            futures = [pool.submit(watched, cell) for cell in cells]
-            return {cell.id: future.result() for cell, future in zip(cells, futures, strict=True)}
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            kill_all()
-            raise
-
-
-def ensure_run(cell: Cell) -> Record:
-    return _ensure(cell, cell.folder, "record.json", "bench.run")
-
-
-def ensure_cost(cell: Cell) -> Record:
-    return _ensure(cell, cost_folder(cell.runs, cell.cost), "cost.json", "bench.cost")
-
-
-def _ensure(cell: Cell, folder: Path, name: str, module: str) -> Record:
-    """The record at `folder/name`; where there is none, a fresh process makes it."""
-    found = recorded(folder / name)
-    if found is not None and not (found["status"] == FAILED and cell.options["retry"]):
-        return found
-    if found is not None:  # failed before; no other file is removed: another controller may just have made it
-        (folder / name).unlink(missing_ok=True)
-    _freeze(cell, folder)
-    code = run_process(module, folder, cell.config["trainer"]["threads"])
-    found = recorded(folder / name)
-    if found is None:
-        found = {**_request(cell), "config": cell.config, "status": FAILED, "reason": _death(code, folder)}
-        write_json(folder / name, found)
+    """`ensure` each cell; records by the cell's id. What another controller is at is waited for, not done twice."""
+    progress.begin(phase, len(cells))
+    found: dict[str, Record] = {}
+    try:
+        left = []
+        for cell in cells:
+            record = ensure.found(cell)
+            if record is None:
+                left.append(cell)
+            else:
+                _note(found, cell, record, progress)
+        while left:
+            elsewhere = []
+            for cell, record in engine.map(ensure, left, progress.started):
+                if record is None:
+                    elsewhere.append(cell)
+                    progress.elsewhere(cell)
+                else:
+                    _note(found, cell, record, progress)
+            left = elsewhere
+            while left and all(ensure.is_elsewhere(cell) for cell in left):
+                time.sleep(POLL_S)
+    except KeyboardInterrupt:
+        stop_all()
+        raise
+    except BaseException:
+        kill_all()
+        raise
     return found
 
 
-def _architectures(cells: Sequence[Cell]) -> list[str]:
-    """The modules of the `transformers` architectures among the cells: each takes seconds to import."""
-    names = {cell.config["model"].get("architecture") for cell in cells} - {None}
-    return [f"transformers.models.{name}.modeling_{name}" for name in names]
+def _note(found: dict[str, Record], cell: Cell, record: Record, progress: Progress) -> None:
+    found[cell.id] = record
+    progress.ended(cell, record)
+    if record["status"] == FAILED and cell.options["sweep"]["fail_fast"]:
+        kill_all()
+        raise RunFailed(f"sweep.fail_fast: {cell.label}, seed {cell.config['seed']}: {record['reason']}")
 
 
-def _freeze(cell: Cell, folder: Path) -> None:
-    """Write down what will run, before it does: edits to conf/ during a sweep change nothing."""
-    write_json(folder / REQUEST, _request(cell))
-    write_bytes_atomic(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(cell.config)).encode())
-    write_bytes_atomic(folder / "env", machine.installed().encode())
+def write_manifest(cells: Sequence[Cell], searched: Iterable[Cell], more: bool) -> None:
+    """What their sweep consists of, which is what its tables show, holes included; and its learning rates' search.
 
-
-def _request(cell: Cell) -> Record:
-    return {
-        **cell.header(),
-        "logger": cell.options["logger"],
-        "sweep": cell.options["sweep"]["name"] or "single",
-        "lr_search": cell.options.get("lr_reached"),
-        "provenance": {**machine.provenance(), "threads": cell.config["trainer"]["threads"]},
-    }
-
-
-def _death(code: int, folder: Path) -> str:
-    if code < 0:
-        name = signal.Signals(-code).name
-        return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-    return f"the process ended with exit code {code} and left no record; see {folder / 'log'}"
-
-
-def write_manifest(cells: Sequence[Cell]) -> None:
-    """What their sweep consists of, which is what its tables show: holes included."""
-    sweep, runs = cells[0].options["sweep"], cells[0].runs
-    keys = ("id", "task", "data", "tying", "dropout", "weight_decay", "seed", "cell", "cost", "metric")
-    entries = [{key: header[key] for key in keys} for header in (cell.header() for cell in cells)]
-    unique = list({entry["id"]: entry for entry in entries}.values())
-    content = {"schema": SCHEMA, "name": sweep["name"], "note": sweep["note"], "runs": unique}
-    write_json(manifest_path(runs, sweep["name"]), content)
+    more: besides what it consisted of before.
+    """
+    sweep, path = cells[0].options["sweep"], manifest_path(cells[0].runs, cells[0].options["sweep"]["name"])
+    before = recorded(path) or {}
+    content = {"schema": SCHEMA, "name": sweep["name"], "note": sweep["note"]}
+    for part, members in (("runs", cells), ("search", searched)):
+        entries = {entry["id"]: entry for entry in (before.get(part, ()) if more else ())}
+        for header in (cell.header() for cell in members):
+            entries[header["id"]] = {key: header[key] for key in MANIFEST_KEYS}
+        content[part] = list(entries.values())
+    write_json(path, content)
 
 
 def _outcome(cell: Cell, record: Record) -> str:

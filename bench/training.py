@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench import metrics
+from bench import metrics, ranks
 from bench.tying import TyingPlan
 from bench.worker import Diverged
 
 CHECK_EVERY = 20
-"""Steps between looks at the loss: a look waits for the device."""
+"""Steps between looks at the loss: a look waits for the device, and for the other ranks."""
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
@@ -63,6 +63,7 @@ class Training(L.LightningModule):
         self.soft = plan.bind(model)
         self.settings, self.weight_decay, self.form, self.meta = optimizer, weight_decay, form, meta
         self.groups, self.decay = decay_groups(model, weight_decay)
+        # All that training carries from step to step, besides weights and optimizer.
         self.dose, self.seen = 0.0, 0
         self.clipped, self.first_loss = torch.zeros(()), None
         self.losses, self.losses_n = torch.zeros(()), 0
@@ -106,10 +107,10 @@ class Training(L.LightningModule):
         self.clipped = self.clipped.to(self.device)
 
     def mean_loss(self) -> float:
-        """Mean training nll since this was last asked, in nats (dropout on)."""
-        mean = float(self.losses) / max(1, self.losses_n)
+        """Mean training nll since this was last asked, over all ranks, in nats (dropout on)."""
+        sums = ranks.total(losses=self.losses, steps=self.losses_n)
         self.losses, self.losses_n = torch.zeros_like(self.losses), 0
-        return mean
+        return sums["losses"] / max(1, sums["steps"])
 
     def training_step(self, batch: Any, index: int) -> Tensor:
         loss = self.loss(batch)
@@ -117,7 +118,7 @@ class Training(L.LightningModule):
         self.losses_n += 1
         self.seen += self.size(batch)
         if index % CHECK_EVERY == 0:
-            self._stop_if_diverged("loss", loss.item())
+            self._stop_if_diverged("loss", ranks.total(nll=loss.detach())["nll"] / ranks.count())
         return loss
 
     def _stop_if_diverged(self, what: str, nll: float) -> None:
@@ -149,6 +150,7 @@ class Training(L.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self.sums = {}
+        ranks.share_buffers(self.model)  # each rank counted its own rows' statistics
 
     on_test_epoch_start = on_validation_epoch_start
 
@@ -161,7 +163,6 @@ class Training(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         self.scores = self._scored("val")
         self._stop_if_diverged("validation nll", self.scores["nll"])
-        self.log_dict({f"val/{k}": float(v) for k, v in self.scores.items() if v is not None}, logger=False)
 
     def evaluate(self, trainer: L.Trainer, batches: Any, split: str) -> dict[str, Any]:
         """Metrics of one split, every example or token of it counted once."""
@@ -169,7 +170,7 @@ class Training(L.LightningModule):
         return self._scored(split)
 
     def _scored(self, split: str) -> dict[str, Any]:
-        return self.score({name: float(value) for name, value in self.sums.items()}, split)
+        return self.score(ranks.total(**self.sums), split)
 
 
 class Classification(Training):

@@ -1,8 +1,11 @@
-"""Hydra's default launcher here: compose every cell, then conduct them all from this one process.
+"""Hydra's launchers here: compose every cell, then conduct them all from this one process, on whichever engine.
 
 Hydra takes launchers from the namespace package `hydra_plugins` alone, which is why this is not in bench/.
 """
 
+import functools
+import inspect
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,59 +13,91 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
+from hydra.utils import get_class
 from omegaconf import DictConfig, open_dict
 
-from bench import machine, sweep, tables
+from bench import sweep, tables
 from bench.cell import Cell, from_hydra
+from bench.compose import Composer
+from bench.dry_run import report
+from bench.engines import Engine
 from bench.errors import BadInput
-from bench.records import DONE, FAILED, require_writable
+from bench.records import DIVERGED, DONE, FAILED, INTERRUPTED, require_writable
 
 
-class LocalLauncher(Launcher):
-    """Runs `workers` runs at a time, each in a fresh process; null: as many as there are cores for.
-
-    All cells are composed and checked before the first starts, so that a mistake in one costs nothing.
-    """
-
-    def __init__(self, workers: int | None = None) -> None:
-        self.workers = workers
+class ComposingLauncher(Launcher):
+    """Composes and checks all cells before the first starts, so that a mistake in one costs nothing."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.context, self.config = hydra_context, config
+        self.compose = Composer(hydra_context.config_loader, config)
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        cells = [self._compose(overrides) for overrides in job_overrides]
-        for place in (cells[0].runs, Path(cells[0].options["results"])):
-            require_writable(place)
-        cells, records = sweep.conduct(cells, self._workers(cells[0]))
-        options = cells[0].options
-        tables.build(cells[0].runs, Path(options["results"]), [options["sweep"]["name"]])
-        failed = [record for record in records if record["status"] == FAILED]
-        if failed:
-            raise sweep.RunFailed(
-                f"{len(failed)} of {len(records)} runs failed: {failed[0]['reason']}; retry=true runs them again"
-            )
-        return [_returned(*job) for job in zip(job_overrides, cells, records, strict=True)]
+    def cells(self, job_overrides: Sequence[Sequence[str]]) -> list[Cell]:
+        return [self._cell(overrides) for overrides in job_overrides]
 
-    def _compose(self, overrides: Sequence[str]) -> Cell:
-        cfg = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+    def _cell(self, overrides: Sequence[str]) -> Cell:
+        cfg = self.compose(overrides)
         with open_dict(cfg):
-            del cfg["hydra"]
             cfg.sweep.name = cfg.sweep.name or "custom"
         return from_hydra(cfg)
 
-    def _workers(self, cell: Cell) -> int:
-        if self.workers is None:
-            return max(1, machine.cores() // cell.config["trainer"]["threads"])
-        if not isinstance(self.workers, int) or self.workers < 1:
-            raise BadInput(
-                f"hydra.launcher.workers={self.workers} is not allowed: it must be a whole number >= 1"
-            )
-        return self.workers
+
+class BenchLauncher(ComposingLauncher):
+    """Runs a sweep on an engine, the class at the dotted path `engine`; all other keys are the engine's own."""
+
+    def __init__(self, engine: str, **settings: Any) -> None:
+        self.engine_path, self.settings = engine, settings
+
+    @functools.cached_property
+    def engine(self) -> Engine:
+        """Made at the first launch and kept for the next ones. Not by Hydra, which would wrap what is refused."""
+        kind = get_class(self.engine_path)
+        known = list(inspect.signature(kind).parameters)
+        for key in self.settings:
+            if key not in known:
+                raise BadInput(f"unknown key hydra.launcher.{key}: allowed are {', '.join(known)}")
+        return kind(**self.settings)
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        cells = self.cells(job_overrides)
+        options = cells[0].options
+        for place in (cells[0].runs, Path(options["results"])):
+            require_writable(place)
+        # A sweeper that searches launches several times: what it asks for belongs to one sweep.
+        cells, records = sweep.conduct(cells, self.engine, sweep=True, more=initial_job_idx > 0)
+        tables.build(cells[0].runs, Path(options["results"]), [options["sweep"]["name"]])
+        _note_unfinished(records)
+        return [_returned(*job) for job in zip(job_overrides, cells, records, strict=True)]
+
+
+class DryRunLauncher(ComposingLauncher):
+    """Says what a sweep would run, what is recorded, and how long the rest will take; writes nothing."""
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        print(report(self.cells(job_overrides)))
+        return [_job(overrides, 0.0) for overrides in job_overrides]
+
+
+def _note_unfinished(records: Sequence[dict[str, Any]]) -> None:
+    failed = [record for record in records if record["status"] == FAILED]
+    if failed:
+        sweep.unfinished.append(
+            f"{len(failed)} of {len(records)} runs failed: {failed[0]['reason']}; retry=true runs them again"
+        )
+    interrupted = sum(record["status"] == INTERRUPTED for record in records)
+    if interrupted:
+        sweep.unfinished.append(
+            f"{interrupted} of {len(records)} runs were interrupted: the same command goes on"
+        )
 
 
 def _returned(overrides: Sequence[str], cell: Cell, record: dict[str, Any]) -> JobReturn:
-    """What a sweeper that searches needs: the headline metric on validation, None where the run has none."""
-    metric = cell.config["task"]["metric"]["name"]
-    value = record["val"][metric] if record["status"] == DONE else None
+    """What a sweeper that searches needs: the headline metric on validation, the worst there is for a run that
+    diverged, None where there is none."""
+    metric = cell.config["task"]["metric"]
+    if record["status"] == DIVERGED:
+        return _job(overrides, math.inf if metric["mode"] == "min" else -math.inf)
+    return _job(overrides, record["val"][metric["name"]] if record["status"] == DONE else None)
+
+
+def _job(overrides: Sequence[str], value: float | None) -> JobReturn:
     return JobReturn(overrides=overrides, cfg=None, status=JobStatus.COMPLETED, _return_value=value)

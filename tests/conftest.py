@@ -1,13 +1,16 @@
 """What tests of whole runs share: a small learnable text, prepared once, and the cells of the grid on it."""
 
 import random
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from command import Bench
     from grid import Grid
 
     from bench.cell import Cell
@@ -54,3 +57,24 @@ def _sentences(count: int) -> list[str]:
         subject = phrase()
         sentences.append(" ".join([*subject, rng.choice(verbs[subject[-1]]), *phrase(), "."]))
     return sentences
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Callable[[], Bench]"]:
+    """Makes commands with folders of their own."""
+    from command import Bench  # here, for the tests that start no process
+
+    cache = tmp_path_factory.mktemp("cache")
+    scratch = tempfile.mkdtemp()  # short: the fork server's socket lies in it
+    yield lambda: Bench(tmp_path_factory.mktemp("bench"), cache, scratch)
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+@pytest.fixture
+def bench(make: "Callable[[], Bench]") -> Iterator["Bench"]:
+    made = make()
+    yield made
+    for process in made.started:  # what a failed test left
+        if process.poll() is None:
+            process.kill()
+            process.communicate()

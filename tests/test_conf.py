@@ -21,7 +21,12 @@ CHOICES = [
 TASK_OF = dict.fromkeys(("gru", "pydocs", "text_files", "wikitext2"), "text_gru")
 TASK_OF |= dict.fromkeys(("gpt2", "llama"), "text_transformer")
 TYINGS = [choice for group, choice in CHOICES if group == "tying"]
-SWEEPS = [choice for group, choice in CHOICES if group == "sweep"]
+SWEEPS = [
+    choice
+    for group, choice in CHOICES
+    # A search is no grid: tests/test_optuna.py.
+    if group == "sweep" and "/hydra/sweeper" not in (CONF / group / f"{choice}.yaml").read_text()
+]
 KEYS = ["k", "fraction", "strength", "form", "init", "scope", "parts"]
 YAMLS = sorted(CONF.rglob("*.yaml"))
 

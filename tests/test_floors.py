@@ -11,12 +11,14 @@ BENCH = Path(__file__).parents[1] / "bench"
 
 # From the ground up. A module imports from lower floors alone; inside a place (a folder) as it likes.
 FLOORS = (
-    ("errors",),
+    ("errors", "owner"),
     ("metrics", "records", "tying", "machine", "limits"),
-    ("models", "data", "measure", "worker", "report"),
-    ("training", "cell", "launch", "plots"),
-    ("assembly", "journal", "tracking", "lr_search", "progress", "heat_map"),
-    ("run", "cost", "sweep", "tables"),
+    ("models", "data", "measure", "claim", "ranks", "report"),
+    ("worker",),
+    ("training", "cell", "launch", "plots", "states"),
+    ("assembly", "journal", "checkpoint", "tracking", "lr_search", "ensure", "progress", "heat_map", "status"),
+    ("run", "cost", "engines", "tables", "compose", "dry_run"),
+    ("sweep",),
     ("__main__", "perf"),
 )
 FLOOR = {place: height for height, floor in enumerate(FLOORS) for place in floor}
@@ -24,11 +26,16 @@ FLOOR = {place: height for height, floor in enumerate(FLOORS) for place in floor
 # What the user starts: it names the worker's modules and never imports them, nor what is heavy.
 LIGHT = {"errors", "metrics", "records", "machine", "limits", "worker", "report", "cell", "launch", "plots"}
 LIGHT |= {"lr_search", "progress", "heat_map", "sweep", "tables", "__main__"}
+LIGHT |= {"owner", "claim", "states", "status", "dry_run", "compose", "engines", "ensure"}
 LIGHT_DATA = {"data.prepare"}
 HEAVY = {"torch", "lightning", "transformers", "torchvision", "wandb", "tokenizers"}
 
 # Floors that stand side by side, and must not know of each other although one is the lower.
 STRANGERS = {
+    "status": {"data", "launch", "lr_search"},
+    "engines": {"data", "training"},
+    "dry_run": {"data", "launch"},
+    "compose": {"data", "launch"},
     "models": {"tying", "records", "metrics", "machine", "limits"},
     "data": {"tying", "records", "metrics", "machine", "limits"},
     "measure": {"tying", "records", "machine", "limits"},
@@ -124,7 +131,7 @@ def test_the_worker_is_named_and_not_imported():
     assert {"run", "cost"} & closure("__main__") == set()
 
 
-@pytest.mark.parametrize("module", ["bench.__main__", "bench.tables", "hydra_plugins.bench_launcher"])
+@pytest.mark.parametrize("module", ["bench.__main__", "bench.tables", "bench.status", "hydra_plugins.bench_launcher"])
 def test_what_a_user_starts_loads_nothing_heavy(module):
     names = sorted(HEAVY | {"datasets", "sklearn"})
     code = f"import sys, {module}; print([n for n in {names} if n in sys.modules])"

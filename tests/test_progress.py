@@ -21,7 +21,7 @@ def clock(monkeypatch):
 
 def test_counts_left_and_time_to_go(clock):
     shown = Progress(io.StringIO())
-    shown.begin("training", 6, workers=2)
+    shown.begin("training", 6)
     assert shown.line() == "training 0/6: 0 done, 0 failed, 6 left"
     for cell in CELLS[:2]:
         shown.started(cell)
@@ -40,16 +40,31 @@ def test_counts_left_and_time_to_go(clock):
 
 def test_what_was_recorded_already_says_nothing_about_the_time(clock):
     shown = Progress(io.StringIO())
-    shown.begin("training", 3, workers=1)
-    shown.started(CELLS[0])
+    shown.begin("training", 3)
     shown.ended(CELLS[0], {"status": "done"})
     assert shown.line() == "training 1/3: 1 done, 0 failed, 2 left"
+
+
+def test_what_had_failed_before_is_counted_and_not_told_again():
+    out = io.StringIO()
+    shown = Progress(out)
+    shown.begin("training", 2)
+    shown.ended(CELLS[0], {"status": "failed", "reason": "why"})
+    assert shown.line() == "training 1/2: 0 done, 1 failed, 1 left" and out.getvalue() == ""
+
+
+def test_what_another_controller_is_at_is_left(clock):
+    shown = Progress(io.StringIO())
+    shown.begin("training", 2)
+    shown.started(CELLS[0])
+    shown.elsewhere(CELLS[0])
+    assert shown.line() == "training 0/2: 0 done, 0 failed, 2 left"
 
 
 def test_every_end_is_counted_and_a_failure_is_told_at_once(clock):
     out = io.StringIO()
     shown = Progress(out)
-    shown.begin("training", 4, workers=1)
+    shown.begin("training", 4)
     for cell, status in zip(CELLS, ("done", "failed", "diverged", "not_applicable"), strict=False):
         shown.started(cell)
         shown.ended(cell, {"status": status, "reason": f"why {status}"})
@@ -64,7 +79,7 @@ def test_the_newest_run_tells_where_it_is(tmp_path):
     cell = made(f"runs={tmp_path}")
     status = {"step": 340, "steps": 900, "metric": "accuracy", "value": None}
     shown = Progress(io.StringIO())
-    shown.begin("training", 2, workers=1)
+    shown.begin("training", 2)
     shown.started(cell)
     assert shown.line().endswith("| image_cnn none dropout=0 wd=0 seed=1")
     write_json(cell.folder / "status.json", status)
@@ -83,7 +98,7 @@ def test_one_line_rewritten_on_a_terminal_and_plain_lines_in_a_log(monkeypatch, 
     ticks = itertools.count(0, 10)
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(ticks))
     with Progress(out) as shown:
-        shown.begin("training", 1, workers=1)
+        shown.begin("training", 1)
         shown.started(CELLS[0])
         shown.ended(CELLS[0], {"status": "done"})
     text = out.getvalue()
@@ -95,7 +110,7 @@ def test_one_line_rewritten_on_a_terminal_and_plain_lines_in_a_log(monkeypatch, 
 def test_nothing_to_say_where_nothing_ran():
     out = io.StringIO()
     with Progress(out) as shown:
-        shown.begin("training", 1, workers=1)
+        shown.begin("training", 1)
     assert out.getvalue() == ""
 
 

@@ -77,7 +77,7 @@ def test_write_and_read(tmp_path):
     assert os.listdir(path.parent) == ["record.json"]
 
 
-@pytest.mark.parametrize("step", ["replace", "fsync", "chmod"])
+@pytest.mark.parametrize("step", ["replace", "fsync"])
 def test_a_failure_leaves_the_old_content_and_nothing_else(tmp_path, monkeypatch, step):
     path = tmp_path / "record.json"
     write_json(path, {"old": 1})
@@ -86,7 +86,7 @@ def test_a_failure_leaves_the_old_content_and_nothing_else(tmp_path, monkeypatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, step, full)
-    with pytest.raises(OSError):
+    with pytest.raises(BadInput, match="cannot write .*No space left on device; choose a folder"):
         write_bytes_atomic(path, b"new")
     assert read_json(path) == {"old": 1}
     assert os.listdir(tmp_path) == ["record.json"]

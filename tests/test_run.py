@@ -10,6 +10,7 @@ from grid import TASKS, applies, build, kind, step
 
 from bench import records
 from bench.assembly import measured_ties
+from bench.engines.joblib import Joblib
 from bench.records import read_json
 from bench.sweep import conduct, ensure_run
 from bench.training import schedule
@@ -45,7 +46,8 @@ METRICS = {
 }
 TYPES = {
     **dict.fromkeys(("schema", "results_version", "seed", "num_params", "num_params_untied"), int),
-    **dict.fromkeys(("epochs", "steps", "checkpoint_bytes", "peak_rss_bytes"), int),
+    **dict.fromkeys(("epochs", "steps", "checkpoint_bytes", "peak_rss_bytes", "ranks", "attempts"), int),
+    "resumed_from": list,
     **dict.fromkeys(("id", "cell", "cost", "task", "data", "tying", "status", "device"), str),
     **dict.fromkeys(("dropout", "weight_decay", "best_epoch", "gap", "clipped_share"), float),
     **dict.fromkeys(("metric", "config", "test", "val", "train", "spread", "decay"), dict),
@@ -64,7 +66,7 @@ def settings(task):
 def runs(cell):
     """Task -> (cell, record) of a tiny run, its cost measured before."""
     cells = [cell(task, *settings(task)) for task in TASKS]
-    cells, found = conduct(cells, workers=1)
+    cells, found = conduct(cells, Joblib(n_jobs=1))
     return {c.config["task"]["name"]: (c, record) for c, record in zip(cells, found, strict=True)}
 
 
@@ -207,7 +209,7 @@ def test_the_trainer_takes_the_steps_that_are_written_out_here(runs, task):
 def test_a_tying_that_does_not_apply_leaves_a_row_with_the_reason_at_no_cost(cell):
     asked = cell("image_cnn", "embedding", *SETTINGS)
     assert not applies("image_cnn", "embedding")
-    (_,), (record,) = conduct([asked], workers=1)
+    (_,), (record,) = conduct([asked], Joblib(n_jobs=1))
     assert record["status"] == "not_applicable"
     assert record["reason"] == "no input embedding in this network"
     assert {"config", "data_meta", "provenance", "cell", "cost", "metric", "tying"} <= record.keys()

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import subprocess
 import sys
@@ -7,15 +8,32 @@ import pytest
 from omegaconf import OmegaConf
 
 from bench.errors import BadInput
+from bench.owner import token
 from bench.records import read_json, write_json
-from bench.worker import CONFIG, LONGEST, REQUEST, Diverged, DoesNotApply, Settled, settle
+from bench.worker import (
+    ATTEMPTS,
+    BUSY,
+    CONFIG,
+    LONGEST,
+    REQUEST,
+    RESUME,
+    STOPPED,
+    Diverged,
+    DoesNotApply,
+    Settled,
+    Stopped,
+    settle,
+)
+
+ASKED = {"schema": 1, "id": "abc"}
 
 
 @pytest.fixture
 def folder(tmp_path):
     """As the controller leaves it for a run to start in."""
-    write_json(tmp_path / REQUEST, {"schema": 1, "id": "abc"})
-    (tmp_path / CONFIG).write_text(OmegaConf.to_yaml({"dropout": 0.5, "tying": {"k": None}}))
+    config = OmegaConf.to_yaml({"dropout": 0.5, "tying": {"k": None}})
+    (tmp_path / CONFIG).write_text(config)
+    write_json(tmp_path / REQUEST, {**ASKED, "config_sha256": hashlib.sha256(config.encode()).hexdigest()})
     (tmp_path / "env").write_text("torch==2\n")
     (tmp_path / "log").write_text("of an earlier attempt\n")
     return tmp_path
@@ -42,14 +60,15 @@ def test_a_record_is_the_request_the_config_and_what_the_work_gave(folder):
 
     record = settled(folder, work)
     config = {"dropout": 0.5, "tying": {"k": None}}
-    assert seen == [({"schema": 1, "id": "abc"}, config)]
+    request = {**ASKED, "attempts": 1}
+    assert seen == [(request, config)]
     assert record == {
-        **{"schema": 1, "id": "abc", "config": config},
+        **{**request, "config": config},
         **{"status": "done", "reason": None, "test": {"accuracy": 0.5}},
     }
 
 
-class Stopped(Settled):
+class Early(Settled):
     status = "diverged"
 
 
@@ -58,7 +77,7 @@ class Stopped(Settled):
     [
         (Diverged("loss nan at step 3"), "diverged", "loss nan at step 3"),
         (DoesNotApply("no input embedding"), "not_applicable", "no input embedding"),
-        (Stopped("by hand"), "diverged", "by hand"),
+        (Early("by hand"), "diverged", "by hand"),
         (BadInput("model.depth=4: set 3"), "failed", "model.depth=4: set 3"),
         (ValueError("sizes differ:\n  3\n  4"), "failed", "ValueError: sizes differ: 3 4"),
         (RuntimeError(), "failed", "RuntimeError: no message"),
@@ -100,18 +119,48 @@ def test_a_damaged_record_is_made_again(folder):
 
 def test_a_run_starts_from_nothing(folder):
     (folder / "wandb" / "run").mkdir(parents=True)
-    for name in ("wandb/run/x", "best.ckpt", "status.json", "curves.csv", ".record.json.tmp"):
+    dead = f".record.json.{token().rpartition('-')[0]}-1-0.tmp"  # of a process that began with the machine
+    for name in ("wandb/run/x", "best.ckpt", "status.json", "curves.csv", dead):
         (folder / name).write_text("left over")
 
     def work(*_):
         return {"seen": sorted(path.name for path in folder.iterdir())}
 
-    assert settled(folder, work)["seen"] == [".claim", CONFIG, "env", "log", REQUEST]
+    assert settled(folder, work)["seen"] == [".claim", ATTEMPTS, CONFIG, "env", "log", REQUEST]
     assert (folder / "log").read_text() == ""
     assert (folder / "env").read_text() == "torch==2\n"
 
 
-def test_two_processes_on_one_folder_do_the_work_once(folder):
+def test_what_a_resume_point_needs_is_kept_until_there_is_a_record(folder):
+    for name in (RESUME, "best.ckpt", "curves.csv"):
+        (folder / name).write_text("of an earlier attempt")
+
+    def work(request, _):
+        assert {RESUME, "best.ckpt", "curves.csv"} <= {path.name for path in folder.iterdir()}
+        return {"seen": request["attempts"]}
+
+    with pytest.raises(SystemExit, match=str(STOPPED)):
+        settle(folder, "record.json", raising(Stopped("step 3")))
+    assert not (folder / "record.json").exists() and (folder / RESUME).exists()
+    assert settled(folder, work)["seen"] == 2
+    assert not (folder / RESUME).exists() and (folder / "best.ckpt").exists()
+    assert "of an earlier attempt" in (folder / "log").read_text()
+
+
+def test_a_failed_run_keeps_its_resume_point_for_a_retry(folder):
+    (folder / RESUME).write_text("x")
+    assert settled(folder, raising(RuntimeError("disk on fire")))["status"] == "failed"
+    assert (folder / RESUME).exists()
+
+
+def test_a_config_that_was_edited_after_it_was_asked_for_is_refused(folder):
+    (folder / CONFIG).write_text("dropout: 0.6\n")
+    record = settled(folder, raising(AssertionError("it must not run")))
+    assert (record["status"], record["bad_input"]) == ("failed", True)
+    assert "was edited" in record["reason"] and "retry=true" in record["reason"]
+
+
+def test_two_processes_on_one_folder_do_the_work_once_and_the_other_says_so(folder):
     code = textwrap.dedent("""
         import sys, time
         from pathlib import Path
@@ -124,11 +173,10 @@ def test_two_processes_on_one_folder_do_the_work_once(folder):
             return {"test": 1}
 
         settle(Path(sys.argv[1]), "record.json", work)
-        assert (Path(sys.argv[1]) / "record.json").exists()
     """)
     done = folder.parent / "done"
     both = [subprocess.Popen([sys.executable, "-c", code, str(folder), str(done)]) for _ in range(2)]
-    assert [process.wait(30) for process in both] == [0, 0]
+    assert sorted(process.wait(30) for process in both) == [0, BUSY]
     assert done.read_text() == "done\n"
     assert json.loads((folder / "record.json").read_text())["test"] == 1
 

@@ -10,17 +10,32 @@ from bench.errors import BadInput
 
 
 class Batches:
-    """Iterates over `batches()` anew each time; `len()` is their number, the same on every rank."""
+    """Iterates over `batches(0)` anew each time; `len()` is their number, the same on every rank.
 
-    def __init__(self, length: int, batches: Callable[[], Iterator[Any]]) -> None:
+    The state is the position: after `load_state_dict` the next iteration is `batches(position)`, all batches but
+    the first `position`, none of which is made.
+    """
+
+    def __init__(self, length: int, batches: Callable[[int], Iterator[Any]]) -> None:
         self.length = length
         self.batches = batches
+        self._start = self._position = 0
 
     def __len__(self) -> int:
         return self.length
 
     def __iter__(self) -> Iterator[Any]:
-        return self.batches()
+        # As late as the first batch: a trainer asks for the iterator before it knows where to go on.
+        start, self._start = self._start, 0
+        for position, batch in enumerate(self.batches(start), start + 1):
+            self._position = position
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        return {"position": self._position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self._start = self._position = state["position"]
 
 
 class RankedDataModule(lightning.LightningDataModule):

@@ -67,16 +67,18 @@ class ImageData(RankedDataModule):
         """A fixed part of train, as large as val at most: what the generalisation gap is measured against."""
         return self.in_order("train", min(len(self.labels["train"]), len(self.labels["val"])))
 
-    def train_batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def train_batches(self, start: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         order = torch.randperm(len(self.labels["train"]), generator=self.generator())
-        for rows in order.split(self.batch_size):
+        for rows in order.split(self.batch_size)[start:]:
             if len(rows) == self.batch_size:
                 yield self.batch("train", self.share(rows))
 
     def in_order(self, split: str, count: int | None = None) -> Batches:
         slices = self.eval_slices(count or len(self.labels[split]), self.eval_batch_size)
         rows = torch.arange(len(self.labels[split]))
-        return Batches(len(slices), lambda: (self.batch(split, self.share(rows[part])) for part in slices))
+        return Batches(
+            len(slices), lambda start: (self.batch(split, self.share(rows[part])) for part in slices[start:])
+        )
 
     def batch(self, split: str, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return self.images[split][rows].float().mul_(self.scale).sub_(self.shift), self.labels[split][rows]

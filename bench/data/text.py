@@ -70,7 +70,8 @@ class TextData(RankedDataModule):
         steps = len(self.tokens["train"]) // (self.batch_size * self.window)
         if not self.carry:
             steps = len(self.tokens["train"]) // self.window // self.batch_size
-        return Batches(steps, lambda: self.train_streams(steps) if self.carry else self.train_windows(steps))
+        batches = self.train_streams if self.carry else self.train_windows
+        return Batches(steps, lambda start: batches(steps, start))
 
     def val_dataloader(self) -> Batches:
         return self.scored_once(self.tokens["val"])
@@ -88,21 +89,21 @@ class TextData(RankedDataModule):
         offset = int(torch.randint(len(targets), (), generator=generator))
         return preceded(targets).roll(-offset), targets.roll(-offset)
 
-    def train_streams(self, steps: int) -> Iterator[Batch]:
+    def train_streams(self, steps: int, start: int = 0) -> Iterator[Batch]:
         used = steps * self.batch_size * self.window
         inputs, targets = (
             self.share(x[:used].view(self.batch_size, -1)) for x in self.ring(self.generator())
         )
-        for step in range(steps):
+        for step in range(start, steps):
             part = slice(step * self.window, (step + 1) * self.window)
             yield inputs[:, part].contiguous(), targets[:, part].contiguous(), step == 0
 
-    def train_windows(self, steps: int) -> Iterator[Batch]:
+    def train_windows(self, steps: int, start: int = 0) -> Iterator[Batch]:
         generator = self.generator()
         count = len(self.tokens["train"]) // self.window
         inputs, targets = (x[: count * self.window].view(count, -1) for x in self.ring(generator))
         order = torch.randperm(count, generator=generator)
-        for step in range(steps):
+        for step in range(start, steps):
             rows = self.share(order[step * self.batch_size : (step + 1) * self.batch_size])
             yield inputs[rows], targets[rows], True
 
@@ -111,17 +112,17 @@ class TextData(RankedDataModule):
 
     def eval_in_streams(self, tokens: torch.Tensor) -> Batches:
         bounds = stream_bounds(len(tokens), self.eval_streams)
-        longest = max(b - a for a, b in bounds)
+        count = -(-max(b - a for a, b in bounds) // self.window)
 
-        def batches() -> Iterator[Batch]:
+        def batches(start: int) -> Iterator[Batch]:
             targets = tokens.long()
             x = self.share(padded_streams(preceded(targets), bounds, EOS_ID))
             y = self.share(padded_streams(targets, bounds, IGNORED))
-            for start in range(0, longest, self.window):
-                part = slice(start, start + self.window)
-                yield x[:, part].contiguous(), y[:, part].contiguous(), start == 0
+            for step in range(start, count):
+                part = slice(step * self.window, (step + 1) * self.window)
+                yield x[:, part].contiguous(), y[:, part].contiguous(), step == 0
 
-        return Batches(-(-longest // self.window), batches)
+        return Batches(count, batches)
 
     def eval_in_windows(self, tokens: torch.Tensor) -> Batches:
         """The first window scores all of itself; of the others only the targets that are new are given."""
@@ -129,14 +130,15 @@ class TextData(RankedDataModule):
         new = positions.shape[1] // 2
         slices = self.eval_slices(len(positions) - 1, self.eval_batch_size) if len(positions) > 1 else []
 
-        def batches() -> Iterator[Batch]:
+        def batches(start: int) -> Iterator[Batch]:
             targets = tokens.long()
             inputs = preceded(targets)
             inside = positions.clamp(max=len(tokens) - 1)
             told = targets[inside].masked_fill(~scored, IGNORED)
             first = told[:1] if self.rank == 0 else torch.full_like(told[:1], IGNORED)
-            yield inputs[inside[:1]], first, True
-            for part in slices:
+            if start == 0:
+                yield inputs[inside[:1]], first, True
+            for part in slices[max(start - 1, 0) :]:
                 rows = self.share(torch.arange(len(positions))[1:][part])
                 yield inputs[inside[rows]], told[rows, -new:], True
 

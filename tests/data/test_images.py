@@ -78,3 +78,24 @@ def test_train_limit_is_nested_and_not_of_the_seed(pixel_folder: Path) -> None:
 def test_wrong_sizes(pixel_folder: Path, wrong: dict) -> None:
     with pytest.raises(BadInput, match=next(iter(wrong))):
         ImageData(pixel_folder, **({"batch_size": 2, "seed": 0} | wrong))
+
+
+def test_goes_on_at_a_position_and_makes_only_the_rest(pixel_folder: Path) -> None:
+    data = at_epoch(ImageData(pixel_folder, 4, seed=1), epoch=3)
+    loader = data.train_dataloader()
+    whole = [batch.tolist() for _, batch in loader]
+    made = []
+    data.batch = lambda split, rows: made.append(rows) or (rows, data.labels[split][rows])
+    loader.load_state_dict({"position": 3})
+    rest = iter(loader)
+    assert next(rest)[1].tolist() == whole[3] and len(made) == 1
+    assert loader.state_dict() == {"position": 4}
+    assert [batch.tolist() for _, batch in rest] == whole[4:]
+    assert [batch.tolist() for _, batch in loader] == whole
+
+
+def test_a_position_set_after_the_iterator_was_asked_for_counts(pixel_folder: Path) -> None:
+    loader = ImageData(pixel_folder, 4, seed=1).train_dataloader()
+    whole, asked_for = labels(loader), iter(loader)
+    loader.load_state_dict({"position": 2})
+    assert [int(label) for _, batch in asked_for for label in batch] == whole[8:]

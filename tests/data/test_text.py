@@ -138,6 +138,7 @@ def test_wrong_sizes(token_folder: Folder, wrong: dict, word: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")  # Lightning 2.6 under torch 2.13
+@pytest.mark.filterwarnings("ignore:The .srun. command is available")  # and of no concern
 def test_a_trainer_gives_the_epoch(token_folder: Folder) -> None:
     """Lightning iterates our loader anew each epoch, so the order moves; nothing is warned about."""
     import lightning
@@ -169,3 +170,18 @@ def test_a_trainer_gives_the_epoch(token_folder: Folder) -> None:
     trainer.fit(module, TextData(token_folder(100), 2, 5, 0, carry=True))
     first, second = module.seen[:10], module.seen[10:]
     assert len(first) == len(second) == 10 and first != second
+
+
+@pytest.mark.parametrize("which", ["train", "val"])
+@pytest.mark.parametrize("carry", [True, False])
+def test_goes_on_at_any_position(carry: bool, which: str, token_folder: Folder) -> None:
+    data = TextData(token_folder(203, val=61), 4, 5, 1, carry, eval_streams=4, eval_batch_size=5)
+    loader = getattr(data, f"{which}_dataloader")()
+    whole = list(loader)
+    for position in range(len(whole) + 1):
+        loader.load_state_dict({"position": position})
+        rest = list(loader)
+        assert len(rest) == len(whole) - position
+        for ours, expected in zip(rest, whole[position:], strict=True):
+            assert torch.equal(ours[0], expected[0]) and torch.equal(ours[1], expected[1])
+            assert ours[2] == expected[2]

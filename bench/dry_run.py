@@ -1,0 +1,162 @@
+"""What a sweep would do if it were started: what is recorded, what would run, how long. Starts and writes nothing."""
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bench import lr_search, machine
+from bench.cell import Cell
+from bench.records import DONE, FAILED, INTERRUPTED, NOT_APPLICABLE, QUEUED, cost_folder, recorded
+from bench.states import COST, RECORD, Durations, State, count, in_words, makespan, run_name, state_of, tally
+
+COLUMNS = ("cells", "runs", "done", "failed", "diverged", "n/a", "running", "to resume", "to run")
+COLUMN = {NOT_APPLICABLE: "n/a", INTERRUPTED: "to resume", QUEUED: "to run"}
+"""Of a state, where it has another name than its own."""
+
+NAMED = 5
+"""How many of the runs to come are named."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Cells by the identity that their records go by, and in which state each is."""
+
+    cells: Mapping[str, Cell]
+    states: Mapping[str, State]
+
+    @classmethod
+    def of(cls, cells: Mapping[str, Cell], look: Callable[[Cell], State]) -> "Phase":
+        return cls(cells, {key: look(cell) for key, cell in cells.items()})
+
+    @property
+    def to_do(self) -> list[tuple[Cell, State]]:
+        """What a sweep that is started now runs; what runs elsewhere it waits for."""
+        pairs = [(cell, self.states[key]) for key, cell in self.cells.items()]
+        return [(cell, state) for cell, state in pairs if state.is_left or _is_retried(cell, state)]
+
+
+def report(cells: Sequence[Cell]) -> str:
+    """Text for the terminal. `cells`: the whole grid, composed; a run may stand in it more than once."""
+    asked = {cell.id: cell for cell in cells}
+    costs = Phase.of({cell.cost: cell for cell in asked.values()}, _state_of_cost)
+    search = Phase.of({c.id: c for cell in asked.values() for c in lr_search.candidates(cell)}, _state_of_run)
+    settled = {key: _settled(cell, search) for key, cell in asked.items()}
+    grid = Phase(
+        {key: settled[key] or cell for key, cell in asked.items()},
+        {key: State(QUEUED) if cell is None else _state_of_run(cell) for key, cell in settled.items()},
+    )
+    lines = [
+        f"dry run of sweep {cells[0].options['sweep']['name']}, records in {cells[0].runs}/",
+        f"{count(len(cells), 'cell')}, {count(len(asked), 'run')}"
+        + (": cells that differ in nothing but keys their tying does not use are one run" * _repeat(cells)),
+        "",
+        tally(_counted(cells, grid), COLUMNS),
+        f"costs: {count(len(costs.cells), 'measurement')}, each alone on the machine, {len(costs.to_do)} to make",
+    ]
+    if search.cells:
+        waiting = sum(cell is None for cell in settled.values())
+        lines.append(f"learning rates: {len(search.cells)} runs to choose from, {len(search.to_do)} to run")
+        lines += [f"  {waiting} runs wait for their rate; they count as to run"] if waiting else []
+    first = [f"{run_name(c.header())} lr={c.config['optimizer']['lr']:g}" for c, _ in search.to_do]
+    first += [run_name(cell.header()) for cell, _ in grid.to_do]
+    return "\n".join([*lines, *_named(first), _time(costs, search, grid)])
+
+
+def _state_of_run(cell: Cell) -> State:
+    return state_of(cell.folder, RECORD)
+
+
+def _state_of_cost(cell: Cell) -> State:
+    return state_of(cost_folder(cell.runs, cell.cost), COST)
+
+
+def _is_retried(cell: Cell, state: State) -> bool:
+    return state.status == FAILED and cell.options["retry"]
+
+
+def _repeat(cells: Sequence[Cell]) -> bool:
+    return len({cell.id for cell in cells}) < len(cells)
+
+
+def _settled(cell: Cell, search: Phase) -> Cell | None:
+    """The cell at the learning rate that its search has chosen; None where the search has not ended."""
+    found = {candidate.id: search.states[candidate.id] for candidate in lr_search.candidates(cell)}
+    if any(state.is_open for state in found.values()):
+        return None
+    metric = cell.config["task"]["metric"]["name"]
+    records = {key: {"status": state.status, "val": {metric: state.value}} for key, state in found.items()}
+    return lr_search.chosen(cell, records)[0] if found else cell
+
+
+def _counted(cells: Iterable[Cell], grid: Phase) -> Iterator[tuple[dict[str, Any], list[str]]]:
+    seen: set[str] = set()
+    for cell in cells:
+        columns = ["cells"]
+        if cell.id not in seen:
+            seen.add(cell.id)
+            state = grid.states[cell.id]
+            columns += ["runs", COLUMN.get(state.status, state.status)]
+            columns += ["to run"] if _is_retried(cell, state) else []
+        yield cell.header(), columns
+
+
+def _named(names: Sequence[str]) -> list[str]:
+    more = [f"  and {len(names) - NAMED:,} more"] if len(names) > NAMED else []
+    return ["first to run:", *(f"  {name}" for name in names[:NAMED]), *more] if names else []
+
+
+def _time(costs: Phase, search: Phase, grid: Phase) -> str:
+    """The estimate of what is to do, from what this runs folder has seen."""
+    if not costs.to_do and not search.to_do and not grid.to_do:
+        return "nothing to run: all is recorded"
+    cells = list(grid.cells.values())
+    workers = _workers(cells)
+    took = _durations(cells[0].runs)
+    measuring = Durations()
+    for key, state in costs.states.items():
+        measuring.add([_task(costs.cells[key]), "any"], state.seconds if state.status == DONE else None)
+    phases = [makespan([measuring.expected([_task(cell), "any"]) for cell, _ in costs.to_do], 1)]
+    for phase in (search, grid):
+        expected = [(took.expected(_kinship(cell)), state.share_left) for cell, state in phase.to_do]
+        phases.append(makespan([None if s is None else s * share for s, share in expected], workers))
+    known = [seconds for seconds, _ in phases if seconds is not None]
+    if not sum(known):
+        return f"time: unknown, no run of these configs has finished in {cells[0].runs}/"
+    least = "at least " if len(known) < len(phases) else ""
+    unknown = sum(missing for _, missing in phases)
+    return (
+        f"time: {least}about {in_words(sum(known))} with {count(workers, 'run')} at once,\n"
+        "  by the finished runs of the same config at any regularisation, learning rate and seed"
+        + (f";\n  {unknown} without such count as long as the others on average" if unknown else "")
+    )
+
+
+def _durations(runs: Path) -> Durations:
+    """How long the finished runs of the folder took."""
+    took = Durations()
+    for path in runs.glob(f"*/{RECORD}"):
+        record = recorded(path) or {}
+        if record.get("status") == DONE and isinstance(record.get("seconds"), Mapping):
+            took.add(_kinship(Cell(record["config"], {})), record["seconds"].get("total"))
+    return took
+
+
+def _kinship(cell: Cell) -> list[Hashable]:
+    """Of runs that take equally long, best first: alike but for what is free of charge; of any tying."""
+    config = cell.config
+    free = {"dropout": 0, "weight_decay": 0, "optimizer": {**config["optimizer"], "lr": 0}}
+    alike = replace(cell, config=config | free)
+    return [alike.group, replace(alike, config=alike.config | {"tying": {}}).group]
+
+
+def _task(cell: Cell) -> Hashable:
+    return cell.config["task"]["name"], cell.config["data"]["name"]
+
+
+def _workers(cells: Sequence[Cell]) -> int:
+    """How many runs the default launcher has going at once on this machine."""
+    asked = [cell.config["trainer"] for cell in cells]
+    devices, threads = (max(trainer[key] for trainer in asked) for key in ("devices", "threads"))
+    gpus = machine.gpus() if all(trainer["accelerator"] != "cpu" for trainer in asked) else []
+    return max(1, len(gpus) // devices if gpus else machine.cores() // (threads * devices))

@@ -1,0 +1,133 @@
+"""One cell: its record is found, or made by processes of its own on the machine that this is called on. No torch."""
+
+import hashlib
+import signal
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from bench import claim, machine
+from bench.cell import Cell
+from bench.launch import run_process
+from bench.records import FAILED, INTERRUPTED, cost_folder, recorded, write_bytes_atomic, write_json
+from bench.worker import BUSY, CONFIG, REQUEST, RESUME, STOPPED
+
+Record = dict[str, Any]
+
+
+def architectures(cells: Iterable[Cell]) -> list[str]:
+    """Modules that the processes of these cells import beyond the worker's, for seconds each: `launch.preload` them."""
+    names = {cell.config["model"].get("architecture") for cell in cells} - {None}
+    return [f"transformers.models.{name}.modeling_{name}" for name in sorted(names)]
+
+
+@dataclass(frozen=True)
+class Ensure:
+    """Sees to it that a cell has its record, which `module.main` makes, in the cell's folder under `name`.
+
+    Called on whichever machine an engine chooses; returns the record, or None where a living process elsewhere is
+    at it. A run that was stopped comes back as interrupted, which no record says.
+    """
+
+    module: str
+    name: str
+
+    def __call__(self, cell: Cell) -> Record | None:
+        if (found := self.found(cell)) is not None:
+            return found
+        if self.is_elsewhere(cell) or not self._clear(cell):
+            return None
+        path, trainer = self.path(cell), cell.config["trainer"]
+        _freeze(cell, path.parent)
+        visible = cell.options.get("gpus")
+        ending = run_process(
+            self.module,
+            path.parent,
+            trainer["threads"],
+            ranks=trainer["devices"] if self == ensure_run else 1,  # a cost is that of one process
+            env={} if visible is None else {"CUDA_VISIBLE_DEVICES": visible},
+        )
+        if ending.code == BUSY:
+            return None
+        if (found := recorded(path)) is not None:
+            self._put_away(cell, found)
+            return found
+        if ending.code in (STOPPED, -signal.SIGTERM):
+            return {**_request(cell), "status": INTERRUPTED, "reason": "stopped; the same command goes on"}
+        return self.lost(cell, ending.reason)
+
+    def path(self, cell: Cell) -> Path:
+        return (cell.folder if self == ensure_run else cost_folder(cell.runs, cell.cost)) / self.name
+
+    def found(self, cell: Cell) -> Record | None:
+        """The record that stands: a failed one does not where it is to be retried, nor one that is damaged."""
+        found = recorded(self.path(cell))
+        if found is None or (found["status"] == FAILED and cell.options["retry"]):
+            return None
+        self._put_away(cell, found)
+        return found
+
+    def _put_away(self, cell: Cell, found: Record) -> None:
+        """What a process leaves that died between its record and its end."""
+        folder = self.path(cell).parent
+        if (folder / claim.CLAIM).exists() or ((folder / RESUME).exists() and found["status"] != FAILED):
+            with claim.held(folder) as mine:
+                if mine and found["status"] != FAILED:
+                    (folder / RESUME).unlink(missing_ok=True)
+
+    def _clear(self, cell: Cell) -> bool:
+        """Remove a record that does not stand; False where somebody else is at it. The rest the worker clears."""
+        path = self.path(cell)
+        if not path.exists():
+            return True
+        with claim.held(path.parent) as mine:
+            if mine and self.found(cell) is None:
+                path.unlink(missing_ok=True)
+                return True
+        return False
+
+    def is_elsewhere(self, cell: Cell) -> bool:
+        """Whether a living process has the cell and has not recorded it yet."""
+        holder = claim.holder(self.path(cell).parent)
+        return holder is not None and holder.at_work and recorded(self.path(cell)) is None
+
+    def lost(self, cell: Cell, reason: str) -> Record | None:
+        """Record that the cell's process, or the job that was to start it, ended without a record.
+
+        None where somebody else has taken it over meanwhile.
+        """
+        path = self.path(cell)
+        log = path.parent / "log"
+        reason = f"{reason}; see {log}" if log.exists() else reason
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with claim.held(path.parent) as mine:
+            if not mine or recorded(path) is not None:
+                return None
+            found = {**_request(cell), "config": cell.config, "status": FAILED, "reason": reason}
+            write_json(path, found)
+            return found
+
+
+ensure_run = Ensure("bench.run", "record.json")
+ensure_cost = Ensure("bench.cost", "cost.json")
+
+
+def _freeze(cell: Cell, folder: Path) -> None:
+    """Write down what will run, before it does: edits to conf/ during a sweep change nothing."""
+    config = OmegaConf.to_yaml(OmegaConf.create(cell.config)).encode()
+    write_bytes_atomic(folder / CONFIG, config)
+    write_json(folder / REQUEST, {**_request(cell), "config_sha256": hashlib.sha256(config).hexdigest()})
+    write_bytes_atomic(folder / "env", machine.installed().encode())
+
+
+def _request(cell: Cell) -> Record:
+    return {
+        **cell.header(),
+        "logger": cell.options["logger"],
+        "sweep": cell.options["sweep"]["name"] or "single",
+        "lr_search": cell.options.get("lr_reached"),
+        "provenance": {**machine.provenance(), "threads": cell.config["trainer"]["threads"]},
+    }

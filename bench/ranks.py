@@ -1,0 +1,116 @@
+"""The processes of one run that hold the same weights and train on different rows. One alone: nothing happens here."""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+MEETING_S = 60.0
+"""How long the first rank waits for the others at the start. They wait for it: it may have to wait its turn."""
+
+SILENCE_S = 600.0
+"""How long a rank waits for the others in the middle of a run; one that died is noticed at once."""
+
+
+def connect(count: int, identity: str, *, gpu: bool, meeting: Path | None) -> None:
+    """Meet the other ranks that the environment names in the new file `meeting`, and be ready to sum with them.
+
+    Raises on all ranks alike where one does not come or holds a config of another `identity`.
+    """
+    named = int(os.environ.get("WORLD_SIZE", "1"))
+    if named != count:
+        raise RuntimeError(f"the config asks for {count} ranks and the environment names {named}")
+    if count == 1:
+        return
+    rank, store = int(os.environ["RANK"]), dist.FileStore(str(meeting), count)
+    _compare(store, rank, count, identity)
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if gpu else None
+    if device is not None:
+        torch.cuda.set_device(device)
+    dist.init_process_group(
+        "nccl" if gpu else "gloo",
+        store=store,
+        rank=rank,
+        world_size=count,
+        timeout=timedelta(seconds=SILENCE_S),
+        device_id=device,
+    )
+
+
+def _compare(store: dist.Store, rank: int, count: int, identity: str) -> None:
+    """Sums over ranks of different configs would be no error to anyone and mean nothing."""
+    store.set(f"config/{rank}", identity)
+    held = {}
+    for other in range(count):
+        patience = timedelta(seconds=MEETING_S) if other else timedelta(days=1)
+        try:
+            store.wait([f"config/{other}"], patience)
+        except RuntimeError as error:
+            raise RuntimeError(f"rank {other} did not come within {patience}") from error
+        held[other] = store.get(f"config/{other}").decode()
+    if len(set(held.values())) > 1:
+        told = ", ".join(f"rank {other} {name}" for other, name in held.items())
+        raise RuntimeError(f"the ranks of this run hold different configs: {told}")
+
+
+def close() -> None:
+    """Part from the other ranks, after a run that ended well."""
+    if count() > 1:
+        dist.destroy_process_group()
+
+
+def count() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    return dist.get_rank() if count() > 1 else 0
+
+
+def total(**sums: Tensor | float) -> dict[str, float]:
+    """Each sum over all ranks, in double precision."""
+    if count() == 1:
+        return {name: float(value) for name, value in sums.items()}
+    packed = torch.stack([torch.as_tensor(v, dtype=torch.float64, device=_device()) for v in sums.values()])
+    dist.all_reduce(packed)
+    return dict(zip(sums, packed.tolist(), strict=True))
+
+
+def of_first(said: int) -> int:
+    """What the first rank says: a decision that all must take alike."""
+    if count() == 1:
+        return said
+    number = torch.tensor(said, device=_device())
+    dist.broadcast(number, 0)
+    return int(number)
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Give every rank the buffers of the first, whose are the ones that are saved."""
+    if count() > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
+
+
+def gather(mine: Any) -> list[Any]:
+    """What each rank gives, by rank."""
+    if count() == 1:
+        return [mine]
+    found: list[Any] = [None] * count()
+    dist.all_gather_object(found, mine)
+    return found
+
+
+def wait() -> None:
+    """Return when all ranks have come here."""
+    if count() > 1:
+        dist.barrier()
+
+
+def _device() -> torch.device:
+    on_gpu = dist.get_backend() == "nccl"
+    return torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")

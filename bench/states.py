@@ -1,0 +1,202 @@
+"""In which state a run is, read from its folder: what is recorded, who is at work, how far it got. Imports no torch."""
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import claim
+from bench.records import DIVERGED, DONE, FAILED, INTERRUPTED, NOT_APPLICABLE, QUEUED, RUNNING, recorded
+from bench.report.markup import Table, plain
+from bench.report.order import tying_key
+from bench.report.rows import is_finite, look_up
+from bench.worker import ATTEMPTS, RESUME
+
+RECORD, COST = "record.json", "cost.json"
+
+SHOWN = {DONE: "done", RUNNING: "running", QUEUED: "queued", INTERRUPTED: "interrupted"}
+SHOWN |= {FAILED: "failed", DIVERGED: "diverged", NOT_APPLICABLE: "n/a"}
+"""Every state under the name that a person reads, in the order of a table's columns."""
+
+DAMAGED = "its record is damaged: it will be made again"
+
+
+@dataclass(frozen=True)
+class State:
+    """`value` is the validation metric: the last one of a run under way, the chosen one of a finished run.
+
+    `step` of an interrupted run is where it goes on, None where it has no checkpoint. `beat_s`: seconds since its
+    process last gave a sign of life. `attempts`: how often it was started, as far as its folder tells.
+    """
+
+    status: str
+    reason: str | None = None
+    step: int | None = None
+    steps: int | None = None
+    metric: str | None = None
+    value: float | None = None
+    seconds: float | None = None
+    beat_s: float | None = None
+    host: str | None = None
+    attempts: int = 0
+
+    @property
+    def is_left(self) -> bool:
+        """Whether a sweep that is started now has to run it."""
+        return self.status in (QUEUED, INTERRUPTED)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has no end yet."""
+        return self.is_left or self.status == RUNNING
+
+    @property
+    def share_left(self) -> float:
+        """Of its training, in [0, 1]: all of it where its step is not known."""
+        return 1 - min(self.step / self.steps, 1) if self.step is not None and self.steps else 1.0
+
+
+def state_of(folder: Path, name: str = RECORD) -> State:
+    """The state of the run in `folder` (or, with COST, of a measurement). Reads a few small files, keeps none.
+
+    A damaged record counts as missing and `reason` says so. BadInput for a record of a newer schema.
+    """
+    path = folder / name
+    if ended := _ended(path):
+        return ended
+    damaged = DAMAGED if path.exists() else None
+    holder = claim.holder(folder)
+    if holder is not None and holder.at_work:
+        return _under_way(folder, RUNNING, damaged, beat_s=holder.age_s, host=holder.host)
+    # A run that ended since we looked has released its claim after it had written its record.
+    if ended := _ended(path):
+        return ended
+    attempts = _attempts(folder)
+    if not attempts:
+        return State(QUEUED, damaged)
+    host = attempts[-1].get("host")
+    if not (folder / RESUME).exists():
+        return State(
+            INTERRUPTED, damaged or "stopped before its first checkpoint", host=host, attempts=len(attempts)
+        )
+    return _under_way(
+        folder, INTERRUPTED, damaged or "stopped: it goes on from its last checkpoint", host=host
+    )
+
+
+def _ended(path: Path) -> State | None:
+    try:
+        record = recorded(path)
+    except FileNotFoundError:  # removed, to be made again, while we looked
+        return None
+    if record is None or record.get("status") not in SHOWN:
+        return None
+    metric = look_up(record, "metric", "name")
+    seconds, steps = record.get("seconds"), record.get("steps")
+    return State(
+        record["status"],
+        record.get("reason"),
+        step=steps,
+        steps=steps,
+        metric=metric,
+        value=look_up(record, "val", metric),
+        seconds=look_up(seconds, "total") if isinstance(seconds, Mapping) else seconds,
+        host=look_up(record, "provenance", "host"),
+        attempts=record.get("attempts") or 1,
+    )
+
+
+def _under_way(folder: Path, status: str, reason: str | None, **more: Any) -> State:
+    told = recorded(folder / "status.json") or {}
+    figures = {key: told.get(key) for key in ("step", "steps", "metric", "value")}
+    return State(status, reason, **figures, **more, attempts=len(_attempts(folder)))
+
+
+def _attempts(folder: Path) -> list[Mapping[str, Any]]:
+    """The starts that the run's processes wrote down."""
+    return (recorded(folder / ATTEMPTS) or {}).get("attempts", [])
+
+
+class Durations:
+    """How long runs took, to say how long others will take that share a key with them."""
+
+    def __init__(self) -> None:
+        self._sums: dict[Hashable, tuple[float, int]] = defaultdict(lambda: (0.0, 0))
+
+    def add(self, keys: Sequence[Hashable], seconds: float | None) -> None:
+        if is_finite(seconds):
+            for key in keys:
+                total, count = self._sums[key]
+                self._sums[key] = total + seconds, count + 1
+
+    def expected(self, keys: Sequence[Hashable]) -> float | None:
+        """The mean under the first of `keys` that any run has; None where none has."""
+        found = next((self._sums[key] for key in keys if key in self._sums), None)
+        return None if found is None else found[0] / found[1]
+
+
+def makespan(expected: Sequence[float | None], workers: int) -> tuple[float | None, int]:
+    """Seconds until runs of these lengths have ended, `workers` at once, and how many lengths are not known.
+
+    None where not one is known; those that are not count as long as the mean of the others.
+    """
+    known = [seconds for seconds in expected if seconds is not None]
+    if not known:
+        return (None if expected else 0.0), len(expected)
+    whole = sum(known) / len(known) * len(expected)
+    return max(whole / workers, *known), len(expected) - len(known)
+
+
+def tally(counted: Iterable[tuple[Mapping[str, Any], Sequence[str]]], columns: Sequence[str]) -> str:
+    """How many of each column there are, in a row per task and one per tying of it.
+
+    `counted`: a run's header and the columns in which it counts. A dash is zero.
+    """
+    tasks: dict[str, dict[str, Counter[str]]] = {}
+    for header, named in counted:
+        ties = tasks.setdefault(f"{header['task']} on {header['data']}", {})
+        ties.setdefault(header["tying"], Counter()).update(named)
+    rows, total = [], Counter()
+    for task in sorted(tasks):
+        of_task = sum(tasks[task].values(), Counter())
+        rows.append([task, *_cells(of_task, columns)])
+        for tying in sorted(tasks[task], key=tying_key):
+            rows.append([f"  {tying}", *_cells(tasks[task][tying], columns)])
+        total += of_task
+    if len(tasks) > 1:
+        rows.append(["all", *_cells(total, columns)])
+    return plain(Table(["", *columns], "l" + "r" * len(columns), rows))
+
+
+def _cells(counts: Mapping[str, int], columns: Sequence[str]) -> list[str]:
+    return [f"{counts[name]:,}" if counts.get(name) else "-" for name in columns]
+
+
+def run_name(header: Mapping[str, Any]) -> str:
+    """A run as people call it, from the first part of its record or its line in a manifest."""
+    return (
+        f"{header['task']} {header['tying']} dropout={header['dropout']:g} wd={header['weight_decay']:g} "
+        f"seed={header['seed']}"
+    )
+
+
+def count(number: int, word: str) -> str:
+    """`1 run`, `1,200 runs`."""
+    return f"{number:,} {word}{'s' * (number != 1)}"
+
+
+def in_words(seconds: float) -> str:
+    """`45 s`, `9 min 40 s`, `1 h 20 min`, `3 d 4 h`: two units at most."""
+    units = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+    rest = round(seconds)
+    if rest >= 3_600:  # of hours no seconds are told, of days no minutes
+        rest = round(rest, -1) if rest < 60 else 60 * round(rest / 60)
+    parts = []
+    for name, size in units:
+        count, rest = divmod(rest, size)
+        if count:
+            parts.append(f"{count} {name}")
+        if parts and (len(parts) == 2 or not count):
+            break
+    return " ".join(parts) or "0 s"

@@ -1,0 +1,96 @@
+"""The command as a process: what tests of `python -m bench` from outside share."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+TINY = [
+    "model.depth=6",
+    "model.width=4",
+    "logger=none",
+    "trainer.limit_train_batches=2",
+    "trainer.max_epochs=1",
+]
+TINY += ["trainer.limit_eval_batches=1", "measure.min_calls=1", "measure.min_seconds=0"]
+
+
+def _hear_ctrl_c() -> None:
+    """A job that a shell put into the background ignores SIGINT, and so would all that the tests start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+class Bench:
+    """The command with folders of its own; its lock on the machine is its own too."""
+
+    def __init__(self, folder: Path, cache: Path, scratch: str) -> None:
+        self.folder, self.runs, self.results = folder, folder / "runs", folder / "results"
+        self.started: list[subprocess.Popen[str]] = []
+        self.places = [f"runs={self.runs}", f"results={self.results}", f"cache={cache}"]
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "HYDRA_", "BENCH_"))}
+        self.env = {**kept, "TMPDIR": scratch, "OMP_NUM_THREADS": "1"}
+
+    def start(self, *overrides: str, cwd: Path = ROOT, **env: str) -> subprocess.Popen[str]:
+        flag, rest = (["-m"], overrides[1:]) if overrides[0] == "-m" else ([], overrides)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bench", *flag, *self.places, *TINY, *rest],
+            cwd=cwd,
+            env={**self.env, **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # a Ctrl-C of the test goes to what it started alone
+            preexec_fn=_hear_ctrl_c,
+        )
+        self.started.append(process)
+        return process
+
+    def __call__(self, *overrides: str, **env: str) -> subprocess.CompletedProcess[str]:
+        with self.start(*overrides, **env) as process:
+            out, err = process.communicate(timeout=300)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def records(self) -> dict[str, dict[str, Any]]:
+        found = {path.parent.name: json.loads(path.read_text()) for path in self.runs.glob("*/record.json")}
+        assert all(record["id"] == run_id for run_id, record in found.items())
+        return found
+
+    def stamps(self) -> dict[Path, int]:
+        paths = [*self.runs.glob("*/record.json"), *self.runs.glob("costs/*/cost.json")]
+        return {path: path.stat().st_mtime_ns for path in paths}
+
+    def workers(self) -> dict[str, int]:
+        """Process by the run that it works on: those whose output goes into a folder of `runs`."""
+        found = {}
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                target = Path(os.readlink(entry / "fd" / "1"))
+                if target.name == "log" and self.runs in target.parents:
+                    found[target.parent.name] = int(entry.name)
+        return found
+
+
+def until(condition: Callable[[], Any], what: str, seconds: float = 120) -> Any:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"waited {seconds} s for {what}")
+
+
+def refused(result: subprocess.CompletedProcess[str], *said: str) -> None:
+    """One line that says so, and the code of bad input."""
+    assert result.stderr.startswith("error: "), result.stderr
+    assert result.stderr.count("\n") == 1 and result.stderr.endswith("\n"), result.stderr
+    assert "Traceback" not in result.stderr + result.stdout
+    for word in said:
+        assert word in result.stderr
+    assert result.returncode == 2

@@ -1,0 +1,31 @@
+from types import SimpleNamespace
+
+import pytest
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from omegaconf import OmegaConf
+
+from hydra_plugins.bench_sweeper import GridSweeper
+
+ARGUMENTS = ["task=a,b", "x=1", "tying=none,[embedding,top_k]", "seed=range(1,3)", "name='p, q'", "x=2"]
+
+
+def asked(kind, folder, arguments):
+    """The overrides of the cells that a sweeper hands to its launcher."""
+    given = []
+    sweeper = kind(max_batch_size=None, params={"seed": "7,8", "y": "1,2"})
+    sweeper.hydra_context = SimpleNamespace(config_loader=SimpleNamespace(load_sweep_config=lambda **_: None))
+    sweeper.config = OmegaConf.create({"hydra": {"sweep": {"dir": str(folder)}}})
+    sweeper.launcher = SimpleNamespace(launch=lambda cells, initial_job_idx: given.extend(cells) or [])
+    sweeper.sweep(arguments)
+    return [list(cell) for cell in given]
+
+
+@pytest.mark.parametrize("arguments", [[], ARGUMENTS])
+def test_the_cells_are_those_of_hydras_own(tmp_path, arguments):
+    cells = asked(GridSweeper, tmp_path / "a", arguments)
+    assert cells == asked(BasicSweeper, tmp_path / "b", arguments) and len(cells) == (16 if arguments else 4)
+
+
+def test_it_composes_nothing_and_writes_nothing(tmp_path):
+    asked(GridSweeper, tmp_path / "runs", ARGUMENTS)
+    assert not (tmp_path / "runs").exists()
