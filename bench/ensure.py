@@ -2,6 +2,7 @@
 
 import hashlib
 import signal
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from omegaconf import OmegaConf
 
 from bench import claim, machine
 from bench.cell import Cell
-from bench.launch import run_process
+from bench.launch import GRACE_S, run_process
 from bench.records import FAILED, INTERRUPTED, cost_folder, recorded, write_bytes_atomic, write_json
 from bench.worker import BUSY, CONFIG, REQUEST, RESUME, STOPPED
 
@@ -97,18 +98,24 @@ class Ensure:
     def lost(self, cell: Cell, reason: str) -> Record | None:
         """Record that the cell's process, or the job that was to start it, ended without a record.
 
-        None where somebody else has taken it over meanwhile.
+        None where somebody else has taken it over meanwhile. What is about to die with its job is waited for.
         """
         path = self.path(cell)
-        log = path.parent / "log"
-        reason = f"{reason}; see {log}" if log.exists() else reason
         path.parent.mkdir(parents=True, exist_ok=True)
-        with claim.held(path.parent) as mine:
-            if not mine or recorded(path) is not None:
-                return None
-            found = {**_request(cell), "config": cell.config, "status": FAILED, "reason": reason}
-            write_json(path, found)
-            return found
+        until = time.monotonic() + GRACE_S
+        while time.monotonic() < until:
+            with claim.held(path.parent) as mine:
+                if mine:
+                    return recorded(path) or self._failed(cell, reason)
+            time.sleep(GRACE_S / 50)
+        return None
+
+    def _failed(self, cell: Cell, reason: str) -> Record:
+        log = self.path(cell).parent / "log"
+        reason = f"{reason}; see {log}" if log.exists() else reason
+        found = {**_request(cell), "config": cell.config, "status": FAILED, "reason": reason}
+        write_json(self.path(cell), found)
+        return found
 
 
 ensure_run = Ensure("bench.run", "record.json")

@@ -1,0 +1,241 @@
+"""SLURM, through submitit: runs are elements of job arrays; what came of them is read in the shared runs folder."""
+
+import contextlib
+import importlib.util
+import io
+import os
+import pickle
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import machine
+from bench.cell import Cell
+from bench.engines import Ensure, Record, reachable, slurm_queue
+from bench.engines.slurm_job import Job
+from bench.errors import BadInput
+from bench.records import INTERRUPTED, recorded
+from bench.worker import one_line
+
+SUBMITIT = "submitit==1.5.4"
+
+LARGEST_ARRAY = 1000
+"""SLURM's own limit on an array, where a cluster did not raise it."""
+
+POLL_S = (1.0, 15.0)
+"""Seconds between questions to SLURM: at first, and after some minutes."""
+
+SETTLE_S = 10.0
+"""How long the record of a job that has ended may take to be seen from here, through the shared folder."""
+
+WHOLE = "a whole number >= 1"
+
+
+class Slurm:
+    """Settings are named as sbatch or submitit name them; null leaves them to the cluster.
+
+    runs_per_job runs go on at once in a job and share its GPU; a job does this rounds_per_job times, because each
+    job takes seconds to start. Cores: threads x devices of its runs; GPUs: none where trainer.accelerator is not gpu.
+    """
+
+    def __init__(
+        self,
+        partition: str | None = None,
+        account: str | None = None,
+        timeout_min: int = 60,
+        mem_gb: float | None = None,
+        cpus_per_task: int | None = None,
+        gpus_per_node: int | None = None,
+        array_parallelism: int = 64,
+        runs_per_job: int = 1,
+        rounds_per_job: int = 1,
+        signal_delay_s: int = 90,
+        max_num_timeout: int = 10,
+        setup: Sequence[str] | None = None,
+        folder: str | None = None,
+        additional_parameters: Mapping[str, Any] | None = None,
+    ) -> None:
+        counts = {"timeout_min": timeout_min, "array_parallelism": array_parallelism}
+        counts |= {"runs_per_job": runs_per_job, "rounds_per_job": rounds_per_job}
+        counts |= {"signal_delay_s": signal_delay_s, "max_num_timeout": max_num_timeout}
+        optional = {"cpus_per_task": cpus_per_task, "gpus_per_node": gpus_per_node}
+        for name, value in (counts | {k: v for k, v in optional.items() if v is not None}).items():
+            _require(
+                isinstance(value, int) and not isinstance(value, bool) and value >= 1, name, value, WHOLE
+            )
+        _require(mem_gb is None or (type(mem_gb) in (int, float) and mem_gb > 0), "mem_gb", mem_gb, "above 0")
+        less = f"fewer seconds than timeout_min={timeout_min} has"
+        _require(signal_delay_s < 60 * timeout_min, "signal_delay_s", signal_delay_s, less)
+        self.runs_per_job, self.rounds_per_job, self.folder = runs_per_job, rounds_per_job, folder
+        self.max_num_timeout, self.cpus, self.gpus = max_num_timeout, cpus_per_task, gpus_per_node
+        setup = [f"export PYTHONPATH={machine.REPOSITORY}${{PYTHONPATH:+:$PYTHONPATH}}", *(setup or ())]
+        asked = {
+            "slurm_partition": partition,
+            "slurm_account": account,
+            "slurm_additional_parameters": dict(additional_parameters) if additional_parameters else None,
+            "mem_gb": mem_gb,
+        }
+        self.asked = {
+            **{name: value for name, value in asked.items() if value is not None},
+            "timeout_min": timeout_min,
+            "slurm_array_parallelism": array_parallelism,
+            "slurm_signal_delay_s": signal_delay_s,
+            "slurm_setup": setup,
+        }
+
+    def check(self, cells: Sequence[Cell]) -> None:
+        if importlib.util.find_spec("submitit") is None:
+            raise BadInput(
+                f"hydra/launcher=slurm needs submitit, which is not installed: .venv/bin/pip install {SUBMITIT}"
+            )
+        partitions = {each.name: each for each in slurm_queue.partitions()}
+        name = self.asked.get("slurm_partition") or next(
+            (p.name for p in partitions.values() if p.default), None
+        )
+        if name not in partitions:
+            known = f"there are {', '.join(partitions)}"
+            _require(False, "partition", name, f"a partition of this cluster: {known}")
+        most = partitions[name]
+        needs = {need for cell in cells for need in [self._need(cell)]}
+        _at_most("cpus_per_task", max(cpus for cpus, _ in needs), most.cpus, name)
+        _at_most("gpus_per_node", max(gpus for _, gpus in needs), most.gpus, name)
+        _at_most("mem_gb", self.asked.get("mem_gb", 0), most.memory_gb, name)
+        _at_most("timeout_min", self.asked["timeout_min"], most.minutes, name)
+
+    def map(
+        self, ensure: Ensure, cells: Sequence[Cell], started: Callable[[Cell], None]
+    ) -> Iterator[tuple[Cell, Record | None]]:
+        for need in sorted({self._need(cell) for cell in cells}):
+            alike = [cell for cell in cells if self._need(cell) == need]
+            shares = list(_split(alike, self.runs_per_job * self.rounds_per_job))
+            for array in _split(shares, LARGEST_ARRAY):
+                yield from self._array(ensure, array, need, started)
+
+    def _need(self, cell: Cell) -> tuple[int, int]:
+        """Cores and GPUs of a job that does runs such as this."""
+        trainer = cell.config["trainer"]
+        cpus = self.cpus or trainer["threads"] * trainer["devices"] * self.runs_per_job
+        return cpus, self.gpus or (trainer["devices"] if trainer["accelerator"] == "gpu" else 0)
+
+    def _array(
+        self,
+        ensure: Ensure,
+        shares: Sequence[Sequence[Cell]],
+        need: tuple[int, int],
+        started: Callable[[Cell], None],
+    ) -> Iterator[tuple[Cell, Record | None]]:
+        """One array, from its submission to the end of its last job."""
+        executor = self._executor(shares[0][0], need)
+        bodies = [Job(ensure, [reachable(cell) for cell in share], self.runs_per_job) for share in shares]
+        left: dict[str, Submitted] = {}
+        try:
+            jobs = _submitted(executor, bodies)
+            left |= {job.job_id: Submitted(job, share) for job, share in zip(jobs, shares, strict=True)}
+            yield from _watched(left, ensure, started)
+        finally:
+            slurm_queue.cancel(left)
+
+    def _executor(self, cell: Cell, need: tuple[int, int]) -> Any:
+        import submitit
+
+        cpus, gpus = need
+        folder = Path(self.folder) if self.folder else cell.runs / "slurm"
+        executor = submitit.AutoExecutor(
+            folder=folder.resolve(), cluster="slurm", slurm_max_num_timeout=self.max_num_timeout
+        )
+        executor.update_parameters(
+            name=f"bench-{cell.options['sweep']['name'] or 'single'}",
+            cpus_per_task=cpus,
+            slurm_srun_args=[f"--cpus-per-task={cpus}"],  # since SLURM 22.05 srun does not take sbatch's
+            **({"gpus_per_node": gpus} if gpus else {}),
+            **self.asked,
+        )
+        return executor
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A job and what it was given to do."""
+
+    job: Any
+    cells: Sequence[Cell]
+
+    def answer(self) -> tuple[str, Any] | None:
+        """("success", ends) or ("error", traceback), as submitit writes it; None where the job left nothing."""
+        path = self.job.paths.result_pickle
+        return pickle.loads(path.read_bytes()) if path.exists() else None
+
+
+def _submitted(executor: Any, bodies: Sequence[Job]) -> Sequence[Any]:
+    """BadInput where SLURM refuses them: an account, a limit that only it knows of."""
+    from submitit.core.utils import FailedJobError
+    from submitit.helpers import clean_env
+
+    conf = {key: value for key, value in os.environ.items() if key == "SLURM_CONF"}
+    said = io.StringIO()  # what sbatch prints is in the error too
+    with (
+        clean_env(),
+        contextlib.redirect_stderr(said),
+    ):  # a controller that is a job keeps its limits to itself
+        os.environ |= conf
+        try:
+            return executor.submit_array(bodies)
+        except FailedJobError as error:
+            raise BadInput(f"hydra/launcher=slurm: {one_line(error)}") from error
+
+
+def _watched(
+    left: dict[str, Submitted], ensure: Ensure, started: Callable[[Cell], None]
+) -> Iterator[tuple[Cell, Record | None]]:
+    """Cells as their jobs end, which are then removed from `left`."""
+    begun, running, ended_at = time.monotonic(), set(), {}
+    while left:
+        time.sleep(min(max(POLL_S[0], (time.monotonic() - begun) / 60), POLL_S[1]))
+        for job_id, state in (slurm_queue.states(left) or {}).items():
+            submitted = left[job_id]
+            over = state in slurm_queue.ENDED or state == slurm_queue.GONE
+            if job_id not in running and (over or state == slurm_queue.RUNNING):
+                running.add(job_id)
+                for cell in submitted.cells:
+                    started(cell)
+            if not over:
+                ended_at.pop(job_id, None)
+                continue
+            since = ended_at.setdefault(job_id, time.monotonic())
+            if submitted.answer() is None and time.monotonic() - since < SETTLE_S:
+                continue
+            del left[job_id]
+            yield from _outcomes(submitted, state, ensure)
+
+
+def _outcomes(submitted: Submitted, state: str, ensure: Ensure) -> Iterator[tuple[Cell, Record | None]]:
+    """What is recorded counts, not what the job says; a cell without a record is lost, unless the job says why."""
+    kind, said = submitted.answer() or ("nothing", None)
+    ends = said if kind == "success" else ["none"] * len(submitted.cells)
+    for cell, end in zip(submitted.cells, ends, strict=True):
+        if end is None:
+            yield cell, None
+        elif end == INTERRUPTED:
+            yield cell, {**cell.header(), "status": INTERRUPTED, "reason": _told(submitted, state, said)}
+        else:
+            yield cell, recorded(ensure.path(cell)) or ensure.lost(cell, _told(submitted, state, said))
+
+
+def _told(submitted: Submitted, state: str, said: Any) -> str:
+    last = f": {said.strip().splitlines()[-1]}" if isinstance(said, str) and said.strip() else ""
+    return f"SLURM job {submitted.job.job_id} ended as {state}{last} (its log: {submitted.job.paths.stderr})"
+
+
+def _split(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    return (items[at : at + size] for at in range(0, len(items), size))
+
+
+def _at_most(name: str, asked: float, most: float, partition: str) -> None:
+    _require(asked <= most, name, asked, f"at most {most:g}, which is what partition {partition} has")
+
+
+def _require(holds: bool, name: str, value: object, allowed: str) -> None:
+    if not holds:
+        raise BadInput(f"hydra.launcher.{name}={value} is not allowed: it must be {allowed}")
