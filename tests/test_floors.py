@@ -16,10 +16,11 @@ FLOORS = (
     ("models", "data", "measure", "claim", "ranks", "report"),
     ("worker",),
     ("training", "cell", "launch", "plots", "states"),
-    ("assembly", "journal", "checkpoint", "tracking", "lr_search", "ensure", "progress", "heat_map", "status"),
+    ("assembly", "journal", "checkpoint", "tracking", "lr_search", "ensure")
+    + ("progress", "heat_map", "status"),
     ("run", "cost", "engines", "tables", "compose", "dry_run"),
     ("sweep",),
-    ("__main__", "perf"),
+    ("__main__", "perf", "chaos"),
 )
 FLOOR = {place: height for height, floor in enumerate(FLOORS) for place in floor}
 
@@ -131,7 +132,9 @@ def test_the_worker_is_named_and_not_imported():
     assert {"run", "cost"} & closure("__main__") == set()
 
 
-@pytest.mark.parametrize("module", ["bench.__main__", "bench.tables", "bench.status", "hydra_plugins.bench_launcher"])
+@pytest.mark.parametrize(
+    "module", ["bench.__main__", "bench.tables", "bench.status", "hydra_plugins.bench_launcher"]
+)
 def test_what_a_user_starts_loads_nothing_heavy(module):
     names = sorted(HEAVY | {"datasets", "sklearn"})
     code = f"import sys, {module}; print([n for n in {names} if n in sys.modules])"
