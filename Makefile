@@ -9,15 +9,17 @@ ARGS ?=
 RUNS ?= runs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep run tables sync test lint perf clean
+.PHONY: help setup sweep retry status dry-run run tables sync test lint perf chaos clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1\t\2/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 10
 	@echo
 	@echo "examples:"
 	@echo "  make sweep                                   the default grid: 15 minutes on two cores, then seconds"
 	@echo "  make sweep SWEEP=smoke                       every cell for a few steps: under 2 minutes"
 	@echo "  make sweep SWEEP=main ARGS='seed=1,2,3'      overrides go after the named grid"
+	@echo "  make sweep SWEEP=main ARGS='hydra/launcher=slurm hydra.launcher.partition=gpu'"
+	@echo "  make dry-run SWEEP=main ARGS='seed=1,2,3'"
 	@echo "  make run ARGS='task=text_gru tying=soft tying.strength=0.01 dropout=0.2 seed=3'"
 	@echo "  $(BENCH) --help         groups, choices and keys"
 
@@ -30,6 +32,15 @@ $(READY): requirements.lock
 
 sweep: $(READY) ## run the sweep SWEEP=quick|main|smoke|..., write results/SWEEP/, print the headline table
 	@$(BENCH) -m sweep=$(SWEEP) $(ARGS)
+
+retry: $(READY) ## run the sweep SWEEP again, its failed runs included (they go on from their last checkpoint)
+	@$(BENCH) -m sweep=$(SWEEP) retry=true $(ARGS)
+
+status: $(READY) ## the state of a sweep (SWEEP=...; else of all): what is done, running, failed and why, time to go
+	@$(VENV)/bin/python -m bench.status --runs $(RUNS) $(if $(filter-out file,$(origin SWEEP)),--sweep $(SWEEP)) $(ARGS)
+
+dry-run: $(READY) ## what `make sweep` would run, what is recorded, and how long the rest takes; runs nothing
+	@$(BENCH) -m sweep=$(SWEEP) hydra/launcher=dry_run $(ARGS)
 
 run: $(READY) ## one run: make run ARGS='task=text_gru tying=soft'
 	@$(BENCH) $(ARGS)
@@ -49,6 +60,9 @@ lint: $(READY) ## check style
 
 perf: $(READY) ## measure the harness itself; prints ratios against a hand-written loop
 	@$(VENV)/bin/python -m bench.perf $(ARGS)
+
+chaos: $(READY) ## disturb a sweep with kills, faults and a full disk; its records must equal an undisturbed one's
+	@$(VENV)/bin/python -m bench.chaos $(ARGS)
 
 clean: ## remove the environment, the records and the prepared data (results/ stays)
 	rm -rf $(VENV) runs .cache

@@ -85,6 +85,7 @@ def train(
         }
         if ranks.rank() == 0:
             tracking.close_logger(logger, request, record, folder.parent)
+            record["seconds"]["total"] = journal.total_s()
     ranks.close()
     return record
 

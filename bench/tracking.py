@@ -49,6 +49,8 @@ def close_logger(
     cost = recorded(cost_folder(runs, request["cost"]) / "cost.json") or {}
     summary = dict(flatten({key: record[key] for key in record if key not in ("curves", "decay")}))
     summary |= dict(flatten({"cost": {key: cost[key] for key in COST_KEYS if key in cost}}))
+    # For anything else W&B imports pandas, half a second in each run; the record has it.
+    summary = {key: value for key, value in summary.items() if isinstance(value, int | float | str)}
     if isinstance(logger, Mirror):
         logger.close(summary)
     else:

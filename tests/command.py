@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,12 @@ class Bench:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "HYDRA_", "BENCH_"))}
         self.env = {**kept, "TMPDIR": scratch, "OMP_NUM_THREADS": "1"}
 
-    def start(self, *overrides: str, cwd: Path = ROOT, **env: str) -> subprocess.Popen[str]:
+    def start(
+        self, *overrides: str, cwd: Path = ROOT, inside: Sequence[str] = (), **env: str
+    ) -> subprocess.Popen[str]:
         flag, rest = (["-m"], overrides[1:]) if overrides[0] == "-m" else ([], overrides)
         process = subprocess.Popen(
-            [sys.executable, "-m", "bench", *flag, *self.places, *TINY, *rest],
+            [*inside, sys.executable, "-m", "bench", *flag, *self.places, *TINY, *rest],
             cwd=cwd,
             env={**self.env, **env},
             stdout=subprocess.PIPE,

@@ -1,14 +1,17 @@
 """Every command of the README runs: as it stands where that is quick, else cut down to a few steps."""
 
+import importlib.util
 import os
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -67,9 +70,30 @@ def spelled_out(command: str, places: Path) -> str:
     return next((line for line in lines if line.startswith(".venv/bin/python -m bench")), command)
 
 
+NEEDS = {"launcher=slurm": "submitit", "launcher=ray": "ray", "sweep=search": "optuna"}
+"""What is not in the environment that `make` makes, by the word that asks for it."""
+
+
+def skip_without(command: str) -> None:
+    for word, module in NEEDS.items():
+        if word in command.lower() and importlib.util.find_spec(module) is None:
+            pytest.skip(f"{module} is not installed")
+    if "launcher=slurm" in command and subprocess.run(["which", "sinfo"], capture_output=True).returncode:
+        pytest.skip("there is no SLURM here (its own test starts one: tests/test_slurm.py)")
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command(command: str, places: Path) -> None:
+    skip_without(command)
     words = shlex.split(spelled_out(command, places))
+    if words[0] == ".venv/bin/pip":  # it is not run, but what it installs is what pyproject.toml allows
+        assert words[1] == "install" and words[2:]
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+        allowed = {r.name: r.specifier for part in extras.values() for r in map(Requirement, part)}
+        for asked in map(Requirement, words[2:]):
+            pins = [each.version for each in asked.specifier if each.operator == "=="]
+            assert asked.specifier == allowed[asked.name] or (pins and pins[0] in allowed[asked.name])
+        return
     if words[0] == "make":
         if words[1:] != ["test"]:  # which is what is running; `make -n` has accepted it
             ready = [f"VENV={sys.prefix}", "-o", f"{sys.prefix}/.ready", f"RUNS={places / 'runs'}"]
@@ -79,6 +103,8 @@ def test_command(command: str, places: Path) -> None:
     folders = [str(places / "runs"), str(places / "results")]
     if "bench.tables" in words:
         words += ["--runs", folders[0], "--results", folders[1]]
+    elif "bench.status" in words:
+        words[words.index("--runs") + 1] = folders[0]
     elif "--help" not in words:
         named = [word for word in words if word.startswith("sweep=")]
         words += [*CUT, *(GRID if named else []), f"runs={folders[0]}", f"results={folders[1]}"]

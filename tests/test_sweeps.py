@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,16 @@ from command import ROOT, Bench, refused, until
 LONG = ["model.width=8", "trainer.limit_train_batches=null", "trainer.max_epochs=30", "seed=1"]
 """Some seconds of training."""
 
-MOVES = ("config", "seconds", "throughput", "peak_rss_bytes", "provenance", "attempts", "resumed_from", "sweep")
+MOVES = (
+    "config",
+    "seconds",
+    "throughput",
+    "peak_rss_bytes",
+    "provenance",
+    "attempts",
+    "resumed_from",
+    "sweep",
+)
 """What of a record may differ between an undisturbed run and another."""
 
 
@@ -158,3 +168,28 @@ def test_editing_conf_during_a_sweep_changes_nothing(bench: Bench, tmp_path: Pat
     assert again.returncode == 2 and err.startswith("error: a file of conf/ is no yaml"), err
     assert "image_cnn.yaml" in err and err.count("\n") == 1
     assert bench.stamps() == stamps
+
+
+def namespaced() -> list[str]:
+    """Puts a command into a process namespace of its own, where it can see no process of ours, as on another host."""
+    command = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    if shutil.which("unshare") is None or subprocess.run([*command, "true"], capture_output=True).returncode:
+        pytest.skip("process namespaces cannot be made here")
+    return command
+
+
+def test_two_machines_on_one_runs_folder_do_each_run_once(bench: Bench) -> None:
+    grid = ["-m", "seed=1,2,3,4", "tying=none,cross_layer", "hydra.launcher.n_jobs=1"]
+    here = bench.start(*grid)
+    there = bench.start(*grid, inside=namespaced())
+    first: dict[Path, int] = {}
+    while any(process.poll() is None for process in (here, there)):
+        for path, stamp in bench.stamps().items():
+            assert first.setdefault(path, stamp) == stamp, f"{path} was written twice"
+        time.sleep(0.01)
+    ends = [process.communicate()[1] for process in (here, there)]
+    assert (here.returncode, there.returncode) == (0, 0), ends
+    assert bench.stamps() == first and len(bench.records()) == 8
+    logs = [json.loads(path.read_text())["attempts"] for path in bench.runs.glob("*/attempts.json")]
+    assert [len(attempts) for attempts in logs] == [1] * 8
+    assert not list(bench.runs.rglob(".claim"))

@@ -1,16 +1,10 @@
-"""How fast the harness itself is: ratios, measured in turns on this machine. `make perf`."""
+"""A training step through the harness against the loop that one would write without it."""
 
-import argparse
-import json
 import logging
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
@@ -20,7 +14,6 @@ from torch.nn import functional as F
 
 from bench import assembly, machine
 from bench.cell import Cell, from_hydra
-from bench.records import read_json, read_records
 from bench.training import Training, decay_groups, schedule
 
 CONF = str(machine.REPOSITORY / "conf")
@@ -31,25 +24,15 @@ STEPS = (
 )
 """What is stepped: a name, its overrides, and the steps of one turn."""
 
-SWEEP = ("task=image_cnn", "tying=none,cross_layer", "dropout=0,0.2", "seed=1,2,3", "trainer.max_epochs=20")
 
-
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.perf", description=__doc__)
-    parser.add_argument("--turns", type=int, default=7, help="turns of each side, A B A B ... (default 7)")
-    turns = parser.parse_args().turns
-    logging.getLogger("lightning.pytorch").setLevel(
-        logging.ERROR
-    )  # what it says to each of the trainers here
+def report(turns: int) -> None:
+    """Print the ratios, measured in turns in this process."""
+    # What Lightning says to each of the trainers here.
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
     torch.set_num_threads(1)
-    print(f"{machine.processor()}, {machine.cores()} cores, torch {torch.__version__}, one thread a run\n")
     for name, overrides, steps in STEPS:
         _print_step(name, overrides, steps, turns)
-    with tempfile.TemporaryDirectory() as scratch:
-        _print_sweep(Path(scratch))
-        _print_commands(Path(scratch))
-    return 0
 
 
 def _print_step(name: str, overrides: Sequence[str], steps: int, turns: int) -> None:
@@ -134,82 +117,5 @@ def _by_hand(cell: Cell, steps: int) -> float:
     return (time.perf_counter() - began) / (steps - 1)
 
 
-def _print_sweep(scratch: Path) -> None:
-    """A sweep of short runs: its makespan over its floor, and how soon each run after the first was training."""
-    runs = scratch / "runs"
-    folders = (f"runs={runs}", f"results={scratch / 'results'}", "sweep.name=perf")
-    measured = ("task=image_cnn", "tying=none,cross_layer", "trainer.limit_train_batches=1", "seed=9")
-    for overrides in (measured, SWEEP):  # the first pays for the data and the costs, which are no training
-        began = time.perf_counter()
-        _run("-m", "bench", "-m", *overrides, *folders)
-        wall = time.perf_counter() - began
-    records = read_records(runs, [run["id"] for run in read_json(runs / "sweeps" / "perf.json")["runs"]])
-    seconds = [record["seconds"]["total"] for record in records.values()]
-    first = sorted(record["seconds"]["to_first_step"] for record in records.values())
-    workers = machine.cores()
-    floor = sum(seconds) / workers
-    print(
-        f"makespan of {len(seconds)} runs on {workers} cores: {wall:.1f} s for a floor of {floor:.1f} s "
-        f"(summed run seconds over cores): ratio {wall / floor:.3f}, start-up, composition and tables included"
-    )
-    later = first[:-workers]  # those that waited for the imports aside
-    print(
-        f"launch to first training step: median {statistics.median(later):.2f} s, "
-        f"largest {max(later):.2f} s, n {len(later)}"
-    )
-
-
-def _print_commands(scratch: Path) -> None:
-    runs = scratch / "runs"
-    _many_records(runs, 200)
-    tables = (
-        "-m",
-        "bench.tables",
-        "--runs",
-        str(runs),
-        "--results",
-        str(scratch / "many"),
-        "--sweep",
-        "many",
-    )
-    for name, arguments in (
-        ("python -m bench --help", ("-m", "bench", "--help")),
-        ("bench.tables on 200 records", tables),
-    ):
-        print(f"{name}: {_median_seconds(lambda arguments=arguments: _run(*arguments)):.2f} s (median of 3)")
-
-
-def _many_records(runs: Path, count: int) -> None:
-    """A sweep of `count` records: copies of one that was run, under other seeds."""
-    entries = read_json(runs / "sweeps" / "perf.json")["runs"]
-    made = []
-    for index in range(count):
-        entry = entries[index % len(entries)]
-        record = read_json(runs / entry["id"] / "record.json")
-        changed = {"id": f"{index:012x}", "seed": 1 + index // len(entries)}
-        (runs / changed["id"]).mkdir()
-        (runs / changed["id"] / "record.json").write_text(json.dumps({**record, **changed}))
-        made.append({**entry, **changed})
-    manifest = {**read_json(runs / "sweeps" / "perf.json"), "name": "many", "runs": made}
-    (runs / "sweeps" / "many.json").write_text(json.dumps(manifest))
-
-
-def _median_seconds(call: Callable[[], object]) -> float:
-    seconds = []
-    for _ in range(3):
-        began = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds)
-
-
-def _run(*arguments: str) -> None:
-    subprocess.run([sys.executable, *arguments], cwd=machine.REPOSITORY, check=True, capture_output=True)
-
-
 def _ms(seconds: Sequence[float]) -> str:
     return f"{statistics.median(seconds) * 1e3:.2f} ms"
-
-
-if __name__ == "__main__":
-    sys.exit(main())
