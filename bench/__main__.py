@@ -19,6 +19,7 @@ from bench.sweep import RunFailed, control, unfinished
 TRACEBACK = "HYDRA_FULL_ERROR"
 
 ENDS = (BadInput, RunFailed, OmegaConfBaseException, YAMLError, OSError)
+OPTUNA = "hydra-optuna-sweeper==1.3.0 optuna==2.10.1 'SQLAlchemy<2' 'alembic<1.14'"
 _ended: list[Exception] = []
 
 
@@ -78,6 +79,10 @@ def _one_line(error: Exception) -> str:
         return f"cannot use {error.filename}: {error.strerror}; choose a path that you may write to"
     if isinstance(error, YAMLError):
         return f"a file of conf/ is no yaml: {text}; mend it and start again"
+    if "Could not find 'hydra/sweeper/optuna'" in text:
+        return (
+            f"hydra/sweeper=optuna needs its plugin, which is not installed: .venv/bin/pip install {OPTUNA}"
+        )
     if unknown := re.match(r"Could not override '([^']+)'", text):
         return f"unknown key {unknown[1]}: `python -m bench --help` lists the keys"
     return re.split(" Config search path:| full_key:", text)[0]

@@ -1,5 +1,6 @@
 """`python -m bench` from outside: its exit codes, what it prints, and what it leaves."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -70,6 +71,22 @@ def test_damaged_data_is_one_line(bench: Bench) -> None:
     empty.write_text("\n \n")
     refused(bench("task=text_gru", "data=text_files", f"data.files={empty}"), str(empty), "empty")
     assert not bench.runs.exists() or not list(bench.runs.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "library"),
+    [
+        (["-m", "hydra/launcher=slurm"], "submitit"),
+        (["-m", "hydra/launcher=ray"], "ray"),
+        (["-m", "sweep=search_k"], "optuna"),
+    ],
+)
+def test_a_library_that_is_not_there_is_named_with_the_command_that_gets_it(
+    bench: Bench, overrides: list[str], library: str
+) -> None:
+    if importlib.util.find_spec(library):
+        pytest.skip(f"{library} is installed")
+    refused(bench(*overrides), "not installed: .venv/bin/pip install", library)
 
 
 @pytest.mark.parametrize(
