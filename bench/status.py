@@ -117,11 +117,6 @@ def _costs(runs: Path, seen: Sequence[Seen]) -> str:
     return "\n".join(lines)
 
 
-def _search(seen: Sequence[Seen]) -> str:
-    states = [state for _, state in seen]
-    return f"choosing learning rates: {_counts(states)}" if any(s.is_open for s in states) else ""
-
-
 def _running(runs: Path, seen: Sequence[Seen]) -> str:
     found = [(entry, state) for entry, state in seen if state.status == RUNNING]
     lines = [f"running: {len(found)}"] if found else []

@@ -8,7 +8,7 @@ from bench import machine
 from bench.cell import Cell
 from bench.engines import Ensure, Record
 from bench.errors import BadInput
-from bench.launch import kill_all
+from bench.launch import Interrupted, kill_all
 
 
 class Joblib:
@@ -38,6 +38,8 @@ class Joblib:
             try:
                 started(cell)
                 return cell, ensure(replace(cell, options={**cell.options, "gpus": place}))
+            except Interrupted:  # the others are saving where they are
+                raise
             except BaseException:
                 kill_all()  # joblib waits for what is running before it tells
                 raise
