@@ -95,19 +95,21 @@ def run_process(
 
 def _joined(processes: Sequence[BaseProcess], meeting: Path) -> int:
     """Wait for all; once one has died the others get a few seconds, because they may wait for it for ever."""
-    first, ended, deadline = processes[0], None, None
-    while running := [process for process in processes if process.exitcode is None]:
+    ended, deadline = None, None
+    while True:
+        codes = [process.exitcode for process in processes]  # looked at once: one may end at any moment
+        for rank, code in enumerate(codes):
+            if ended is None and code is not None and (rank == 0 or code):
+                ended, deadline = code, time.monotonic() + _PATIENCE_S.get(code, GRACE_S)
+                if rank and code < 0:
+                    blame(meeting, rank, died(code))
+        running = [process for process, code in zip(processes, codes, strict=True) if code is None]
+        if not running:
+            return codes[0] if codes[0] > 0 else ended or 0
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         if not wait([process.sentinel for process in running], left):
             _kill(running)
             deadline = None
-        for rank, process in enumerate(processes):
-            if ended is None and process.exitcode is not None and (process is first or process.exitcode):
-                ended = process.exitcode
-                deadline = time.monotonic() + _PATIENCE_S.get(ended, GRACE_S)
-                if rank and ended < 0:
-                    blame(meeting, rank, died(ended))
-    return first.exitcode if first.exitcode and first.exitcode > 0 else ended or 0
 
 
 def died(code: int) -> str:

@@ -81,6 +81,23 @@ def test_what_is_being_done_elsewhere_ends_all_ranks_at_once(started):
     assert ending.code == 75
 
 
+def test_a_rank_that_has_ended_before_anyone_looks_is_seen(monkeypatch, tmp_path):
+    """Its end would else be noticed only at the next one's, which may wait for it for ever."""
+
+    class Ended:
+        exitcode, pid, sentinel = 75, 0, None
+
+    class Hanging:
+        exitcode, pid, sentinel = None, 0, None
+
+    hanging = Hanging()
+    monkeypatch.setattr(
+        launch, "wait", lambda sentinels, left: [] if left is not None else pytest.fail("waits")
+    )
+    monkeypatch.setattr(launch, "_kill", lambda processes: [setattr(p, "exitcode", -9) for p in processes])
+    assert launch._joined([Ended(), hanging], tmp_path / "meeting") == 75 and hanging.exitcode == -9
+
+
 def test_runs_that_do_not_stop_when_asked_are_killed(started, hasty, monkeypatch, tmp_path):
     monkeypatch.setattr(launch, "_stopping", threading.Event())
 
