@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench import lr_search, machine
+from bench import lr_search
 from bench.cell import Cell
+from bench.engines.joblib import Joblib
 from bench.records import DONE, FAILED, INTERRUPTED, NOT_APPLICABLE, QUEUED, cost_folder, recorded
 from bench.states import COST, RECORD, Durations, State, count, in_words, makespan, run_name, state_of, tally
 
@@ -111,7 +112,7 @@ def _time(costs: Phase, search: Phase, grid: Phase) -> str:
     if not costs.to_do and not search.to_do and not grid.to_do:
         return "nothing to run: all is recorded"
     cells = list(grid.cells.values())
-    workers = _workers(cells)
+    workers = Joblib().at_once(cells)
     took = _durations(cells[0].runs)
     measuring = Durations()
     for key, state in costs.states.items():
@@ -152,11 +153,3 @@ def _kinship(cell: Cell) -> list[Hashable]:
 
 def _task(cell: Cell) -> Hashable:
     return cell.config["task"]["name"], cell.config["data"]["name"]
-
-
-def _workers(cells: Sequence[Cell]) -> int:
-    """How many runs the default launcher has going at once on this machine."""
-    asked = [cell.config["trainer"] for cell in cells]
-    devices, threads = (max(trainer[key] for trainer in asked) for key in ("devices", "threads"))
-    gpus = machine.gpus() if all(trainer["accelerator"] != "cpu" for trainer in asked) else []
-    return max(1, len(gpus) // devices if gpus else machine.cores() // (threads * devices))

@@ -18,8 +18,8 @@ FLOORS = (
     ("training", "cell", "launch", "plots", "states"),
     ("assembly", "journal", "checkpoint", "tracking", "lr_search", "ensure")
     + ("progress", "heat_map", "status"),
-    ("run", "cost", "engines", "tables", "compose", "dry_run"),
-    ("sweep",),
+    ("run", "cost", "engines", "tables", "compose"),
+    ("sweep", "dry_run"),
     ("__main__", "perf", "chaos"),
 )
 FLOOR = {place: height for height, floor in enumerate(FLOORS) for place in floor}

@@ -26,6 +26,10 @@ class Joblib:
         for cell in cells:
             machine.check_devices(**_asked(cell))
 
+    def at_once(self, cells: Sequence[Cell]) -> int:
+        """How many of them go on at once."""
+        return self._places(cells).qsize()
+
     def map(
         self, ensure: Ensure, cells: Sequence[Cell], started: Callable[[Cell], None]
     ) -> Iterator[tuple[Cell, Record | None]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from bench import claim, launch, machine
+from bench import launch, machine
 from bench.cell import Cell
 from bench.engines import Ensure, Record, reachable
 from bench.ensure import architectures
@@ -94,7 +94,7 @@ class Ray:
             ended, _ = ray.wait(list(left), num_returns=1, timeout=POLL_S)
             for reference in [*ended, *list(left)[: 2 * cores]]:  # Ray takes tasks in the order given
                 cell = left[reference]
-                if cell.id not in begun and (reference in ended or _is_at_work(ensure, cell)):
+                if cell.id not in begun and (reference in ended or ensure.is_elsewhere(cell)):
                     begun.add(cell.id)
                     started(cell)
             for reference in ended:
@@ -153,11 +153,6 @@ def _fetched(ray: Any, reference: Any, ensure: Ensure, cell: Cell) -> Record | N
         raise error.cause from None
     except ray.exceptions.RayError as error:  # the worker died, or its node did
         return ensure.lost(cell, f"Ray: {one_line(error)}")
-
-
-def _is_at_work(ensure: Ensure, cell: Cell) -> bool:
-    found = claim.holder(ensure.path(cell).parent)
-    return found is not None and found.at_work
 
 
 def _is_share(value: object) -> bool:
