@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from bench import machine
 from bench.errors import BadInput
 from bench.launch import stop_all
 from bench.sweep import RunFailed, control, unfinished
@@ -23,7 +24,7 @@ OPTUNA = "hydra-optuna-sweeper==1.3.0 optuna==2.10.1 'SQLAlchemy<2' 'alembic<1.1
 _ended: list[Exception] = []
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="config")
+@hydra.main(version_base="1.3", config_path=str(machine.REPOSITORY / "conf"), config_name="config")
 def app(cfg: DictConfig) -> float | None:
     try:
         return control(cfg)

@@ -70,8 +70,19 @@ def training(
         optimizer=config["optimizer"],
         weight_decay=config["weight_decay"],
         form=config["tying"]["form"],
+        output_precision=config["trainer"]["output_precision"],
         meta=meta,
     )
+
+
+def compile_in_place(model: nn.Module, mode: str | None) -> None:
+    """What training and scoring call of the model goes through torch.compile in that mode; None leaves it as it is.
+
+    Nothing is compiled yet: the first call with a batch of a new shape does that.
+    """
+    if mode is not None:
+        name = "hidden" if hasattr(model, "hidden") else "forward"
+        setattr(model, name, torch.compile(getattr(model, name), mode=mode))
 
 
 def measured_ties(model: nn.Module) -> dict[str, TyingPlan]:

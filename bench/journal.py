@@ -17,7 +17,7 @@ COLUMNS = ("epoch", "step", "train_nll", "val_nll", "val_metric", "lr", "spread"
 TELL_EVERY_S = 2.0
 """Seconds between two of status.json at least, validations aside."""
 
-KEPT = ("curves", "scores", "training_s", "first_step_s")
+KEPT = ("curves", "scores", "training_s", "first_step_s", "start_s", "seen_at_start")
 
 
 class Journal(L.Callback):
@@ -25,6 +25,9 @@ class Journal(L.Callback):
 
     `metric`: the task's headline metric. `depth`: the plan of all namesakes along depth, whose spread is logged
     for every tying, so that `none` is the floor that `soft` is read against. Of several ranks the first writes.
+
+    The first training step of a process is cold, and compiles where that was asked for: its time, `start_s`, and what
+    it saw, `seen_at_start`, are kept apart from `training_s`.
 
     A run that goes on from a checkpoint goes on with its curves and its clocks: `training_s` and `total_s` are
     then sums over its attempts, of each what led to the checkpoint and of the last one all.
@@ -36,6 +39,7 @@ class Journal(L.Callback):
         self.scores: dict[int, dict[str, Any]] = {}
         self.first_step_s: float | None = None
         self.training_s, self._running_since, self._tell_at = 0.0, 0.0, 0.0
+        self.start_s, self.seen_at_start, self._is_cold = 0.0, 0, True
         self._total_before_s = 0.0
 
     def total_s(self) -> float:
@@ -68,7 +72,14 @@ class Journal(L.Callback):
         if self.first_step_s is None:
             self.first_step_s = time.time() - self.launched
 
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: Training, outputs: Any, batch: Any, index: int
+    ) -> None:
+        if self._is_cold:
+            self._is_cold, now = False, time.perf_counter()
+            self.start_s += now - self._running_since
+            self.seen_at_start += module.size(batch)
+            self._running_since = now
         if time.perf_counter() >= self._tell_at:
             self._tell(trainer)
 

@@ -69,6 +69,12 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("trainer.limit_train_batches", _optional(_integer(1)), "a whole number >= 1, or null for no limit"),
     ("trainer.limit_eval_batches", _optional(_integer(1)), "a whole number >= 1, or null for no limit"),
     ("trainer.precision", _one_of("32-true", "64-true", "bf16-mixed"), "32-true, 64-true or bf16-mixed"),
+    ("trainer.output_precision", _one_of(None, "bf16"), "bf16, or null for that of trainer.precision"),
+    (
+        "trainer.compile",
+        _one_of(None, "default", "reduce-overhead", "max-autotune"),
+        "default, reduce-overhead or max-autotune (modes of torch.compile), or null",
+    ),
     ("trainer.accelerator", _one_of("auto", "cpu", "gpu"), "auto, cpu or gpu"),
     ("trainer.devices", _integer(1), "a whole number >= 1"),
     ("trainer.strategy", _one_of("auto", "ddp"), STRATEGIES),
@@ -83,6 +89,7 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("measure.min_calls", _integer(1), "a whole number >= 1"),
     ("measure.min_seconds", _finite, "a number >= 0"),
     ("measure.max_seconds", _positive, "a number > 0"),
+    ("measure.memory_gib", _positive, "a number of GiB > 0"),
     ("lr_search.seed", _integer(0), "a whole number >= 0"),
     ("sweep.name", _optional(_is_name), "letters, digits, _, - and . (it names a folder of results)"),
     ("sweep.fail_fast", lambda v: isinstance(v, bool), "true or false"),
@@ -114,6 +121,7 @@ def check(config: Mapping[str, Any]) -> None:
     _check_kind(config)
     _check_top_k(config)
     _check_ranks(config)
+    _check_output_precision(config)
     factors = config["lr_search"]["factors"]
     if factors is not None and (
         not isinstance(factors, list) or not factors or not all(map(_positive, factors))
@@ -156,6 +164,16 @@ def _check_ranks(config: Mapping[str, Any]) -> None:
         raise BadInput(
             f"task.batches.batch_size={batch_size} cannot be shared by trainer.devices={devices}: make it a multiple"
         )
+
+
+def _check_output_precision(config: Mapping[str, Any]) -> None:
+    if config["trainer"]["output_precision"] is None:
+        return
+    set_to = f"trainer.output_precision={config['trainer']['output_precision']}"
+    if "window" not in config["task"]["batches"]:
+        raise BadInput(f"{set_to} is for the output layer of language models: leave it null for images")
+    if config["trainer"]["precision"] == "64-true":
+        raise BadInput(f"{set_to} and trainer.precision=64-true exclude each other: set the former to null")
 
 
 def _at(config: Mapping[str, Any], path: str) -> Any:

@@ -6,6 +6,7 @@ import functools
 import importlib.metadata
 import os
 import platform
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -61,6 +62,15 @@ def check_devices(devices: int, threads: int, accelerator: str) -> None:
         what = f"{len(gpus())} GPUs" if on_gpu else f"{cores()} cores for {threads} thread(s) each"
         raise BadInput(
             f"trainer.devices={devices} is not allowed: there are {what}; ask for at most {max(most, 1)}"
+        )
+
+
+def check_compiler(mode: str | None) -> None:
+    """BadInput where torch.compile is asked for and there is nothing to compile with: its code is C++, or calls it."""
+    compilers = (os.environ.get("CXX") or "g++", "g++", "c++", "clang++")
+    if mode is not None and not any(map(shutil.which, compilers)):
+        raise BadInput(
+            f"trainer.compile={mode} needs a C++ compiler, and none is here: install g++, or set trainer.compile=null"
         )
 
 

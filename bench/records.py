@@ -18,7 +18,7 @@ from bench.errors import BadInput
 SCHEMA = 1
 """Layout of the files below; a reader refuses a newer one."""
 
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 """Raised whenever the code changes a number: it is part of every identity, so old records are not reused."""
 
 DONE, FAILED, DIVERGED, NOT_APPLICABLE = "done", "failed", "diverged", "not_applicable"

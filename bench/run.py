@@ -50,6 +50,7 @@ def train(
     module = assembly.training(config, model, plan, data.meta)
     if config["trainer"]["precision"] == "64-true":
         module.double()  # before a checkpoint is loaded into it, not after
+    assembly.compile_in_place(model, config["trainer"]["compile"])
     # The dropout stream starts here for every tying alike, whatever the building of the model drew.
     torch.manual_seed(config["seed"] + STREAM + ranks.rank() * APART)
 
@@ -79,7 +80,8 @@ def train(
             "device": assembly.device_name(trainer.strategy.root_device),
             "seconds": {
                 "total": journal.total_s(),
-                "fit": journal.training_s,
+                "fit": journal.start_s + journal.training_s,
+                "first_steps": journal.start_s,
                 "to_first_step": journal.first_step_s,
             },
         }
@@ -163,10 +165,10 @@ def _evaluate(
 
 
 def _training_figures(module: Training, trainer: L.Trainer, journal: Journal) -> dict[str, Any]:
-    seen = ranks.total(seen=module.seen)["seen"]
+    seen = ranks.total(seen=module.seen - journal.seen_at_start)["seen"]
     return {
         "decay": {**module.decay, "dose": module.dose},
         "clipped_share": float(module.clipped) / max(1, trainer.global_step),
         "curves": journal.curves,
-        "throughput": {"value": seen / journal.training_s, "unit": module.unit},
+        "throughput": {"value": seen / journal.training_s if seen else None, "unit": module.unit},
     }

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from bench import lr_search
+from bench import claim, lr_search
 from bench.cell import Cell, from_hydra
 from bench.engines import Engine
 from bench.engines.joblib import Joblib
@@ -78,8 +78,7 @@ def conduct(
         write_manifest(cells, searched.values(), more)
     preload(architectures(cells))
     with Progress() as progress:
-        costs = {cell.cost: cell for cell in cells}
-        _all(list(costs.values()), ensure_cost, engine, progress, "measuring cost")
+        _costs(cells, engine, progress)
         if searched:
             reached = _all(list(searched.values()), ensure_run, engine, progress, "choosing learning rates")
             cells = [_with_learning_rate(cell, reached) for cell in cells]
@@ -90,6 +89,39 @@ def conduct(
     return list(cells), [records[cell.id] for cell in cells]
 
 
+def measure(cells: Sequence[Cell], again: bool = False) -> list[tuple[Cell, Record]]:
+    """Measure here, one after the other, the costs of `cells` that are not recorded; train nothing.
+
+    Returns a cell of each cost with the cost's record, in the order asked. again: also those that are
+    recorded, in the place of their records.
+    """
+    engine = Joblib(n_jobs=1)
+    engine.check(cells)
+    tidy(cells[0].runs)
+    if again:
+        for cell in cells:
+            _forget_cost(cell)
+    preload(architectures(cells))
+    with Progress() as progress:
+        return _costs(cells, engine, progress)
+
+
+def _costs(cells: Sequence[Cell], engine: Engine, progress: Progress) -> list[tuple[Cell, Record]]:
+    """One cell of each cost, with the cost's record."""
+    unique = {cell.cost: cell for cell in cells}
+    records = _all(list(unique.values()), ensure_cost, engine, progress, "measuring cost")
+    return [(cell, records[cost]) for cost, cell in unique.items()]
+
+
+def _forget_cost(cell: Cell) -> None:
+    """Remove its record, unless somebody is at it: then it is about to be new."""
+    path = ensure_cost.path(cell)
+    if path.exists():
+        with claim.held(path.parent) as mine:
+            if mine:
+                path.unlink(missing_ok=True)
+
+
 def _with_learning_rate(cell: Cell, records: dict[str, Record]) -> Cell:
     cell, reached = lr_search.chosen(cell, records)
     return replace(cell, options={**cell.options, "lr_reached": reached})
@@ -98,7 +130,8 @@ def _with_learning_rate(cell: Cell, records: dict[str, Record]) -> Cell:
 def _all(
     cells: Sequence[Cell], ensure: Ensure, engine: Engine, progress: Progress, phase: str
 ) -> dict[str, Record]:
-    """`ensure` each cell; records by the cell's id. What another controller is at is waited for, not done twice."""
+    """`ensure` each cell; records by the id of the run, or of the cost. What another controller is at is waited
+    for, not done twice."""
     progress.begin(phase, len(cells))
     found: dict[str, Record] = {}
     try:
@@ -108,7 +141,7 @@ def _all(
             if record is None:
                 left.append(cell)
             else:
-                _note(found, cell, record, progress)
+                _note(found, ensure, cell, record, progress)
         while left:
             elsewhere = []
             for cell, record in engine.map(ensure, left, progress.started):
@@ -116,7 +149,7 @@ def _all(
                     elsewhere.append(cell)
                     progress.elsewhere(cell)
                 else:
-                    _note(found, cell, record, progress)
+                    _note(found, ensure, cell, record, progress)
             left = elsewhere
             while left and all(ensure.is_elsewhere(cell) for cell in left):
                 time.sleep(POLL_S)
@@ -129,8 +162,8 @@ def _all(
     return found
 
 
-def _note(found: dict[str, Record], cell: Cell, record: Record, progress: Progress) -> None:
-    found[cell.id] = record
+def _note(found: dict[str, Record], ensure: Ensure, cell: Cell, record: Record, progress: Progress) -> None:
+    found[ensure.path(cell).parent.name] = record
     progress.ended(cell, record)
     if record["status"] == FAILED and cell.options["sweep"]["fail_fast"]:
         kill_all()

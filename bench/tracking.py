@@ -58,7 +58,7 @@ def close_logger(
         logger.finalize("success")
 
 
-COST_KEYS = ("train_step", "inference", "peak_memory", "peak_rss_bytes")
+COST_KEYS = ("train_step", "latency", "memory", "flops", "energy")
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench import metrics, ranks
+from bench.adamw import decay_groups, schedule
+from bench.cross_entropy import linear_cross_entropy, score, tallied
+from bench.errors import BadInput
 from bench.tying import TyingPlan
 from bench.worker import Diverged
 
@@ -18,34 +21,13 @@ CHECK_EVERY = 20
 """Steps between looks at the loss: a look waits for the device, and for the other ranks."""
 
 
-def decay_groups(model: nn.Module, weight_decay: float) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
-    """Optimizer groups by rank: parameters with ndim >= 2 decay, once by identity; and the names in each.
-
-    Rules by module class would change the decayed set when a tie is made (nanoGPT, configure_optimizers).
-    """
-    named = dict(model.named_parameters())
-    decayed = {name: p for name, p in named.items() if p.ndim >= 2}
-    spared = {name: p for name, p in named.items() if p.ndim < 2}
-    groups = [
-        {"params": list(decayed.values()), "weight_decay": weight_decay},
-        {"params": list(spared.values()), "weight_decay": 0.0},
-    ]
-    return groups, {"decayed": sorted(decayed), "undecayed": sorted(spared)}
-
-
-def schedule(step: int, steps: int, warmup_share: float) -> float:
-    """Share of the learning rate at `step` of `steps`: linear warm-up, then cosine to zero."""
-    warmup = max(1, round(steps * warmup_share))
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-
-
 class Training(L.LightningModule):
     """Trains `model`, tied by `plan` already, with AdamW; evaluates by exact sums over a split.
 
     optimizer: lr, beta1, beta2, warmup_share, clip (gradient norm or None). form: how a soft tie acts, "penalty"
     in the gradient after clipping, or "decoupled" after the optimizer's step (None where nothing is soft).
+    output_precision: bf16 multiplies in a language model's output layer in bfloat16 while training, None in the
+    precision of the layers below; scores are in full precision always.
     """
 
     def __init__(
@@ -56,12 +38,14 @@ class Training(L.LightningModule):
         optimizer: Mapping[str, Any],
         weight_decay: float,
         form: str | None,
+        output_precision: str | None,
         meta: Mapping[str, Any],
     ) -> None:
         super().__init__()
         self.model = model
         self.soft = plan.bind(model)
         self.settings, self.weight_decay, self.form, self.meta = optimizer, weight_decay, form, meta
+        self.in_bf16 = output_precision == "bf16"
         self.groups, self.decay = decay_groups(model, weight_decay)
         # All that training carries from step to step, besides weights and optimizer.
         self.dose, self.seen = 0.0, 0
@@ -187,13 +171,7 @@ class Classification(Training):
 
     def tally(self, batch: Any) -> dict[str, Tensor]:
         inputs, labels = batch
-        logits = self.model(inputs)
-        nll = F.cross_entropy(logits.float(), labels, reduction="sum")
-        return {
-            "nll": nll.double(),
-            "correct": (logits.argmax(-1) == labels).sum(),
-            "count": torch.tensor(len(labels), device=nll.device),
-        }
+        return tallied(self.model(inputs), labels)
 
     def score(self, sums: Mapping[str, float], split: str) -> dict[str, Any]:
         return {
@@ -204,32 +182,51 @@ class Classification(Training):
 
 
 class LanguageModeling(Training):
-    """Batches are (inputs [B, T], targets [B, S <= T] of the last S, -100 where not scored, fresh: no state)."""
+    """Batches are (inputs [B, T], targets [B, S <= T] of the last S, -100 where not scored, fresh: no state).
+
+    BadInput for output_precision=bf16 where the output layer is not linear.
+    """
 
     unit = "tokens/s"
+
+    def __init__(self, model: nn.Module, *args: Any, **kwargs: Any) -> None:
+        super().__init__(model, *args, **kwargs)
+        if self.in_bf16 and model.output_layer is None:
+            raise BadInput(
+                "trainer.output_precision=bf16: this architecture does more than multiply at its output: "
+                "set trainer.output_precision=null"
+            )
 
     def size(self, batch: Any) -> int:
         return batch[1].numel()
 
-    def _logits(self, batch: Any) -> tuple[Tensor, Tensor]:
-        """Logits [B * T, V] and targets [B * T], the state carried from the batch before (truncated BPTT)."""
+    def _read(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """What the output layer reads [B * S, W], or logits where it is not linear, and targets [B * S].
+
+        The state is carried from the batch before (truncated BPTT).
+        """
         inputs, targets, fresh = batch
         shorter = {} if targets.shape == inputs.shape else {"last": targets.shape[1]}
-        logits, state = self.model(inputs, None if fresh else self.states[self.training], **shorter)
+        read = self.model if self.model.output_layer is None else self.model.hidden
+        outputs, state = read(inputs, None if fresh else self.states[self.training], **shorter)
         # Evaluation in the middle of an epoch must not touch the state that training carries.
         self.states[self.training] = None if state is None else state.detach()
-        return logits.flatten(0, 1), targets.flatten()
+        return outputs.flatten(0, 1), targets.flatten()
 
     def loss(self, batch: Any) -> Tensor:
-        return F.cross_entropy(*self._logits(batch))
+        outputs, targets = self._read(batch)
+        layer = self.model.output_layer
+        if layer is None:
+            return F.cross_entropy(outputs, targets)
+        dtype = torch.bfloat16 if self.in_bf16 or outputs.dtype == torch.bfloat16 else layer.weight.dtype
+        return linear_cross_entropy(outputs, layer.weight, layer.bias, targets, dtype)
 
     def tally(self, batch: Any) -> dict[str, Tensor]:
-        logits, targets = self._logits(batch)
-        return {
-            "nll": F.cross_entropy(logits.float(), targets, reduction="sum").double(),
-            "correct": (logits.argmax(-1) == targets).sum(),
-            "count": (targets >= 0).sum(),
-        }
+        outputs, targets = self._read(batch)
+        layer = self.model.output_layer
+        if layer is not None:
+            return score(outputs.to(layer.weight.dtype), layer.weight, layer.bias, targets)
+        return tallied(outputs, targets)
 
     def score(self, sums: Mapping[str, float], split: str) -> dict[str, Any]:
         tokens = int(sums["count"])

@@ -16,7 +16,7 @@ from hydra.types import HydraContext, TaskFunction
 from hydra.utils import get_class
 from omegaconf import DictConfig, open_dict
 
-from bench import sweep, tables
+from bench import cost_report, sweep, tables
 from bench.cell import Cell, from_hydra
 from bench.compose import Composer
 from bench.dry_run import report
@@ -74,6 +74,28 @@ class DryRunLauncher(ComposingLauncher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         print(report(self.cells(job_overrides)))
+        return [_job(overrides, 0.0) for overrides in job_overrides]
+
+
+class MeasureLauncher(ComposingLauncher):
+    """Measures what the cells cost, each cost alone on this machine, and prints it; trains nothing."""
+
+    def __init__(self, again: bool) -> None:
+        self.again = again
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        cells = self.cells(job_overrides)
+        require_writable(cells[0].runs)
+        measured = sweep.measure(cells, self.again)
+        print(cost_report.report(measured))
+        failed = [record for _, record in measured if record["status"] == FAILED]
+        if len(measured) == 1 and failed and failed[0].get("bad_input"):
+            raise BadInput(failed[0]["reason"])
+        if failed:
+            sweep.unfinished.append(
+                f"{len(failed)} of {len(measured)} measurements failed: {failed[0]['reason']}; "
+                "retry=true measures them again"
+            )
         return [_job(overrides, 0.0) for overrides in job_overrides]
 
 

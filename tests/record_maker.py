@@ -11,6 +11,7 @@ PERPLEXITY = {"name": "perplexity", "mode": "min"}
 ACCURACY = {"name": "accuracy", "mode": "max"}
 TYINGS = ("none", "embedding", "cross_layer", "top_k(fraction=0.5)", "soft(strength=0.01)")
 UNTIED = 1_200_000
+MIB = 2**20
 SHARES = {"none": 1.0, "embedding": 0.85, "cross_layer": 0.4, "top_k(fraction=0.5)": 0.7}
 EFFECTS = {"none": 0.0, "embedding": -0.04, "cross_layer": 0.06, "top_k(fraction=0.5)": 0.02}
 
@@ -85,12 +86,68 @@ def provenance(**given: Any) -> dict[str, Any]:
 
 
 def cost(line: dict, **given: Any) -> dict[str, Any]:
+    """A measured cost: a tied network's step takes as much less as it has fewer parameters."""
     share = SHARES.get(line["tying"], 1.0)
+    held = round(4 * UNTIED * share)
+    state = {"parameters": held, "gradients": held, "optimizer_state": 2 * held}
     made = {"schema": 1, "id": line["cost"], "status": "done", "reason": None, "provenance": provenance()}
-    made |= {"train_step": {"median_s": 0.0315 + 0.002 * share, "p90_s": 0.035, "n": 50}}
-    made |= {"inference": {"median_s": 0.0112, "p90_s": 0.0131, "n": 100, "batch": 16, "window": 64}}
-    memory = {"train_step_bytes": round(50e6 * (1 + share)), "inference_bytes": 20_000_000}
-    return made | {"peak_memory": memory | {"meter": "MemTracker"}, "peak_rss_bytes": 512_000_000} | given
+    made |= {"tying": line["tying"], "num_params": held // 4, "num_params_untied": UNTIED}
+    made |= {
+        "memory": {
+            "state": state,
+            "predicted": state,
+            "train_step": peak(**state, activations=20 * MIB, inputs=8192),
+            "inference": peak(parameters=held, activations=3 * MIB, inputs=8192),
+            "meter": "MemTracker",
+            "checkpoint_bytes": held + 2000,
+            "largest_batch": {"limit_bytes": 1024 * MIB, "train_step": 800, "inference": 4000},
+            "peak_rss_bytes": 512_000_000,
+        },
+        "train_step": turns(0.5 + 0.5 * share, 0.0315),
+        "latency": {"batch": turns(1.0, 0.0112), "batch_cold": turns(0.7 + 0.3 * share, 0.0131)},
+        "flops": {"train_step": 1_500_000_000, "inference": 500_000_000, "per_s": 4e10},
+        "energy": {"unavailable": "no GPU"},
+        "compile_s": None,
+        "precision": "32-true",
+        "output_precision": None if line["task"].startswith("image") else "bf16",
+        "threads": 1,
+        "suspect": [],
+        "device": "cpu EPYC",
+        "seconds": 12.5,
+    }
+    made["flops"] |= {"peak_per_s": 6e10, "share_of_peak": 2 / 3, "peak": "measured matmul, float32"}
+    made["latency"] |= {"one": turns(1.0, 0.002, batch=1), "one_cold": turns(1.0, 0.003, batch=1)}
+    if not line["task"].startswith("image"):
+        for name, seconds in (("first_token", 0.004), ("per_token", 0.0009)):
+            made["latency"][name] = turns(1.0, seconds, batch=1)
+            made["latency"][f"{name}_cold"] = turns(0.5 + 0.5 * share, seconds * 1.5, batch=1)
+    return made | given
+
+
+def uncosted(line: dict, status: str, reason: str) -> dict[str, Any]:
+    """The record of a cost that gave no number."""
+    kept = ("schema", "id", "tying", "provenance")
+    made = cost(line)
+    return {key: made[key] for key in kept} | {"status": status, "reason": reason}
+
+
+def turns(
+    ratio: float, untied_s: float, width: float = 0.02, batch: int = 16, **given: Any
+) -> dict[str, Any]:
+    """A pair: the tied network takes `ratio` of the untied one's time, known to +- half of `width`."""
+
+    def timing(seconds: float) -> dict[str, Any]:
+        return {"median_s": seconds, "p90_s": 1.1 * seconds, "p99_s": None, "n": 40}
+
+    made = {"tied": timing(ratio * untied_s), "untied": timing(untied_s), "ratio": ratio, "turns": 40}
+    made |= {"low": ratio - width / 2, "high": ratio + width / 2, "batch": batch, "window": 64}
+    return made | given
+
+
+def peak(**parts: int) -> dict[str, int]:
+    """Bytes at a peak, in all parts."""
+    names = ("parameters", "buffers", "gradients", "optimizer_state", "activations", "temporaries", "inputs")
+    return {name: parts.get(name, 0) for name in names} | {"total": sum(parts.values())}
 
 
 def write_sweep(
@@ -113,6 +170,7 @@ def grid(tasks: dict[str, str], seeds=(1, 2), dropouts=(0.0, 0.2), decays=(0.0, 
         lines.append(line)
         if "embedding" in tying and task.startswith("image"):
             records.append(unfinished(line, "not_applicable", "no input embedding in this network"))
+            costs[line["cost"]] = uncosted(line, "not_applicable", "no input embedding in this network")
             continue
         effect = EFFECTS.get(tying, 0.001 * len(tying))
         harm = effect - 0.08 * math.sqrt(dropout) - 0.02 * decay + 0.01 * seed

@@ -22,30 +22,50 @@ RECORD = {
     "attempts": 1,
     "resumed_from": [],
 }
-COST = {"status": "done", "train_step": {"median_s": 0.01}, "peak_memory": {"train_step_bytes": 100}}
+COST = {
+    "status": "done",
+    "train_step": {"ratio": 0.9},
+    "latency": {"one": {"ratio": 0.9}},
+    "memory": {"checkpoint_bytes": 100, "peak_rss_bytes": 900},
+    "flops": {"train_step": 10, "share_of_peak": 0.5},
+    "suspect": [],
+}
 PAGE = """# image_cnn
 
-| tying | test | train step ms<br>(median) | peak MiB | latency ms<br>median [p90] | note |
-| :--- | ---: | ---: | ---: | ---: | :--- |
-| none |  | {step} | {peak} | **2.1 [2.2]** |  |
+| tying | test | note |
+| :--- | ---: | :--- |
+| none | {test} |  |
+
+| tying | train step ms<br>(median) | train step<br>ratio [95 %] | peak MiB<br>(train step) | batch latency<br>ratio, warm | % of peak<br>rate | compilation<br>s |
+| :--- | ---: | ---: | ---: | ---: | ---: | ---: |
+| none | {step} ? | **{step} [0.9, {step}]** | {peak} | {step} | {step} | {step} |
 
 - Floors: a | line of text
-"""
+- Timing: {step} turns.
+- Timing of none is suspect (?): {step} %.
+"""  # noqa: E501
 
 
 def write(folder: Path, record: dict[str, Any], step: str = "1.0", peak: str = "9.5") -> Path:
     files = {
         "runs/aaaaaaaaaaaa/record.json": json.dumps(record),
         "runs/aaaaaaaaaaaa/curves.csv": "epoch,step\n0.5,1\n",
-        "runs/costs/c/cost.json": json.dumps({**COST, "train_step": {"median_s": float(step)}}),
+        "runs/costs/c/cost.json": json.dumps(timed(float(step))),
         "runs/sweeps/killed.json": json.dumps({"runs": []}),
-        "results/killed/image_cnn.md": PAGE.format(step=step, peak=peak),
-        "results/killed/records.csv": f"id,total_s,peak\na,{step},{peak}\n",
+        "results/killed/image_cnn.md": PAGE.format(step=step, peak=peak, test=0.5),
+        "results/killed/records.csv": f"id,total_s,train_step_ratio,peak\na,{step},{step},{peak}\n",
     }
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     return folder
+
+
+def timed(seconds: float) -> dict[str, Any]:
+    """The cost as measured by a slower or faster machine."""
+    flops, memory = {**COST["flops"], "share_of_peak": seconds}, {**COST["memory"], "peak_rss_bytes": seconds}
+    pairs = {"train_step": {"ratio": seconds}, "latency": {"one": {"ratio": seconds}}}
+    return {**COST, **pairs, "flops": flops, "memory": memory, "suspect": [f"{seconds} %"]}
 
 
 def test_time_and_attempts_make_no_difference(tmp_path: Path) -> None:
@@ -65,6 +85,15 @@ def test_time_and_attempts_make_no_difference(tmp_path: Path) -> None:
 def test_the_last_bit_makes_a_difference(tmp_path: Path, changed: dict[str, Any], said: str) -> None:
     found = differences(write(tmp_path / "a", RECORD), write(tmp_path / "b", {**RECORD, **changed}))
     assert found == [f"aaaaaaaaaaaa/record.json: {said}"]
+
+
+@pytest.mark.parametrize("key", ["checkpoint_bytes", "state"])
+def test_bytes_of_a_cost_make_a_difference(tmp_path: Path, key: str) -> None:
+    one, other = write(tmp_path / "a", RECORD), write(tmp_path / "b", RECORD)
+    memory = {**COST["memory"], key: 101}
+    (other / "runs/costs/c/cost.json").write_text(json.dumps({**timed(1.0), "memory": memory}))
+    (said,) = differences(one, other)
+    assert said.startswith(f"costs/c/cost.json: memory.{key} is ") and said.endswith(" and 101")
 
 
 def test_tables_and_missing_and_damaged_files_make_one_too(tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ def test_its_records_are_whole(swept) -> None:
         if record["status"] == "done":
             assert set(record["test"]) == set(record["val"]) == {"nll", "accuracy", "examples"}
             assert record["gap"] == pytest.approx(record["val"]["nll"] - record["train"]["nll"])
-            assert cost["train_step"]["median_s"] > 0 and cost["peak_memory"]["train_step_bytes"] > 0
+            assert cost["train_step"]["ratio"] > 0 and cost["memory"]["train_step"]["total"] > 0
         else:
             assert record["reason"] == "no input embedding in this network"
 
@@ -351,8 +351,8 @@ def test_a_run_in_wandb_is_the_run_on_disk(bench: Bench) -> None:
     assert summary["test/accuracy"] == record["test"]["accuracy"]
     assert summary["val/nll"] == record["val"]["nll"] and summary["gap"] == record["gap"]
     assert summary["num_params"] == record["num_params"] < record["num_params_untied"]
-    assert summary["cost/inference/median_s"] == cost["inference"]["median_s"]
-    assert summary["cost/peak_memory/train_step_bytes"] == cost["peak_memory"]["train_step_bytes"]
+    assert summary["cost/latency/batch/tied/median_s"] == cost["latency"]["batch"]["tied"]["median_s"]
+    assert summary["cost/memory/train_step/total"] == cost["memory"]["train_step"]["total"]
     curves = read()
     for word in (*("train/nll", "val/nll", "val/accuracy", "spread/depth"), "tying=top_k(k=2)", "seed=4"):
         assert word in curves

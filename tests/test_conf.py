@@ -125,7 +125,8 @@ def test_every_cell_of_a_named_sweep_is_allowed(sweep):
 @pytest.mark.parametrize("sweep", SWEEPS)
 def test_the_axes_of_a_sweep_change_no_shape(sweep):
     """Those that a table has rows for; anything else would put two networks side by side."""
-    assert set(axes_of(sweep)) <= {"task", "data", "tying", "dropout", "weight_decay", "seed", "sweep.point"}
+    varied = {"task", "data", "tying", "dropout", "weight_decay", "seed", "sweep.point"}
+    assert set(axes_of(sweep)) <= varied | {"trainer.output_precision"}
 
 
 def test_the_smoke_sweep_has_the_cells_of_the_default():

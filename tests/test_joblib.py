@@ -133,3 +133,11 @@ def test_gpus_are_those_that_a_run_may_see(monkeypatch):
         machine.gpus.cache_clear()
         assert machine.gpus() == found
     machine.gpus.cache_clear()
+
+
+def test_compiling_without_a_compiler_is_refused_before_anything_runs(monkeypatch):
+    monkeypatch.setattr(machine.shutil, "which", lambda name: None)
+    gpus(monkeypatch)
+    Joblib().check([made()])
+    with pytest.raises(BadInput, match="trainer.compile=default needs a C.. compiler, and none is here"):
+        Joblib().check([made("trainer.compile=default")])

@@ -60,6 +60,9 @@ BAD = {
     "trainer.checkpoint_every_s": (0, -1, "often"),
     "sweep.fail_fast": (None, 1),
     "trainer.threads": (0,),
+    "trainer.output_precision": ("32-true", "bf16-mixed", True),
+    "trainer.compile": (True, "fast", ""),
+    "measure.memory_gib": (0, -1, None),
     "lr_search.factors": ([], [0], [-1], "2", 2, ["a"]),
     "sweep.name": ("../other", "/tmp", "", ".hidden", 3),
     "retry": (1, "yes", None),
@@ -110,6 +113,19 @@ def test_k_and_fraction_exclude_each_other(composed):
     both = put(put(composed, "tying.k", 2), "tying.fraction", 0.5)
     with pytest.raises(BadInput, match=r"tying\.k and tying\.fraction are both set"):
         limits.check(both)
+
+
+@pytest.mark.parametrize(
+    ("task", "precision", "said"),
+    [
+        ("image_cnn", "32-true", "is for the output layer of language models: leave it null"),
+        ("text_gru", "64-true", "exclude each other"),
+    ],
+)
+def test_where_there_is_no_output_layer_to_round(task, precision, said):
+    given = (f"task={task}", "trainer.output_precision=bf16", f"trainer.precision={precision}")
+    with pytest.raises(BadInput, match=said):
+        limits.check(OmegaConf.to_container(cell_maker.composed(*given), resolve=True))
 
 
 def test_the_largest_k_is_the_depth(composed):

@@ -6,7 +6,7 @@ from bench.report.cells import Cell
 from bench.report.comparison import comparison
 from bench.report.footer import footer
 from bench.report.grouping import sections
-from bench.report.markup import Table, best_of, latex, markdown, plain
+from bench.report.markup import Table, best_of, folded, latex, markdown, plain
 from bench.report.order import family, tying_key
 from bench.report.rows import read_sweep
 from bench.report.summary import headline
@@ -31,18 +31,6 @@ def test_accuracy_is_printed_in_percent_and_the_highest_is_best(tmp_path):
     assert table.rows[1][6] == "+25.00 (n=1)" and table.header[5] == "test accuracy ↑ %"
 
 
-def test_costs_are_printed_in_their_units(tmp_path):
-    lines, records = made.pair(100.0)
-    cost = made.cost(
-        lines[0],
-        train_step={"median_s": 0.02, "p90_s": 0.03, "n": 9},
-        peak_memory={"train_step_bytes": 3 * 2**20, "meter": "MemTracker"},
-        inference={"median_s": 0.004, "p90_s": 0.005, "n": 9},
-    )
-    (section,) = sections_of(tmp_path, lines, records, [cost])
-    assert comparison(section).rows[0][9:12] == ["20.00", "3.000", "4.000 [5.000]"]
-
-
 def test_a_failed_seed_is_seen_and_a_failed_cell_is_a_hole(tmp_path):
     lines = [made.entry(seed=seed) for seed in (1, 2, 3)] + [made.entry("soft", seed=seed) for seed in (1, 2)]
     records = [made.record(lines[0], 100.0), made.record(lines[1], 102.0)]
@@ -58,7 +46,7 @@ def test_a_failed_seed_is_seen_and_a_failed_cell_is_a_hole(tmp_path):
 def test_a_run_without_a_record_is_not_run_yet(tmp_path):
     lines, records = made.pair(100.0)
     (section,) = sections_of(tmp_path, [*lines, made.entry("soft")], records)
-    assert comparison(section).rows[1][5:] == ["hole", *[""] * 6, "0", "not run yet"]
+    assert comparison(section).rows[1][5:] == ["hole", *[""] * 3, "0", "not run yet"]
 
 
 def test_a_metric_that_is_no_number_is_never_dropped_in_silence(tmp_path):
@@ -138,6 +126,13 @@ def test_the_best_is_marked_in_every_spelling():
     assert markdown(table) == "| a_b | x<br>y |\n| :--- | ---: |\n| p\\|q | 1 |\n| 50 % | **2** |\n"
     assert "a\\_b & x y \\\\" in latex(table) and "50 \\% & \\textbf{2} \\\\" in latex(table)
     assert plain(table).splitlines() == ["a_b   x", "      y", "----  --", "p|q   1", "50 %  2*"]
+
+
+def test_a_wide_table_is_folded_and_each_part_has_the_first_column():
+    table = Table(["name", "one", "two", "three"], "lrrr", [["a", "1", "2", "3"]], frozenset({(0, 2)}))
+    first, second = folded(table, 15)
+    assert first.rows == [["a", "1", "2"]] and first.best == {(0, 2)}
+    assert second.rows == [["a", "3"]] and second.header == ["name", "three"] and not second.best
 
 
 def test_equal_values_have_no_best():

@@ -94,8 +94,9 @@ def test_a_record_has_every_key_in_its_type(runs, task):
     assert {"commit", "dirty", "versions", "host", "threads", "python"} <= provenance.keys()
     assert provenance["versions"]["torch"] == torch.__version__
     assert record["device"].startswith("cpu ")
-    assert record["seconds"].keys() == {"total", "fit", "to_first_step"}
-    assert 0 < record["seconds"]["fit"] < record["seconds"]["total"]
+    seconds = record["seconds"]
+    assert seconds.keys() == {"total", "fit", "first_steps", "to_first_step"}
+    assert 0 < seconds["first_steps"] < seconds["fit"] < seconds["total"]
     unit = {"image": "images/s", "text": "tokens/s"}[kind(task)]
     assert record["throughput"]["unit"] == unit and record["throughput"]["value"] > 0
 
@@ -158,17 +159,45 @@ def test_a_cost_is_recorded_once_for_its_task_model_and_tying(runs, task):
     assert (cost["status"], cost["reason"]) == ("done", None)
     for key in ("schema", "task", "data", "tying", "num_params", "num_params_untied"):
         assert cost[key] == record[key]
-    for timing in (cost["train_step"], cost["inference"]):
-        assert 0 < timing["median_s"] <= timing["p90_s"] < 10 and timing["n"] >= 2
-    batches = cell.config["task"]["batches"]
-    assert cost["inference"]["batch"] == batches["batch_size"]
-    assert cost["inference"]["window"] == batches.get("window")
-    peak = cost["peak_memory"]
-    assert peak["meter"] == "MemTracker"
-    # Weights, gradients and two moments, at least.
-    assert peak["train_step_bytes"] > 16 * cost["num_params"]
-    assert peak["train_step_bytes"] > peak["inference_bytes"] > 4 * cost["num_params"]
-    assert cost["peak_rss_bytes"] > 50e6 and cost["provenance"]["threads"] == 1
+    batches, window = cell.config["task"]["batches"], cell.config["task"]["batches"].get("window")
+    whole = {"train_step": cost["train_step"], "batch": cost["latency"]["batch"]}
+    generated = {f"{what}{how}" for what in ("first_token", "per_token") for how in ("", "_cold")}
+    assert cost["latency"].keys() == {"batch", "batch_cold", "one", "one_cold"} | (
+        generated if window else set()
+    )
+    for name, pair in {**cost["latency"], **whole}.items():
+        assert pair["window"] == window
+        assert pair["batch"] == (batches["batch_size"] if name in (*whole, "batch_cold") else 1)
+        assert pair["turns"] == pair["tied"]["n"] == pair["untied"]["n"] >= 2
+        for timing in (pair["tied"], pair["untied"]):
+            assert 0 < timing["median_s"] <= timing["p90_s"] < 10
+        assert pair["ratio"] > 0
+    flops = cost["flops"]
+    assert flops["train_step"] > 2 * flops["inference"] > 0
+    assert flops["per_s"] == pytest.approx(flops["train_step"] / cost["train_step"]["tied"]["median_s"])
+    assert flops["peak"] == "measured matmul, float32" and 0 < flops["share_of_peak"] < 2
+    assert "GPUs only" in cost["energy"]["unavailable"] and cost["compile_s"] is None
+    assert cost["output_precision"] == ("bf16" if window else None)
+    assert cost["threads"] == cost["provenance"]["threads"] == 1
+
+
+@every_task
+def test_memory_is_recorded_in_parts_and_as_predicted(runs, task):
+    cell, record = runs[task]
+    cost = read_json(records.cost_folder(cell.runs, record["cost"]) / "cost.json")
+    memory = cost["memory"]
+    assert memory["state"] == memory["predicted"]
+    assert memory["state"]["parameters"] == memory["state"]["gradients"] == 4 * cost["num_params"]
+    assert memory["state"]["optimizer_state"] > 8 * cost["num_params"]
+    for what in ("train_step", "inference"):
+        peak = dict(memory[what])
+        assert peak.pop("total") == sum(peak.values())
+        assert memory["largest_batch"][what] > cell.config["task"]["batches"]["batch_size"]
+    assert memory["train_step"]["total"] > 16 * cost["num_params"]
+    assert memory["train_step"]["total"] > memory["inference"]["total"] > 4 * cost["num_params"]
+    assert memory["largest_batch"]["limit_bytes"] == 16 * 2**30
+    assert memory["checkpoint_bytes"] > 4 * cost["num_params"]
+    assert memory["meter"] == "MemTracker" and memory["peak_rss_bytes"] > 50e6
 
 
 @every_task

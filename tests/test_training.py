@@ -6,6 +6,7 @@ import pytest
 import torch
 from grid import CELLS, TASKS, applies, build, doubled, kind, score, step, steps
 
+from bench.errors import BadInput
 from bench.models.parts import dropout_sites
 from bench.training import CHECK_EVERY, schedule
 from bench.worker import Diverged
@@ -214,3 +215,35 @@ def test_a_loss_that_is_no_number_or_blows_up_is_told(cell):
     score(module, [batch])
     with pytest.raises(Diverged, match="validation nll is nan"):
         module.on_validation_epoch_end()
+
+
+@every_text
+def test_bf16_multiplies_in_the_output_layer_while_training_and_nowhere_else(cell, task):
+    exact, rough = (build(cell(task, "none", f"trainer.output_precision={p}")) for p in ("null", "bf16"))
+    batch = next(iter(exact.data.train_dataloader()))
+    losses = [built.module.loss(batch) for built in (exact, rough)]
+    assert 0 < abs(losses[0].item() - losses[1].item()) < 2**-8 * losses[0].item()
+    for built, loss in zip((exact, rough), losses, strict=True):
+        loss.backward()
+        assert {p.dtype for p in built.model.parameters()} == {p.grad.dtype for p in built.model.parameters()}
+    scores = [score(built.module, built.data.val_dataloader()) for built in (exact, rough)]
+    assert scores[0] == scores[1]
+
+
+@every_text
+def test_the_loss_is_that_of_the_logits(cell, task):
+    built = build(cell(task, "none", "trainer.output_precision=null"))
+    batch = next(iter(built.data.train_dataloader()))
+    logits = built.model(batch[0])[0]
+    plain = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch[1].flatten())
+    torch.testing.assert_close(built.module.loss(batch), plain, rtol=1e-6, atol=0)
+
+
+def test_an_output_layer_that_is_not_linear_is_scored_by_its_logits_and_not_rounded(cell):
+    capped = ("model=llama", "model.architecture=gemma2", "+model.config.final_logit_softcapping=0.01")
+    built = build(cell("text_transformer", "none", *capped, "trainer.output_precision=null"))
+    batch = next(iter(built.data.train_dataloader()))
+    assert built.module.loss(batch).item() == pytest.approx(math.log(built.data.meta["vocab_size"]), rel=0.01)
+    assert score(built.module, [batch])["tokens"] == batch[1].numel()
+    with pytest.raises(BadInput, match="set trainer.output_precision=null"):
+        build(cell("text_transformer", "none", *capped, "trainer.output_precision=bf16"))

@@ -3,26 +3,26 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from bench.records import recorded
+from bench.report.cost_notes import TIMED
 
 RUN_ASIDE = {"seconds", "throughput", "peak_rss_bytes", "provenance", "attempts", "resumed_from"}
-COST_ASIDE = RUN_ASIDE | {"train_step", "inference"}
-"""Of a record: how long it took, on what, and in how many attempts. All else is a number that must not move."""
+COST_ASIDE = RUN_ASIDE | {"train_step", "latency", "energy", "compile_s", "suspect", "memory.peak_rss_bytes"}
+COST_ASIDE |= {f"flops.{key}" for key in ("per_s", "peak_per_s", "share_of_peak")}
+"""Keys of a record: how long it took, on what, and in how many attempts. All else is a number that must not move."""
 
-COLUMNS_ASIDE = {
-    "total_s",
-    "fit_s",
-    "to_first_step_s",
-    "throughput_per_s",
-    "peak_rss_bytes",
-    "commit",
-    "dirty",
-}
-COLUMNS_ASIDE |= {f"{what}_{of}" for what in ("train_step", "inference") for of in ("median_s", "p90_s", "n")}
+COLUMNS_ASIDE = re.compile(
+    r"(total|fit|to_first_step|compile)_s|throughput_per_s|(cost_)?peak_rss_bytes|commit|dirty|suspect"
+    r"|(train_step|latency|energy)_.*|flop_(per_s|peak_per_s|share_of_peak)"
+)
+TIMED_HEADER = re.compile(r"(^| |<br>)(ms|s|J|ratio|% of peak)($| |,|<br>)")
+TIMED_LINE = f"- {TIMED}"
+"""The same of a table: the whole name of a CSV's column, what is in the header of a page's, a line below it."""
 
 LEFTOVERS = (".*.tmp", ".claim", ".error*", ".rendezvous", "last.ckpt")
 """What no run leaves that has its record."""
@@ -58,16 +58,17 @@ def _in_records(one: Path, other: Path, pattern: str, aside: set[str]) -> list[s
         if None in pair:
             found.append(f"{name} is damaged")
             continue
-        kept = [{key: value for key, value in record.items() if key not in aside} for record in pair]
-        found += [f"{name}: {line}" for line in _in_values("", *kept)]
+        found += [f"{name}: {line}" for line in _in_values("", *pair, aside)]
     return found
 
 
-def _in_values(at: str, one: Any, other: Any) -> Iterator[str]:
+def _in_values(at: str, one: Any, other: Any, aside: set[str]) -> Iterator[str]:
     """By their JSON text, in which equal bits are equal and nan is nan."""
+    if at in aside:
+        return
     if isinstance(one, dict) and isinstance(other, dict):
         for key in sorted(one.keys() | other.keys()):
-            yield from _in_values(f"{at}.{key}".strip("."), one.get(key), other.get(key))
+            yield from _in_values(f"{at}.{key}".strip("."), one.get(key), other.get(key), aside)
     elif json.dumps(one) != json.dumps(other):
         yield f"{at} is {json.dumps(one)[:80]} and {json.dumps(other)[:80]}"
 
@@ -78,19 +79,20 @@ def _in_texts(one: Path, other: Path, pattern: str, read: Any) -> list[str]:
 
 
 def _page(path: Path) -> str:
-    """A Markdown page without the columns of its tables that are in milliseconds."""
-    lines, dropped = [], set()
+    """A Markdown page without what it says about time: columns of its tables and lines below them."""
+    lines, dropped = [], None
     for line in path.read_text().splitlines():
         cells = line.split(" | ")
         if not line.startswith("|"):
-            dropped = set()
-        elif not dropped:
-            dropped = {at for at, cell in enumerate(cells) if " ms<br>" in cell or cell.endswith(" ms")}
-        lines.append(" | ".join(cell for at, cell in enumerate(cells) if at not in dropped))
+            dropped = None
+        elif dropped is None:
+            dropped = {at for at, cell in enumerate(cells) if TIMED_HEADER.search(cell.strip("| "))}
+        if not line.startswith(TIMED_LINE):
+            lines.append(" | ".join(cell for at, cell in enumerate(cells) if at not in (dropped or ())))
     return "\n".join(lines)
 
 
 def _table(path: Path) -> list[list[str]]:
     rows = list(csv.reader(io.StringIO(path.read_text())))
-    kept = [at for at, name in enumerate(rows[0]) if name not in COLUMNS_ASIDE]
+    kept = [at for at, name in enumerate(rows[0]) if not COLUMNS_ASIDE.fullmatch(name)]
     return [[row[at] for at in kept] for row in rows]

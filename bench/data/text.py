@@ -80,8 +80,15 @@ class TextData(RankedDataModule):
         return self.scored_once(self.tokens["test"])
 
     def probe_dataloader(self) -> Batches:
-        """The first tokens of train, a quarter of val's count: what the generalisation gap is measured against."""
-        return self.scored_once(self.tokens["train"][: max(1, len(self.tokens["val"]) // 4)])
+        """Pieces of train, a quarter of val's count in all: what the generalisation gap is measured against.
+
+        As many pieces as streams, evenly over train: its beginning alone may be harder or easier than the rest.
+        """
+        train = self.tokens["train"]
+        count = min(len(train), max(1, len(self.tokens["val"]) // 4))
+        at = torch.arange(count)
+        apart = (len(train) - count) / max(1, self.eval_streams - 1)
+        return self.scored_once(train[at + (at * self.eval_streams // count * apart).long()])
 
     def ring(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """(inputs, targets) of train, int64 [N], turned by a random offset."""

@@ -25,6 +25,7 @@ class Joblib:
     def check(self, cells: Sequence[Cell]) -> None:
         for cell in cells:
             machine.check_devices(**_asked(cell))
+            machine.check_compiler(cell.config["trainer"]["compile"])
 
     def at_once(self, cells: Sequence[Cell]) -> int:
         """How many of them go on at once."""

@@ -36,7 +36,22 @@ class GRULanguageModel(nn.Module):
         stack = tuple(f"blocks.{index}" for index in range(len(self.blocks)))
         return Parts(stack=stack, embedding="embedding.weight", unembedding="output.weight", role=_role)
 
+    @property
+    def output_layer(self) -> nn.Linear:
+        """What makes logits of `hidden`."""
+        return self.output
+
     def forward(self, tokens: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        hidden, state = self.hidden(tokens, state)
+        return self.output(hidden), state
+
+    def decode(self, tokens: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Logits [B, 1, vocab] of the token after these, and the state to go on from with the next one."""
+        hidden, past = self.hidden(tokens, past, last=1)
+        return self.output(hidden), past
+
+    def hidden(self, tokens: Tensor, state: Tensor | None = None, last: int = 0) -> tuple[Tensor, Tensor]:
+        """What the output layer reads [B, S, width], of the last S = `last` positions (0: of all), and the state."""
         # Time first through the stack, as nn.GRU computes: batch_first would transpose twice in every layer.
         x = self.embedding_dropout(self.embedding(tokens.t()))
         states = []
@@ -45,8 +60,8 @@ class GRULanguageModel(nn.Module):
             states.append(hidden)
         # Batch first again before the output, where it is small; from a transposed input the largest tensor
         # of the network would be made twice.
-        hidden = self.output_dropout(self.norm(x)).transpose(0, 1).contiguous()
-        return self.output(hidden), torch.cat(states)
+        hidden = self.output_dropout(self.norm(x[-last:])).transpose(0, 1).contiguous()  # -0: all
+        return hidden, torch.cat(states)
 
 
 class GRUBlock(nn.Module):

@@ -1,5 +1,6 @@
 """A causal language model of the `transformers` package, built from a config and from nothing else."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -71,6 +72,24 @@ class CausalLM(nn.Module):
             unembedding=_name_of(self, self.model.get_output_embeddings().weight),
             role=_role,
         )
+
+    @functools.cached_property
+    def output_layer(self) -> nn.Linear | None:
+        """What makes logits of `hidden`; None where the architecture does more (caps or scales its logits)."""
+        return self.model.get_output_embeddings() if _is_linear_at_its_end(self) else None
+
+    def hidden(self, tokens: Tensor, state: None = None, last: int = 0) -> tuple[Tensor, None]:
+        """What the output layer reads [B, S, width], of the last S = `last` positions (0: of all); no state."""
+        hidden = self.model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
+        return hidden[:, -last:], None
+
+    def decode(self, tokens: Tensor, past: Any = None) -> tuple[Tensor, Any]:
+        """Logits [B, 1, vocab] of the token after these, and the cache to go on from with the next one.
+
+        The cache is the architecture's own, and grows in place; None where it has none.
+        """
+        out = self.model(input_ids=tokens, past_key_values=past, use_cache=True, logits_to_keep=1)
+        return out.logits[:, -1:], out.past_key_values
 
     def forward(self, tokens: Tensor, state: None = None, last: int = 0) -> tuple[Tensor, None]:
         """`last`: logits of so many last positions only (0: of all), which spares the output layer the rest."""
@@ -157,6 +176,18 @@ def _refuse_a_view_of_the_future(model: CausalLM, architecture: str, length: int
             f"architecture {architecture} sees later tokens: as configured it is no causal language model: "
             "set +model.config.is_decoder=true where it has that key, or another model.architecture"
         )
+
+
+@torch.no_grad()
+def _is_linear_at_its_end(model: CausalLM) -> bool:
+    """Whether logits are the output matrix times the last hidden states, seen on two tokens."""
+    layer, was_training = model.model.get_output_embeddings(), model.training
+    tokens = torch.tensor([[0, 1]], device=layer.weight.device)
+    model.eval()
+    logits, hidden = model(tokens)[0], model.hidden(tokens)[0]
+    model.train(was_training)
+    same_width = hidden.shape[-1] == layer.weight.shape[1]
+    return same_width and torch.allclose(layer(hidden), logits, rtol=1e-4, atol=1e-5)
 
 
 def _stack(model: nn.Module) -> tuple[str, ...]:

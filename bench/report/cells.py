@@ -1,11 +1,13 @@
 """What a table compares: cells, one configuration over seeds, in sections of one data set."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from bench.metrics import Estimate, mean_sd, paired_difference
 from bench.records import DIVERGED, FAILED, NOT_APPLICABLE
-from bench.report.rows import NOT_FINITE, NOT_RUN, Metric, Run, is_finite, look_up
+from bench.report.rows import NOT_FINITE, NOT_RUN, Metric, Run, is_finite
 
 SAID = {
     FAILED: "failed",
@@ -52,9 +54,10 @@ class Cell:
         """A parameter count: the same for every seed."""
         return next((run.number(key) for run in self.done if is_finite(run.number(key))), None)
 
-    def cost(self, *keys: str) -> float | None:
-        value = look_up(self.runs[0].cost, *keys)
-        return value if is_finite(value) else None
+    @property
+    def cost(self) -> Mapping[str, Any]:
+        """The cost record of its tying, the same for every seed; {} where there is none."""
+        return self.runs[0].cost
 
     @property
     def missing(self) -> dict[str, int]:
@@ -123,6 +126,11 @@ class Section:
         for cell in self.cells:
             found.setdefault(cell.tying, []).append(cell)
         return found
+
+    @property
+    def costs(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """Each tying with its cost record, {} where there is none: a cost knows no dropout and weight decay."""
+        return [(tying, cells[0].cost) for tying, cells in self.tyings.items()]
 
     def untied(self, cell: Cell) -> Cell | None:
         """The `none` cell at the same dropout and weight decay; None where there is not exactly one."""

@@ -1,49 +1,33 @@
-"""One section as the comparison table: tying x dropout x weight decay against what each buys and costs."""
+"""One section as the comparison table: tying x dropout x weight decay against what each buys."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from bench.metrics import Estimate
 from bench.report.cells import Cell, Section
-from bench.report.markup import Table, best_of
-from bench.report.numbers import NOTHING, axis, estimate, fixed, metric_places, percent, places
-
-MIB = 2**20
-
-
-@dataclass(frozen=True)
-class Column:
-    """`text` of a cell, and the `value` whose min or max (`mode`, None: neither) is best of the column."""
-
-    header: str
-    text: Callable[[Cell], str]
-    value: Callable[[Cell], float | None] = lambda cell: None
-    mode: str | None = None
+from bench.report.columns import Column, tabulate
+from bench.report.cost_columns import cost_columns
+from bench.report.markup import Table
+from bench.report.numbers import NOTHING, axis, estimate, fixed, metric_places, percent
 
 
 def comparison(section: Section) -> Table:
     """Rows in table order; a tying that applies nowhere is one row, every other hole a row of its own."""
-    columns = _columns(section)
     lines = [(cell, axis(cell.dropout), axis(cell.weight_decay)) for cell in section.cells]
     for tying, cells in section.tyings.items():
         if len(cells) > 1 and all(c.is_not_applicable and c.reason == cells[0].reason for c in cells):
             at = next(i for i, line in enumerate(lines) if line[0] is cells[0])
             lines = [line for line in lines if line[0].tying != tying]
             lines.insert(at, (cells[0], "all", "all"))
-    rows = [[cell.tying, *axes, *(column.text(cell) for column in columns)] for cell, *axes in lines]
-    values = [[None, None, None, *(column.value(cell) for column in columns)] for cell, *_ in lines]
-    table = Table(
-        ["tying", "dropout", "weight decay", *(column.header for column in columns)],
-        "lrr" + "r" * (len(columns) - 1) + "l",
-        rows,
-        best_of(values, [None, None, None, *(column.mode for column in columns)]),
+    return tabulate(
+        ["tying", "dropout", "weight decay"],
+        [[cell.tying, *axes] for cell, *axes in lines],
+        _columns(section),
+        [cell for cell, *_ in lines],
     )
-    has_notes = any(row[-1] for row in rows)
-    return table if has_notes else table.columns(range(len(table.header) - 1))
 
 
-def _columns(section: Section) -> list[Column]:
+def _columns(section: Section) -> list[Column[Cell]]:
     metric, cells = section.metric, section.cells
     decimals = metric_places([e.mean for cell in cells if (e := shown(cell))], metric)
 
@@ -63,13 +47,8 @@ def _columns(section: Section) -> list[Column]:
         Column("difference\nto none", difference_text, lambda c: mean(difference(c)), metric.mode),
         Column("generalisation\ngap (nats)", *_over_seeds(3, "gap"), "min"),
         Column("spread\nalong depth", *_over_seeds(3, "spread", "depth")),
-        Column("train step ms\n(median)", *_cost(cells, 1e3, "train_step", "median_s"), "min"),
-        Column(
-            "peak memory MiB\n(train step)", *_cost(cells, 1 / MIB, "peak_memory", "train_step_bytes"), "min"
-        ),
-        _latency(cells),
         Column("n runs", lambda c: n_text(c)),
-        Column("note", lambda c: c.reason),
+        Column("note", lambda c: c.reason, align="l", optional=True),
     ]
 
 
@@ -116,25 +95,6 @@ def _over_seeds(decimals: int, *keys: str) -> tuple[Callable, Callable]:
     return text, lambda cell: mean(cell.over_seeds(*keys))
 
 
-def _cost(cells: tuple[Cell, ...], unit: float, *keys: str) -> tuple[Callable, Callable]:
-    def value(cell: Cell) -> float | None:
-        found = cell.cost(*keys)
-        return None if found is None or not cell.done else found * unit
-
-    decimals = places([found for cell in cells if (found := value(cell)) is not None])
-    return lambda cell: fixed(value(cell), decimals) if cell.done else "", value
-
-
-def _latency(cells: tuple[Cell, ...]) -> Column:
-    median, value = _cost(cells, 1e3, "inference", "median_s")
-    p90, _ = _cost(cells, 1e3, "inference", "p90_s")
-
-    def text(cell: Cell) -> str:
-        return f"{median(cell)} [{p90(cell)}]" if value(cell) is not None else median(cell)
-
-    return Column("latency ms\nmedian [p90]", text, value, "min")
-
-
 def csv_rows(section: Section) -> list[dict[str, Any]]:
     """One row per cell, numbers unrounded, the unit in the name of each column; holes included."""
     best = section.metric.best
@@ -165,7 +125,7 @@ def _csv_row(section: Section, cell: Cell, best: float | None) -> dict[str, Any]
         **spell("gap_nats", cell.over_seeds("gap")),
         **spell("spread_depth", cell.over_seeds("spread", "depth")),
         **spell("spread_embedding", cell.over_seeds("spread", "embedding")),
-        **costs(cell),
+        **cost_columns(cell.cost),
         "n_done": len(cell.done),
         "n_asked": len(cell.runs),
         "reason": cell.reason,
@@ -175,17 +135,3 @@ def _csv_row(section: Section, cell: Cell, best: float | None) -> dict[str, Any]
 def spell(name: str, value: Estimate | None) -> dict[str, float | int | None]:
     mean_, sd, n = value if value is not None else (None, None, 0)
     return {f"{name}_mean": mean_, f"{name}_sd": sd, f"{name}_n": n}
-
-
-def costs(cell: Cell) -> dict[str, float | None]:
-    return {
-        "train_step_median_s": cell.cost("train_step", "median_s"),
-        "train_step_p90_s": cell.cost("train_step", "p90_s"),
-        "train_step_n": cell.cost("train_step", "n"),
-        "inference_median_s": cell.cost("inference", "median_s"),
-        "inference_p90_s": cell.cost("inference", "p90_s"),
-        "inference_n": cell.cost("inference", "n"),
-        "inference_batch": cell.cost("inference", "batch"),
-        "peak_train_step_bytes": cell.cost("peak_memory", "train_step_bytes"),
-        "peak_inference_bytes": cell.cost("peak_memory", "inference_bytes"),
-    }

@@ -14,7 +14,7 @@ READING = (
     "Mean ± standard deviation over seeds; one seed has no spread. The difference to none is at the same "
     "dropout and weight decay, paired by seed. The gap is validation minus training loss, both in eval mode, the "
     "latter on a fixed part of the training split: how hard that part is shifts every row alike, so compare rows, "
-    "not signs. Latency is per batch. The best of a column is marked."
+    "not signs. The best of a column is marked."
 )
 
 
@@ -51,12 +51,7 @@ def footer(section: Section, note: str | None) -> list[str]:
     )
     lines += _rates(section)
     records = [run.record for run in section.runs if run.is_done]
-    measured = {run.cost_id: run.cost for run in section.runs if run.is_done}
-    costs = [cost for cost in measured.values() if cost.get("status", "done") == "done" and cost]
-    for what, found in (("Runs", records), ("Costs", costs)):
-        if found:
-            lines += provenance(what, found)
-    lines += _meter(costs) + _unmeasured(section)
+    lines += provenance("Runs", records) if records else []
     return [*lines, *([f"Note: {' '.join(note.split())}"] if note else []), READING]
 
 
@@ -117,23 +112,3 @@ def _spoken(found: Counter) -> str:
     if len(found) == 1:
         return next(iter(found))
     return ", ".join(f"{name} ({found[name]} of {found.total()})" for name in sorted(found, key=natural))
-
-
-def _meter(costs: list[Mapping[str, Any]]) -> list[str]:
-    meters = sorted({str(meter) for cost in costs if (meter := look_up(cost, "peak_memory", "meter"))})
-    if not meters:
-        return []
-    return [
-        f"Peak memory: the exact peak of one training step by the tracker ({', '.join(meters)}), "
-        "measured alone on the machine."
-    ]
-
-
-def _unmeasured(section: Section) -> list[str]:
-    """Tyings with finished runs and no cost, with the reason."""
-    reasons = {}
-    for cell in section.cells:
-        cost = cell.runs[0].cost
-        if cell.done and cost.get("status", "done" if cost else None) != "done":
-            reasons[cell.tying] = cost.get("reason") or cost.get("status") or "not measured yet"
-    return [f"No cost of {tying}: {' '.join(str(why).split())}." for tying, why in reasons.items()]

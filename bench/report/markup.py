@@ -113,6 +113,17 @@ def width(table: Table) -> int:
     return max(len(line) for line in plain(table).splitlines())
 
 
+def folded(table: Table, columns: int) -> list[Table]:
+    """The table cut into tables of at most that many characters a line, each with the first column."""
+    blocks: list[list[int]] = []
+    for column in range(1, len(table.header)):
+        if blocks and width(table.columns([*blocks[-1], column])) <= columns:
+            blocks[-1].append(column)
+        else:
+            blocks.append([0, column])
+    return [table.columns(block) for block in blocks]
+
+
 def csv_text(rows: list[Mapping[str, Any]]) -> str:
     """Rows as CSV, the columns in the order in which they first appear; None is empty, numbers unrounded."""
     from pandas import DataFrame  # half a second to import, which only writing tables pays

@@ -60,3 +60,10 @@ def short_count(count: float) -> str:
         if count >= size * 0.9995:
             return f"{count / size:.3g}{unit}"
     return f"{count:.0f}"
+
+
+def ratio(value: float | None, low: float | None, high: float | None) -> str:
+    """`0.982 [0.975, 0.990]`; the ratio alone where it has no interval."""
+    if low is None or high is None:
+        return fixed(value, 3)
+    return f"{fixed(value, 3)} [{fixed(low, 3)}, {fixed(high, 3)}]"

@@ -5,10 +5,13 @@ from typing import Any
 from bench.report.cells import Section
 from bench.report.comparison import comparison
 from bench.report.comparison import csv_rows as comparison_rows
+from bench.report.cost_columns import cost_summary
+from bench.report.cost_notes import cost_notes
+from bench.report.costs import cost_tables
 from bench.report.footer import floors, footer
 from bench.report.grouping import flat
 from bench.report.markup import MADE_BY, csv_text, latex, markdown
-from bench.report.rows import Run, device, is_finite, look_up
+from bench.report.rows import Run, device
 from bench.report.summary import csv_rows as summary_rows
 from bench.report.summary import headline
 
@@ -33,19 +36,27 @@ def stems(sections: list[Section]) -> dict[str, list[Section]]:
 
 
 def task_page(stem: str, sections: list[Section], pictures: list[str], note: str | None) -> dict[str, str]:
-    """File name -> content. One table per section: data fingerprints are never mixed."""
+    """File name -> content. Per section a table of what each cell reaches, and tables of what each tying costs."""
     md, tex = [MARK, f"# {stem}\n"], [f"% {MADE_BY}\n"]
     for section in sections:
-        table, below = comparison(section), footer(section, note)
-        if len(sections) > 1:
-            md.append(f"\n## {section.title}\n")
-        md += ["\n", markdown(table), "\n", *(f"- {line}\n" for line in below)]
-        tex += [f"\n% {section.title}\n", latex(table), *(f"% {line}\n" for line in below)]
+        several, table = len(sections) > 1, comparison(section)
+        costs, below, notes = cost_tables(section.costs), footer(section, note), cost_notes(section.costs)
+        md += [f"\n## {section.title}\n"] * several
+        md += ["\n", markdown(table), "\n", _lines("- ", below), f"\n{'##' + '#' * several} Cost\n"]
+        md += [f"\n{title}:\n\n{markdown(cost)}" for title, cost in costs.items()]
+        md += ["\n", _lines("- ", notes)]
+        tex += [f"\n% {section.title}\n", latex(table), _lines("% ", below)]
+        tex += [f"\n% {section.title}, cost: {title}\n{latex(cost)}" for title, cost in costs.items()]
+        tex.append(_lines("% ", notes))
     md += ["\n", *(f"![{name[:-4]}]({name})\n" for name in pictures)]
     if not pictures:
         md.append("No plot: no run has finished.\n")
     rows = [row for section in sections for row in comparison_rows(section)]
     return {f"{stem}.md": "".join(md), f"{stem}.tex": "".join(tex), f"{stem}.csv": csv_text(rows)}
+
+
+def _lines(mark: str, lines: list[str]) -> str:
+    return "".join(f"{mark}{line}\n" for line in lines)
 
 
 def summary_page(sweep: str, sections: list[Section], note: str | None) -> dict[str, str]:
@@ -109,20 +120,8 @@ def _record_row(run: Run) -> dict[str, Any]:
         "throughput_unit": run.number("throughput", "unit"),
         "peak_rss_bytes": run.number("peak_rss_bytes"),
     }
-    row |= _cost_columns(run) | _provenance_columns(run)
+    row |= cost_summary(run.cost) | _provenance_columns(run)
     return row | {f"config.{key}": value for key, value in flat(run.record.get("config") or {}).items()}
-
-
-def _cost_columns(run: Run) -> dict[str, Any]:
-    paths = {
-        "train_step_median_s": ("train_step", "median_s"),
-        "inference_median_s": ("inference", "median_s"),
-        "inference_p90_s": ("inference", "p90_s"),
-        "peak_train_step_bytes": ("peak_memory", "train_step_bytes"),
-        "peak_inference_bytes": ("peak_memory", "inference_bytes"),
-    }
-    values = {name: look_up(run.cost, *path) for name, path in paths.items()}
-    return {name: value if is_finite(value) else None for name, value in values.items()}
 
 
 def _provenance_columns(run: Run) -> dict[str, Any]:

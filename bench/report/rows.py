@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BadInput
-from bench.records import DONE, cost_folder, manifest_path, read_json, read_records, recorded
+from bench.records import DONE, FAILED, cost_folder, manifest_path, read_json, read_records, recorded
 
 NOT_RUN = "not_run"
 NOT_FINITE = "not_finite"
@@ -116,7 +116,15 @@ def _cost(runs: Path, cost_id: str) -> dict[str, Any]:
     path = cost_folder(runs, cost_id) / "cost.json"
     if not cost_id or not path.exists():
         return {}
-    return recorded(path) or {"status": "failed", "reason": "its record is damaged"}
+    found = recorded(path) or {"status": FAILED, "reason": "its record is damaged"}
+    if found["status"] == DONE and "memory" not in found:
+        return {"status": FAILED, "reason": "its record is of an older version"}
+    return {**found, "reason": _portable(runs, found.get("reason"))}
+
+
+def _portable(runs: Path, reason: str | None) -> str | None:
+    """The same records in another folder must give the same bytes."""
+    return " ".join(str(reason).replace(f"{runs}/", "").split()) if reason else None
 
 
 def _run(runs: Path, entry: Mapping[str, Any], record: dict | None, costs: Mapping[str, dict]) -> Run:
@@ -135,8 +143,7 @@ def _run(runs: Path, entry: Mapping[str, Any], record: dict | None, costs: Mappi
         cost_id=cost_id,
         metric=metric,
         status=status,
-        # The same records in another folder must give the same bytes.
-        reason=" ".join(str(reason).replace(f"{runs}/", "").split()) if reason else None,
+        reason=_portable(runs, reason),
         record=record or {},
         cost=costs[cost_id],
     )

@@ -102,6 +102,12 @@ class TyingPlan:
         sharing.check(self.ties, parameters)
         return sharing.count_when_shared(self._hard(), parameters)
 
+    def num_tensors(self, model: nn.Module) -> int:
+        """How many distinct parameters those elements are in; counted, and refused, as `num_params` does."""
+        parameters = sharing.parameters_by_name(model)
+        sharing.check(self.ties, parameters)
+        return sharing.tensors_when_shared(self._hard(), parameters)
+
     def verify(self, model: nn.Module) -> None:
         """RuntimeError, naming the pair, where a hard tie is no longer one tensor (say, after a reload)."""
         parameters = sharing.parameters_by_name(model)

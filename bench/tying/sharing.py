@@ -67,6 +67,12 @@ def count_when_shared(ties: Iterable[Tie], parameters: Mapping[str, Parameter]) 
     return sum(size.values()) - spared
 
 
+def tensors_when_shared(ties: Iterable[Tie], parameters: Mapping[str, Parameter]) -> int:
+    """How many distinct parameters there are, each of these ties counted as one."""
+    shared = closure([id(parameters[name]) for name in tie.names] for tie in ties)
+    return len({id(p) for p in parameters.values()}) - sum(len(group) - 1 for group in shared)
+
+
 def check_shared(ties: Iterable[Tie], parameters: Mapping[str, Parameter]) -> None:
     """RuntimeError, naming the pair, where two names of a tie are not one Parameter.
 

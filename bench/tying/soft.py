@@ -22,9 +22,8 @@ def deviations(members: Sequence[Tensor]) -> list[Tensor]:
     The first member is the origin: close floats subtract without rounding, so the mean of the offsets keeps
     all its digits, where the mean of the members does not (a third of a + a + a need not be a).
     """
-    first, *others = members
-    offsets = torch._foreach_sub(others, [first] * len(others))
-    mean_offset = functools.reduce(torch.add, offsets) / len(members)
+    offsets, total = _offsets(members)
+    mean_offset = total / len(members)
     return [-mean_offset, *torch._foreach_sub(offsets, [mean_offset] * len(offsets))]
 
 
@@ -36,12 +35,18 @@ def penalty(members: Sequence[Tensor], strength: float) -> Tensor:
 
 @torch.no_grad()
 def add_gradient(members: Sequence[Tensor], strength: float) -> None:
-    """Add the penalty's gradient, 2 n strength (W_i - mean), to each `.grad`, made where it is None."""
+    """Add the penalty's gradient, 2 n strength (W_i - mean), to each `.grad`, made where it is None.
+
+    With W_i = W_0 + o_i that is 2 strength (n o_i - sum of the offsets o): added in these two terms, it needs no
+    tensor for each deviation, which cost a fifth of its time.
+    """
     for member in members:
         if member.grad is None:
             member.grad = torch.zeros_like(member)
-    scale = 2 * len(members) * strength
-    torch._foreach_add_([member.grad for member in members], deviations(members), alpha=scale)
+    offsets, total = _offsets(members)
+    grads = [member.grad for member in members]
+    torch._foreach_add_(grads[1:], offsets, alpha=2 * len(members) * strength)
+    torch._foreach_sub_(grads, [total] * len(grads), alpha=2 * strength)
 
 
 @torch.no_grad()
@@ -79,6 +84,13 @@ def spread(pieces: Sequence[tuple[float, float]]) -> float:
     """sqrt(sum ||W_i - mean||^2 / sum ||W_i||^2) over the `squares` of each tie; 0 if all are 0."""
     apart, size = (sum(column) for column in zip(*pieces, strict=True))
     return math.sqrt(apart / size) if size else 0.0
+
+
+def _offsets(members: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+    """W_i - W_0 for each member but the first, and their sum."""
+    first, *others = members
+    offsets = torch._foreach_sub(others, [first] * len(others))
+    return offsets, functools.reduce(torch.add, offsets)
 
 
 def _sum_of_squares(tensors: Sequence[Tensor]) -> float:

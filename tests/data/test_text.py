@@ -36,12 +36,18 @@ def test_evaluation_scores_every_token_once(
 ) -> None:
     folder = write_tokens(tmp_path_factory, n)
     data = TextData(folder, 1, window, 0, carry, eval_streams=batch, eval_batch_size=batch)
-    probed = max(1, n // 4)
-    splits = ((data.val_dataloader(), n), (data.test_dataloader(), n), (data.probe_dataloader(), probed))
-    for loader, count in splits:
-        assert scored(loader) == list(range(1, count + 1))
+    for loader in (data.val_dataloader(), data.test_dataloader()):
+        assert scored(loader) == list(range(1, n + 1))
         assert len(list(loader)) == len(loader)
         assert pairs_are_next_tokens(loader, n + 1)
+    probed = scored(data.probe_dataloader())
+    assert len(probed) == len(set(probed)) == max(1, n // 4)
+    assert set(probed) <= set(range(1, n + 41))
+
+
+def test_the_probe_is_pieces_from_the_beginning_to_the_end_of_train(token_folder: Folder) -> None:
+    data = TextData(token_folder(100, val=48), 1, 5, 0, True, eval_streams=3)
+    assert scored(data.probe_dataloader()) == [*range(1, 5), *range(49, 53), *range(97, 101)]
 
 
 def write_tokens(factory: pytest.TempPathFactory, n: int) -> Path:
@@ -122,7 +128,7 @@ def test_train_limit_is_the_first_tokens(token_folder: Folder) -> None:
     folder = token_folder(300, val=50)
     data = TextData(folder, 2, 5, 0, carry=True, train_limit=40)
     assert scored(data.train_dataloader()) == list(range(1, 41))
-    assert scored(data.probe_dataloader()) == list(range(1, 13))  # a quarter of val's 50
+    assert set(scored(data.probe_dataloader())) <= set(range(1, 41))
     short = TextData(token_folder(300, val=400), 2, 5, 0, carry=True, train_limit=40)
     assert scored(short.probe_dataloader()) == list(range(1, 41))  # never more than there is
 

@@ -4,15 +4,26 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from grid import CELLS, applies, build, step
 from torch import Tensor, nn
+from torch.distributed._tools.mem_tracker import MemTracker
 from torch.nn import functional as F
 
-from bench.measure.memory import peak_bytes, peak_rss_bytes
+from bench import assembly
+from bench.measure.memory import (
+    device_peak_bytes,
+    peak_bytes,
+    peak_rss_bytes,
+    predicted_bytes,
+    state_bytes,
+    timeline,
+)
 from bench.models.cnn import ResNet
 from bench.models.gru import GRULanguageModel
 from bench.models.transformer import CausalLM
 
 FLOAT = 4
+CPU = torch.device("cpu")
 
 
 class Chain(nn.Module):
@@ -132,6 +143,63 @@ def share_last_two_blocks(model: nn.Module) -> None:
         if parameter.ndim >= 2 and parameter.shape == other.get_parameter(name).shape:
             setattr(other.get_submodule(owner), attribute, parameter)
     assert sum(parameter.numel() for parameter in model.parameters()) < before
+
+
+@pytest.mark.parametrize(("shared", "matrices"), [(False, 3), (True, 1)])
+def test_what_is_held_between_steps_is_predicted_in_the_head(shared: bool, matrices: int) -> None:
+    model, x = Chain(shared), torch.randn(1, 100)
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    held = state_bytes(model, optimizer, training_step(model, optimizer, lambda: model(x).sum()))
+    one = matrices * 40_000
+    assert held == {"parameters": one, "gradients": one, "optimizer_state": 2 * one + 4 * matrices}
+    assert held == predicted_bytes(matrices * 100 * 100, matrices, FLOAT)
+
+
+@pytest.mark.parametrize(("task", "tying"), [pair for pair in CELLS if applies(*pair)])
+def test_every_cell_holds_what_its_plan_predicts_to_the_byte(cell: Callable, task: str, tying: str) -> None:
+    config = cell(task, tying).config
+    plain = assembly.network(config, assembly.data_module(config).shapes, 0.0)
+    plan = assembly.plan_for(config, plain)
+    predicted = predicted_bytes(plan.num_params(plain), plan.num_tensors(plain), FLOAT)
+    built = build(cell(task, tying))
+    model, optimizer, batch = built.model, built.module.adamw(), built.batches[0]
+    assert state_bytes(model, optimizer, lambda: step(built.module, optimizer, batch)) == predicted
+    tracker = MemTracker()  # torch's own: storages, where ours are tensors
+    tracker.track_external(model, optimizer)
+    counted = {getattr(kind, "value", kind): b for kind, b in tracker.get_tracker_snapshot()[CPU].items()}
+    assert [counted[kind] for kind in ("Parameter", "Gradient", "Optstate")] == list(predicted.values())
+
+
+def test_a_gradient_counts_as_one_wherever_its_parameter_is_used() -> None:
+    model, x = Chain(shared=False), torch.randn(400, 100)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def loss() -> Tensor:
+        apart = x @ model.layers[0].weight.t()  # outside the module that owns it, which then is never called
+        return (model.layers[2](model.layers[1](apart)) @ x.t()).sum()
+
+    def backward() -> None:
+        loss().backward()
+        x.repeat(100, 1)  # the peak, after all gradients
+
+    peak = peak_bytes(model, optimizer, backward, [x])
+    assert peak["gradients"] == 3 * 40_000
+
+
+def test_a_timeline_passes_the_peak() -> None:
+    model, x = Chain(shared=False), torch.randn(50, 100)
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    train = training_step(model, optimizer, lambda: model(x).sum())
+    moments = timeline(model, optimizer, train, [x])
+    assert max(moment.held for moment in moments) == peak_bytes(model, optimizer, train, [x])["total"]
+    names = [moment.operation for moment in moments]
+    assert names.count("aten.mm.default") == 3 + 5  # the first layer's input needs no gradient
+    places = [moment.place for moment in moments if moment.operation == "aten.mm.default"]
+    assert len(set(places)) == 6  # three layers, forward and backward
+
+
+def test_without_a_gpu_its_figures_are_absent() -> None:
+    assert device_peak_bytes(lambda: None, CPU) == {}
 
 
 def test_a_model_without_parameters_is_refused() -> None:

@@ -152,6 +152,25 @@ def test_num_params_in_the_head_falls_with_every_block():
     assert plan.soften(1.0).num_params(model) == 60
 
 
+def test_num_tensors_is_predicted_before_and_right_after(case):
+    model, plan, _ = case
+    untied = len(list(model.parameters()))
+    assert TyingPlan().num_tensors(model) == untied == plan.soften(1.0).num_tensors(model)
+    predicted = plan.num_tensors(model)
+    assert predicted == untied - sum(len(tie.names) - 1 for tie in plan.ties)
+    plan.apply(model)
+    assert predicted == plan.num_tensors(model) == len(list(model.parameters()))
+
+
+def test_num_tensors_in_the_head_counts_a_tie_of_overlapping_ties_once():
+    plan, model = TyingPlan((along("weight"),)), Stack()
+    assert [plan.last(k).num_tensors(model) for k in (1, 2, 3)] == [6, 5, 4]
+    model.blocks[2].weight = model.blocks[1].weight
+    assert TyingPlan().num_tensors(model) == 5
+    assert plan.last(2).num_tensors(model) == 5
+    assert plan.num_tensors(model) == 4
+
+
 def test_a_gru_runs_on_the_shared_tensor():
     torch.manual_seed(0)
     model, plan, x = Stack("gru"), CASES["gru"][1], X

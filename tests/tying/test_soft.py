@@ -109,6 +109,18 @@ def test_equal_members_have_no_deviation_at_all():
     assert all(torch.equal(tensor, value) for tensor in tensors)
 
 
+@pytest.mark.parametrize("n", [2, 3, 7])
+def test_gradient_is_right_in_single_precision_where_members_are_close(n):
+    generator = torch.Generator().manual_seed(0)
+    base = torch.randn(64, 64, generator=generator)
+    tensors = [nn.Parameter(base + 1e-5 * torch.randn(64, 64, generator=generator)) for _ in range(n)]
+    soft.add_gradient(tensors, 1.0)
+    exact = torch.stack(list(tensors)).detach().double()
+    expected = 2 * n * (exact - exact.mean(0))
+    got = torch.stack([tensor.grad for tensor in tensors]).double()
+    assert (got - expected).norm() < 1e-6 * expected.norm()
+
+
 def test_spread_in_the_head():
     # (3, 5): mean 4, deviations 1 and 1, over 9 + 25; (1, 1): none, over 2: sqrt(2 / 36)
     pieces = [soft.squares(members(3, 5)), soft.squares(members(1, 1))]

@@ -1,0 +1,65 @@
+"""What the cells of a grid were found to cost, as text for the terminal."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from textwrap import fill
+from typing import Any
+
+from bench.cell import Cell
+from bench.ensure import ensure_cost
+from bench.report.cost_notes import cost_notes
+from bench.report.costs import cost_tables
+from bench.report.markup import plain
+
+WIDTH = 120
+
+AGAIN = "note: timings with ? are suspect: where nothing else runs, the same command with --again measures them anew"
+
+Measured = tuple[Cell, Mapping[str, Any]]
+"""A cell of a cost, and the cost's record."""
+
+DESCRIBED = ("task", "data", "model", "trainer", "measure")
+"""Of a cell's config, what tells two costs apart whose tying has the same label."""
+
+
+def report(measured: Sequence[Measured]) -> str:
+    """The tables of each task on its data, how they were measured, what is missing and why; and the records' paths."""
+    groups: dict[tuple[str, str], list[Measured]] = {}
+    for cell, record in measured:
+        groups.setdefault((record["task"], record["data"]), []).append((cell, record))
+    parts = [_section(*key, members) for key, members in groups.items()]
+    notes = [f"note: {key} is not used by tying={cell.label}" for cell, _ in measured for key in cell.unused]
+    if any(record.get("suspect") for _, record in measured):
+        notes.append(AGAIN)
+    return "\n\n".join(parts + ["\n".join(dict.fromkeys(notes))]).rstrip()
+
+
+def _section(task: str, data: str, members: Sequence[Measured]) -> str:
+    labels = _labels([cell for cell, _ in members])
+    rows = [(label, record) for label, (_, record) in zip(labels, members, strict=True)]
+    tables = [f"{title}: {task} on {data}\n\n{plain(table)}" for title, table in cost_tables(rows).items()]
+    notes = [fill(note, WIDTH, subsequent_indent="  ", break_long_words=False) for note in cost_notes(rows)]
+    width = max(map(len, labels))
+    paths = [
+        f"{label:{width}}  {ensure_cost.path(cell)}" for label, (cell, _) in zip(labels, members, strict=True)
+    ]
+    return "\n".join([*tables, *notes, "", *paths])
+
+
+def _labels(cells: Sequence[Cell]) -> list[str]:
+    """The label of each one's tying, with the keys in which the cells differ besides."""
+    configs = [dict(_flat({key: cell.config[key] for key in DESCRIBED})) for cell in cells]
+    keys = sorted({key for config in configs for key in config})
+    differ = [key for key in keys if any(config.get(key) != configs[0].get(key) for config in configs)]
+    return [
+        " ".join([cell.label, *(f"{key}={config[key]}" for key in differ if key in config)])
+        for cell, config in zip(cells, configs, strict=True)
+    ]
+
+
+def _flat(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Each value under its dotted key."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value

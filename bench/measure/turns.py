@@ -1,0 +1,220 @@
+"""Two ways to do the same, timed in turns in one process: what each takes, and their ratio with its interval."""
+
+import contextlib
+import dataclasses
+import os
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from bench.measure.latency import Timing, summarise
+
+RESOLUTION = 0.005
+"""No interval is narrower than ratio * (1 -+ RESOLUTION), however many turns there are.
+
+Two copies of one network differ by up to 0.3 % for as long as they live (where their tensors lie in memory, and
+in which order they were made), which more turns of the same two copies do not show.
+"""
+
+LEAST_ON_CPU = 0.9
+MOST_ON_CPU = 1.1
+"""Processor seconds per second: the least of one core, the most of every thread that torch may use."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Seconds of the tied and of the untied call, and tied / untied: the median of the turns' ratios.
+
+    low..high is its 95 % interval, no narrower than RESOLUTION; None below 6 turns. on_cpu is the processor
+    time of this process, all threads together, per second of wall time while the turns went on; None where
+    a GPU does the work.
+    """
+
+    tied: Timing
+    untied: Timing
+    ratio: float
+    low: float | None
+    high: float | None
+    turns: int
+    on_cpu: float | None
+
+    def as_record(self) -> dict[str, Any]:
+        """Plain values for a record; on_cpu is for `suspicion` and left out."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name != "on_cpu"}
+
+
+def in_turns(
+    tied: Callable[[], object],
+    untied: Callable[[], object],
+    *,
+    warmup: int,
+    min_turns: int,
+    min_seconds: float,
+    max_seconds: float,
+    device: torch.device,
+    before: Callable[[], object] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+    processor_clock: Callable[[], float] = time.process_time,
+) -> Pair:
+    """`turns_of` with single calls of `tied` and `untied`, each by `seconds_of`.
+
+    Before each of them goes, not timed, `before` (`cold.evictor`'s, for cold caches), or where it is not
+    given the same call: what is timed then finds in the caches what its own kind left there, not the other.
+    """
+
+    def timed(call: Callable[[], object]) -> Callable[[], tuple[float]]:
+        def measure() -> tuple[float]:
+            (before or call)()
+            return (seconds_of(call, device, clock),)
+
+        return measure
+
+    (pair,) = turns_of(
+        timed(tied),
+        timed(untied),
+        warmup=warmup,
+        min_turns=min_turns,
+        min_seconds=min_seconds,
+        max_seconds=max_seconds,
+        device=device,
+        clock=clock,
+        processor_clock=processor_clock,
+    )
+    return pair
+
+
+def turns_of(
+    measure_tied: Callable[[], Sequence[float]],
+    measure_untied: Callable[[], Sequence[float]],
+    *,
+    warmup: int,
+    min_turns: int,
+    min_seconds: float,
+    max_seconds: float,
+    device: torch.device,
+    clock: Callable[[], float] = time.perf_counter,
+    processor_clock: Callable[[], float] = time.process_time,
+) -> tuple[Pair, ...]:
+    """One Pair for each of the durations (seconds, more than 0) that the two measures return, always equally many.
+
+    A turn measures either side once. Turns alternate in who goes first, so that drift and the place within
+    a turn cancel, and end after an even number of them: with min_turns and min_seconds reached, or with
+    max_seconds over. At least two turns are taken, whatever max_seconds says. The first `warmup` measures
+    of each side count nowhere.
+    """
+    sides = (measure_tied, measure_untied)
+    for side in sides * warmup:
+        side()
+    turns: list[tuple[Sequence[float], Sequence[float]]] = []
+    begin, on_processor = clock(), processor_clock()
+    while not _enough(len(turns), clock() - begin, min_turns, min_seconds, max_seconds):
+        tied, untied = measure_tied(), measure_untied()
+        turns.append((tied, untied))
+        untied, tied = measure_untied(), measure_tied()
+        turns.append((tied, untied))
+    share = None if device.type == "cuda" else (processor_clock() - on_processor) / (clock() - begin)
+    by_entry = zip(*(zip(tied, untied, strict=True) for tied, untied in turns), strict=True)
+    return tuple(_pair(entry, share) for entry in by_entry)
+
+
+def seconds_of(
+    call: Callable[[], object], device: torch.device, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """Seconds of one call: by `clock` on the CPU, by a pair of events on the current stream on CUDA.
+
+    There the device is idle and its queue empty when the call begins, and what is timed ends with its last
+    kernel: nothing of the call before runs into it, and the first launch counts as it does for a request.
+    """
+    if device.type != "cuda":
+        start = clock()
+        call()
+        return clock() - start
+    began, ended = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    torch.cuda.synchronize(device)
+    began.record()
+    call()
+    ended.record()
+    ended.synchronize()
+    return began.elapsed_time(ended) / 1000  # it counts milliseconds
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float] | tuple[None, None]:
+    """Two of the values that hold the median of their distribution between them, in 95 % of cases or more.
+
+    Of the pairs k-th smallest, k-th largest the narrowest whose binomial coverage is enough, whatever the
+    distribution; values are taken as independent. None below 6 values. Source: H. A. David and H. N.
+    Nagaraja, Order Statistics, 3rd edition, Wiley 2003, section 7.1.
+    """
+    n, ordered = len(values), sorted(values)
+    allowed = 2**n // 40  # of the 2**n ways in which n values fall below or above the median: 2.5 % a side
+    rank, below, ways = 0, 1, 1  # below: the ways in which at most `rank` values fall below it
+    while below <= allowed:
+        rank += 1
+        ways = ways * (n - rank + 1) // rank
+        below += ways
+    return (ordered[rank - 1], ordered[n - rank]) if rank else (None, None)
+
+
+def suspicion(share: float | None, threads: int) -> str | None:
+    """Why seconds measured with this Pair.on_cpu cannot be trusted, or None. `threads` is what torch may use.
+
+    Between 0.9 and 1.1 x threads of one core is right: a step of several threads has parts of one alone.
+    """
+    if share is None:
+        return None
+    if share < LEAST_ON_CPU:
+        return f"another process had the processor for {1 - share:.0%} of the time"
+    if share > MOST_ON_CPU * threads:
+        return f"this process used {share:.1f} cores, and should have used {threads} at most"
+    return None
+
+
+def other_processes(
+    device: torch.device, pids: Callable[[torch.device], Sequence[int] | None] | None = None
+) -> str | None:
+    """Why times on this GPU cannot be trusted: who else computes on it now. None on a CPU, and where none can say.
+
+    `pids` lists the processes on the device, by default as nvidia-smi does. Where it does not list this
+    process, which has used the device, its numbers are those of another namespace and say nothing.
+    """
+    if device.type != "cuda":
+        return None
+    found = (pids or _compute_pids)(device)
+    if found is None or os.getpid() not in found:
+        return None
+    others = sorted(set(found) - {os.getpid()})
+    return f"GPU in use by another process (pid {', '.join(map(str, others))})" if others else None
+
+
+def _compute_pids(device: torch.device) -> list[int] | None:
+    asked = [
+        "nvidia-smi",
+        f"--id=GPU-{torch.cuda.get_device_properties(device).uuid}",
+        "--query-compute-apps=pid",
+        "--format=csv,noheader",
+    ]
+    with contextlib.suppress(OSError, subprocess.SubprocessError, ValueError):
+        told = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=10).stdout
+        return [int(line) for line in told.split()]
+    return None
+
+
+def _pair(entry: Iterable[tuple[float, float]], share: float | None) -> Pair:
+    tied, untied = zip(*entry, strict=True)
+    ratios = [one / other for one, other in zip(tied, untied, strict=True)]
+    ratio = statistics.median(ratios)
+    low, high = median_interval(ratios)
+    if low is not None and high is not None:
+        low, high = min(low, ratio * (1 - RESOLUTION)), max(high, ratio * (1 + RESOLUTION))
+    return Pair(summarise(tied), summarise(untied), ratio, low, high, len(ratios), share)
+
+
+def _enough(turns: int, elapsed: float, min_turns: int, min_seconds: float, max_seconds: float) -> bool:
+    if turns == 0:
+        return False
+    return elapsed >= max_seconds or (turns >= min_turns and elapsed >= min_seconds)
