@@ -9,7 +9,7 @@ ARGS ?=
 RUNS ?= runs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep retry status dry-run run tables sync test lint perf chaos clean
+.PHONY: help setup sweep retry status dry-run run measure tables sync test lint selftest perf chaos clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 10
@@ -45,6 +45,9 @@ dry-run: $(READY) ## what `make sweep` would run, what is recorded, and how long
 run: $(READY) ## one run: make run ARGS='task=text_gru tying=soft'
 	@$(BENCH) $(ARGS)
 
+measure: $(READY) ## what cells cost, without training: make measure ARGS='task=text_gru tying=none,cross_layer'
+	@$(VENV)/bin/python -m bench.measure $(ARGS)
+
 tables: $(READY) ## write the tables and plots again from the records in runs/
 	@$(VENV)/bin/python -m bench.tables $(ARGS)
 
@@ -58,7 +61,10 @@ test: $(READY) ## run the tests
 lint: $(READY) ## check style
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
 
-perf: $(READY) ## measure the harness itself; prints ratios against a hand-written loop
+selftest: $(READY) ## every meter against answers that are known beforehand
+	@$(VENV)/bin/python -m bench.selftest $(ARGS)
+
+perf: $(READY) ## training here against its floor and other trainers, in turns: results/performance.md (12 minutes)
 	@$(VENV)/bin/python -m bench.perf $(ARGS)
 
 chaos: $(READY) ## disturb a sweep with kills, faults and a full disk; its records must equal an undisturbed one's

@@ -68,9 +68,13 @@ class Cell:
         if tying["strength"]:
             tying["strength"] = 1  # how strong a penalty is does not change what it costs
         kept = {key: hashed[key] for key in ("task", "data", "model", "results_version")}
-        machine = {key: trainer[key] for key in ("precision", "accelerator", "threads")}
+        keys = ("precision", "output_precision", "compile", "accelerator", "threads")
+        machine = {key: trainer[key] for key in keys}
         tying |= {"init": None, "parts": list(tying["parts"])}
-        return identity({**kept, **machine, "measure": self.config["measure"], "tying": tying})
+        clips = self.config["optimizer"]["clip"] is not None
+        return identity(
+            {**kept, **machine, "clips": clips, "measure": self.config["measure"], "tying": tying}
+        )
 
     @property
     def runs(self) -> Path:

@@ -8,7 +8,7 @@ from bench.cell import Cell
 from bench.ensure import ensure_cost
 from bench.report.cost_notes import cost_notes
 from bench.report.costs import cost_tables
-from bench.report.markup import plain
+from bench.report.markup import folded, plain
 
 WIDTH = 120
 
@@ -36,7 +36,10 @@ def report(measured: Sequence[Measured]) -> str:
 def _section(task: str, data: str, members: Sequence[Measured]) -> str:
     labels = _labels([cell for cell, _ in members])
     rows = [(label, record) for label, (_, record) in zip(labels, members, strict=True)]
-    tables = [f"{title}: {task} on {data}\n\n{plain(table)}" for title, table in cost_tables(rows).items()]
+    tables = [
+        f"{title}: {task} on {data}\n\n" + "\n".join(map(plain, folded(table, WIDTH)))
+        for title, table in cost_tables(rows).items()
+    ]
     notes = [fill(note, WIDTH, subsequent_indent="  ", break_long_words=False) for note in cost_notes(rows)]
     width = max(map(len, labels))
     paths = [

@@ -60,7 +60,7 @@ def train(
     journal = Journal(folder, metric["name"], measured["depth"], launched)
     best = Best(folder / "best.ckpt", metric)
     resume = Resume(folder / RESUME, config["trainer"]["checkpoint_every_s"], _stamp(request), journal.paused)
-    trainer = _trainer(config, folder, logger, [best, journal, resume])
+    trainer = trainer_of(config, folder, logger, [best, journal, resume])
     with resume.listening():
         trainer.fit(module, data, ckpt_path=resume.found(), weights_only=True)
         record = {
@@ -103,7 +103,8 @@ def _stamp(request: Mapping[str, Any]) -> dict[str, str]:
     return {"run": request["id"], "torch": str(torch.__version__), "lightning": L.__version__}
 
 
-def _trainer(config: Mapping[str, Any], folder: Path, logger: Any, callbacks: list[Any]) -> L.Trainer:
+def trainer_of(config: Mapping[str, Any], folder: Path, logger: Any, callbacks: list[Any]) -> L.Trainer:
+    """Lightning's trainer as a run asks for it: its processes and its signals are ours."""
     asked = config["trainer"]
     trainer = L.Trainer(
         default_root_dir=folder,

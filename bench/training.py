@@ -47,6 +47,7 @@ class Training(L.LightningModule):
         self.settings, self.weight_decay, self.form, self.meta = optimizer, weight_decay, form, meta
         self.in_bf16 = output_precision == "bf16"
         self.groups, self.decay = decay_groups(model, weight_decay)
+        self.weights = list(model.parameters())  # once: clipping would walk all modules at every step
         # All that training carries from step to step, besides weights and optimizer.
         self.dose, self.seen = 0.0, 0
         self.clipped, self.first_loss = torch.zeros(()), None
@@ -115,7 +116,7 @@ class Training(L.LightningModule):
         """Clip and count; then the penalty's gradient, which must not be clipped away."""
         clip = self.settings["clip"]
         if clip is not None:
-            norm = nn.utils.clip_grad_norm_(self.model.parameters(), clip)
+            norm = nn.utils.clip_grad_norm_(self.weights, clip)
             self.clipped = self.clipped + (norm > clip)
         if self.form == "penalty":
             self.soft.add_gradient()

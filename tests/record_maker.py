@@ -90,8 +90,13 @@ def cost(line: dict, **given: Any) -> dict[str, Any]:
     share = SHARES.get(line["tying"], 1.0)
     held = round(4 * UNTIED * share)
     state = {"parameters": held, "gradients": held, "optimizer_state": 2 * held}
-    made = {"schema": 1, "id": line["cost"], "status": "done", "reason": None, "provenance": provenance()}
-    made |= {"tying": line["tying"], "num_params": held // 4, "num_params_untied": UNTIED}
+    made = {"schema": 1, "id": line["cost"], "cost": line["cost"], "status": "done", "reason": None}
+    made |= {
+        "provenance": provenance(),
+        "tying": line["tying"],
+        "num_params": held // 4,
+        "num_params_untied": UNTIED,
+    }
     made |= {
         "memory": {
             "state": state,

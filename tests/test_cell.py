@@ -72,7 +72,8 @@ def test_a_group_is_a_cell_whatever_its_seed():
 
 
 @pytest.mark.parametrize(
-    "override", ["seed=2", "dropout=0.5", "weight_decay=1", "optimizer.lr=1", "trainer.max_epochs=9"]
+    "override",
+    ["seed=2", "dropout=0.5", "weight_decay=1", "optimizer.lr=1", "optimizer.clip=2", "trainer.max_epochs=9"],
 )
 def test_a_cost_is_of_a_task_and_model_and_tying(override):
     assert made(override).cost == DEFAULT.cost
@@ -86,10 +87,18 @@ def test_a_cost_is_of_a_task_and_model_and_tying(override):
         "data=cifar10",
         "trainer.threads=2",
         "trainer.precision=bf16-mixed",
+        "trainer.compile=default",
+        "optimizer.clip=null",
+        "measure.memory_gib=1",
     ],
 )
 def test_what_changes_the_cost_changes_its_identity(override):
     assert made(override).cost != DEFAULT.cost
+
+
+def test_the_precision_of_the_output_layer_changes_run_and_cost():
+    bf16, plain = (made("task=text_gru", f"trainer.output_precision={p}") for p in ("bf16", "null"))
+    assert bf16.id != plain.id and bf16.cost != plain.cost
 
 
 def test_the_strength_costs_nothing_and_the_form_may():

@@ -139,7 +139,9 @@ def peak(loss) -> int:
 
 
 def test_the_peak_of_a_step_is_a_fraction_of_the_plain_one(monkeypatch):
-    monkeypatch.setitem(cross_entropy._BLOCK, "cpu", 8 * 5000)  # small beside all 256 rows, as it is at real sizes
+    monkeypatch.setitem(
+        cross_entropy._BLOCK, "cpu", 8 * 5000
+    )  # small beside all 256 rows, as it is at real sizes
     plain = peak(lambda h, w, b, y: F.cross_entropy(F.linear(h, w, b), y))
     single, half = (
         peak(lambda *given, dtype=dtype: linear_cross_entropy(*given, dtype))

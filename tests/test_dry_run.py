@@ -31,7 +31,9 @@ def put(cell, status="done", seconds=60.0, value=0.9):
 
 
 def measured(cell, seconds=7.0):
-    cost = record_maker.cost({"cost": cell.cost, "tying": cell.label}, seconds=seconds)
+    cost = record_maker.cost(
+        {"cost": cell.cost, "tying": cell.label, "task": cell.config["task"]["name"]}, seconds=seconds
+    )
     write_json(cost_folder(cell.runs, cell.cost) / "cost.json", cost)
 
 

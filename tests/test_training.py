@@ -6,6 +6,7 @@ import pytest
 import torch
 from grid import CELLS, TASKS, applies, build, doubled, kind, score, step, steps
 
+from bench import assembly
 from bench.errors import BadInput
 from bench.models.parts import dropout_sites
 from bench.training import CHECK_EVERY, schedule
@@ -247,3 +248,22 @@ def test_an_output_layer_that_is_not_linear_is_scored_by_its_logits_and_not_roun
     assert score(built.module, [batch])["tokens"] == batch[1].numel()
     with pytest.raises(BadInput, match="set trainer.output_precision=null"):
         build(cell("text_transformer", "none", *capped, "trainer.output_precision=bf16"))
+
+
+@pytest.mark.parametrize(("task", "tying"), [("image_cnn", "cross_layer"), ("text_transformer", "albert")])
+def test_a_compiled_network_takes_the_same_step_tied(cell, monkeypatch, task, tying):
+    """All of torch.compile but its code generation, which takes a minute: what it makes of shared tensors."""
+    whole = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda call, mode: whole(call, backend="aot_eager"))
+    plain, compiled = build(cell(task, tying)), build(cell(task, tying))
+    assembly.compile_in_place(compiled.model, "default")
+    batch = next(iter(plain.data.train_dataloader()))
+    for built in (plain, compiled):
+        built.module.loss(batch).backward()
+    theirs = gradients(compiled.model)
+    for name, gradient in gradients(plain.model).items():
+        torch.testing.assert_close(theirs[name], gradient, rtol=1e-4, atol=1e-6)
+    compiled.plan.verify(compiled.model)
+    assert score(compiled.module, [batch])["nll"] == pytest.approx(
+        score(plain.module, [batch])["nll"], rel=1e-5
+    )

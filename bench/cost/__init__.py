@@ -29,7 +29,7 @@ def main(folder: Path, launched: float) -> None:
 def measure(config: Mapping[str, Any], launched: float) -> dict[str, Any]:
     """The cost record's own part. Dropout and weight decay are 0: a cost does not depend on them.
 
-    The twin is the same network with the same initial weights, untied; for `none` it is a second copy of itself, whose
+    The twin is the same network with the same initial weights, untied; for `none` that is itself again, whose
     ratios show the meter's own noise.
     """
     trainer = config["trainer"]

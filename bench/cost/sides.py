@@ -1,7 +1,8 @@
 """One side of a comparison of costs: a network with its optimizer, and the calls that are measured of it."""
 
+import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import lightning as L
@@ -22,10 +23,21 @@ class Side:
     predicted: tuple[int, int, int]
     device: torch.device
     dtype: torch.dtype
+    is_compiled: bool
 
     @property
     def num_params(self) -> int:
         return self.predicted[0]
+
+    def fresh(self) -> "Side":
+        """A copy that shares no tensor with this one, its optimizer without state.
+
+        A compiled network stays the one it is: a copy would be compiled anew, or call the code of the original.
+        """
+        if self.is_compiled:
+            return self
+        module = copy.deepcopy(self.module)
+        return replace(self, module=module, optimizer=module.adamw())
 
     def placed(self, batch: Any) -> list[Any]:
         """A batch of the data module where this side can read it."""
@@ -71,8 +83,9 @@ def built(config: Mapping[str, Any], data: L.LightningDataModule, device: torch.
     predicted = (plan.num_params(model), plan.num_tensors(model), element)
     untied = assembly.tie(config, model, plan)
     module = assembly.training({**config, "weight_decay": 0.0}, model, plan, data.meta).to(device, dtype)
-    assembly.compile_in_place(model, config["trainer"]["compile"])
-    return Side(module, module.adamw(), untied, predicted, device, dtype)
+    mode = config["trainer"]["compile"]
+    assembly.compile_in_place(model, mode)
+    return Side(module, module.adamw(), untied, predicted, device, dtype, is_compiled=mode is not None)
 
 
 def resized(batch: list[Any], examples: int) -> list[Any]:

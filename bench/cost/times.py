@@ -9,20 +9,28 @@ from bench.cost.sides import Side, resized
 from bench.measure import energy as joules
 from bench.measure.cold import evictor
 from bench.measure.rates import datasheet_rate, matmul_rate
-from bench.measure.turns import Pair, in_turns, other_processes, seconds_of, suspicion, turns_of
+from bench.measure.turns import Pair, other_processes, seconds_of, suspicion, turns_of
 
 WARMUP = 1
 """Measures of either side before the first that counts; each timed call has an untimed one before it besides."""
 
-TOKENS = 16
+TOKENS = 8
 """Tokens of a turn that are generated after the first, at most."""
+
+FORWARD = ("batch", "batch_cold", "one", "one_cold")
+GENERATION = ("first_token", "per_token", "first_token_cold", "per_token_cold")
+"""Latencies of a cost record, in the order in which a turn measures them."""
 
 
 def measure(
     tied: Side, twin: Side, batch: list[Any], config: Mapping[str, Any], device: torch.device
 ) -> dict[str, Any]:
-    """train_step and latency of the cost record, and what makes them suspect."""
-    given = config["measure"]
+    """train_step and latency of the cost record, and what makes them suspect.
+
+    Each turn measures fresh copies of either side: two copies of one network differ in time by where they happen to
+    lie in memory, by several per cent where they are large, and that must not stand in a ratio.
+    """
+    given, window = config["measure"], config["task"]["batches"].get("window")
     limits = {
         "warmup": WARMUP,
         "min_turns": given["min_calls"],
@@ -30,72 +38,86 @@ def measure(
         "max_seconds": given["max_seconds"],
         "device": device,
     }
-    window, evict = config["task"]["batches"].get("window"), evictor(device)
-    one = resized(batch, 1)
-    pairs = {
-        "train_step": in_turns(tied.step(batch), twin.step(batch), **limits),
-        "batch": in_turns(tied.infer(batch), twin.infer(batch), **limits),
-        "batch_cold": in_turns(tied.infer(batch), twin.infer(batch), before=evict, **limits),
-        "one": in_turns(tied.infer(one), twin.infer(one), **limits),
-        "one_cold": in_turns(tied.infer(one), twin.infer(one), before=evict, **limits),
-    }
-    if window is not None:
-        pairs |= _generation(tied, twin, one[0], limits)
-    sizes = {"train_step": len(batch[0]), "batch": len(batch[0]), "batch_cold": len(batch[0])}
-    told = {
-        name: {**pair.as_record(), "batch": sizes.get(name, 1), "window": window}
-        for name, pair in pairs.items()
-    }
+    (train_step,) = turns_of(*(_training(side, batch, device) for side in (tied, twin)), **limits)
+    speaks = window is not None and _has_cache(twin, batch)
+    names = (*FORWARD, *GENERATION) if speaks else FORWARD
+    found = turns_of(*(_inference(side, batch, speaks, device) for side in (tied, twin)), **limits)
+    pairs = dict(zip(names, found, strict=True))
+    whole = len(batch[0])
     return {
-        "train_step": told.pop("train_step"),
-        "latency": told,
-        "suspect": _suspect(pairs, config["trainer"]["threads"], device),
+        "train_step": {**train_step.as_record(), "batch": whole, "window": window},
+        "latency": {
+            name: {**pair.as_record(), "batch": whole if name.startswith("batch") else 1, "window": window}
+            for name, pair in pairs.items()
+        },
+        "suspect": _suspect({"train_step": train_step, **pairs}, config["trainer"]["threads"], device),
     }
 
 
-def _generation(tied: Side, twin: Side, tokens: torch.Tensor, limits: Mapping[str, Any]) -> dict[str, Pair]:
-    """Of one text: from a prompt of half a window to its first token, and from there to the next, a mean over several.
+def _training(side: Side, batch: list[Any], device: torch.device) -> Callable[[], tuple[float]]:
+    """Seconds of a fresh copy's second step: the first makes the optimizer's state."""
 
-    Without a cache of the architecture there is nothing to go on from: then no pair.
+    def measured() -> tuple[float]:
+        step = side.fresh().step(batch)
+        step()
+        return (seconds_of(step, device),)
+
+    return measured
+
+
+def _inference(
+    side: Side, batch: list[Any], speaks: bool, device: torch.device
+) -> Callable[[], tuple[float, ...]]:
+    """Seconds of a fresh copy for all of FORWARD, and of GENERATION where it speaks.
+
+    Warm: right after the same call, so that what is timed finds in the caches what its own kind left there.
     """
-    device = limits["device"]
-    with torch.no_grad():
-        if twin.module.model.eval().decode(tokens[:, :1])[1] is None:
-            return {}
-    found: dict[str, Pair] = {}
-    for suffix, before in (("", None), ("_cold", evictor(device))):
-        sides = [_generate(side, tokens, device, before) for side in (tied, twin)]
-        first, per_token = turns_of(*sides, **limits)
-        found |= {f"first_token{suffix}": first, f"per_token{suffix}": per_token}
-    return found
+    evict, one = evictor(device), resized(batch, 1)
+
+    def measured() -> tuple[float, ...]:
+        fresh, seconds = side.fresh(), []
+        for call in (fresh.infer(batch), fresh.infer(one)):
+            call()
+            seconds.append(seconds_of(call, device))
+            evict()
+            seconds.append(seconds_of(call, device))
+        if speaks:
+            seconds += _generated(fresh, one[0], device, None) + _generated(fresh, one[0], device, evict)
+        return tuple(seconds)
+
+    return measured
 
 
-def _generate(
+@torch.no_grad()
+def _has_cache(side: Side, batch: list[Any]) -> bool:
+    """Whether the architecture keeps what it has read: without, there is no next token without all those before."""
+    return side.module.model.eval().decode(batch[0][:1, :1])[1] is not None
+
+
+@torch.no_grad()
+def _generated(
     side: Side, tokens: torch.Tensor, device: torch.device, before: Callable[[], object] | None
-) -> Callable[[], tuple[float, float]]:
-    """Generate once; seconds of the first token, and of each further one. Greedy: the tokens do not matter."""
-    model, prompt = side.module.model, tokens[:, : max(1, tokens.shape[1] // 2)]
+) -> list[float]:
+    """Of one text, greedy: seconds from a prompt of half a window to its first token, and of each further one.
+
+    `before` goes, not timed, before each of them; without it the prompt is read once more before.
+    """
+    model, prompt = side.module.model.eval(), tokens[:, : max(1, tokens.shape[1] // 2)]
     further = max(1, min(TOKENS, tokens.shape[1] - prompt.shape[1]))
+    state: dict[str, Any] = {"tokens": prompt, "past": None}
 
-    @torch.no_grad()
-    def generate() -> tuple[float, float]:
-        model.eval()
-        state: dict[str, Any] = {"tokens": prompt, "past": None}
+    def decode() -> None:
+        logits, past = model.decode(state["tokens"], state["past"])
+        state.update(tokens=logits[:, -1:].argmax(-1), past=past)
 
-        def decode() -> None:
-            logits, past = model.decode(state["tokens"], state["past"])
-            state.update(tokens=logits[:, -1:].argmax(-1), past=past)
-
-        if before is None:  # as `in_turns`: what is timed finds what its own kind left in the caches
-            model.decode(prompt)
-        seconds = []
-        for _ in range(1 + further):
-            if before is not None:
-                before()
-            seconds.append(seconds_of(decode, device))
-        return seconds[0], sum(seconds[1:]) / further
-
-    return generate
+    if before is None:
+        model.decode(prompt)
+    seconds = []
+    for _ in range(1 + further):
+        if before is not None:
+            before()
+        seconds.append(seconds_of(decode, device))
+    return [seconds[0], sum(seconds[1:]) / further]
 
 
 def energy(step: Callable[[], None], device: torch.device, seconds: float) -> dict[str, Any]:

@@ -1,31 +1,85 @@
-"""How fast the harness itself is: ratios, measured in turns on this machine. `make perf`."""
+"""How fast training is here, against its floor and against what one would use instead. `make perf`.
+
+Every part but `sweeps`, which prints, goes into results/performance.md; parts that are not asked for keep the figures
+that are there.
+"""
 
 import argparse
-import importlib.metadata
+import logging
 import sys
 import tempfile
 from pathlib import Path
 
 from bench import machine
+from bench.errors import BadInput
 from bench.perf import sweeps
+from bench.perf.page import PICTURE, SECTIONS, page
+from bench.records import read_json, write_bytes_atomic, write_json
+
+FIGURES = "figures.json"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.perf", description=__doc__)
-    parser.add_argument("--turns", type=int, default=7, help="turns of each side, A B A B ... (default 7)")
-    parser.add_argument("--only", choices=("step", "sweeps"), help="one half of it")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=("sweeps", *SECTIONS),
+        metavar="PART",
+        help=f"of sweeps, {', '.join(SECTIONS)}",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="where the page goes (default: results; with --quick a temporary folder)",
+    )
+    parser.add_argument("--quick", action="store_true", help="tiny networks, two turns: to see that it runs")
     asked = parser.parse_args()
-    torch = importlib.metadata.version("torch")
-    print(f"{machine.processor()}, {machine.cores()} cores, torch {torch}, one thread a run\n")
-    if asked.only != "step":
-        with tempfile.TemporaryDirectory() as scratch:
-            sweeps.report(Path(scratch))
-    if asked.only != "sweeps":
-        # Not before: the memory of a command counts what its parent had when it was started.
-        from bench.perf import step
-
-        step.report(asked.turns)
+    out = asked.out or Path(tempfile.mkdtemp() if asked.quick else "results")
+    parts = asked.only or ["sweeps", *SECTIONS]
+    try:
+        if asked.only and "gpu" in asked.only and not machine.gpus():
+            raise BadInput("--only gpu: there is no GPU here; without --only its rows are left as holes")
+        if "sweeps" in parts:
+            with tempfile.TemporaryDirectory() as scratch:
+                sweeps.report(Path(scratch))
+        if set(parts) != {"sweeps"}:
+            _measure([part for part in SECTIONS if part in parts], out, asked.quick)
+    except BadInput as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     return 0
+
+
+def _measure(parts: list[str], out: Path, quick: bool) -> None:
+    # Not before the sweeps: the memory of a command counts what its parent had when it was started.
+    import torch
+
+    from bench import plots
+    from bench.perf import pictures
+    from bench.perf.pace import FULL, QUICK
+    from bench.perf.parts import measure
+    from bench.report.markup import plain
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    torch.set_num_threads(1)
+    folder = out / "performance"
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = read_json(folder / FIGURES) if (folder / FIGURES).exists() else {}
+    for part in parts:
+        if part == "gpu" and part in kept and not machine.gpus():
+            continue  # what was measured where there is one stays
+        with machine.alone():
+            kept[part] = measure(part, QUICK if quick else FULL)
+        figures = {name: kept[name] for name in SECTIONS if name in kept}
+        write_json(folder / FIGURES, figures)
+        print(f"{SECTIONS[part][0]}\n\n{plain(SECTIONS[part][2](figures[part]))}", flush=True)
+        if part == "growth":
+            for kind, content in plots.draw(pictures.growth, figures[part]["rows"]).items():
+                write_bytes_atomic(folder / f"{PICTURE}{kind}", content)
+        write_bytes_atomic(out / "performance.md", page(figures, folder.name).encode())
+    print(out / "performance.md")
 
 
 if __name__ == "__main__":

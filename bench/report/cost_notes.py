@@ -20,13 +20,13 @@ MEMORY = (
     "weights, what is shared once. MiB are 2^20 bytes."
 )
 RATIOS = (
-    "Ratios: tied / untied, the two in one process in turns: the median of the turns' ratios and its 95 % "
-    "interval, which a few turns do not give. Below 1 the tied network is the faster one; a ratio is marked as "
+    "Ratios: tied / untied, the two in one process in turns, each with fresh copies: the median of the turns' "
+    "ratios and its 95 % interval, which a few turns do not give. Below 1 the tied network is the faster one; a ratio is marked as "
     "best only where its interval lies below 1. Times in ms come from a process each and none is marked: "
     "compare the ratios. Cold: the caches were overwritten before each call."
 )
 NOISE = (
-    "`none` is timed against a second copy of itself: its ratios are the meter's noise, and should contain 1."
+    "`none` is timed against copies of itself: its ratios are the meter's noise, and should contain 1."
 )
 GENERATION = (
     "Generation: of one text with the network's own cache; the first token from a prompt of half a window, then "
@@ -43,7 +43,7 @@ NAMES = {
 
 def cost_notes(rows: Sequence[tuple[str, Cost]]) -> list[str]:
     """Lines, each a statement of its own, on the tables that `cost_tables` makes of the same rows."""
-    measured = list({str(cost.get("id")): cost for _, cost in rows if is_measured(cost)}.values())
+    measured = list({str(cost.get("cost")): cost for _, cost in rows if is_measured(cost)}.values())
     if not measured:
         return _missing(rows)
     lines = [MEMORY.format(_all(cost["memory"].get("meter") for cost in measured))]

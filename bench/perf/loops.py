@@ -1,0 +1,132 @@
+"""Ways to train a network over given batches: ours, and the loop that one would write without it."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench import run
+from bench.adamw import schedule
+from bench.checkpoint import Best, Resume
+from bench.cross_entropy import linear_cross_entropy
+from bench.journal import Journal
+from bench.perf.subjects import Subject
+from bench.tying import TyingPlan
+
+Loss = Callable[[Any], Tensor]
+Losses = Callable[[Subject, nn.Module], Loss]
+
+AHEAD = 3
+"""Askings before the first that counts: a step without optimizer state, and a batch that a loop holds in advance."""
+
+
+class Watched:
+    """Batches in their order, and when each was asked for: a clock outside of whatever loop takes them."""
+
+    def __init__(self, batches: Sequence[Any]) -> None:
+        self.batches = batches
+        self.asked: list[float] = []
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in self.batches:
+            self.asked.append(time.perf_counter())
+            yield batch
+
+    def seconds(self) -> float:
+        """Of a step, from asking to asking, so with all that a loop does around it; the first ones aside."""
+        return (self.asked[-1] - self.asked[AHEAD - 1]) / (len(self.asked) - AHEAD)
+
+
+def same_loss(subject: Subject, model: nn.Module) -> Loss:
+    """The loss of our runs as a plain function: the output layer of `bench.cross_entropy` at our precision."""
+    layer = getattr(model, "output_layer", None)
+    if layer is None:
+        return plain_loss(subject, model)
+    dtype = torch.bfloat16 if subject.config["trainer"]["output_precision"] == "bf16" else torch.float32
+
+    def nll(hidden: Tensor, targets: Tensor) -> Tensor:
+        return linear_cross_entropy(hidden, layer.weight, layer.bias, targets, dtype)
+
+    return _carrying(model.hidden, nll)
+
+
+def plain_loss(subject: Subject, model: nn.Module) -> Loss:
+    """F.cross_entropy of float32 logits, as everybody writes it."""
+    if subject.speaks:
+        return _carrying(model, F.cross_entropy)
+    return lambda batch: F.cross_entropy(model(batch[0]), batch[1])
+
+
+def _carrying(read: Callable[..., Any], nll: Callable[[Tensor, Tensor], Tensor]) -> Loss:
+    state = None
+
+    def loss(batch: Any) -> Tensor:
+        nonlocal state
+        inputs, targets, fresh = batch
+        outputs, state = read(inputs, None if fresh else state)
+        state = None if state is None else state.detach()
+        return nll(outputs.flatten(0, 1), targets.flatten())
+
+    return loss
+
+
+def adamw(subject: Subject, model: nn.Module) -> torch.optim.AdamW:
+    s = subject.config["optimizer"]
+    groups = [
+        {
+            "params": [p for p in model.parameters() if p.ndim >= 2],
+            "weight_decay": subject.config["weight_decay"],
+        },
+        {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=s["lr"], betas=(s["beta1"], s["beta2"]), fused=True)
+
+
+def scheduler(
+    subject: Subject, optimizer: torch.optim.Optimizer, steps: int
+) -> torch.optim.lr_scheduler.LambdaLR:
+    share = subject.config["optimizer"]["warmup_share"]
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step, steps, share))
+
+
+def stepper(
+    model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer, clip: float
+) -> Callable[[Any], None]:
+    """A bare training step."""
+
+    def step(batch: Any) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss(batch).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), clip)
+        optimizer.step()
+
+    return step
+
+
+def by_hand(subject: Subject, model: nn.Module, batches: Watched, folder: Path, losses: Losses) -> None:
+    """The loop that one would write without us."""
+    model.train()
+    optimizer = adamw(subject, model)
+    rates = scheduler(subject, optimizer, len(batches))
+    step = stepper(model, losses(subject, model), optimizer, subject.config["optimizer"]["clip"])
+    for batch in batches:
+        step(batch)
+        rates.step()
+
+
+def ours(subject: Subject, model: nn.Module, batches: Watched, folder: Path) -> None:
+    """As `bench.run` trains, with its callbacks; without a logger, and without validations."""
+    metric = subject.config["task"]["metric"]
+    journal = Journal(folder, metric["name"], TyingPlan(), time.time())
+    resume = Resume(folder / "last.ckpt", subject.config["trainer"]["checkpoint_every_s"], {}, journal.paused)
+    trainer = run.trainer_of(
+        subject.config, folder, False, [Best(folder / "best.ckpt", metric), journal, resume]
+    )
+    trainer.fit(subject.module(model), batches)

@@ -1,0 +1,111 @@
+"""The output layer alone: from what it reads to its loss, and back."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench.cross_entropy import linear_cross_entropy
+from bench.measure.memory import peak_bytes
+from bench.measure.turns import seconds_of, turns_of
+from bench.perf.pace import Pace
+from bench.perf.stepping import CPU, suspect
+from bench.perf.subjects import WIKITEXT
+
+
+class Shape(NamedTuple):
+    """`positions` are read from `width` numbers each, and scored over `vocabulary` words."""
+
+    positions: int
+    width: int
+    vocabulary: int
+
+
+SHAPES = (*(Shape(512, 96, words) for words in (4_000, 10_000, WIKITEXT)), Shape(2_048, 256, WIKITEXT))
+"""A batch of text_gru at its defaults (16 x 32 tokens), and one of a larger network at WikiText-2's vocabulary."""
+
+TINY = (Shape(64, 8, 100),)
+
+PLAIN, CHUNKED = "F.linear + F.cross_entropy", "F.linear_cross_entropy, chunked"
+FLOAT32, BFLOAT16 = "ours, float32", "ours, bfloat16"
+
+Form = Callable[[nn.Linear, Tensor, Tensor], Tensor]
+
+
+def measure(pace: Pace) -> dict[str, Any]:
+    """Time of each form over the plain one, in turns, and the exact peak of memory of each."""
+    return {"rows": [row for shape in (TINY if pace.tiny else SHAPES) for row in _at(shape, pace)]}
+
+
+def forms() -> dict[str, Form | None]:
+    """Each way to the same loss; None where this torch has it not."""
+    return {
+        PLAIN: lambda layer, hidden, targets: F.cross_entropy(layer(hidden), targets),
+        CHUNKED: _chunked if hasattr(F, "linear_cross_entropy") else None,
+        FLOAT32: _ours(torch.float32),
+        BFLOAT16: _ours(torch.bfloat16),
+    }
+
+
+def _ours(dtype: torch.dtype) -> Form:
+    return lambda layer, hidden, targets: linear_cross_entropy(
+        hidden, layer.weight, layer.bias, targets, dtype
+    )
+
+
+def _chunked(layer: nn.Linear, hidden: Tensor, targets: Tensor) -> Tensor:
+    options = torch.nn.LinearCrossEntropyOptions()
+    return F.linear_cross_entropy(hidden, layer.weight, targets, linear_bias=layer.bias, options=options)
+
+
+class Output(nn.Module):
+    """An output layer and what it reads, with the step that a backward pass makes of them."""
+
+    def __init__(self, shape: Shape, form: Form) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.layer, self.form = nn.Linear(shape.width, shape.vocabulary), form
+        with torch.no_grad():
+            self.layer.weight.normal_(std=0.02, generator=generator)
+            self.layer.bias.zero_()
+        self.hidden = nn.Parameter(torch.randn(shape.positions, shape.width, generator=generator))
+        self.targets = torch.randint(shape.vocabulary, (shape.positions,), generator=generator)
+
+    def forward(self) -> Tensor:
+        return self.form(self.layer, self.hidden, self.targets)
+
+    def step(self) -> None:
+        self.zero_grad(set_to_none=True)
+        self().backward()
+
+
+def _at(shape: Shape, pace: Pace) -> Sequence[dict[str, Any]]:
+    rows = []
+    for name, form in forms().items():
+        row: dict[str, Any] = {**shape._asdict(), "form": name}
+        if form is None:
+            row["reason"] = f"torch {torch.__version__} has it not"
+        else:
+            (pair,) = turns_of(
+                lambda form=form: _seconds(shape, form),
+                lambda: _seconds(shape, forms()[PLAIN]),
+                warmup=1,
+                min_turns=pace.turns,
+                min_seconds=pace.least_s / 2,
+                max_seconds=pace.most_s,
+                device=CPU,
+            )
+            row |= {"pair": pair.as_record(), "suspect": suspect(pair)}
+            one = Output(shape, form)
+            row["peak_bytes"] = peak_bytes(one, None, one.step, [one.targets])["total"]
+        rows.append(row)
+    return rows
+
+
+def _seconds(shape: Shape, form: Form) -> tuple[float]:
+    """Of the second step of a copy made for it: two copies that stay differ by up to a tenth, for good."""
+    one = Output(shape, form)
+    one.step()
+    return (seconds_of(one.step, CPU),)

@@ -1,0 +1,100 @@
+"""What is stepped: the networks of the tasks before their first step, each with the same batches for all."""
+
+import copy
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from lightning import LightningDataModule
+from torch import nn
+
+from bench import assembly, machine
+from bench.cell import Cell, from_hydra
+from bench.training import Training
+from bench.tying import TyingPlan
+
+CONF = str(machine.REPOSITORY / "conf")
+
+WIKITEXT = 33_278
+"""WikiText-2's vocabulary, as published at word level."""
+
+TASKS = ("image_cnn", "text_gru", "text_transformer")
+TINY = {
+    "image_cnn": ("model.depth=3", "model.width=4"),
+    "text_gru": ("model.depth=2", "model.width=8"),
+    "text_transformer": ("model.depth=2", "model.width=8"),
+}
+SMALLEST = (
+    "model.depth=1",
+    "model.width=4",
+    "model.heads=1",
+    "task.batches.batch_size=1",
+    "task.batches.window=2",
+)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A task's untied network. `model` is never trained: `fresh` and `module` are about copies of it."""
+
+    name: str
+    config: Mapping[str, Any]
+    data: LightningDataModule
+    model: nn.Module
+    plan: TyingPlan
+
+    @property
+    def speaks(self) -> bool:
+        """Whether it is a language model."""
+        return "window" in self.config["task"]["batches"]
+
+    def fresh(self) -> nn.Module:
+        return copy.deepcopy(self.model)
+
+    def module(self, model: nn.Module) -> Training:
+        """`model` as a run of ours trains it."""
+        return assembly.training(self.config, model, self.plan, self.data.meta)
+
+    def batches(self, count: int) -> list[Any]:
+        """The first `count` training batches, those of an epoch again where it has fewer."""
+        made = list(itertools.islice(self.data.train_dataloader(), count))
+        return list(itertools.islice(itertools.cycle(made), count))
+
+
+def subject(cell: Cell, name: str, vocabulary: int | None = None) -> Subject:
+    """vocabulary: words of the network, of which the text then uses the first; None: those of the text."""
+    trainer = {**cell.config["trainer"], "val_check_interval": 1.0, "max_epochs": 1}
+    config = {**cell.config, "trainer": trainer}
+    data = assembly.data_module(config)
+    shapes = data.shapes if vocabulary is None else {**data.shapes, "vocab_size": vocabulary}
+    model = assembly.network(config, shapes, config["dropout"])
+    plan = assembly.plan_for(config, model)
+    return Subject(name, config, data, model, plan)
+
+
+def composed(*overrides: str) -> Cell:
+    """The cell of `python -m bench *overrides`, on the CPU, logging nothing."""
+    with initialize_config_dir(CONF, version_base="1.3"):
+        return from_hydra(compose("config", [*overrides, "logger=none", "trainer.accelerator=cpu"]))
+
+
+def of_tasks(tiny: bool) -> list[Subject]:
+    """Each task at its default sizes, and the language models once more at WikiText-2's vocabulary."""
+    found = []
+    for task in TASKS:
+        cell = composed(f"task={task}", *(TINY[task] if tiny else ()))
+        found.append(subject(cell, task))
+        if found[-1].speaks and not tiny:
+            found.append(subject(cell, f"{task}, {WIKITEXT:,} words", WIKITEXT))
+    return found
+
+
+def smallest() -> Subject:
+    """A network of next to no operations: a step of it is what its loop costs, whatever else the processor does."""
+    return subject(composed("task=text_transformer", *SMALLEST), "next to nothing (a transformer of width 4)")
+
+
+def language_models(subjects: Sequence[Subject]) -> list[Subject]:
+    return [one for one in subjects if one.speaks]

@@ -1,0 +1,1 @@
+"""Every meter against answers that are known beforehand: `make selftest`."""
