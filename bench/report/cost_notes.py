@@ -21,13 +21,11 @@ MEMORY = (
 )
 RATIOS = (
     "Ratios: tied / untied, the two in one process in turns, each with fresh copies: the median of the turns' "
-    "ratios and its 95 % interval, which a few turns do not give. Below 1 the tied network is the faster one; a ratio is marked as "
-    "best only where its interval lies below 1. Times in ms come from a process each and none is marked: "
-    "compare the ratios. Cold: the caches were overwritten before each call."
+    "ratios and its 95 % interval, which a few turns do not give. Below 1 the tied network is the faster one; a "
+    "ratio is marked as best only where its interval lies below 1. Times in ms come from a process each and none "
+    "is marked: compare the ratios. Cold: the caches were overwritten before each call."
 )
-NOISE = (
-    "`none` is timed against copies of itself: its ratios are the meter's noise, and should contain 1."
-)
+NOISE = "`none` is timed against copies of itself: its ratios are the meter's noise, and should contain 1."
 GENERATION = (
     "Generation: of one text with the network's own cache; the first token from a prompt of half a window, then "
     "the mean of each further token."
