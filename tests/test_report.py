@@ -85,7 +85,10 @@ def test_what_else_a_sweep_varied_is_a_section_of_its_own(tmp_path):
         for tying in ("none", "cross_layer"):
             line = made.entry(tying) | {"id": f"{tying}{depth}", "cell": f"{tying}{depth}"}
             lines.append(line)
-            records.append(made.record(line, value, config={"model": {"depth": depth}}))
+            spelled = {"dropout": 0 if depth == 4 else 0.0}  # one number, of two sweeps that share runs
+            around = {"measure": {"min_calls": depth}, "trainer": {"threads": depth}}  # no part of a run
+            config = {"model": {"depth": depth}, **spelled, **around}
+            records.append(made.record(line, value, config=config))
     found = sections_of(tmp_path, lines, records)
     assert [section.variant for section in found] == ["model.depth=4", "model.depth=6"]
     assert [section.difference(section.cells[1], section.cells[0]).mean for section in found] == [0, 0]

@@ -33,7 +33,7 @@ def measure(
     given, window = config["measure"], config["task"]["batches"].get("window")
     limits = {
         "warmup": WARMUP,
-        "min_turns": given["min_calls"],
+        "min_turns": -(-given["min_calls"] // 2),  # a turn is two calls of either side
         "min_seconds": given["min_seconds"],
         "max_seconds": given["max_seconds"],
         "device": device,

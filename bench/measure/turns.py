@@ -2,11 +2,12 @@
 
 import contextlib
 import dataclasses
+import math
 import os
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,23 +103,20 @@ def turns_of(
 ) -> tuple[Pair, ...]:
     """One Pair for each of the durations (seconds, more than 0) that the two measures return, always equally many.
 
-    A turn measures either side once. Turns alternate in who goes first, so that drift and the place within
-    a turn cancel, and end after an even number of them: with min_turns and min_seconds reached, or with
-    max_seconds over. At least two turns are taken, whatever max_seconds says. The first `warmup` measures
-    of each side count nowhere.
+    A turn measures either side twice, tied, untied, untied, tied; its ratio is the geometric mean of the
+    two, in which drift and the place within a turn cancel: a median over ratios of single calls could fall
+    on the calls that went first. Turns end with min_turns and min_seconds reached, or with max_seconds over,
+    not before the first. The first `warmup` measures of each side count nowhere.
     """
     sides = (measure_tied, measure_untied)
     for side in sides * warmup:
         side()
-    turns: list[tuple[Sequence[float], Sequence[float]]] = []
+    turns: list[tuple[Sequence[float], ...]] = []
     begin, on_processor = clock(), processor_clock()
     while not _enough(len(turns), clock() - begin, min_turns, min_seconds, max_seconds):
-        tied, untied = measure_tied(), measure_untied()
-        turns.append((tied, untied))
-        untied, tied = measure_untied(), measure_tied()
-        turns.append((tied, untied))
+        turns.append((measure_tied(), measure_untied(), measure_untied(), measure_tied()))
     share = None if device.type == "cuda" else (processor_clock() - on_processor) / (clock() - begin)
-    by_entry = zip(*(zip(tied, untied, strict=True) for tied, untied in turns), strict=True)
+    by_entry = zip(*(zip(*turn, strict=True) for turn in turns), strict=True)
     return tuple(_pair(entry, share) for entry in by_entry)
 
 
@@ -204,13 +202,15 @@ def _compute_pids(device: torch.device) -> list[int] | None:
     return None
 
 
-def _pair(entry: Iterable[tuple[float, float]], share: float | None) -> Pair:
-    tied, untied = zip(*entry, strict=True)
-    ratios = [one / other for one, other in zip(tied, untied, strict=True)]
+def _pair(turns: Sequence[tuple[float, float, float, float]], share: float | None) -> Pair:
+    ratios = [
+        math.sqrt(tied / untied * tied_last / untied_last) for tied, untied, untied_last, tied_last in turns
+    ]
     ratio = statistics.median(ratios)
     low, high = median_interval(ratios)
     if low is not None and high is not None:
         low, high = min(low, ratio * (1 - RESOLUTION)), max(high, ratio * (1 + RESOLUTION))
+    tied, untied = ([turn[at] for turn in turns for at in places] for places in ((0, 3), (1, 2)))
     return Pair(summarise(tied), summarise(untied), ratio, low, high, len(ratios), share)
 
 

@@ -23,6 +23,6 @@ class Pace:
     tiny: bool = False
 
 
-FULL = Pace(steps=20, turn_s=0.5, turns=10, least_s=8.0, most_s=20.0, quality_steps=100, rounds=20)
-QUICK = Pace(steps=4, turn_s=0.0, turns=2, least_s=0.0, most_s=0.0, quality_steps=4, rounds=2, tiny=True)
+FULL = Pace(steps=20, turn_s=0.5, turns=8, least_s=8.0, most_s=20.0, quality_steps=100, rounds=20)
+QUICK = Pace(steps=4, turn_s=0.0, turns=1, least_s=0.0, most_s=0.0, quality_steps=4, rounds=2, tiny=True)
 """Every part runs, and no figure means anything."""

@@ -8,8 +8,12 @@ from bench.report.cells import Cell, Section
 from bench.report.order import natural, tying_key
 from bench.report.rows import Run
 
-OUTSIDE = ("data.root", "data.source", "data.module", "data.folder", "data.meta", "trainer.accelerator")
-"""Config keys that say where files are and what they hold: no part of what was asked for."""
+OUTSIDE = ("data.root", "data.source", "data.module", "data.folder", "data.meta", "measure")
+OUTSIDE += tuple(f"trainer.{key}" for key in ("accelerator", "threads", "strategy", "checkpoint_every_s"))
+"""Config keys that say where files are, what they hold and how it was gone about: no part of what was asked for."""
+
+AXES = ("dropout", "weight_decay", "seed")
+"""Config keys that the table has rows for."""
 
 
 def sections(runs: Iterable[Run]) -> list[Section]:
@@ -52,7 +56,7 @@ def _varied(runs: list[Run]) -> list[str]:
     keys: set[str] = set()
     for same in _grouped(runs, lambda run: (run.tying, run.dropout, run.weight_decay, run.seed)).values():
         configs = [flat(run.record.get("config")) for run in same if run.record.get("config")]
-        for key in {key for config in configs for key in config}:
+        for key in {key for config in configs for key in config}.difference(AXES):
             if len({repr(config.get(key)) for config in configs}) > 1:
                 keys.add(key)
     return sorted(keys)
