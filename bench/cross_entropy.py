@@ -63,12 +63,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
             scored = targets >= 0
             count, nll, summed = scored.sum(), weight.new_zeros(()), None
             for rows in _blocks(*logits.shape, logits.device):
-                loss, gradient = _softmax(logits[rows].to(weight.dtype), bias, targets[rows], scored[rows])
-                nll = nll + loss
+                block = logits[rows]
+                exact = block.to(weight.dtype)
+                nll = nll + _softmax(exact, bias, targets[rows], scored[rows])
                 if bias is not None:
-                    part = gradient.sum(0)
+                    part = exact.sum(0)
                     summed = part if summed is None else summed.add_(part)
-                logits[rows] = gradient
+                if exact is not block:
+                    block.copy_(exact)
         ctx.save_for_backward(logits, inputs, matrix, summed, count)
         ctx.dtypes = hidden.dtype, weight.dtype
         return nll / count
@@ -88,17 +90,17 @@ class _LinearCrossEntropy(torch.autograd.Function):
         )
 
 
-def _softmax(logits: Tensor, bias: Tensor | None, targets: Tensor, scored: Tensor) -> tuple[Tensor, Tensor]:
-    """Summed nll of a block of rows, and its gradient, softmax - one-hot, which takes the place of the logits."""
+def _softmax(logits: Tensor, bias: Tensor | None, targets: Tensor, scored: Tensor) -> Tensor:
+    """Summed nll of a block of rows; its gradient, softmax - one-hot, takes the place of the logits."""
     if bias is not None:
-        logits = logits.add_(bias) if logits.dtype == bias.dtype else logits + bias
+        logits.add_(bias)
     at = targets.clamp(min=0).unsqueeze(1)
     told = logits.gather(1, at)
     total = logits.logsumexp(-1, keepdim=True)
-    nll = ((total - told).squeeze(1) * scored).sum()
-    gradient = logits.sub_(total).exp_()
-    gradient.scatter_add_(1, at, torch.full_like(told, -1.0))
-    return nll, gradient.mul_(scored.unsqueeze(1))
+    logits.sub_(total).exp_()
+    logits.scatter_add_(1, at, torch.full_like(told, -1.0))
+    logits.mul_(scored.unsqueeze(1))
+    return ((total - told).squeeze(1) * scored).sum()
 
 
 def _blocks(rows: int, columns: int, device: torch.device, at_least: int = 1) -> Iterator[slice]:

@@ -41,9 +41,9 @@ SECTIONS: dict[str, tuple[str, str, Callable[[Mapping[str, Any]], Table]]] = {
         "Overhead alone",
         "The same network, loss, precision, optimizer and batches, trained by us (as a run of `python -m bench`, "
         "logger=none, its callbacks on, no validations) and in another loop, in turns in one process. A turn is two "
-        "whole fits of either side, of fresh copies; the time of a step is that from one asking for a batch to the next. Nobody logs, saves or "
-        "draws. `over` is what we take more than the other, which does not grow with the network: the smallest one "
-        "tells it best. n is turns x steps of a fit.",
+        "whole fits of either side, of fresh copies; the time of a step is that from one asking for a batch to the "
+        "next. Nobody logs, saves or draws. `over` is what we take more than the other, which does not grow with the "
+        "network: the smallest one tells it best. n is turns x steps of a fit.",
         tables.overhead,
     ),
     "defaults": (
