@@ -21,6 +21,8 @@ COLUMNS = 120
 TEXTS = (".md", ".csv", ".tex")
 PLOTS = ("pareto", "curves", "dropout_x_weight_decay")
 PICTURES = (".png", ".svg")
+PERFORMANCE = "performance.md"
+"""What `make perf` writes beside the sweeps."""
 
 EXAMPLES = """examples:
   python -m bench.tables                          every sweep in runs/sweeps, to results/
@@ -45,6 +47,8 @@ def build(
     index = "".join(
         f"- [{path.parent.name}]({path.parent.name}/summary.md)\n" for path in _summaries(results)
     )
+    if (results / PERFORMANCE).exists():
+        index += f"- [performance]({PERFORMANCE}): what training costs here, and against what else (`make perf`)\n"
     _write(results / "README.md", f"{MARK}# Results\n\n{index}".encode())
     return folders
 
