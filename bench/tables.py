@@ -48,7 +48,9 @@ def build(
         f"- [{path.parent.name}]({path.parent.name}/summary.md)\n" for path in _summaries(results)
     )
     if (results / PERFORMANCE).exists():
-        index += f"- [performance]({PERFORMANCE}): what training costs here, and against what else (`make perf`)\n"
+        index += (
+            f"- [performance]({PERFORMANCE}): what training costs here, and against what else (`make perf`)\n"
+        )
     _write(results / "README.md", f"{MARK}# Results\n\n{index}".encode())
     return folders
 
