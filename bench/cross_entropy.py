@@ -35,11 +35,13 @@ def linear_cross_entropy(
 
 @torch.no_grad()
 def score(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> dict[str, Tensor]:
-    """Sums over the scored of N positions, in hidden's precision: nll (float64, nats), correct, count."""
+    """Sums over the scored of N positions, in weight's precision: nll (float64, nats), correct, count."""
     sums: dict[str, Tensor] = {}
-    for rows in _blocks(len(hidden), len(weight), hidden.device, at_least=_ROWS):
-        for name, value in tallied(F.linear(hidden[rows], weight, bias), targets[rows]).items():
-            sums[name] = sums.get(name, 0) + value
+    with torch.autocast(hidden.device.type, enabled=False):
+        for rows in _blocks(len(hidden), len(weight), hidden.device, at_least=_ROWS):
+            logits = F.linear(hidden[rows].to(weight.dtype), weight, bias)
+            for name, value in tallied(logits, targets[rows]).items():
+                sums[name] = sums.get(name, 0) + value
     return sums
 
 

@@ -219,14 +219,15 @@ class LanguageModeling(Training):
         layer = self.model.output_layer
         if layer is None:
             return F.cross_entropy(outputs, targets)
-        dtype = torch.bfloat16 if self.in_bf16 or outputs.dtype == torch.bfloat16 else layer.weight.dtype
+        rounds = self.in_bf16 or torch.is_autocast_enabled(outputs.device.type)
+        dtype = torch.bfloat16 if rounds else layer.weight.dtype
         return linear_cross_entropy(outputs, layer.weight, layer.bias, targets, dtype)
 
     def tally(self, batch: Any) -> dict[str, Tensor]:
         outputs, targets = self._read(batch)
         layer = self.model.output_layer
         if layer is not None:
-            return score(outputs.to(layer.weight.dtype), layer.weight, layer.bias, targets)
+            return score(outputs, layer.weight, layer.bias, targets)
         return tallied(outputs, targets)
 
     def score(self, sums: Mapping[str, float], split: str) -> dict[str, Any]:

@@ -115,7 +115,9 @@ def test_a_processor_without_bfloat16_gets_the_same_rounding(monkeypatch):
 def test_autocast_does_not_choose_the_precision():
     hidden, weight, bias, targets = made(dtype=torch.float32)
     outside = linear_cross_entropy(hidden, weight, bias, targets, torch.float32)
+    scored = score(hidden, weight, bias, targets)
     with torch.autocast("cpu", torch.bfloat16):
+        assert score(hidden, weight, bias, targets) == scored
         assert linear_cross_entropy(hidden, weight, bias, targets, torch.float32) == outside
 
 

@@ -232,6 +232,17 @@ def test_bf16_multiplies_in_the_output_layer_while_training_and_nowhere_else(cel
 
 
 @every_text
+def test_without_a_precision_of_its_own_the_output_layer_has_that_of_the_layers_below(cell, task):
+    asked = {
+        built: build(cell(task, "none", f"trainer.output_precision={built}")) for built in ("null", "bf16")
+    }
+    batch = next(iter(asked["null"].data.train_dataloader()))
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = [built.module.loss(batch).item() for built in asked.values()]
+    assert losses[0] == losses[1]
+
+
+@every_text
 def test_the_loss_is_that_of_the_logits(cell, task):
     built = build(cell(task, "none", "trainer.output_precision=null"))
     batch = next(iter(built.data.train_dataloader()))

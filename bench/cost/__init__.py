@@ -11,6 +11,7 @@ import torch
 from bench import assembly, machine
 from bench.cost import capacity, times
 from bench.cost.sides import Side, built, tensors
+from bench.measure import energy
 from bench.measure.disk import checkpoint_bytes
 from bench.measure.flops import flops_of
 from bench.measure.memory import device_peak_bytes, peak_bytes, peak_rss_bytes, predicted_bytes, state_bytes
@@ -46,14 +47,14 @@ def measure(config: Mapping[str, Any], launched: float) -> dict[str, Any]:
         }
         flops = {"train_step": flops_of(tied.step(batch)), "inference": flops_of(tied.infer(batch))}
         timed = times.measure(tied, twin, batch, config, device)
-        energy = times.energy(tied.step(batch), device, SECONDS_OF_ENERGY)
+        joules = energy.of_calls(tied.step(batch), device, SECONDS_OF_ENERGY)
     return {
         "num_params": tied.num_params,
         "num_params_untied": tied.num_params_untied,
         "memory": {**memory, "peak_rss_bytes": peak_rss_bytes()},
         **timed,
         "flops": flops | times.rate(flops["train_step"], timed["train_step"], trainer["precision"], device),
-        "energy": energy,
+        "energy": joules,
         "compile_s": compile_s,
         "precision": trainer["precision"],
         "output_precision": trainer["output_precision"],

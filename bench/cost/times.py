@@ -6,7 +6,6 @@ from typing import Any
 import torch
 
 from bench.cost.sides import Side, resized
-from bench.measure import energy as joules
 from bench.measure.cold import evictor
 from bench.measure.rates import datasheet_rate, matmul_rate
 from bench.measure.turns import Pair, other_processes, seconds_of, suspicion, turns_of
@@ -118,11 +117,6 @@ def _generated(
             before()
         seconds.append(seconds_of(decode, device))
     return [seconds[0], sum(seconds[1:]) / further]
-
-
-def energy(step: Callable[[], None], device: torch.device, seconds: float) -> dict[str, Any]:
-    """Joules of a training step, where the device counts them."""
-    return joules.of_calls(step, device, seconds)
 
 
 def rate(
