@@ -9,7 +9,7 @@ ARGS ?=
 RUNS ?= runs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep retry status dry-run run measure tables sync test lint selftest perf chaos clean
+.PHONY: help setup sweep retry status dry-run run measure tables sync test lint selftest perf chaos claims clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 10
@@ -69,6 +69,9 @@ perf: $(READY) ## training here against its floor and other trainers, in turns: 
 
 chaos: $(READY) ## disturb a sweep with kills, faults and a full disk; its records must equal an undisturbed one's
 	@$(VENV)/bin/python -m bench.chaos $(ARGS)
+
+claims: $(READY) ## the claims ledger: the exact ones now, the others on recorded sweeps: results/claims.md
+	@$(VENV)/bin/python -m bench.ledger --runs $(RUNS) $(ARGS)
 
 clean: ## remove the environment, the records and the prepared data (results/ stays)
 	rm -rf $(VENV) runs .cache

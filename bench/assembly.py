@@ -10,8 +10,9 @@ from torch import nn
 
 from bench import machine
 from bench.errors import BadInput
-from bench.training import Training
+from bench.fitting import Training
 from bench.tying import NotApplicable, TyingPlan, strategies
+from bench.tying.similarity import cosine
 from bench.worker import DoesNotApply
 
 
@@ -94,6 +95,14 @@ def measured_ties(model: nn.Module) -> dict[str, TyingPlan]:
         except NotApplicable:
             found[name] = TyingPlan()
     return found
+
+
+def similarity(model: nn.Module) -> list[list[float | None]] | None:
+    """`bench.tying.similarity.cosine` of its blocks; None where it has no stack of them."""
+    try:
+        return cosine(model)
+    except NotApplicable:
+        return None
 
 
 def device(config: Mapping[str, Any]) -> torch.device:

@@ -20,6 +20,7 @@ RUN_KEYS = (
     "data",
     "model",
     "tying",
+    "control",
     "dropout",
     "weight_decay",
     "seed",
@@ -72,6 +73,8 @@ class Cell:
         machine = {key: trainer[key] for key in keys}
         tying |= {"init": None, "parts": list(tying["parts"])}
         clips = self.config["optimizer"]["clip"] is not None
+        if "control" in hashed:
+            kept["control"] = hashed["control"]
         return identity(
             {**kept, **machine, "clips": clips, "measure": self.config["measure"], "tying": tying}
         )
@@ -86,7 +89,9 @@ class Cell:
 
     @property
     def label(self) -> str:
-        return tying_label(self.config["tying"])
+        """What stands in a table: `cross_layer`, and `cross_layer, control=params` for a control of it."""
+        tying, control = tying_label(self.config["tying"]), self.config.get("control")
+        return tying if control is None else f"{tying}, control={control}"
 
     def header(self) -> dict[str, Any]:
         """The first part of the run's record: what it is a record of."""
@@ -120,6 +125,8 @@ def from_hydra(cfg: DictConfig) -> Cell:
     unused = _null_unused(cfg)
     composed = OmegaConf.to_container(cfg, resolve=True)
     check(composed)
+    if composed["control"] is not None and not composed["tying"]["parts"]:
+        unused, composed["control"] = (*unused, "control"), None  # its control is `none` itself
     config = {key: composed[key] for key in RUN_KEYS}
     prepared = _prepared(json.dumps(config["data"], sort_keys=True), composed["cache"])
     config["data"] |= {
@@ -142,7 +149,8 @@ def _hashed(config: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, Mapping)
         else value
         for key, value in config.items()
-        if key != "measure"
+        # A null control is left out, as it was when there were none: the same run has the same identity.
+        if key != "measure" and (key, value) != ("control", None)
     }
     return {**kept, "results_version": RESULTS_VERSION}
 

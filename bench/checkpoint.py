@@ -16,8 +16,8 @@ from torch.utils._pytree import tree_map_only
 
 from bench import ranks
 from bench.errors import BadInput
+from bench.fitting import Training
 from bench.records import write_bytes_atomic
-from bench.training import Training
 from bench.worker import Stopped
 
 LOOK_EVERY = 100

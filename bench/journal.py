@@ -8,8 +8,8 @@ from typing import Any
 
 import lightning as L
 
+from bench.fitting import Training
 from bench.records import write_bytes_atomic, write_json
-from bench.training import Training
 from bench.tying import TyingPlan
 
 COLUMNS = ("epoch", "step", "train_nll", "val_nll", "val_metric", "lr", "spread")

@@ -9,7 +9,7 @@ from bench.errors import BadInput
 
 TOP = frozenset(
     ("task", "data", "model", "tying", "dropout", "weight_decay", "seed", "optimizer", "trainer", "measure")
-    + ("lr_search", "logger", "sweep", "retry", "runs", "results", "cache")
+    + ("control", "lr_search", "logger", "sweep", "retry", "runs", "results", "cache")
 )
 
 
@@ -58,6 +58,7 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("tying.strength", _optional(_finite), "a number >= 0"),
     ("tying.form", _one_of(None, "penalty", "decoupled"), "penalty or decoupled"),
     ("tying.init", _one_of(None, "own", "shared"), "own or shared"),
+    ("control", _one_of(None, "params", "respend"), "params, respend or null"),
     ("model.depth", _integer(1), "a whole number >= 1"),
     ("optimizer.lr", _positive, "a number > 0"),
     ("optimizer.beta1", _number(0, 1, open_high=True), "a number in [0, 1)"),
@@ -122,6 +123,7 @@ def check(config: Mapping[str, Any]) -> None:
     _check_top_k(config)
     _check_ranks(config)
     _check_output_precision(config)
+    _check_control(config)
     factors = config["lr_search"]["factors"]
     if factors is not None and (
         not isinstance(factors, list) or not factors or not all(map(_positive, factors))
@@ -142,9 +144,11 @@ def _check_keys(config: Mapping[str, Any]) -> None:
 
 
 def _check_kind(config: Mapping[str, Any]) -> None:
-    takes = "text" if "window" in config["task"]["batches"] else "image"
+    batches = config["task"]["batches"]
+    marks = {"carry": "text", "stride": "series", "window": "labelled_text"}
+    takes = next((kind for mark, kind in marks.items() if mark in batches), "image")
     name, kind = config["data"]["name"], config["data"]["kind"]
-    if kind in ("image", "text") and kind != takes:
+    if kind in ("image", *marks.values()) and kind != takes:
         raise BadInput(f"data={name} is {kind} data: task={config['task']['name']} takes {takes} data")
 
 
@@ -170,10 +174,18 @@ def _check_output_precision(config: Mapping[str, Any]) -> None:
     if config["trainer"]["output_precision"] is None:
         return
     set_to = f"trainer.output_precision={config['trainer']['output_precision']}"
-    if "window" not in config["task"]["batches"]:
-        raise BadInput(f"{set_to} is for the output layer of language models: leave it null for images")
+    if "carry" not in config["task"]["batches"]:
+        raise BadInput(f"{set_to} is for the output layer of language models: leave it null here")
     if config["trainer"]["precision"] == "64-true":
         raise BadInput(f"{set_to} and trainer.precision=64-true exclude each other: set the former to null")
+
+
+def _check_control(config: Mapping[str, Any]) -> None:
+    if config["control"] is not None and config["tying"]["parts"] and "width" not in config["model"]:
+        raise BadInput(
+            f"control={config['control']} changes model.width, which this model has not: "
+            "choose a model that has it, or control=null"
+        )
 
 
 def _at(config: Mapping[str, Any], path: str) -> Any:

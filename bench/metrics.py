@@ -1,7 +1,7 @@
-"""Pure functions on numbers: means and their spread, paired differences, perplexity, accuracy."""
+"""Pure functions on numbers: means and their spread, perplexity, accuracy."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -28,18 +28,9 @@ def mean_sd(values: Iterable[float]) -> Estimate:
     mean = math.fsum(values) / n
     if n == 1:
         return Estimate(mean, None, 1)
-    # Two passes: the one-pass form loses every digit where the values are close together.
-    return Estimate(mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1)), n)
-
-
-def paired_difference(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Estimate | None:
-    """Mean and spread of ours - theirs over the seeds both have; None where they share no seed.
-
-    Both map a seed to a value. At one seed, initial weights, data order and dropout stream are the same, so
-    the difference is free of what they share: it spreads less than that of two independent means.
-    """
-    shared = sorted(ours.keys() & theirs.keys())
-    return mean_sd(ours[seed] - theirs[seed] for seed in shared) if shared else None
+    # Two passes: the one-pass form loses every digit where the values are close together. And hypot: the
+    # square of a diverged run's perplexity overflows.
+    return Estimate(mean, math.hypot(*(value - mean for value in values)) / math.sqrt(n - 1), n)
 
 
 def perplexity(nll_sum: float, tokens: int) -> float:

@@ -71,13 +71,17 @@ def rank() -> int:
     return dist.get_rank() if count() > 1 else 0
 
 
-def total(**sums: Tensor | float) -> dict[str, float]:
-    """Each sum over all ranks, in double precision."""
-    if count() == 1:
-        return {name: float(value) for name, value in sums.items()}
-    packed = torch.stack([torch.as_tensor(v, dtype=torch.float64, device=_device()) for v in sums.values()])
-    dist.all_reduce(packed)
-    return dict(zip(sums, packed.tolist(), strict=True))
+def total(**sums: Tensor | float) -> dict[str, Any]:
+    """Each sum over all ranks, in double precision; that of a vector as a list."""
+    values = {name: torch.as_tensor(value, dtype=torch.float64) for name, value in sums.items()}
+    if count() > 1 and values:
+        packed = torch.cat([value.reshape(-1).to(_device()) for value in values.values()])
+        dist.all_reduce(packed)
+        pieces = packed.split([value.numel() for value in values.values()])
+        values = {
+            name: piece.view(value.shape) for (name, value), piece in zip(values.items(), pieces, strict=True)
+        }
+    return {name: value.tolist() for name, value in values.items()}
 
 
 def of_first(said: int) -> int:

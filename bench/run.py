@@ -13,11 +13,12 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from bench import assembly, machine, ranks, tracking
 from bench.checkpoint import Best, Checked, Resume
+from bench.controls import controlled
+from bench.fitting import Training
 from bench.journal import Journal
 from bench.measure.memory import peak_rss_bytes
 from bench.models.parts import dropout_sites
 from bench.records import identity
-from bench.training import Training
 from bench.tying import TyingPlan
 from bench.worker import MEETING, RESUME, settle
 
@@ -44,9 +45,10 @@ def train(
     torch.set_num_threads(config["trainer"]["threads"])
     _connect(config)
     data = assembly.data_module(config)
-    model = assembly.network(config, data.shapes, config["dropout"])
-    plan = assembly.plan_for(config, model)
-    untied = assembly.tie(config, model, plan)
+    sized, control = controlled(config, data.shapes)
+    model = assembly.network(sized, data.shapes, config["dropout"])
+    plan = assembly.plan_for(sized, model)
+    untied = assembly.tie(sized, model, plan)
     module = assembly.training(config, model, plan, data.meta)
     if config["trainer"]["precision"] == "64-true":
         module.double()  # before a checkpoint is loaded into it, not after
@@ -65,11 +67,13 @@ def train(
         trainer.fit(module, data, ckpt_path=resume.found(), weights_only=True)
         record = {
             "num_params": sum(p.numel() for p in model.parameters()),
-            "num_params_untied": untied,
+            "num_params_untied": control["untied_params"] if control else untied,
+            "control": control,
             **_evaluate(trainer, module, plan, best, journal),
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,
             "spread": {name: ties.spread(model) for name, ties in measured.items()},
+            "similarity": assembly.similarity(model),
             "dropout_sites": dropout_sites(model),
             **_training_figures(module, trainer, journal),
             "ranks": ranks.count(),
@@ -147,22 +151,39 @@ def _strategy(config: Mapping[str, Any]) -> DDPStrategy | str:
 def _evaluate(
     trainer: L.Trainer, module: Training, plan: TyingPlan, best: Best, journal: Journal
 ) -> dict[str, Any]:
-    """The scores of the weights that were best on validation, with the ties checked once more."""
+    """The scores of the weights that were best on validation, with the ties checked once more.
+
+    `last` has those of the weights that training ended with, which overfitted longest.
+    """
     ranks.wait()  # the first rank may still be writing them
     kept = torch.load(best.path, weights_only=True)
+    data = trainer.datamodule
+    last = None
+    if kept["global_step"] < trainer.global_step:
+        last = {
+            "val": journal.scores.get(trainer.global_step)
+            or module.evaluate(trainer, data.val_dataloader(), "val"),
+            "train": module.evaluate(trainer, data.probe_dataloader(), "probe"),
+        }
     module.load_state_dict(kept["state_dict"])
     plan.verify(module.model)
-    data = trainer.datamodule
     scores = {
         "test": module.evaluate(trainer, data.test_dataloader(), "test"),
         "val": journal.scores[kept["global_step"]],
         "train": module.evaluate(trainer, data.probe_dataloader(), "probe"),
     }
+    last = last or {split: scores[split] for split in ("val", "train")}
     return {
+        "test_groups": scores["test"].pop("groups", None),
         **scores,
-        "gap": scores["val"]["nll"] - scores["train"]["nll"],
+        "gap": _gap(scores),
+        "last": {**last, "gap": _gap(last)},
         "best_epoch": kept["global_step"] / trainer.num_training_batches,
     }
+
+
+def _gap(scores: Mapping[str, Mapping[str, Any]]) -> float:
+    return scores["val"]["nll"] - scores["train"]["nll"]
 
 
 def _training_figures(module: Training, trainer: L.Trainer, journal: Journal) -> dict[str, Any]:

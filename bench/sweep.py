@@ -25,6 +25,7 @@ from bench.records import (
     tidy,
     write_json,
 )
+from bench.report.control import control_note
 
 Record = dict[str, Any]
 
@@ -191,9 +192,11 @@ def _outcome(cell: Cell, record: Record) -> str:
     if record["status"] != DONE:
         return f"{record['status']}: {cell.folder}"
     figures = "  ".join(f"{k} {v:.5g}" for k, v in record["test"].items() if isinstance(v, int | float))
+    control = f"{said}\n" if (said := control_note(record)) else ""
     return (
         f"{record['task']} on {record['data']}, tying {record['tying']}, seed {record['seed']}: "
         f"{record['num_params']:,} of {record['num_params_untied']:,} parameters\n"
+        f"{control}"
         f"test  {figures}  (epoch {record['best_epoch']:.3g} of {record['epochs']}, chosen on validation)\n"
         f"record: {cell.folder / 'record.json'}"
     )

@@ -7,22 +7,27 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from textwrap import fill
 
+from bench import webpage
 from bench.errors import BadInput
+from bench.plots import PICTURES, pictures
 from bench.records import manifest_path, write_bytes_atomic
 from bench.report.cells import SAID, Section
 from bench.report.footer import floors
+from bench.report.frame import records_csv
 from bench.report.grouping import sections
 from bench.report.markup import plain
-from bench.report.pages import MARK, records_csv, stems, summary_page, task_page
+from bench.report.pages import MARK, stems, summary_page, task_page
 from bench.report.rows import read_sweep, sweep_names
 from bench.report.summary import in_blocks
 
 COLUMNS = 120
 TEXTS = (".md", ".csv", ".tex")
-PLOTS = ("pareto", "curves", "dropout_x_weight_decay")
-PICTURES = (".png", ".svg")
-PERFORMANCE = "performance.md"
-"""What `make perf` writes beside the sweeps."""
+SUFFIXES = (".png", ".svg")
+BESIDE = {
+    "claims.md": "what is said about tying, and what was measured (`make claims`)",
+    "performance.md": "what training costs here, and against what else (`make perf`)",
+}
+"""What other commands write beside the sweeps."""
 
 EXAMPLES = """examples:
   python -m bench.tables                          every sweep in runs/sweeps, to results/
@@ -47,10 +52,8 @@ def build(
     index = "".join(
         f"- [{path.parent.name}]({path.parent.name}/summary.md)\n" for path in _summaries(results)
     )
-    if (results / PERFORMANCE).exists():
-        index += (
-            f"- [performance]({PERFORMANCE}): what training costs here, and against what else (`make perf`)\n"
-        )
+    beside = {file: said for file, said in BESIDE.items() if (results / file).exists()}
+    index += "".join(f"- [{Path(file).stem}]({file}): {said}\n" for file, said in beside.items())
     _write(results / "README.md", f"{MARK}# Results\n\n{index}".encode())
     return folders
 
@@ -71,12 +74,13 @@ def _build_sweep(runs: Path, results: Path, name: str, out: Callable[[str], obje
     found, folder = sections(asked), results / name
     files: dict[str, bytes] = {}
     for stem, members in stems(found).items():
-        pictures = _pictures(stem, members)
-        shown = [picture for picture in pictures if picture.endswith(".png")]
+        plots = _pictures(stem, members)
+        shown = [plot for plot in plots if plot.endswith(".png")]
         page = task_page(stem, members, shown, note)
-        files |= pictures | {file: text.encode() for file, text in page.items()}
+        files |= plots | {file: text.encode() for file, text in page.items()}
     texts = summary_page(name, found, note) | {"records.csv": records_csv(asked)}
     files |= {file: text.encode() for file, text in texts.items()}
+    files["index.html"] = webpage.page(name, found, files, note)
     stale = _made_before(folder) - files.keys()
     for file in sorted(files):
         _write(folder / file, files[file])
@@ -89,14 +93,8 @@ def _build_sweep(runs: Path, results: Path, name: str, out: Callable[[str], obje
 def _pictures(stem: str, members: list[Section]) -> dict[str, bytes]:
     if not any(run.is_done for section in members for run in section.runs):
         return {}
-    # Matplotlib takes a third of a second to import: the controller and --help do without it.
-    from bench.heat_map import heat_maps
-    from bench.plots import curves, draw, pareto
-
-    made: dict[str, bytes] = {}
-    for kind, figure in zip(PLOTS, (pareto, curves, heat_maps), strict=True):
-        made |= {f"{stem}_{kind}{suffix}": data for suffix, data in draw(figure, members).items()}
-    return made
+    made = pictures(members)
+    return {f"{stem}_{name}{suffix}": data for name, files in made.items() for suffix, data in files.items()}
 
 
 def _say(name: str, found: list[Section], folder: Path, out: Callable[[str], object]) -> None:
@@ -118,8 +116,9 @@ def _say(name: str, found: list[Section], folder: Path, out: Callable[[str], obj
 def _made_before(folder: Path) -> set[str]:
     """The names of files an earlier build may have left: of pages that carry our mark, and no other."""
     stems = [path.stem for path in folder.glob("*.md") if path.read_bytes().startswith(MARK.encode())]
-    texts = {f"{stem}{suffix}" for stem in stems for suffix in TEXTS}
-    return texts | {f"{stem}_{kind}{suffix}" for stem in stems for kind in PLOTS for suffix in PICTURES}
+    texts = {f"{stem}{end}" for stem in stems for end in (*TEXTS, "_effects.csv", "_curves.csv")}
+    texts |= {"across.csv", "index.html"} if "summary" in stems else set()
+    return texts | {f"{stem}_{kind}{suffix}" for stem in stems for kind in PICTURES for suffix in SUFFIXES}
 
 
 def _summaries(results: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """What tests of whole runs share: a small learnable text, prepared once, and the cells of the grid on it."""
 
 import random
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -31,11 +32,27 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def grid(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> "Grid":
-    """Composes the cells of task x tying, at sizes for a test, on `corpus` and on digits."""
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with a folder laid out as SST-2: sentences of that grammar, labelled by the animal that acts, 0 to 3."""
+    from datasets import ClassLabel, Dataset, Features, Value
+
+    folder = tmp_path_factory.mktemp("labelled") / "sst2" / "data"
+    folder.mkdir(parents=True)
+    features = Features({"sentence": Value("string"), "label": ClassLabel(names=list(_ANIMALS))})
+    sentences = _sentences(1101)
+    for split, part in (("train", sentences[:900]), ("validation", sentences[900:])):
+        labels = [_ANIMALS.index(re.search("|".join(_ANIMALS), sentence).group()) for sentence in part]
+        rows = Dataset.from_dict({"sentence": part, "label": labels}, features=features)
+        rows.to_parquet(folder / f"{split}-00000-of-00001.parquet")
+    return folder.parents[1]
+
+
+@pytest.fixture(scope="session")
+def grid(corpus: Path, labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> "Grid":
+    """Composes the cells of task x tying, at sizes for a test, on `corpus`, `labelled`, digits and a series."""
     from grid import Grid  # here, for the tests that need no torch
 
-    return Grid(corpus, tmp_path_factory.mktemp("cache"), tmp_path_factory.mktemp("runs"))
+    return Grid(corpus, labelled, tmp_path_factory.mktemp("cache"), tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture(scope="session")
@@ -44,9 +61,12 @@ def cell(grid: "Grid") -> "Callable[..., Cell]":
     return grid.cell
 
 
+_ANIMALS = ("cat", "dog", "bird", "fish")
+
+
 def _sentences(count: int) -> list[str]:
     rng = random.Random(0)
-    nouns = [f"{animal}{number}" for animal in ("cat", "dog", "bird", "fish") for number in "abcdefgh"]
+    nouns = [f"{animal}{number}" for animal in _ANIMALS for number in "abcdefgh"]
     verbs = {noun: [f"{verb}{noun[-1]}" for verb in ("sees", "eats", "likes")] for noun in nouns}
 
     def phrase() -> list[str]:

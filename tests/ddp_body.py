@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from bench import run
-from bench.training import Training
+from bench.fitting import Training
 from bench.worker import settle
 
 

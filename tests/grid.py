@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from bench import assembly
 from bench.cell import Cell, from_hydra
-from bench.training import Training
+from bench.fitting import Training
 from bench.tying import TyingPlan
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -31,31 +31,40 @@ CELLS = [(task, tying) for task in TASKS for tying in TYINGS]
 SIZES = {
     "image": ("model.depth=6", "model.stages=2", "model.width=4", "data.train_limit=512"),
     "text": ("model.depth=3", "model.width=16", "task.batches.window=8", "task.batches.batch_size=16"),
+    "series": ("model.depth=3", "model.width=16", "task.batches.window=8", "optimizer.lr=0.01"),
+    "labelled_text": ("model.depth=3", "model.width=16", "task.batches.window=12", "optimizer.lr=0.01"),
 }
-UNIFORM = {"image": ("model.stages=1",), "text": ("model.depth=6",)}
+UNIFORM = {"image": ("model.stages=1",), "text": ("model.depth=6",), "series": ("model.depth=6",)}
+UNIFORM["labelled_text"] = ("model.depth=6",)
 """Overrides that make a stack of six blocks of one shape."""
+COUNTS = {"text": "tokens", "series": "steps"}
+"""What scores count; of the other kinds of data examples."""
 
 
 class Grid:
-    def __init__(self, corpus: Path, cache: Path, runs: Path) -> None:
+    def __init__(self, corpus: Path, labelled: Path, cache: Path, runs: Path) -> None:
         torch.set_num_threads(1)  # as a run of the default config: sums in another order are other numbers
-        self.text = ("data=text_files", f"data.files={corpus}")
+        # Not the docstrings of the Python that runs: numbers would be its own.
+        self.data = {
+            "text": ("data=text_files", f"data.files={corpus}"),
+            "labelled_text": ("data=sst2", f"data.root={labelled}", "data.holdout=151"),
+        }
         self.common = (f"cache={cache}", f"runs={runs}", "logger=none", "trainer.accelerator=cpu")
 
     @functools.cache  # noqa: B019  one grid a session
     def cell(self, task: str, tying: str = "none", *overrides: str) -> Cell:
-        tiny = (*(self.text if kind(task) == "text" else ()), *SIZES[kind(task)])
+        tiny = (*self.data.get(kind(task), ()), *SIZES[kind(task)])
         return from_hydra(_composed(f"task={task}", f"tying={tying}", *tiny, *self.common, *overrides))
 
 
 @functools.cache
 def kind(task: str) -> str:
-    """The kind of a task's own data: image or text."""
+    """The kind of a task's own data: image, text, series or labelled_text."""
     return _composed(f"task={task}").data.kind
 
 
 def applies(task: str, tying: str) -> bool:
-    """Whether a tying can be applied: an image network has no embeddings."""
+    """Whether a tying can be applied: only a language model has an embedding at either end."""
     parts = _composed(f"tying={tying}").tying.parts
     return kind(task) == "text" or not any("embedding" in part for part in parts)
 
@@ -142,5 +151,7 @@ def doubled(built: Built) -> tuple[Training, Any]:
 
 
 def guess(built: Built) -> float:
-    """Loss, in nats, of a uniform guess."""
-    return math.log(built.data.shapes.get("vocab_size") or built.data.shapes["num_classes"])
+    """Loss, in nats, of a uniform guess; of a series, that of no change, a Gaussian of variance 1."""
+    if "channels" in built.data.shapes:
+        return 0.5 * (math.log(2 * math.pi) + built.batches[0][1].square().mean().item())
+    return math.log(built.data.shapes.get("num_classes") or built.data.shapes["vocab_size"])

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from grid import TASKS, build, kind, score
+from grid import COUNTS, TASKS, build, kind, score
 from omegaconf import OmegaConf
 
 from bench import launch
@@ -113,7 +113,7 @@ def _groups(storages: Mapping[str, int]) -> set[frozenset[str]]:
 def test_two_ranks_count_what_one_process_counts(pairs, task, tying):
     one, two = (ended.record for ended in pairs[task, tying])
     assert (one["ranks"], two["ranks"]) == (1, 2)
-    sizes, count = two["data_meta"]["sizes"], "examples" if kind(task) == "image" else "tokens"
+    sizes, count = two["data_meta"]["sizes"], COUNTS.get(kind(task), "examples")
     assert [two[split][count] for split in ("test", "val")] == [sizes["test"], sizes["val"]]
     for split in ("test", "val", "train"):
         assert two[split] == near(one[split])

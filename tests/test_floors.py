@@ -12,21 +12,23 @@ BENCH = Path(__file__).parents[1] / "bench"
 # From the ground up. A module imports from lower floors alone; inside a place (a folder) as it likes.
 FLOORS = (
     ("errors", "owner"),
-    ("metrics", "records", "tying", "machine", "limits", "adamw", "cross_entropy"),
+    ("metrics", "stats", "records", "tying", "machine", "limits", "adamw", "cross_entropy"),
     ("models", "data", "measure", "claim", "ranks", "report"),
     ("worker",),
-    ("training", "cell", "launch", "plots", "states"),
+    ("fitting",),
+    ("training", "forecasting", "cell", "launch", "plots", "states"),
     ("assembly", "journal", "checkpoint", "tracking", "lr_search", "ensure")
-    + ("progress", "heat_map", "status"),
+    + ("progress", "status", "webpage"),
+    ("controls",),
     ("run", "cost", "engines", "tables", "compose"),
     ("sweep", "dry_run", "cost_report"),
-    ("__main__", "perf", "chaos", "selftest"),
+    ("__main__", "perf", "chaos", "selftest", "ledger", "compare", "mirror"),
 )
 FLOOR = {place: height for height, floor in enumerate(FLOORS) for place in floor}
 
 # What the user starts: it names the worker's modules and never imports them, nor what is heavy.
 LIGHT = {"errors", "metrics", "records", "machine", "limits", "worker", "report", "cell", "launch", "plots"}
-LIGHT |= {"lr_search", "progress", "heat_map", "sweep", "tables", "__main__"}
+LIGHT |= {"stats", "compare", "lr_search", "progress", "sweep", "tables", "webpage", "__main__"}
 LIGHT |= {"owner", "claim", "states", "status", "dry_run", "compose", "engines", "ensure", "cost_report"}
 LIGHT_DATA = {"data.prepare"}
 HEAVY = {"torch", "lightning", "transformers", "torchvision", "wandb", "tokenizers"}
@@ -40,10 +42,13 @@ STRANGERS = {
     "models": {"tying", "records", "metrics", "machine", "limits", "adamw", "cross_entropy"},
     "data": {"tying", "records", "metrics", "machine", "limits", "adamw", "cross_entropy"},
     "measure": {"owner", "metrics", "records", "tying", "machine", "limits", "adamw", "cross_entropy"},
+    "fitting": {"models", "data", "measure"},
     "training": {"models", "data", "measure"},
+    "forecasting": {"models", "data", "measure"},
     "report": {"tying", "machine", "limits"},
     "tables": {"cell", "worker", "data", "launch"},
     "plots": {"cell", "worker", "data", "launch"},
+    "webpage": {"cell", "worker", "data", "launch", "plots"},
 }
 
 
@@ -135,7 +140,7 @@ def test_the_worker_is_named_and_not_imported():
 
 @pytest.mark.parametrize(
     "module",
-    ["bench.__main__", "bench.measure.__main__", "bench.tables", "bench.status"]
+    ["bench.__main__", "bench.measure.__main__", "bench.tables", "bench.status", "bench.compare.__main__"]
     + ["hydra_plugins.bench_launcher"],
 )
 def test_what_a_user_starts_loads_nothing_heavy(module):

@@ -37,14 +37,14 @@ def plan_of(cell):
 
 
 def test_the_grid_is_all_there():
-    assert {"image_cnn", "text_gru", "text_transformer"} <= set(TASKS)
+    assert {"image_cnn", "text_gru", "text_transformer", "text_classifier", "series_gru"} <= set(TASKS)
     assert {"none", "embedding", "cross_layer", "top_k", "soft"} <= set(TYINGS)
     assert len(TEXT) >= 2 and set(TEXT) < set(TASKS)
 
 
 @pytest.mark.parametrize(("task", "tying"), [pair for pair in CELLS if pair not in APPLYING])
 def test_what_cannot_be_tied_says_why(cell, task, tying):
-    with pytest.raises(DoesNotApply, match=r"^no input embedding in this network$"):
+    with pytest.raises(DoesNotApply, match=r"^no (input|output) embedding in this network$"):
         build(cell(task, tying))
 
 

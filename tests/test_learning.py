@@ -25,6 +25,30 @@ def test_it_beats_the_unigram_within_200_steps(cell, task, tying):
     pytest.fail(f"perplexity is not below 0.8 x {floor:.1f} after {STEPS} steps")
 
 
+@pytest.mark.parametrize(("task", "tying"), [pair for pair in APPLYING if kind(pair[0]) == "labelled_text"])
+def test_it_labels_twice_as_many_rows_rightly_as_a_guess_within_200_steps(cell, task, tying):
+    built = build(cell(task, tying))
+    floor = max(built.data.meta["floors"]["majority_accuracy"], 1 / built.data.meta["num_classes"])
+    optimizer = built.module.adamw()
+    for _ in range(0, STEPS, EVERY):
+        steps(built, EVERY, optimizer)
+        if score(built.module, built.data.test_dataloader())["accuracy"] > 2 * floor:
+            return
+    pytest.fail(f"accuracy is not above 2 x {floor:.2f} after {STEPS} steps")
+
+
+@pytest.mark.parametrize(("task", "tying"), [pair for pair in APPLYING if kind(pair[0]) == "series"])
+def test_it_beats_the_last_value_by_far_within_200_steps(cell, task, tying):
+    built = build(cell(task, tying))
+    floor = built.data.meta["floors"]["naive_mae"]
+    optimizer = built.module.adamw()
+    for _ in range(0, STEPS, EVERY):
+        steps(built, EVERY, optimizer)
+        if score(built.module, built.data.test_dataloader())["mae"] < 0.9 * floor:
+            return
+    pytest.fail(f"the mean absolute error is not below 0.9 x {floor:.2f} after {STEPS} steps")
+
+
 @pytest.mark.parametrize(("task", "tying"), [pair for pair in APPLYING if kind(pair[0]) == "image"])
 def test_it_beats_the_majority_class_by_far_within_200_steps(cell, task, tying):
     built = build(cell(task, tying))

@@ -24,6 +24,7 @@ def put(config, path, value):
 
 
 GOOD = {
+    "control": (None, "params", "respend"),
     "dropout": (0, 0.0, 0.999),
     "weight_decay": (0, 10.5),
     "seed": (0, 7),
@@ -42,6 +43,7 @@ GOOD = {
     "retry": (True, False),
 }
 BAD = {
+    "control": ("foo", True, 1, ["params"]),
     "dropout": (1, -0.1, "abc", None, True, float("nan"), [0.1]),
     "weight_decay": (-1, float("inf"), float("nan"), None),
     "seed": (-1, 1.5, 1.0, "x", True, None),
@@ -119,6 +121,7 @@ def test_k_and_fraction_exclude_each_other(composed):
     ("task", "precision", "said"),
     [
         ("image_cnn", "32-true", "is for the output layer of language models: leave it null"),
+        ("series_gru", "32-true", "is for the output layer of language models: leave it null"),
         ("text_gru", "64-true", "exclude each other"),
     ],
 )
@@ -126,6 +129,14 @@ def test_where_there_is_no_output_layer_to_round(task, precision, said):
     given = (f"task={task}", "trainer.output_precision=bf16", f"trainer.precision={precision}")
     with pytest.raises(BadInput, match=said):
         limits.check(OmegaConf.to_container(cell_maker.composed(*given), resolve=True))
+
+
+def test_a_control_needs_a_width_to_change(composed):
+    config = put(put(composed, "control", "params"), "tying.parts", {"cross_layer": {}})
+    limits.check(config)
+    del config["model"]["width"]
+    with pytest.raises(BadInput, match="control=params changes model.width, which this model has not"):
+        limits.check(config)
 
 
 def test_the_largest_k_is_the_depth(composed):
@@ -139,6 +150,13 @@ def test_the_largest_k_is_the_depth(composed):
     [
         (["task=image_cnn", "data=pydocs"], "data=pydocs is text data: task=image_cnn takes image data"),
         (["task=text_gru", "data=digits"], "data=digits is image data: task=text_gru takes text data"),
+        (["task=series_gru", "data=pydocs"], "data=pydocs is text data: task=series_gru takes series data"),
+        (
+            ["task=text_classifier", "data=pydocs"],
+            "data=pydocs is text data: task=text_classifier takes labelled_text data",
+        ),
+        (["task=text_gru", "data=sst2"], "data=sst2 is labelled_text data: task=text_gru takes text data"),
+        (["task=image_cnn", "data=co2"], "data=co2 is series data: task=image_cnn takes image data"),
     ],
 )
 def test_data_of_the_wrong_kind(overrides, said):

@@ -16,7 +16,7 @@ from grid import TASKS
 from bench import checkpoint, journal, run
 from bench.checkpoint import Checked
 from bench.errors import BadInput
-from bench.training import Training
+from bench.fitting import Training
 from bench.worker import Stopped
 
 Record = Mapping[str, Any]
@@ -25,6 +25,8 @@ Record = Mapping[str, Any]
 TYING = {
     "image_cnn": ("soft", "tying.strength=10"),
     "text_gru": ("albert",),
+    "series_gru": ("cross_layer",),
+    "text_classifier": ("cross_layer",),
     "text_transformer": ("soft_decoupled", "tying.strength=10"),
 }
 EPOCHS, STEPS = 2, 8
@@ -32,7 +34,13 @@ SETTINGS = (
     *(f"trainer.max_epochs={EPOCHS}", f"trainer.limit_train_batches={STEPS}"),
     *("dropout=0.1", "weight_decay=0.5", "optimizer.clip=0.3"),
 )
-EVERY = {"image_cnn": 0.25, "text_gru": 0.5, "text_transformer": 1.0}
+EVERY = {
+    "image_cnn": 0.25,
+    "series_gru": 0.5,
+    "text_gru": 0.5,
+    "text_transformer": 1.0,
+    "text_classifier": 1.0,
+}
 """Validations an epoch."""
 
 SAME = (

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from grid import TASKS, applies, build, kind, step
+from grid import COUNTS, TASKS, applies, build, kind, step
 
 from bench import records
+from bench.adamw import schedule
 from bench.assembly import measured_ties
 from bench.engines.joblib import Joblib
 from bench.records import read_json
 from bench.sweep import conduct, ensure_run
-from bench.training import schedule
 
 GOLDEN = Path(__file__).with_name("golden.json")
 HOW = "python -m pytest tests/test_run.py --write-golden"
@@ -34,7 +34,7 @@ SETTINGS = (
 EPOCH_MARKS = [0.5, 1, 1.5, 2]
 
 METRICS = {
-    "image": {"nll": float, "accuracy": float, "examples": int},
+    **dict.fromkeys(("image", "labelled_text"), {"nll": float, "accuracy": float, "examples": int}),
     "text": {
         "nll": float,
         "perplexity": float,
@@ -43,6 +43,7 @@ METRICS = {
         "oov": int | None,
         "bits_per_byte": float | None,
     },
+    "series": {"nll": float, "mae": float, "rmse": float, "mae_over_naive": float, "steps": int},
 }
 TYPES = {
     **dict.fromkeys(("schema", "results_version", "seed", "num_params", "num_params_untied"), int),
@@ -97,14 +98,16 @@ def test_a_record_has_every_key_in_its_type(runs, task):
     seconds = record["seconds"]
     assert seconds.keys() == {"total", "fit", "first_steps", "to_first_step"}
     assert 0 < seconds["first_steps"] < seconds["fit"] < seconds["total"]
-    unit = {"image": "images/s", "text": "tokens/s"}[kind(task)]
+    unit = {"image": "images/s", "text": "tokens/s", "series": "steps/s", "labelled_text": "sentences/s"}[
+        kind(task)
+    ]
     assert record["throughput"]["unit"] == unit and record["throughput"]["value"] > 0
 
 
 @every_task
 def test_figures_of_a_record_mean_what_they_say(runs, task):
     cell, record = runs[task]
-    sizes, count = record["data_meta"]["sizes"], "examples" if kind(task) == "image" else "tokens"
+    sizes, count = record["data_meta"]["sizes"], COUNTS.get(kind(task), "examples")
     assert [record[split][count] for split in ("test", "val")] == [sizes["test"], sizes["val"]]
     assert 0 < record["train"][count] <= sizes["val"]
     assert record["gap"] == record["val"]["nll"] - record["train"]["nll"]
@@ -148,7 +151,7 @@ def test_a_record_says_what_was_tied_decayed_and_dropped(runs, plain, task):
         assert record["checkpoint_bytes"] < none["checkpoint_bytes"]
     else:
         assert 0 < record["spread"]["depth"] < none["spread"]["depth"]
-    assert (none["spread"]["embedding"] is None) == (kind(task) == "image")
+    assert (none["spread"]["embedding"] is None) == (kind(task) != "text")
     assert 0 < record["clipped_share"] <= 1
 
 
@@ -163,7 +166,7 @@ def test_a_cost_is_recorded_once_for_its_task_model_and_tying(runs, task):
     whole = {"train_step": cost["train_step"], "batch": cost["latency"]["batch"]}
     generated = {f"{what}{how}" for what in ("first_token", "per_token") for how in ("", "_cold")}
     assert cost["latency"].keys() == {"batch", "batch_cold", "one", "one_cold"} | (
-        generated if window else set()
+        generated if kind(task) == "text" else set()
     )
     for name, pair in {**cost["latency"], **whole}.items():
         assert pair["window"] == window
@@ -177,7 +180,7 @@ def test_a_cost_is_recorded_once_for_its_task_model_and_tying(runs, task):
     assert flops["per_s"] == pytest.approx(flops["train_step"] / cost["train_step"]["tied"]["median_s"])
     assert flops["peak"] == "measured matmul, float32" and 0 < flops["share_of_peak"] < 2
     assert "GPUs only" in cost["energy"]["unavailable"] and cost["compile_s"] is None
-    assert cost["output_precision"] == ("bf16" if window else None)
+    assert cost["output_precision"] == ("bf16" if kind(task) == "text" else None)
     assert cost["threads"] == cost["provenance"]["threads"] == 1
 
 

@@ -52,7 +52,49 @@ def test_mean_spread_and_paired_difference(tmp_path):
     assert float(cross["test_perplexity_mean"]) == pytest.approx(700 / 3)
     assert float(cross["difference_to_none_mean"]) == -2 and cross["difference_to_none_n"] == "2"
     text = (folder / "text_gru.md").read_text()
-    assert "−2.0 ± 1.4 (n=2)" in text and "| 102.0 ± 2.8 |" in text.replace("**", "")
+    # The t interval of two values reaches 12.7 times half their distance.
+    assert "−2.0 [−14.7, +10.7] (n=2)" in text and "| 102.0 [76.6, 127.4] |" in text.replace("**", "")
+
+
+def test_what_a_difference_is_worth_stands_below_and_in_the_csv_unrounded(tmp_path):
+    untied, tied = made.pair(*[100.0, 104.0] * 3), made.pair(*[97.0, 103.0] * 3, tying="cross_layer")
+    folder = built(tmp_path, untied[0] + tied[0], untied[1] + tied[1])
+    none, cross = rows_of(folder / "text_gru.csv")
+    assert (none["rank"], cross["rank"], none["verdict"], none["p"]) == ("2", "1", "", "")
+    # Six differences of -1 or -3: their standard error is the square root of 1.2 / 6, and t is 4.47.
+    low, high = float(cross["difference_low"]), float(cross["difference_high"])
+    assert (low + high) / 2 == pytest.approx(-2) and -4 < low < high < 0
+    assert 0.001 < float(cross["p"]) == float(cross["p_holm"]) < 0.01
+    assert float(cross["margin"]) == pytest.approx(1.02) and cross["verdict"] == "better"
+    assert float(cross["effect"]) == pytest.approx(-2 / math.sqrt((4.8 + 10.8) / 2))
+    text, tex = (folder / "text_gru.md").read_text(), (folder / "text_gru.tex").read_text()
+    assert text.count("Differences to none:") == 1 and "within ±1 % of the mean of `none`" in text
+    assert (
+        "text_gru on pydocs: Differences to none" in tex
+        and "| 6 | −2.0 [−3.1, −0.9] | 0.007 | 0.007 |" in text
+    )
+    assert [row["verdict"] for row in rows_of(folder / "summary.csv")] == ["", "better"]
+
+
+def test_one_seed_has_no_table_of_differences(tmp_path):
+    untied, tied = made.pair(100.0), made.pair(97.0, tying="cross_layer")
+    text = (built(tmp_path, untied[0] + tied[0], untied[1] + tied[1]) / "text_gru.md").read_text()
+    assert "Differences" not in text and "| −3.0" in text.replace("**", "") and "too few seeds" in text
+
+
+def test_across_tasks_there_is_a_table_where_there_are_two(tmp_path):
+    lines, records, costs = made.grid(TASKS)
+    folder = built(tmp_path / "two", lines, records, costs)
+    rows = {row["tying"]: row for row in rows_of(folder / "across.csv")}
+    assert rows["none"]["interquartile_mean"] == "1.0" and rows["cross_layer"]["n_runs"] == "16"
+    assert (
+        rows["embedding"]["not_applicable"] == "image_cnn on digits" and rows["embedding"]["n_tasks"] == "1"
+    )
+    assert "Across tasks:" in (folder / "summary.md").read_text()
+    tex = (folder / "summary.tex").read_text()
+    assert "Across tasks" in tex and "\\% of runs $\\geq$ 1.02" in tex
+    one = built(tmp_path / "one", lines[-4:], records[-4:])
+    assert not (one / "across.csv").exists() and "Across" not in (one / "summary.md").read_text()
 
 
 def test_a_torn_record_is_a_hole_that_says_so(tmp_path):
@@ -113,7 +155,9 @@ def test_same_records_same_bytes_in_another_folder_and_again(tmp_path):
     one = built(tmp_path / "one", lines, records, costs)
     two = built(tmp_path / "two" / "deeper", lines[::-1], records, costs)
     before = tree(one)
-    assert before == tree(two) and len(before) == 2 * 9 + 4
+    assert before == tree(two)
+    texts = {f"{stem}{kind}" for stem in (*TASKS, "summary") for kind in (".md", ".csv", ".tex")}
+    assert texts | {"across.csv", "records.csv"} < before.keys()
     build(tmp_path / "one" / "runs", tmp_path / "one" / "results", out=lambda text: None)
     assert tree(one) == before
 
@@ -126,7 +170,8 @@ def test_stale_files_of_ours_go_and_others_stay(tmp_path):
     kept = [line for line in lines if line["task"] == "image_cnn"]
     shutil.rmtree(tmp_path / "runs")
     built(tmp_path, kept, [])
-    assert {path.name for path in folder.iterdir()} == {
+    left = {path.name for path in folder.iterdir()} - {"index.html"}
+    assert left == {
         "image_cnn.md", "image_cnn.csv", "image_cnn.tex", "summary.md", "summary.csv", "summary.tex",
         "records.csv", "notes.md", "notes.csv", "text_gru_extra.png",
     }  # fmt: skip

@@ -7,9 +7,10 @@ import torch
 from grid import CELLS, TASKS, applies, build, doubled, kind, score, step, steps
 
 from bench import assembly
+from bench.adamw import schedule
 from bench.errors import BadInput
+from bench.fitting import CHECK_EVERY
 from bench.models.parts import dropout_sites
-from bench.training import CHECK_EVERY, schedule
 from bench.worker import Diverged
 
 APPLYING = [(task, tying) for task, tying in CELLS if applies(task, tying)]

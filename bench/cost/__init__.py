@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from bench import assembly, machine
+from bench.controls import controlled, untied
 from bench.cost import capacity, times
 from bench.cost.sides import Side, built, tensors
 from bench.measure import energy
@@ -31,14 +32,14 @@ def measure(config: Mapping[str, Any], launched: float) -> dict[str, Any]:
     """The cost record's own part. Dropout and weight decay are 0: a cost does not depend on them.
 
     The twin is the same network with the same initial weights, untied; for `none` that is itself again, whose
-    ratios show the meter's own noise.
+    ratios show the meter's own noise. A control is measured at its own size, against the twin of its tying.
     """
     trainer = config["trainer"]
     torch.set_num_threads(trainer["threads"])
     device = assembly.device(config)
     data = assembly.data_module(config)
-    tied = built(config, data, device)
-    twin = built({**config, "tying": {**config["tying"], "parts": {}}}, data, device)
+    sized, control = controlled(config, data.shapes)
+    tied, twin = built(sized, data, device), built(untied(config), data, device)
     batch = tied.placed(next(iter(data.train_dataloader())))
     with _precision(trainer["precision"], device):
         compile_s = _first_step_s(tied, batch) if trainer["compile"] else None
@@ -50,7 +51,8 @@ def measure(config: Mapping[str, Any], launched: float) -> dict[str, Any]:
         joules = energy.of_calls(tied.step(batch), device, SECONDS_OF_ENERGY)
     return {
         "num_params": tied.num_params,
-        "num_params_untied": tied.num_params_untied,
+        "num_params_untied": twin.num_params,
+        "control": control,
         "memory": {**memory, "peak_rss_bytes": peak_rss_bytes()},
         **timed,
         "flops": flops | times.rate(flops["train_step"], timed["train_step"], trainer["precision"], device),

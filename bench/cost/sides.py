@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bench import assembly
-from bench.training import Training
+from bench.fitting import Training
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,6 @@ class Side:
 
     module: Training
     optimizer: torch.optim.Optimizer
-    num_params_untied: int
     predicted: tuple[int, int, int]
     device: torch.device
     dtype: torch.dtype
@@ -81,11 +80,11 @@ def built(config: Mapping[str, Any], data: L.LightningDataModule, device: torch.
     plan = assembly.plan_for(config, model)
     element = torch.empty((), dtype=dtype).element_size()
     predicted = (plan.num_params(model), plan.num_tensors(model), element)
-    untied = assembly.tie(config, model, plan)
+    assembly.tie(config, model, plan)
     module = assembly.training({**config, "weight_decay": 0.0}, model, plan, data.meta).to(device, dtype)
     mode = config["trainer"]["compile"]
     assembly.compile_in_place(model, mode)
-    return Side(module, module.adamw(), untied, predicted, device, dtype, is_compiled=mode is not None)
+    return Side(module, module.adamw(), predicted, device, dtype, is_compiled=mode is not None)
 
 
 def resized(batch: list[Any], examples: int) -> list[Any]:

@@ -90,7 +90,8 @@ def _inference(
 @torch.no_grad()
 def _has_cache(side: Side, batch: list[Any]) -> bool:
     """Whether the architecture keeps what it has read: without, there is no next token without all those before."""
-    return side.module.model.eval().decode(batch[0][:1, :1])[1] is not None
+    model = side.module.model.eval()
+    return hasattr(model, "decode") and model.decode(batch[0][:1, :1])[1] is not None
 
 
 @torch.no_grad()

@@ -46,7 +46,10 @@ class Content:
 
 
 def image_content(data: "DatasetDict", wanted: Mapping[str, Any]) -> Content:
-    """{split}_images uint8 [N, C, H, W] and {split}_labels int64 [N]; mean, std: train's pixels over 255."""
+    """{split}_images uint8 [N, C, H, W] and {split}_labels int64 [N]; mean, std: train's pixels over 255.
+
+    Of data in groups also test_groups int64 [N], 0 to num_groups - 1.
+    """
     need_columns(data, ("image", "label"))
     splits = image_splits(data, wanted["split_seed"], wanted["holdout"])
     images = {split: image_array(part) for split, part in splits.items()}
@@ -72,9 +75,11 @@ def image_content(data: "DatasetDict", wanted: Mapping[str, Any]) -> Content:
         "sizes": {split: len(part) for split, part in labels.items()},
         "floors": {"majority_accuracy": float((labels["test"] == majority).mean())},
     }
-    return Content(
-        {f"{s}_images": a for s, a in images.items()} | {f"{s}_labels": a for s, a in labels.items()}, meta
-    )
+    arrays = {f"{s}_images": a for s, a in images.items()} | {f"{s}_labels": a for s, a in labels.items()}
+    if "group" in splits["test"].column_names:
+        names, arrays["test_groups"] = np.unique(np.asarray(splits["test"]["group"]), return_inverse=True)
+        meta["num_groups"] = len(names)
+    return Content(arrays, meta)
 
 
 def text_content(data: "DatasetDict", wanted: Mapping[str, Any]) -> Content:

@@ -81,6 +81,17 @@ def read(path: str, config: str | None, revision: str | None) -> "DatasetDict":
         raise BadInput(f"cannot read data set {path} (config {config}): {reason}; {fix}") from error
 
 
+def chosen(data: "DatasetDict", splits: dict[str, str] | None, path: str) -> "DatasetDict":
+    """The splits that `splits` names, ours -> the data set's, under our names; None: all as they are."""
+    if splits is None:
+        return data
+    if missing := sorted(set(splits.values()) - set(data)):
+        raise BadInput(
+            f"data set {path} has no split {missing[0]!r}, only {sorted(data)}: set data.source.splits"
+        )
+    return type(data)({ours: data[theirs] for ours, theirs in splits.items()})
+
+
 def renamed(data: "DatasetDict", renames: dict[str, str], path: str) -> "DatasetDict":
     for split in data.values():
         missing = set(renames.values()) - set(split.column_names)

@@ -30,6 +30,10 @@ CODE = (
     "hub",
     "pixels",
     "prepare",
+    "series",
+    "labelled",
+    "naive_bayes",
+    "packages",
     "contents",
     "ngram",
     "sources",
@@ -134,8 +138,12 @@ def locked(cache: Path) -> Iterator[None]:
 def build(wanted: Mapping[str, Any], source: Source, cache: Path, key: str) -> Prepared:
     """Prepares aside and moves in one step; the pointer comes last. Call with the lock held."""
     from bench.data.contents import image_content, text_content
+    from bench.data.labelled import labelled_text_content
+    from bench.data.series import series_content
 
-    content = (image_content if wanted["kind"] == "image" else text_content)(source.load(), wanted)
+    makers = {"image": image_content, "text": text_content}
+    makers |= {"series": series_content, "labelled_text": labelled_text_content}
+    content = makers[wanted["kind"]](source.load(), wanted)
     try:
         (cache / "building").mkdir()
         with tempfile.TemporaryDirectory(dir=cache / "building") as scratch:

@@ -10,6 +10,8 @@ from bench.errors import BadInput
 
 COMMON = ("name", "kind", "root", "train_limit", "split_seed", "source", "module")
 KEYS = {"image": (*COMMON, "holdout"), "text": (*COMMON, "tokenizer", "vocab_size", "files")}
+KEYS["series"] = (*COMMON, "columns", "time", "log")
+KEYS["labelled_text"] = (*COMMON, "holdout", "tokenizer", "vocab_size")
 NOT_PREPARED = (
     "root",
     "train_limit",
@@ -23,7 +25,7 @@ def checked(data: Mapping[str, Any]) -> dict[str, Any]:
     """`data` as plain resolved values, or BadInput: the first key that is wrong, and what is allowed."""
     plain = resolved(data)
     kind = plain.get("kind")
-    require(kind in KEYS, "data.kind", kind, "image or text")
+    require(kind in KEYS, "data.kind", kind, " or ".join(KEYS))
     if unknown := sorted(set(plain) - set(KEYS[kind])):
         raise BadInput(f"unknown key data.{unknown[0]}: allowed are {', '.join(KEYS[kind])}")
     if missing := sorted(set(KEYS[kind]) - set(plain)):
@@ -37,24 +39,34 @@ def checked(data: Mapping[str, Any]) -> dict[str, Any]:
     require(root is None or isinstance(root, str), "data.root", root, "null or a folder")
     whole_number("train_limit", plain["train_limit"], 1, null=True)
     whole_number("split_seed", plain["split_seed"], 0)
-    if kind == "image":
+    if "holdout" in KEYS[kind]:
         holdout = plain["holdout"]
         share = isinstance(holdout, float) and 0 < holdout < 1
         require(
             share or is_int(holdout, 1),
             "data.holdout",
             holdout,
-            "a share in (0, 1) or a count of images from 1",
+            "a share in (0, 1) or a count of examples from 1",
         )
-    else:
+    if "tokenizer" in KEYS[kind]:
         tokenizer = plain["tokenizer"]
         require(tokenizer in TOKENIZERS, "data.tokenizer", tokenizer, ", ".join(TOKENIZERS))
-        if plain["files"] is not None and "files" not in (plain["source"] or ()):
-            raise BadInput(
-                "data.files is read by data=text_files alone: choose that, or leave data.files out"
-            )
         whole_number("vocab_size", plain["vocab_size"], SMALLEST[tokenizer], null=tokenizer != "bpe")
+    if kind == "series":
+        _check_series(plain)
+    if kind == "text" and plain["files"] is not None and "files" not in (plain["source"] or ()):
+        raise BadInput("data.files is read by data=text_files alone: choose that, or leave data.files out")
     return plain
+
+
+def _check_series(plain: Mapping[str, Any]) -> None:
+    names, time = plain["columns"], plain["time"]
+    distinct = (
+        isinstance(names, list) and all(isinstance(n, str) for n in names) and len(set(names)) == len(names)
+    )
+    require(names and distinct, "data.columns", names, "a list of names, each once, such as [OPEN,CLOSE]")
+    require(time is None or isinstance(time, str), "data.time", time, "a name of a column, or null")
+    require(isinstance(plain["log"], bool), "data.log", plain["log"], "true or false")
 
 
 def source_of(plain: Mapping[str, Any]) -> Source:

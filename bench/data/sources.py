@@ -2,7 +2,8 @@
 
 Each function returns a `Source` and does nothing else: `identity()` is cheap and imports no `datasets`, so
 that a prepared copy is found in milliseconds; `load()` does the work. Columns come out under one name
-whatever the data set calls them: `image`, `label` and maybe `group`, or `text`.
+whatever the data set calls them: `image`, `label` and maybe `group`, or `text` and maybe `label`; a series
+keeps its own.
 """
 
 import sys
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from bench.data.corpus import pydocs_lines
 from bench.data.files import stamps, text_lines, text_paths
-from bench.data.hub import ask_hub, local, read, renamed
+from bench.data.hub import ask_hub, chosen, local, read, renamed
+from bench.data.packages import labelled_lines
 from bench.errors import BadInput
 
 if TYPE_CHECKING:
@@ -37,13 +39,15 @@ def hub(
     revision: str | None = None,
     columns: dict[str, str | None] | None = None,
     root: str | None = None,
+    splits: dict[str, str] | None = None,
 ) -> Source:
     """A repository of the hub, or the same layout in `root/folder`; with `root` set the hub is never asked.
 
-    `columns` maps our names to the data set's, e.g. {"image": "img"}; null drops one. `name` null: not on the
-    hub.
+    `columns` maps our names to the data set's, e.g. {"image": "img"}; null drops one. `splits` does so for splits,
+    e.g. {"test": "validation"}, and drops those it does not name. `name` null: not on the hub.
     """
     renames = {ours: theirs for ours, theirs in (columns or {}).items() if theirs}
+    splits = dict(splits) if splits else None
 
     def identity() -> dict:
         if root:
@@ -51,15 +55,16 @@ def hub(
                 "files": stamps(local(root, folder, name).rglob("*")),
                 "config": config,
                 "columns": renames,
+                "splits": splits,
             }
-        return {"hub": name, "config": config, "revision": revision, "columns": renames}
+        return {"hub": name, "config": config, "revision": revision, "columns": renames, "splits": splits}
 
     def load() -> "DatasetDict":
         if root:
             path = str(local(root, folder, name))
-            return renamed(read(path, config, None), renames, path)
+            return renamed(chosen(read(path, config, None), splits, path), renames, path)
         ask_hub(name, folder)
-        return renamed(read(str(name), config, revision), renames, str(name))
+        return renamed(chosen(read(str(name), config, revision), splits, str(name)), renames, str(name))
 
     return Source(identity, load)
 
@@ -82,6 +87,20 @@ def digits() -> Source:
     return Source(lambda: {"embedded": "digits", "scikit-learn": version("scikit-learn")}, load)
 
 
+def co2() -> Source:
+    """Weekly CO2 at Mauna Loa, 1958 to 2001, in ppm (statsmodels): `date` and `co2`, 59 weeks interpolated linearly."""
+
+    def load() -> "DatasetDict":
+        from datasets import Dataset, DatasetDict
+        from statsmodels.datasets import co2
+
+        weeks = co2.load_pandas().data["co2"].interpolate()
+        columns = {"date": weeks.index.strftime("%Y-%m-%d").tolist(), "co2": weeks.tolist()}
+        return DatasetDict(train=Dataset.from_dict(columns))
+
+    return Source(lambda: {"embedded": "co2", "statsmodels": version("statsmodels")}, load)
+
+
 def pydocs(split_seed: int = 0) -> Source:
     """Docstrings of the running Python's standard library and its help topics (`bench.data.corpus`)."""
     identity = {
@@ -91,6 +110,29 @@ def pydocs(split_seed: int = 0) -> Source:
         "seed": split_seed,
     }
     return Source(lambda: identity, lambda: lines_to_splits(pydocs_lines(split_seed)))
+
+
+def pydocs_packages(split_seed: int = 0) -> Source:
+    """Docstring lines of the running Python's largest packages, labelled by package (`bench.data.packages`)."""
+    identity = {
+        "embedded": "pydocs_packages",
+        "python": sys.version,
+        "stdlib": sysconfig.get_path("stdlib"),
+        "seed": split_seed,
+    }
+
+    def load() -> "DatasetDict":
+        from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+
+        names, rows = labelled_lines(split_seed)
+        features = Features({"text": Value("string"), "label": ClassLabel(names=names)})
+        parts = {
+            split: Dataset.from_dict({"text": [t for t, _ in part], "label": [n for _, n in part]}, features)
+            for split, part in rows.items()
+        }
+        return DatasetDict(parts)
+
+    return Source(lambda: identity, load)
 
 
 def text_files(

@@ -22,7 +22,12 @@ def image_splits(data: "DatasetDict", split_seed: int, holdout: float | int) -> 
     groups = np.asarray(train["group"]) if "group" in train.column_names else np.arange(len(train))
     parts = hold_out(groups, rows(holdout, len(train)), len(missing), split_seed)
     chosen = {split: train.select(part) for split, part in zip(missing, parts[1:], strict=True)}
-    return named(data) | chosen | {"train": train.select(parts[0])}
+    kept = parts[0]
+    if (
+        "group" in train.column_names
+    ):  # laid out group by group: the first rows would be no sample of the rest
+        kept = np.random.default_rng(split_seed).permutation(kept)
+    return named(data) | chosen | {"train": train.select(kept)}
 
 
 def text_splits(data: "DatasetDict") -> dict[str, "Dataset"]:

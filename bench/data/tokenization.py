@@ -1,5 +1,6 @@
 """Text to token ids with the `tokenizers` library: words, what blanks separate, or a BPE."""
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,11 @@ EOS, UNK = "<eos>", "<unk>"  # ids 0 and 1; a BPE has no <unk>
 WORDS = r"\w+|[^\w\s]"  # a run of letters, digits and underscores, or one punctuation mark
 TOKENIZERS = ("words", "whitespace", "bpe")
 SMALLEST = {"words": 3, "whitespace": 3, "bpe": 257}  # the special tokens and a word; <eos> and every byte
+
+
+def words_of(text: str) -> tuple[str, ...]:
+    """The words of a text, as the tokenizer `words` splits and lower-cases it."""
+    return tuple(re.findall(WORDS, text.lower()))
 
 
 def train_tokenizer(kind: str, vocab_size: int | None, lines: Sequence[str]) -> "Tokenizer":
@@ -69,6 +75,16 @@ def encode(tokenizer: "Tokenizer", lines: Sequence[str]) -> np.ndarray:
         encoding.ids + eos for encoding in tokenizer.encode_batch_fast(list(lines), add_special_tokens=False)
     ]
     return np.fromiter((i for line in ids for i in line), dtype=np.int32)
+
+
+def encode_rows(tokenizer: "Tokenizer", lines: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """(ids int32 [N], offsets int64 [R + 1]): line r is ids[offsets[r] : offsets[r + 1]], with no <eos> anywhere."""
+    ids = [encoding.ids for encoding in tokenizer.encode_batch_fast(list(lines), add_special_tokens=False)]
+    offsets = np.cumsum([0, *map(len, ids)], dtype=np.int64)
+    tokens = np.fromiter((i for line in ids for i in line), dtype=np.int32)
+    if not tokens.all():
+        raise BadInput("a text holds <eos> written out, which marks where a row has ended: remove it")
+    return tokens, offsets
 
 
 def count_bytes(lines: Sequence[str]) -> int:

@@ -15,8 +15,10 @@ class ResNet(nn.Module):
 
     `depth` blocks in `stages` stages of widths w, 2w, 4w ...; the first block of each later stage halves
     the image (He et al. 2016, "Deep residual learning", section 4.2). Dropout sits between the two
-    convolutions of a block (Zagoruyko and Komodakis 2016, section 2.4) and before the classifier. Raises
-    BadInput if depth is not a multiple of stages, or norm is neither "batch" nor "group".
+    convolutions of a block (Zagoruyko and Komodakis 2016, section 2.4) and before the classifier.
+    `feed_forward` is the channels between those two in the last stage, half as many, rounded up, in each
+    stage before it; by default as many as the block gives. Raises BadInput if depth is not a multiple of
+    stages, or norm is neither "batch" nor "group".
     """
 
     def __init__(
@@ -28,11 +30,14 @@ class ResNet(nn.Module):
         width: int = 16,
         norm: str = "batch",
         dropout: float = 0.0,
+        feed_forward: int | None = None,
     ) -> None:
         super().__init__()
         check_positive(in_channels=in_channels, num_classes=num_classes)
         check_positive(depth=depth, stages=stages, width=width)
         check_dropout(dropout)
+        self.feed_forward = width * 2 ** (stages - 1) if feed_forward is None else feed_forward
+        check_positive(feed_forward=self.feed_forward)
         if depth % stages:
             below = depth - depth % stages
             allowed = " or ".join(str(d) for d in (below, below + stages) if d)
@@ -47,7 +52,8 @@ class ResNet(nn.Module):
         for index in range(depth):
             stage, place = divmod(index, depth // stages)
             stride = 2 if stage > 0 and place == 0 else 1
-            self.blocks.append(ResidualBlock(channels, width * 2**stage, stride, norm, dropout))
+            inner = math.ceil(self.feed_forward / 2 ** (stages - 1 - stage))
+            self.blocks.append(ResidualBlock(channels, inner, width * 2**stage, stride, norm, dropout))
             channels = width * 2**stage
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(channels, num_classes)
@@ -71,16 +77,18 @@ class ResNet(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """[B, in, H, W] -> [B, out, H / stride, W / stride]: two 3x3 convolutions around a shortcut."""
+    """[B, in, H, W] -> [B, out, H / stride, W / stride]: two 3x3 convolutions, `inner` between, beside a shortcut."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, norm: str, dropout: float) -> None:
+    def __init__(
+        self, in_channels: int, inner: int, out_channels: int, stride: int, norm: str, dropout: float
+    ) -> None:
         super().__init__()
         self.stride = stride
         self.extra_channels = out_channels - in_channels
-        self.conv1 = _conv3x3(in_channels, out_channels, stride)
-        self.norm1 = _norm(norm, out_channels)
+        self.conv1 = _conv3x3(in_channels, inner, stride)
+        self.norm1 = _norm(norm, inner)
         self.dropout = nn.Dropout(dropout)
-        self.conv2 = _conv3x3(out_channels, out_channels)
+        self.conv2 = _conv3x3(inner, out_channels)
         self.norm2 = _norm(norm, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ class GRULanguageModel(nn.Module):
     @property
     def parts(self) -> Parts:
         stack = tuple(f"blocks.{index}" for index in range(len(self.blocks)))
-        return Parts(stack=stack, embedding="embedding.weight", unembedding="output.weight", role=_role)
+        return Parts(stack=stack, embedding="embedding.weight", unembedding="output.weight", role=role)
 
     @property
     def output_layer(self) -> nn.Linear:
@@ -78,7 +78,8 @@ class GRUBlock(nn.Module):
         return x + self.dropout(y), hidden
 
 
-def _role(name: str) -> str:
+def role(name: str) -> str:
+    """`Parts.role` of a network of these blocks."""
     owner, _, parameter = name.rpartition(".")
     if owner.endswith("norm"):
         return "norm"

@@ -5,15 +5,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
-from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from bench.errors import BadInput
-from bench.models.parts import Parts, check_dropout, check_positive
+from bench.models.feed_forward import feed_forward_of, width_step, with_feed_forward
+from bench.models.parts import Parts
+from bench.models.pretrained_configs import built, name_of, own_names, role, stack
 
-# What a config declares for heads that a causal language model does not have.
-_OTHER_HEADS = ("classifier", "summary")
 # Special tokens mean nothing here, but the defaults (GPT-2's 50256) lie outside a small vocabulary, and a
 # padding token would freeze one row of the embedding.
 _FIXED = {
@@ -31,9 +30,10 @@ class CausalLM(nn.Module):
     `architecture` is the `model_type` of any causal language model in `transformers`; `config` holds
     further keys of its config class, under that class's own names. Weights are random, nothing is
     downloaded, and the input embedding and the output matrix are two tensors: whoever wants them as one
-    ties them afterwards. `dropout` goes to every dropout field of the config. Raises BadInput for an
-    unknown architecture or config key, sizes that do not fit together, and dropout on an architecture that
-    has none.
+    ties them afterwards. `dropout` goes to every dropout field of the config. `feed_forward` is the width
+    inside the blocks' feed-forward layers; None leaves it at 4 * width, or as the architecture has it.
+    Raises BadInput for an unknown architecture or config key, sizes that do not fit together, and dropout
+    or feed_forward on an architecture that has none.
     """
 
     def __init__(
@@ -46,31 +46,26 @@ class CausalLM(nn.Module):
         heads: int = 4,
         dropout: float = 0.0,
         config: Mapping[str, Any] | None = None,
+        feed_forward: int | None = None,
     ) -> None:
         super().__init__()
-        check_positive(vocab_size=vocab_size, window=window, depth=depth, width=width, heads=heads)
-        check_dropout(dropout)
-        if width % heads:
-            raise BadInput(f"width {width} does not divide into {heads} heads: set model.width to a multiple")
-        fields = _fields(architecture)
-        known = set(fields.to_dict()) | set(fields.attribute_map)
-        sizes = _sizes(vocab_size, window, depth, width, heads)
-        wanted = {key: size for key, size in sizes.items() if key in known} | _FIXED
-        wanted |= _dropouts(architecture, fields, dropout)
-        wanted |= _extra(architecture, fields, config or {}, known)
-        # Under the config's own names, which it checks, and so that a key from `config` replaces a size,
-        # not doubles it.
-        own = {fields.attribute_map.get(key, key): value for key, value in wanted.items()}
+        sizes = {"vocab_size": vocab_size, "window": window, "depth": depth, "width": width, "heads": heads}
+        given = with_feed_forward(architecture, config, feed_forward)
+        own = own_names(architecture, sizes, dropout, given, _FIXED)
         self.model = _build(architecture, own)
+        self.feed_forward = feed_forward_of(self.model, config)
+        self.width_step = width_step(self.model, heads)
+        if self.model.device.type == "meta":  # shapes alone, of which nothing can be computed
+            return
         _refuse_a_view_of_the_future(self, architecture, min(window, 2), vocab_size)
 
     @property
     def parts(self) -> Parts:
         return Parts(
-            stack=_stack(self),
-            embedding=_name_of(self, self.model.get_input_embeddings().weight),
-            unembedding=_name_of(self, self.model.get_output_embeddings().weight),
-            role=_role,
+            stack=stack(self),
+            embedding=name_of(self, self.model.get_input_embeddings().weight),
+            unembedding=name_of(self, self.model.get_output_embeddings().weight),
+            role=role,
         )
 
     @functools.cached_property
@@ -97,64 +92,8 @@ class CausalLM(nn.Module):
         return logits[:, -last:], None  # -0: all; and architectures that ignore logits_to_keep are cut here
 
 
-def _fields(architecture: str) -> PretrainedConfig:
-    """The architecture's config at its defaults: the list of the keys it knows."""
-    if architecture not in CONFIG_MAPPING:
-        raise BadInput(
-            f"architecture {architecture!r} is unknown to transformers; allowed is a model_type of a "
-            "causal language model: set model.architecture=gpt2 or model.architecture=llama"
-        )
-    return AutoConfig.for_model(architecture)
-
-
-def _sizes(vocab_size: int, window: int, depth: int, width: int, heads: int) -> dict[str, int]:
-    """Our sizes under the names that most configs have, and the others know as aliases (attribute_map)."""
-    return {
-        "vocab_size": vocab_size,
-        "max_position_embeddings": window,
-        "num_hidden_layers": depth,
-        "hidden_size": width,
-        "num_attention_heads": heads,
-        "num_key_value_heads": heads,
-        "head_dim": width // heads,
-        "intermediate_size": 4 * width,
-    }
-
-
-def _dropouts(architecture: str, fields: PretrainedConfig, dropout: float) -> dict[str, float]:
-    names = [
-        name
-        for name, value in fields.to_dict().items()
-        if ("dropout" in name or "pdrop" in name)
-        and isinstance(value, float)
-        and not name.startswith(_OTHER_HEADS)
-    ]
-    if dropout > 0 and not names:
-        raise BadInput(f"architecture {architecture} has no dropout: set dropout=0 or another architecture")
-    return dict.fromkeys(names, float(dropout))
-
-
-def _extra(
-    architecture: str, fields: PretrainedConfig, config: Mapping[str, Any], known: set[str]
-) -> dict[str, Any]:
-    for key in config:
-        if key not in known:
-            raise BadInput(
-                f"config key {key!r} is unknown to architecture {architecture}; allowed are the fields "
-                f"of {type(fields).__name__}: correct or remove model.config.{key}"
-            )
-    return dict(config)
-
-
 def _build(architecture: str, wanted: dict[str, Any]) -> PreTrainedModel:
-    try:
-        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, **wanted))
-    except (StrictDataclassError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise BadInput(
-            f"architecture {architecture} cannot be built from these sizes: {reason}: "
-            "correct model.depth, model.width, model.heads or model.config"
-        ) from error
+    model = built(AutoModelForCausalLM, architecture, wanted)
     if model.get_input_embeddings().weight is model.get_output_embeddings().weight:
         raise BadInput(
             f"architecture {architecture} always shares its embedding with its output, which is for "
@@ -188,27 +127,3 @@ def _is_linear_at_its_end(model: CausalLM) -> bool:
     model.train(was_training)
     same_width = hidden.shape[-1] == layer.weight.shape[1]
     return same_width and torch.allclose(layer(hidden), logits, rtol=1e-4, atol=1e-5)
-
-
-def _stack(model: nn.Module) -> tuple[str, ...]:
-    """Module names of the blocks: the module list that holds most parameters."""
-    lists = {name: module for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
-    largest = max(lists, key=lambda name: sum(p.numel() for p in lists[name].parameters()))
-    return tuple(f"{largest}.{index}" for index in range(len(lists[largest])))
-
-
-def _name_of(model: nn.Module, weight: Tensor) -> str:
-    """The first name, in module order, of a parameter."""
-    return next(name for name, parameter in model.named_parameters() if parameter is weight)
-
-
-def _role(name: str) -> str:
-    owners, _, parameter = name.rpartition(".")
-    owner = owners.rpartition(".")[2]
-    if "norm" in owner or owner.startswith("ln"):
-        return "norm"
-    if parameter == "bias":
-        return "bias"
-    if "attn" in owners or "attention" in owners:
-        return "attention"
-    return "feed_forward" if any(word in owners for word in ("mlp", "fc", "feed_forward")) else "other"

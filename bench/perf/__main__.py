@@ -56,10 +56,10 @@ def _measure(parts: list[str], out: Path, quick: bool) -> None:
     # Not before the sweeps: the memory of a command counts what its parent had when it was started.
     import torch
 
-    from bench import plots
     from bench.perf import pictures
     from bench.perf.pace import FULL, QUICK
     from bench.perf.parts import measure
+    from bench.plots.style import draw
     from bench.report.markup import plain
 
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -76,7 +76,7 @@ def _measure(parts: list[str], out: Path, quick: bool) -> None:
         write_json(folder / FIGURES, figures)
         print(f"{SECTIONS[part][0]}\n\n{plain(SECTIONS[part][2](figures[part]))}", flush=True)
         if part == "growth":
-            for kind, content in plots.draw(pictures.growth, figures[part]["rows"]).items():
+            for kind, content in draw(pictures.growth, figures[part]["rows"]).items():
                 write_bytes_atomic(folder / f"{PICTURE}{kind}", content)
         write_bytes_atomic(out / "performance.md", page(figures, folder.name).encode())
     print(out / "performance.md")

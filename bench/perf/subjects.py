@@ -12,7 +12,7 @@ from torch import nn
 
 from bench import assembly, machine
 from bench.cell import Cell, from_hydra
-from bench.training import Training
+from bench.fitting import Training
 from bench.tying import TyingPlan
 
 CONF = str(machine.REPOSITORY / "conf")

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from bench.metrics import Estimate, mean_sd, paired_difference
+from bench.metrics import Estimate, mean_sd
 from bench.records import DIVERGED, FAILED, NOT_APPLICABLE
+from bench.report.control import control_note
 from bench.report.rows import NOT_FINITE, NOT_RUN, Metric, Run, is_finite
+from bench.stats.bootstrap import LEAST, of_groups
+from bench.stats.student import Interval, Paired, interval, paired
 
 SAID = {
     FAILED: "failed",
@@ -18,16 +21,16 @@ SAID = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cell:
-    """One configuration at every seed it was asked for."""
+    """One configuration at every seed it was asked for. Equal to itself alone, so that it can be a key."""
 
     tying: str
     dropout: float
     weight_decay: float
     runs: tuple[Run, ...]
 
-    @property
+    @cached_property
     def done(self) -> list[Run]:
         return [run for run in self.runs if run.is_done]
 
@@ -37,8 +40,15 @@ class Cell:
 
     def values(self, *keys: str) -> dict[int, float]:
         """Seed -> the number under a path of record keys, of the finished runs that have it."""
-        found = {run.seed: run.number(*keys) for run in self.done}
-        return {seed: value for seed, value in found.items() if is_finite(value)}
+        if keys not in self._values:
+            found = {run.seed: run.number(*keys) for run in self.done}
+            self._values[keys] = {seed: value for seed, value in found.items() if is_finite(value)}
+        return dict(self._values[keys])
+
+    @cached_property
+    def _values(self) -> dict[tuple[str, ...], dict[int, float]]:
+        """What `values` has looked up: a metric is asked for by every table, picture and page."""
+        return {}
 
     def over_seeds(self, *keys: str) -> Estimate | None:
         values = self.values(*keys)
@@ -50,6 +60,27 @@ class Cell:
     def metric_over_seeds(self, split: str = "test") -> Estimate | None:
         return self.over_seeds(split, self.runs[0].metric.name)
 
+    def interval(self) -> Interval | None:
+        """The test metric over finished seeds with its 95 % t interval."""
+        values = self.metric()
+        return interval(values[seed] for seed in sorted(values))
+
+    @cached_property
+    def by_group(self) -> Interval | None:
+        """Accuracy with the interval that draws the groups of the test split anew, the same ones at all seeds.
+
+        None where a finished run has no groups, and for fewer than a bootstrap needs.
+        """
+        correct, count = self._per_group("correct"), self._per_group("count")
+        if len(correct) != len(count) or len(count) < LEAST or not all(count):
+            return None
+        return of_groups(correct, count, resamples=2_000)
+
+    def _per_group(self, key: str) -> list[int]:
+        """The sum over finished seeds for each group; empty where seeds have unlike groups or none."""
+        found = [run.number("test_groups", key) or () for run in self.done]
+        return [sum(group) for group in zip(*found, strict=True)] if len(set(map(len, found))) == 1 else []
+
     def count(self, key: str) -> int | None:
         """A parameter count: the same for every seed."""
         return next((run.number(key) for run in self.done if is_finite(run.number(key))), None)
@@ -58,6 +89,11 @@ class Cell:
     def cost(self) -> Mapping[str, Any]:
         """The cost record of its tying, the same for every seed; {} where there is none."""
         return self.runs[0].cost
+
+    @property
+    def control_note(self) -> str:
+        """How large a control came out, against what it is a control of; empty for other cells."""
+        return next((control_note(run.record) for run in self.done), "")
 
     @property
     def missing(self) -> dict[str, int]:
@@ -88,7 +124,7 @@ def _why(run: Run) -> str:
     return f"{said}: {run.reason}" if run.reason else said
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Section:
     """Cells that may be compared: one task on one data fingerprint, alike in all but the axes of the table.
 
@@ -138,11 +174,11 @@ class Section:
         found = [other for other in self.tyings.get("none", []) if (other.dropout, other.weight_decay) == at]
         return found[0] if len(found) == 1 else None
 
-    def difference(self, cell: Cell, untied: Cell | None) -> Estimate | None:
+    def difference(self, cell: Cell, untied: Cell | None) -> Paired | None:
         """Test metric minus that of `untied`, paired by seed; None for `none` itself and without a pair."""
         if untied is None or cell.tying == "none":
             return None
-        return paired_difference(cell.metric(), untied.metric())
+        return paired(cell.metric(), untied.metric())
 
     def chosen(self, tying: str) -> Cell | None:
         """The cell of a tying with the best validation metric, the first in table order among equals."""

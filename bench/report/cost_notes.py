@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from bench.report.control import control_note
 from bench.report.cost_columns import PAIRS
 from bench.report.costs import Cost, is_measured
 from bench.report.footer import provenance
@@ -45,6 +46,11 @@ def cost_notes(rows: Sequence[tuple[str, Cost]]) -> list[str]:
     if not measured:
         return _missing(rows)
     lines = [MEMORY.format(_all(cost["memory"].get("meter") for cost in measured))]
+    lines += [
+        f"Size of {cost['tying']}: {said}; timed against `none`."
+        for cost in measured
+        if (said := control_note(cost))
+    ]
     lines += _largest(measured) + [RATIOS] + [NOISE] * any(cost.get("tying") == "none" for cost in measured)
     lines += [GENERATION] * any(look_up(cost, "latency", "first_token") is not None for cost in measured)
     lines += _conditions(measured) + _timed(measured) + _rate(measured) + _energy(measured)

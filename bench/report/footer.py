@@ -9,12 +9,22 @@ from bench.report.comparison import mean
 from bench.report.numbers import fixed, places
 from bench.report.order import natural
 from bench.report.rows import device, is_finite, look_up
+from bench.stats.verdict import ENOUGH, OTHER_MARGIN, SHARE_MARGIN
 
 READING = (
-    "Mean ± standard deviation over seeds; one seed has no spread. The difference to none is at the same "
+    "Mean [95 % Student-t interval] over seeds; one seed has no interval. The difference to none is at the same "
     "dropout and weight decay, paired by seed. The gap is validation minus training loss, both in eval mode, the "
     "latter on a fixed part of the training split: how hard that part is shifts every row alike, so compare rows, "
     "not signs. The best of a column is marked."
+)
+VERDICT = (
+    "Verdict: equivalent where the 90 % interval of the difference lies within ±{} (two one-sided tests at 5 %, "
+    "Schuirmann 1987); else better or worse where p < 0.05 after Holm's correction over {}; else no difference "
+    "shown, which does not say that there is none. Below {} seeds none of it is more than a hint."
+)
+BY_GROUP = (
+    "By group: the 95 % interval of the same mean where the {} groups of the test split are drawn anew, the same ones "
+    "at all seeds: what another draw of groups would change, and not what other seeds would."
 )
 
 
@@ -52,7 +62,20 @@ def footer(section: Section, note: str | None) -> list[str]:
     lines += _rates(section)
     records = [run.record for run in section.runs if run.is_done]
     lines += provenance("Runs", records) if records else []
-    return [*lines, *([f"Note: {' '.join(note.split())}"] if note else []), READING]
+    lines += [f"Note: {' '.join(note.split())}"] if note else []
+    return [*lines, READING, *_by_group(section), verdict_rule(section)]
+
+
+def verdict_rule(section: Section, family: str = "the tyings at one dropout and weight decay") -> str:
+    """How the words of the verdicts came about, with the margin of the section's metric and what was corrected over."""
+    share = f"{100 * SHARE_MARGIN:g} percentage points"
+    other = f"{100 * OTHER_MARGIN:g} % of the mean of `none`"
+    return VERDICT.format(share if section.metric.is_share else other, family, ENOUGH)
+
+
+def _by_group(section: Section) -> list[str]:
+    sizes = sorted({cell.by_group.n for cell in section.cells if cell.by_group})
+    return [BY_GROUP.format(" or ".join(map(str, sizes)))] if sizes else []
 
 
 def _data(section: Section) -> str:

@@ -55,6 +55,8 @@ def _varied(runs: list[Run]) -> list[str]:
     """
     keys: set[str] = set()
     for same in _grouped(runs, lambda run: (run.tying, run.dropout, run.weight_decay, run.seed)).values():
+        if len(same) < 2:
+            continue
         configs = [flat(run.record.get("config")) for run in same if run.record.get("config")]
         for key in {key for config in configs for key in config}.difference(AXES):
             if len({repr(config.get(key)) for config in configs}) > 1:

@@ -10,7 +10,7 @@ TEX = {
     "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", "±": r"$\pm$", "−": "$-$", "—": "---",
-    "↓": r"$\downarrow$", "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$", "↑": r"$\uparrow$", "≥": r"$\geq$",
     "·": r"$\cdot$", "\n": " ",
 }  # fmt: skip
 

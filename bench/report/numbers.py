@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Iterable
+from typing import TypeVar
 
 from bench.metrics import Estimate
 from bench.report.rows import Metric
+from bench.stats.student import Interval, Paired
 
 NOTHING = "—"
+Figure = TypeVar("Figure", Estimate, Interval, Paired)
 
 
 def places(values: Iterable[float], significant: int = 4) -> int:
@@ -29,19 +32,33 @@ def fixed(value: float | None, decimals: int, sign: bool = False) -> str:
     return text.replace("-", "−")
 
 
-def estimate(value: Estimate | None, decimals: int, sign: bool = False) -> str:
-    """Mean ± standard deviation; the mean alone where one value gives no spread."""
-    if value is None:
+def interval_text(value: Interval | Paired | None, decimals: int, sign: bool = False) -> str:
+    """`101.2 [99.8, 102.6]`; the mean alone where one value gives no interval."""
+    return NOTHING if value is None else bounded(value.mean, value.low, value.high, decimals, sign)
+
+
+def bounded(
+    value: float | None, low: float | None, high: float | None, decimals: int, sign: bool = False
+) -> str:
+    text = fixed(value, decimals, sign)
+    if low is None or high is None:
+        return text
+    return f"{text} [{fixed(low, decimals, sign)}, {fixed(high, decimals, sign)}]"
+
+
+def p_text(p: float | None) -> str:
+    """At three decimals; what would round to 0 is `< 0.001`."""
+    if p is None:
         return NOTHING
-    text = fixed(value.mean, decimals, sign)
-    return text if value.sd is None else f"{text} ± {fixed(value.sd, decimals)}"
+    return "< 0.001" if p < 0.001 else fixed(p, 3)
 
 
-def percent(value: Estimate | None, metric: Metric) -> Estimate | None:
-    """A share in percent, as it is printed; anything else as it is."""
+def percent(value: Figure | None, metric: Metric) -> Figure | None:
+    """A share in percent, as it is printed; anything else as it is. p and n are no shares."""
     if value is None or not metric.is_share:
         return value
-    return Estimate(100 * value.mean, None if value.sd is None else 100 * value.sd, value.n)
+    scaled = {key: getattr(value, key, None) for key in ("mean", "sd", "low", "high")}
+    return value._replace(**{key: 100 * found for key, found in scaled.items() if found is not None})
 
 
 def metric_places(values: Iterable[float], metric: Metric) -> int:
@@ -64,6 +81,4 @@ def short_count(count: float) -> str:
 
 def ratio(value: float | None, low: float | None, high: float | None) -> str:
     """`0.982 [0.975, 0.990]`; the ratio alone where it has no interval."""
-    if low is None or high is None:
-        return fixed(value, 3)
-    return f"{fixed(value, 3)} [{fixed(low, 3)}, {fixed(high, 3)}]"
+    return bounded(value, low, high, 3)

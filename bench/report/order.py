@@ -11,8 +11,8 @@ def parts(tying: str) -> list[str]:
 
 
 def family(tying: str) -> str:
-    """`top_k` for `top_k(fraction=0.5)`; `composition` for more than one; the bare name if unknown."""
-    composed = parts(tying)
+    """`top_k` for `top_k(fraction=0.5)` and its controls; `composition` for more than one; the bare name if unknown."""
+    composed = parts(uncontrolled(tying))
     if len(composed) > 1:
         return "composition"
     name = re.split(r"[(\s]", composed[0])[0]
@@ -21,10 +21,18 @@ def family(tying: str) -> str:
     return name
 
 
+def uncontrolled(tying: str) -> str:
+    """`cross_layer` for `cross_layer, control=params`: the tying that a row is a control of, or its own."""
+    return re.sub(r", control=\w+", "", tying)
+
+
 def tying_key(tying: str) -> tuple:
-    """Sort key: the untied network, then one strategy after the other, other names, compositions last."""
+    """Sort key: the untied network, then one strategy after the other, other names, compositions last.
+
+    The controls of a tying come right after it.
+    """
     ranks = {name: rank for rank, name in enumerate(FAMILIES)} | {"composition": len(FAMILIES) + 1}
-    return ranks.get(family(tying), len(FAMILIES)), natural(tying)
+    return ranks.get(family(tying), len(FAMILIES)), natural(uncontrolled(tying)), tying
 
 
 def natural(text: str) -> tuple:

@@ -1,26 +1,41 @@
-"""Whole files of text: the page of a task in three spellings, the summary, the flat records."""
+"""Whole files of text: the page of a task in three spellings, and the summary."""
 
-from typing import Any
+from typing import NamedTuple
 
+from bench.report import across
 from bench.report.cells import Section
 from bench.report.comparison import comparison
 from bench.report.comparison import csv_rows as comparison_rows
-from bench.report.cost_columns import cost_summary
 from bench.report.cost_notes import cost_notes
 from bench.report.costs import cost_tables
-from bench.report.footer import floors, footer
-from bench.report.grouping import flat
-from bench.report.markup import MADE_BY, csv_text, latex, markdown
-from bench.report.rows import Run, device
+from bench.report.differences import NOTES, TITLE, differences
+from bench.report.dose_tables import csv_rows as dose_rows
+from bench.report.dose_tables import dose_lines, dose_tables
+from bench.report.doses import doses
+from bench.report.factorial import Factorial, factorial
+from bench.report.factorial_table import csv_rows as effect_rows
+from bench.report.factorial_table import effects_table, reading
+from bench.report.footer import floors, footer, verdict_rule
+from bench.report.markup import MADE_BY, Table, csv_text, latex, markdown
 from bench.report.summary import csv_rows as summary_rows
 from bench.report.summary import headline
 
 MARK = f"<!-- {MADE_BY} -->\n"
+FACTORIAL = "Tying x dropout x weight decay: does tying replace dropout, or add to it"
 CHOICE = (
-    "Each tying stands at the dropout and weight decay with the best validation metric of those searched. "
-    "The test metric of that cell is shown, and in brackets its difference to `none`, chosen the same way, "
-    "paired by seed. Percentages are of the untied parameters."
+    "Each tying stands at the dropout and weight decay with the best validation metric of those searched, and at "
+    "its own learning rate where the sweep searched one, on validation too. The test metric of that cell is shown "
+    "with its 95 % interval, and in brackets its difference to `none`, chosen the same way, paired by seed. "
+    "Percentages are of the untied parameters; of cells: how many with a number were searched."
 )
+
+
+class Block(NamedTuple):
+    """A table with a title above it and statements below; no table where there are only statements."""
+
+    title: str
+    table: Table | None
+    lines: list[str]
 
 
 def stems(sections: list[Section]) -> dict[str, list[Section]]:
@@ -35,28 +50,81 @@ def stems(sections: list[Section]) -> dict[str, list[Section]]:
     return found
 
 
+def blocks(section: Section, note: str | None) -> list[Block]:
+    """What the cells of a section reach, in the order of the page; a block without a table and lines is not there."""
+    compared = differences(section)
+    found = [
+        Block("", comparison(section), footer(section, note)),
+        Block(TITLE, compared, list(NOTES) if compared else []),
+        _factorial_block(section),
+    ]
+    return [block for block in found if block.table or block.lines]
+
+
+def _factorial_block(section: Section) -> Block:
+    """The fitted effects, or why there are none; nothing where the section is no grid of regularisations."""
+    if len({(cell.dropout, cell.weight_decay) for cell in section.cells}) < 2:
+        return Block("", None, [])
+    fit = factorial(section)
+    if isinstance(fit, Factorial):
+        return Block(FACTORIAL, effects_table(fit), reading(fit))
+    return Block(FACTORIAL, None, [f"{fit[0].upper()}{fit[1:]}."])
+
+
+def curve_blocks(sections: list[Section]) -> list[Block]:
+    """Curves over what the sections of a task vary: k, strength, budget, size of the data or of the network."""
+    found = doses(sections)
+    tables = dose_tables(found).items()
+    return [Block(title, table, dose_lines(dose)) for dose, (title, table) in zip(found, tables, strict=True)]
+
+
+def cost_blocks(section: Section) -> list[Block]:
+    """What each tying costs."""
+    tables = [Block(title, table, []) for title, table in cost_tables(section.costs).items()]
+    return [*tables, Block("", None, cost_notes(section.costs))]
+
+
 def task_page(stem: str, sections: list[Section], pictures: list[str], note: str | None) -> dict[str, str]:
     """File name -> content. Per section a table of what each cell reaches, and tables of what each tying costs."""
     md, tex = [MARK, f"# {stem}\n"], [f"% {MADE_BY}\n"]
     for section in sections:
-        several, table = len(sections) > 1, comparison(section)
-        costs, below, notes = cost_tables(section.costs), footer(section, note), cost_notes(section.costs)
-        md += [f"\n## {section.title}\n"] * several
-        md += ["\n", markdown(table), "\n", _lines("- ", below), f"\n{'##' + '#' * several} Cost\n"]
-        md += [f"\n{title}:\n\n{markdown(cost)}" for title, cost in costs.items()]
-        md += ["\n", _lines("- ", notes)]
-        tex += [f"\n% {section.title}\n", latex(table), _lines("% ", below)]
-        tex += [f"\n% {section.title}, cost: {title}\n{latex(cost)}" for title, cost in costs.items()]
-        tex.append(_lines("% ", notes))
+        several, reached, costs = len(sections) > 1, blocks(section, note), cost_blocks(section)
+        md += [f"\n## {section.title}\n"] * several + [_md(block) for block in reached]
+        md += [f"\n{'##' + '#' * several} Cost\n", *(_md(block) for block in costs)]
+        tex += [_tex(section.title, block) for block in reached]
+        tex += [_tex(f"{section.title}, cost", block) for block in costs]
+    curves = curve_blocks(sections)
+    md += ["\n## Curves\n"] * bool(curves) + [_md(block) for block in curves]
+    tex += [_tex(stem, block) for block in curves]
     md += ["\n", *(f"![{name[:-4]}]({name})\n" for name in pictures)]
     if not pictures:
         md.append("No plot: no run has finished.\n")
     rows = [row for section in sections for row in comparison_rows(section)]
-    return {f"{stem}.md": "".join(md), f"{stem}.tex": "".join(tex), f"{stem}.csv": csv_text(rows)}
+    texts = {f"{stem}.md": "".join(md), f"{stem}.tex": "".join(tex), f"{stem}.csv": csv_text(rows)}
+    return texts | _more_csv(stem, sections)
 
 
-def _lines(mark: str, lines: list[str]) -> str:
-    return "".join(f"{mark}{line}\n" for line in lines)
+def _more_csv(stem: str, sections: list[Section]) -> dict[str, str]:
+    """The effects and the curves, where there are any."""
+    fits = [(section, fit) for section in sections if isinstance(fit := factorial(section), Factorial)]
+    rows = {
+        "effects": [row for section, fit in fits for row in effect_rows(section, fit)],
+        "curves": dose_rows(doses(sections)),
+    }
+    return {f"{stem}_{name}.csv": csv_text(found) for name, found in rows.items() if found}
+
+
+def _md(block: Block) -> str:
+    parts = [f"{block.title}:\n"] if block.title else []
+    parts += [markdown(block.table)] if block.table else []
+    parts += ["".join(f"- {line}\n" for line in block.lines)] if block.lines else []
+    return "".join(f"\n{part}" for part in parts)
+
+
+def _tex(where: str, block: Block) -> str:
+    title = f"% {where}{': ' if block.title else ''}{block.title}\n"
+    table = f"\n{title}{latex(block.table)}" if block.table else ""
+    return table + "".join(f"% {line}\n" for line in block.lines)
 
 
 def summary_page(sweep: str, sections: list[Section], note: str | None) -> dict[str, str]:
@@ -68,67 +136,21 @@ def summary_page(sweep: str, sections: list[Section], note: str | None) -> dict[
     else:
         md.append("The sweep asked for no run.\n")
     md += ["\n", *(f"- {section.title}: {text}.\n" for section in sections if (text := floors(section)))]
+    rules = dict.fromkeys(verdict_rule(section, "the tyings of one task") for section in sections)
+    md += [f"- {rule}\n" for rule in rules]
     md += [f"- Note: {' '.join(note.split())}\n"] if note else []
+    found = across.scores(sections) if across.is_across(sections) else []
+    if found:
+        block = Block(across.TITLE, across.across(found), list(across.NOTES))
+        md.append(_md(block))
+        tex.append(_tex(sweep, block))
     md += ["\n", *(f"- [{stem}]({stem}.md)\n" for stem in stems(sections)), "- [records.csv](records.csv)\n"]
-    return {
+    md.append(
+        "- [index.html](index.html): one page of it all, whose tables sort and whose pictures say their values\n"
+    )
+    files = {
         "summary.md": "".join(md),
         "summary.tex": "".join(tex),
         "summary.csv": csv_text(summary_rows(sections)),
     }
-
-
-def records_csv(runs: list[Run]) -> str:
-    """One row per run the sweep asked for, holes included; configs without file system paths."""
-    order = sorted(runs, key=lambda r: (r.task, r.data, r.tying, r.dropout, r.weight_decay, r.seed, r.id))
-    rows = [_record_row(run) for run in order]
-    columns = list({key: None for row in rows for key in row if not key.startswith("config.")})
-    configs = sorted({key for row in rows for key in row if key.startswith("config.")})
-    return csv_text([{key: row.get(key) for key in columns + configs} for row in rows])
-
-
-def _record_row(run: Run) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "id": run.id,
-        "task": run.task,
-        "data": run.data,
-        "fingerprint": run.fingerprint,
-        "tying": run.tying,
-        "dropout": run.dropout,
-        "weight_decay": run.weight_decay,
-        "seed": run.seed,
-        "cell": run.cell,
-        "cost": run.cost_id,
-        "status": run.status,
-        "reason": run.reason,
-        "metric": run.metric.name,
-    }
-    for key in ("num_params", "num_params_untied", "best_epoch", "epochs", "steps"):
-        row[key] = run.number(key)
-    for split in ("test", "val", "train"):
-        row |= {f"{split}_{key}": value for key, value in sorted((run.number(split) or {}).items())}
-    row |= {
-        "gap_nats": run.number("gap"),
-        "spread_depth": run.number("spread", "depth"),
-        "spread_embedding": run.number("spread", "embedding"),
-        "decay_dose": run.number("decay", "dose"),
-        "clipped_share": run.number("clipped_share"),
-        "checkpoint_bytes": run.number("checkpoint_bytes"),
-        "total_s": run.number("seconds", "total"),
-        "fit_s": run.number("seconds", "fit"),
-        "to_first_step_s": run.number("seconds", "to_first_step"),
-        "throughput_per_s": run.number("throughput", "value"),
-        "throughput_unit": run.number("throughput", "unit"),
-        "peak_rss_bytes": run.number("peak_rss_bytes"),
-    }
-    row |= cost_summary(run.cost) | _provenance_columns(run)
-    return row | {f"config.{key}": value for key, value in flat(run.record.get("config") or {}).items()}
-
-
-def _provenance_columns(run: Run) -> dict[str, Any]:
-    keys = ("commit", "dirty", "threads", "python")
-    found = {key: run.number("provenance", key) for key in keys} | {
-        "device": device(run.record),
-        "results_version": run.number("results_version"),
-    }
-    versions = run.number("provenance", "versions") or {}
-    return found | {f"version_{name}": versions[name] for name in sorted(versions)}
+    return files | ({"across.csv": csv_text(across.csv_rows(found))} if found else {})

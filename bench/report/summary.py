@@ -1,12 +1,14 @@
 """Tyings next to each other over all tasks, each at the dropout and weight decay that validation chose."""
 
+from collections.abc import Callable
 from typing import Any
 
-from bench.metrics import Estimate
+from bench.report.against import Against, against_chosen
 from bench.report.cells import Cell, Section
-from bench.report.comparison import mean, n_text, share_of_untied, shown, spell
-from bench.report.markup import Table, best_of, width
-from bench.report.numbers import NOTHING, axis, estimate, metric_places, percent, short_count
+from bench.report.columns import Column, tabulate
+from bench.report.comparison import mean, n_text, share_of_untied, shown, spell, spell_against, spell_bounds
+from bench.report.markup import Table, width
+from bench.report.numbers import NOTHING, axis, interval_text, metric_places, percent, short_count
 from bench.report.order import tying_key
 
 
@@ -15,45 +17,66 @@ def tyings(sections: list[Section]) -> list[str]:
 
 
 def headline(sections: list[Section], *, with_chosen: bool = False) -> Table:
-    """A row per tying; per section the test metric (versus none), the parameters and, if asked, the choice.
+    """A row per tying; per section the test metric (versus none), the parameters, the verdict and the choice if asked.
 
-    The cell of a tying is the one with the best validation metric; its *test* metric is shown.
+    The cell of a tying is the one with the best validation metric; its *test* metric is shown. A section has a
+    verdict where a tying has two pairs.
     """
-    rows: list[list[str]] = [[tying] for tying in tyings(sections)]
-    values: list[list[float | None]] = [[None] for _ in rows]
-    header, modes = ["tying"], [None]
-    for section in sections:
-        decimals = _decimals(section)
-        columns = [
-            "\n".join([section.task, f"on {section.where}", section.metric.label, "(vs none)"]),
-            "\n\nparams\n% untied",
-        ]
-        columns += ["\n\ndropout /\nweight decay", "\n\nof cells\n(n runs)"] if with_chosen else []
-        header += columns
-        modes += [section.metric.mode, "min"] + [None] * (len(columns) - 2)
-        for row, value in zip(rows, values, strict=True):
-            cell = section.chosen(row[0])
-            row += _texts(section, row[0], cell, decimals)[: len(columns)]
-            value += [mean(shown(cell)) if cell else None, cell.count("num_params") if cell else None]
-            value += [None] * (len(columns) - 2)
-    return Table(header, "l" + "r" * (len(header) - 1), rows, best_of(values, modes))
+    rows = tyings(sections)
+    columns = [column for section in sections for column in _columns(section, with_chosen)]
+    return tabulate(["tying"], [[tying] for tying in rows], columns, rows)
 
 
-def _decimals(section: Section) -> int:
-    chosen = [cell for tying in section.tyings if (cell := section.chosen(tying))]
-    return metric_places([e.mean for cell in chosen if (e := shown(cell))], section.metric)
+def _columns(section: Section, with_chosen: bool) -> list[Column[str]]:
+    """Of the label of a tying."""
+    metric, against = section.metric, against_chosen(section)
+    decimals = metric_places([e.mean for each in against.values() if (e := shown(each.cell))], metric)
+
+    def said(text: Callable[[Against], Any]) -> Callable[[str], Any]:
+        return lambda tying: text(against[tying]) if tying in against else ""
+
+    def reached(tying: str) -> str:
+        return _metric_text(against[tying], decimals) if tying in against else _hole(section, tying)
+
+    def number(value: Callable[[Against], float | None]) -> Callable[[str], float | None]:
+        return lambda tying: value(against[tying]) if tying in against else None
+
+    head = "\n".join([section.task, f"on {section.where}", metric.label, "(vs none)"])
+    columns = [
+        Column(head, reached, number(lambda a: mean(shown(a.cell))), metric.mode),
+        Column(
+            "\n\nparams\n% untied", said(_params_text), number(lambda a: a.cell.count("num_params")), "min"
+        ),
+    ]
+    if any(each.difference and each.difference.n > 1 for each in against.values()):
+        columns.append(Column("\n\n\nverdict", said(lambda a: a.verdict), align="l"))
+    if with_chosen:
+        columns.append(Column("\n\ndropout /\nweight decay", said(_axes_text)))
+        columns.append(Column("\n\nof cells\n(n runs)", said(lambda a: _cells_text(section, a.cell))))
+    return columns
 
 
-def _texts(section: Section, tying: str, cell: Cell | None, decimals: int) -> list[str]:
-    if cell is None:
-        return [_hole(section, tying), "", "", ""]
-    text = estimate(shown(cell), decimals)
-    if tying != "none":
-        text += f" ({estimate(_difference(section, cell), decimals, sign=True)})"
-    share = share_of_untied(cell)
-    count = short_count(cell.count("num_params") or 0) + ("" if share is None else f" {100 * share:.0f}%")
-    searched = sum(bool(other.done) for other in section.tyings[tying])
-    return [text, count, f"{axis(cell.dropout)} / {axis(cell.weight_decay)}", f"{searched} ({n_text(cell)})"]
+def _metric_text(against: Against, decimals: int) -> str:
+    metric = against.cell.runs[0].metric
+    text = interval_text(percent(against.cell.interval(), metric), decimals)
+    if against.cell.tying == "none":
+        return text
+    return f"{text} ({interval_text(percent(against.difference, metric), decimals, sign=True)})"
+
+
+def _params_text(against: Against) -> str:
+    share = share_of_untied(against.cell)
+    count = short_count(against.cell.count("num_params") or 0)
+    return count if share is None else f"{count} {100 * share:.0f}%"
+
+
+def _axes_text(against: Against) -> str:
+    return f"{axis(against.cell.dropout)} / {axis(against.cell.weight_decay)}"
+
+
+def _cells_text(section: Section, cell: Cell) -> str:
+    searched = sum(bool(other.done) for other in section.tyings[cell.tying])
+    return f"{searched} ({n_text(cell)})"
 
 
 def _hole(section: Section, tying: str) -> str:
@@ -61,10 +84,6 @@ def _hole(section: Section, tying: str) -> str:
     if not cells:
         return NOTHING
     return "n/a" if all(cell.is_not_applicable for cell in cells) else "hole"
-
-
-def _difference(section: Section, cell: Cell) -> Estimate | None:
-    return percent(section.difference(cell, section.chosen("none")), section.metric)
 
 
 def in_blocks(sections: list[Section], columns: int) -> list[Table]:
@@ -88,8 +107,8 @@ def csv_rows(sections: list[Section]) -> list[dict[str, Any]]:
 
 
 def _csv_row(section: Section, tying: str) -> dict[str, Any]:
-    cell, name = section.chosen(tying), section.metric.name
-    cells = section.tyings[tying]
+    against, name, cells = against_chosen(section).get(tying), section.metric.name, section.tyings[tying]
+    cell: Cell | None = against and against.cell
     return {
         "tying": tying,
         "task": section.task,
@@ -105,6 +124,7 @@ def _csv_row(section: Section, tying: str) -> dict[str, Any]:
         "num_params_untied": cell and cell.count("num_params_untied"),
         **spell("val", cell and cell.metric_over_seeds("val")),
         **spell("test", cell and cell.metric_over_seeds()),
-        **spell("difference_to_none", cell and section.difference(cell, section.chosen("none"))),
+        **spell_bounds("test", cell and cell.interval()),
+        **spell_against(against),
         "reason": "" if cell else "; ".join(dict.fromkeys(other.reason for other in cells)),
     }

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from bench.data.batches import Batches
-from bench.data.images import ImageData, subset
+from bench.data.examples import subset
+from bench.data.images import ImageData
 from bench.errors import BadInput
 
 

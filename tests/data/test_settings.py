@@ -21,6 +21,11 @@ def test_the_group_is_complete() -> None:
         "pydocs",
         "wikitext2",
         "text_files",
+        "sst2",
+        "pydocs_packages",
+        "co2",
+        "vix",
+        "exchange_rate",
     }
     assert expected <= set(NAMES)
 
@@ -55,6 +60,16 @@ def test_yaml_has_exactly_the_keys_of_its_kind(name: str, configured: Callable[.
         ("wikitext2", {"tokenizer": "bpe"}),
         ("pydocs", {"files": "x.txt"}),
         ("pydocs", {"vocabulary": 100}),
+        ("sst2", {"holdout": 0}),
+        ("sst2", {"vocab_size": 2}),
+        ("sst2", {"tokenizer": "letters"}),
+        ("pydocs_packages", {"files": "x.txt"}),
+        ("co2", {"columns": []}),
+        ("co2", {"columns": ["co2", "co2"]}),
+        ("co2", {"columns": "co2"}),
+        ("co2", {"time": 1}),
+        ("co2", {"log": 1}),
+        ("co2", {"holdout": 0.1}),
     ],
 )
 def test_wrong_value(name: str, change: dict, configured: Callable[..., dict]) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.models.cnn import ResNet
+from bench.models.encoder import TextClassifier
 from bench.models.gru import GRULanguageModel
 from bench.models.parts import dropout_sites
 from bench.models.transformer import CausalLM
@@ -17,12 +18,14 @@ TOKENS = torch.arange(16).reshape(2, 8)
 NETWORKS: dict[str, Callable[[float], nn.Module]] = {
     "cnn": lambda dropout: ResNet(1, 10, depth=6, width=8, dropout=dropout),
     "gru": lambda dropout: GRULanguageModel(20, depth=3, width=16, dropout=dropout),
+    "bert": lambda dropout: TextClassifier(20, 4, 8, depth=3, width=16, heads=2, dropout=dropout),
     "gpt2": lambda dropout: CausalLM(20, 8, "gpt2", depth=3, width=16, heads=2, dropout=dropout),
     "llama": lambda dropout: CausalLM(20, 8, "llama", depth=3, width=16, heads=2, dropout=dropout),
 }
 ROLES = {
     "cnn": {"conv", "norm"},
     "gru": {"input", "recurrent", "norm", "bias"},
+    "bert": {"attention", "feed_forward", "norm", "bias"},
     "gpt2": {"attention", "feed_forward", "norm", "bias"},
     "llama": {"attention", "feed_forward", "norm"},
 }
@@ -31,7 +34,7 @@ every_network = pytest.mark.parametrize("name", NETWORKS)
 
 def output(name: str, model: nn.Module) -> Tensor:
     out = model(IMAGES if name == "cnn" else TOKENS)
-    return out if name == "cnn" else out[0]
+    return out if name in ("cnn", "bert") else out[0]
 
 
 @every_network
@@ -41,8 +44,8 @@ def test_every_named_part_exists_and_the_stack_is_in_order(name: str) -> None:
     order = [module for module, _ in model.named_modules() if module in parts.stack]
     assert list(parts.stack) == order
     assert len(order) == (6 if name == "cnn" else 3)
-    for matrix in (parts.embedding, parts.unembedding):
-        assert (matrix is None) == (name == "cnn")
+    for matrix, without in ((parts.embedding, ("cnn",)), (parts.unembedding, ("cnn", "bert"))):
+        assert (matrix is None) == (name in without)
         assert matrix is None or model.get_parameter(matrix).ndim == 2
 
 

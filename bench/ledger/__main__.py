@@ -1,0 +1,122 @@
+"""`python -m bench.ledger`: the claims of conf/claims against the records there are, to results/claims.md."""
+
+import argparse
+import os
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bench.errors import BadInput
+from bench.ledger import claim, provenance
+from bench.ledger.evaluate import Row, row
+from bench.ledger.evidence import Evidence
+from bench.ledger.page import pages, part_text, summary, tally
+from bench.records import write_bytes_atomic
+from bench.report.markup import plain
+
+COLUMNS = 120
+EXAMPLES = """examples:
+  python -m bench.ledger                          every claim, to results/claims.md
+  python -m bench.ledger --only C8 --only C16     these, to the terminal alone
+
+Records of a sweep are read from --runs, and where it has none, from RESULTS/SWEEP/records.csv.
+Exit code: 0 done, 2 bad input, such as a claim file with a bad expression.
+"""
+
+
+def build(
+    runs: Path,
+    results: Path,
+    folder: Path = claim.FOLDER,
+    only: Sequence[str] | None = None,
+    out: Callable[[str], object] = print,
+) -> list[Row]:
+    """Evaluate the claim files of a folder, say each through `out`, and write results/claims.*.
+
+    `only`: ids of those to evaluate; nothing is written then. BadInput for an unknown id, no files, and a folder
+    that cannot be written; what is wrong with one claim is in its row.
+    """
+    evidence, rows = Evidence(runs, results), []
+    for path in _wanted(folder, only):
+        began = time.perf_counter()
+        rows.append(row(path, evidence))
+        out(_told(rows[-1], time.perf_counter() - began))
+    out("\n".join(["", plain(summary(rows, COLUMNS)), *tally(rows)]))
+    if not only:
+        frames = [
+            (name, frame) for name in sorted(evidence.frames) if (frame := evidence.frames[name]) is not None
+        ]
+        for file, text in pages(rows, provenance.lines(frames)).items():
+            _write(results / file, text.encode())
+        out(str(results / "claims.md"))
+    return rows
+
+
+def _wanted(folder: Path, only: Sequence[str] | None) -> list[Path]:
+    found = claim.files(folder)
+    ids = {path: claim.id_of(path) for path in found}
+    asked = {name.upper() for name in only or ids.values()}
+    if unknown := sorted(asked - set(ids.values())):
+        raise BadInput(f"no claim {', '.join(unknown)}: there is {', '.join(ids.values())}")
+    return [path for path in found if ids[path] in asked]
+
+
+def _told(found: Row, seconds: float) -> str:
+    """The row as lines of text: verdict, what is said, what was measured."""
+    head = f"{found.id:<4} {found.verdict}  ({seconds:.1f} s)"
+    said = [found.claim.statement] if found.claim else []
+    measured = [f"- {part_text(part)}{f': {verdict}' if verdict else ''}" for part, verdict in found.judged]
+    body = [*said, *measured, *([found.why] if found.why else [])]
+    return "\n".join([head, *(_indented(line) for line in body)])
+
+
+def _indented(text: str) -> str:
+    return textwrap.fill(text, COLUMNS, initial_indent=" " * 5, subsequent_indent=" " * 7)
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        write_bytes_atomic(path, content)
+    except OSError as error:
+        raise BadInput(
+            f"cannot write {path}: {error.strerror}; choose a folder you may write with --results"
+        ) from error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        "python -m bench.ledger",
+        description="Put the claims of conf/claims to the test: the exact ones now, the others on recorded sweeps.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--runs", default="runs", help="folder of the records (default: %(default)s)")
+    parser.add_argument("--results", default="results", help="folder to write to (default: %(default)s)")
+    parser.add_argument("--claims", default=str(claim.FOLDER), help="folder of the claim files")
+    parser.add_argument(
+        "--only", action="append", nargs="+", metavar="ID", help="these claims; writes nothing"
+    )
+    chosen = parser.parse_args(arguments)
+    os.environ.setdefault(
+        "OMP_NUM_THREADS", "1"
+    )  # before torch is: small networks, and the same sums everywhere
+    only = [name for names in chosen.only or () for name in names]
+    try:
+        rows = build(Path(chosen.runs), Path(chosen.results), Path(chosen.claims), only or None, _say)
+    except BadInput as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    bad = [found for found in rows if found.is_bad]
+    for found in bad:
+        print(f"error: {found.why}", file=sys.stderr)
+    return 2 if bad else 0
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

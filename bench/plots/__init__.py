@@ -1,0 +1,29 @@
+"""Pictures of sections as png and svg: a module per picture. Importing this package loads nothing heavy."""
+
+from importlib import import_module
+
+from bench.report.cells import Section
+
+PICTURES = {
+    "pareto": "bench.plots.pareto:pareto",
+    "forest": "bench.plots.forest:forest",
+    "curves": "bench.plots.curves:curves",
+    "dropout_x_weight_decay": "bench.plots.heat:heat_maps",
+    "similarity": "bench.plots.similarity:similarity",
+    "interactions": "bench.plots.interactions:interactions",
+    "doses": "bench.plots.doses:doses",
+}
+"""Name in a file's name -> where its function is (list of sections -> Figure, None: nothing to draw), in page order."""
+
+
+def pictures(sections: list[Section]) -> dict[str, dict[str, bytes]]:
+    """Name -> {".png": bytes, ".svg": bytes}, without those that have nothing to draw. The same bytes every time."""
+    # Matplotlib takes a third of a second to import: the controller and --help do without it.
+    from bench.plots.style import draw
+
+    found = {}
+    for name, place in PICTURES.items():
+        module, function = place.split(":")
+        if files := draw(getattr(import_module(module), function), sections):
+            found[name] = files
+    return found

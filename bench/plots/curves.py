@@ -1,0 +1,101 @@
+"""Learning curves with bands: the validation loss over epochs of the cells that validation chose."""
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from bench.plots.hover import tips
+from bench.plots.style import Look, drawn, panels, styles, where
+from bench.report.cells import Cell, Section
+from bench.report.numbers import interval_text
+from bench.report.rows import is_finite
+from bench.stats.student import Interval, interval
+
+NOTE = "Per tying the cell that validation chose: mean over seeds."
+BAND = "The band is the 95 % interval of the mean."
+POINTS = 240
+"""Values of one picture that say their number on hover."""
+
+
+def curves(sections: list[Section]) -> Figure | None:
+    """A panel per section, a line per tying; a band where there is more than one seed."""
+    sections, more = drawn(sections)
+    found = [(section, _lines(section)) for section in sections]
+    found = [(section, lines) for section, lines in found if lines]
+    if not found:
+        return None
+    shown = {tying for _, lines in found for tying in lines}
+    looks = {tying: look for tying, look in styles(sections).items() if tying in shown}
+    banded = any(value.n > 1 for _, lines in found for line in lines.values() for value in line.values())
+    note = f"{NOTE}{f' {BAND}' if banded else ''} {more}"
+    made, all_axes = panels([section.title for section, _ in found], looks, note)
+    several = sum(len(lines) for _, lines in found)
+    for (section, lines), axes in zip(found, all_axes, strict=True):
+        for tying, line in lines.items():
+            _draw(axes, line, looks[tying])
+        _start_cut_off(axes, list(lines.values()))
+        for tying, line in lines.items():
+            _hover(axes, f"{tying}, {where(section.chosen(tying))}", line, looks[tying], POINTS // several)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(6))
+        axes.set(xlabel="epoch", ylabel="validation loss (nats)")
+    return made
+
+
+def curve(cell: Cell) -> dict[int, Interval]:
+    """Epoch -> validation loss over the seeds, of the epochs that every finished seed has a number for."""
+    seeds = []
+    for run in cell.done:
+        epochs, losses = run.number("curves", "epoch") or [], run.number("curves", "val_nll") or []
+        seeds.append({epoch: loss for epoch, loss in zip(epochs, losses, strict=False) if is_finite(loss)})
+    shared = set.intersection(*(set(seed) for seed in seeds)) if seeds else set()
+    return {epoch: interval(seed[epoch] for seed in seeds) for epoch in sorted(shared)}
+
+
+def _lines(section: Section) -> dict[str, dict[int, Interval]]:
+    chosen = {tying: cell for tying in section.tyings if (cell := section.chosen(tying))}
+    return {tying: line for tying, cell in chosen.items() if (line := curve(cell))}
+
+
+def _draw(axes: Axes, line: dict[int, Interval], look: Look) -> None:
+    colour, marker, dash = look
+    epochs, values = list(line), list(line.values())
+    # A line of one epoch is a point, and of few shows where they are.
+    mark = marker if len(epochs) == 1 else "." if len(epochs) < 15 else None
+    axes.plot(
+        epochs, [value.mean for value in values], color=colour, linestyle=dash, linewidth=2, marker=mark
+    )
+    if all(value.low is not None for value in values):
+        low, high = [value.low for value in values], [value.high for value in values]
+        axes.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)
+
+
+def _start_cut_off(axes: Axes, lines: list[dict[int, Interval]]) -> None:
+    """Let the first quarter of the epochs run out at the top: it would flatten what the tyings differ in.
+
+    Bands are seen whole, up to half as far again as the lines go: those of two seeds would flatten everything.
+    """
+    late = [value for line in lines for value in list(line.values())[len(line) // 4 :]]
+    lowest = min(value.mean for line in lines for value in line.values())
+    highest = max(value.mean for value in late)
+    if highest > lowest:
+        span = highest - lowest
+        low = min([lowest, *(value.low for value in late if value.low is not None)])
+        high = max([highest, *(value.high for value in late if value.high is not None)])
+        low, high = max(low, lowest - span / 2), min(high, highest + span / 2)
+        axes.set_ylim(low - 0.05 * span, high + 0.05 * span)
+
+
+def _hover(axes: Axes, name: str, line: dict[int, Interval], look: Look, most: int) -> None:
+    """Unseen points that say their numbers; of a long line the last ones, evenly."""
+    low, high = axes.get_ylim()
+    inside = [(epoch, value) for epoch, value in line.items() if low <= value.mean <= high]
+    inside = inside[:: -max(1, -(-len(inside) // max(1, most)))]
+    if inside:
+        at, values = zip(*inside, strict=True)
+        (marks,) = axes.plot(at, [v.mean for v in values], "o", color=look[0], markersize=9, alpha=0)
+        tips(marks, [f"{name}\nepoch {epoch}: {_said(value)}" for epoch, value in inside])
+
+
+def _said(value: Interval) -> str:
+    return f"{interval_text(value, 4)} nats (n = {value.n})"

@@ -1,0 +1,221 @@
+"""How every picture looks: colours, sizes in inches, panels with a legend below, and png and svg of the same.
+
+The same records give the same bytes: no dates, a fixed salt for svg ids, no style of the user's.
+"""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from textwrap import wrap
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from bench.plots.hover import titled
+from bench.report.cells import Cell, Section
+from bench.report.numbers import axis, interval_text, percent
+from bench.report.order import family, tying_key
+from bench.stats.student import Interval
+
+# Okabe and Ito's palette for colour-blind readers; the same tying has the same colour in every picture.
+COLOURS = {
+    "none": "#000000",
+    "embedding": "#E69F00",
+    "cross_layer": "#0072B2",
+    "top_k": "#009E73",
+    "soft": "#D55E00",
+    "soft_decoupled": "#CC79A7",
+    "composition": "#56B4E9",
+}
+OTHER = "#777777"
+MARKERS = "osD^vPX*"
+DASHES = ("-", "--", ":", "-.")
+QUIET = "#555555"
+"""The colour of what is said about a picture, not by it."""
+
+ACROSS, MOST = 3, 9
+"""Panels in a row; sections in a picture."""
+SIZES = {1: (7.6, 4.7), 2: (5.7, 4.3), 3: (4.7, 4.0)}
+"""Inches of a panel with its labels (width, height), by how many stand in a row."""
+MARGINS = (0.95, 0.2, 0.7, 0.4)
+"""Inches inside a panel to the left, right, below and above; a title needs a line more above for each of its lines."""
+LINE = 0.24
+LETTER = 0.105
+"""Inches of a line of text and, at most on average, of a letter of 12 points."""
+
+STYLE = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 12.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 13,
+    "axes.labelsize": 12.5,
+    "legend.frameon": False,
+    "legend.fontsize": 12,
+    "lines.markeredgewidth": 1.4,
+    "savefig.dpi": 110,
+    "svg.fonttype": "none",
+}
+
+Look = tuple[str, str, str]
+"""Colour, marker and dash."""
+
+
+def draw(figure: Callable[..., Figure | None], *args: object) -> dict[str, bytes]:
+    """{".png": bytes, ".svg": bytes} of the figure made of `args`; {} where there is nothing to draw."""
+    default = {key: value for key, value in mpl.rcParamsDefault.items() if key != "backend"}
+    with mpl.rc_context(default | STYLE | {"svg.hashsalt": f"tying-bench {figure.__name__}"}):
+        made = figure(*args)
+        if made is None:
+            return {}
+        FigureCanvasAgg(made)
+        png, svg = io.BytesIO(), io.StringIO()
+        made.savefig(png, format="png", metadata={"Software": None})
+        made.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    return {".png": png.getvalue(), ".svg": titled(svg.getvalue()).encode()}
+
+
+def styles(sections: Sequence[Section]) -> dict[str, Look]:
+    """Tying -> its look: colour by family, marker and dash by place within it. In table order."""
+    seen: dict[str, int] = {}
+    found = {}
+    for tying in sorted({tying for section in sections for tying in section.tyings}, key=tying_key):
+        name = family(tying)
+        at = seen[name] = seen.get(name, -1) + 1
+        found[tying] = (COLOURS.get(name, OTHER), MARKERS[at % len(MARKERS)], DASHES[at % len(DASHES)])
+    return found
+
+
+def inked(colour: str) -> str:
+    """A colour dark enough to be read as text on white."""
+    return to_hex([0.72 * part for part in to_rgb(colour)])
+
+
+def finished(sections: Sequence[Section]) -> list[Section]:
+    """Those with a finished run."""
+    return [section for section in sections if any(run.is_done for run in section.runs)]
+
+
+def drawn(sections: Sequence[Section]) -> tuple[list[Section], str]:
+    """The finished sections that one picture holds, and a sentence on those it does not; empty where it holds all."""
+    found = finished(sections)
+    if len(found) <= MOST:
+        return found, ""
+    return found[:MOST], f"The first {MOST} of {len(found)} settings; the tables have all."
+
+
+def direction(section: Section) -> str:
+    """The test metric as an axis says it."""
+    better = "lower" if section.metric.mode == "min" else "higher"
+    return f"{metric_name(section)} ({better} is better)"
+
+
+def metric_name(section: Section) -> str:
+    """Its name and, of a share, the unit it is printed in."""
+    return f"test {section.metric.name.replace('_', ' ')}" + (" %" if section.metric.is_share else "")
+
+
+def where(cell: Cell) -> str:
+    """Where on the grid a cell stands."""
+    return f"dropout {axis(cell.dropout)}, weight decay {axis(cell.weight_decay)}"
+
+
+def reached(cell: Cell) -> Interval | None:
+    """The test metric over seeds with its 95 % interval, as it is printed: shares in percent."""
+    return percent(cell.interval(), cell.runs[0].metric)
+
+
+def said(cell: Cell, places: int) -> str:
+    """The test metric of a cell in words."""
+    value = reached(cell)
+    if value is None:
+        return cell.reason or "no number"
+    name = cell.runs[0].metric.name.replace("_", " ")
+    return f"test {name} {interval_text(value, places)} (n = {value.n})"
+
+
+def left_out(sections: Sequence[Section]) -> str:
+    """A sentence on the tyings without any number and why; empty where all have one."""
+    missing: dict[str, str] = {}
+    for tying, cells in (each for section in sections for each in section.tyings.items()):
+        if not any(cell.done for cell in cells):
+            missing.setdefault(tying, cells[0].reason)
+    return f"Not shown: {'; '.join(f'{tying}: {why}' for tying, why in missing.items())}." if missing else ""
+
+
+def broken(tying: str, longest: int = 22) -> str:
+    """A label on two lines where it is longer than that."""
+    if len(tying) <= longest:
+        return tying
+    cut = next((mark for mark in (", control", "(", "[", ", ", "+") if mark in tying[1:]), "")
+    before, _, after = tying.partition(cut) if cut else (tying, "", "")
+    return f"{before}{',' * cut.startswith(',')}\n{cut.lstrip(', ')}{after}" if cut else tying
+
+
+def panels(
+    titles: Sequence[str],
+    looks: Mapping[str, Look] | None = None,
+    note: str = "",
+    across: int = ACROSS,
+    size: tuple[float, float] | None = None,
+    margins: tuple[float, float, float, float] = MARGINS,
+) -> tuple[Figure, list[Axes]]:
+    """A panel per title, at most `across` in a row, with a legend of `looks` and a note below them.
+
+    Sizes are fixed, in inches, as a layout engine doubles the time. `margins` of a panel are those to the left, to
+    the right, below and above.
+    """
+    columns = min(across, len(titles))
+    wide, high = size or SIZES[min(columns, max(SIZES))]
+    left, right, low, top = margins
+    lines = [wrap(title, int(wide / LETTER / 1.05)) for title in titles]
+    top += LINE * (max(map(len, lines)) - 1)
+    foot, rows = _foot(looks or {}, note, columns * wide), -(-len(titles) // columns)
+    total = (columns * wide, rows * high + foot)
+    made, found = Figure(figsize=total), []
+    for at, title in enumerate(lines):
+        corner = (at % columns * wide + left, foot + (rows - 1 - at // columns) * high + low)
+        inside = (wide - left - right, high - low - top)
+        box = [inches / total[k % 2] for k, inches in enumerate((*corner, *inside))]
+        found.append(made.add_axes(box))
+        found[-1].set_title("\n".join(title))
+    if looks:
+        legend(made, looks)
+    if note:
+        lines = "\n".join(_note(note, total[0]))
+        up = (_legend_rows(looks or {}, total[0]) * LINE + 0.1) / total[1]
+        made.text(0.5, up, lines, ha="center", va="bottom", fontsize=11, color=QUIET)
+    return made, found
+
+
+def legend(made: Figure, looks: Mapping[str, Look]) -> None:
+    """Each look once, with its label, at the foot of the figure."""
+    handles = [
+        Line2D([], [], color=colour, marker=marker, linestyle=dash, linewidth=2, markersize=8)
+        for colour, marker, dash in looks.values()
+    ]
+    columns = _legend_columns(looks, made.get_figwidth())
+    made.legend(handles, list(looks), loc="lower center", ncols=columns, borderaxespad=0.2, labelspacing=0.3)
+
+
+def _legend_columns(looks: Mapping[str, Look], wide: float) -> int:
+    longest = max(map(len, looks))
+    return min(len(looks), max(1, int(wide / (0.95 * LETTER * longest + 0.75))))
+
+
+def _legend_rows(looks: Mapping[str, Look], wide: float) -> int:
+    return -(-len(looks) // _legend_columns(looks, wide)) if looks else 0
+
+
+def _note(note: str, wide: float) -> list[str]:
+    return wrap(note, int(wide / LETTER * 1.1))
+
+
+def _foot(looks: Mapping[str, Look], note: str, wide: float) -> float:
+    """Inches below the panels."""
+    said = _legend_rows(looks, wide) + len(_note(note, wide))
+    return said * LINE + 0.15 if said else 0.0

@@ -1,0 +1,91 @@
+"""The records of a sweep as flat rows: what records.csv holds, and what claims are tested on."""
+
+from typing import TYPE_CHECKING, Any
+
+from bench.report.cost_columns import cost_summary
+from bench.report.grouping import flat
+from bench.report.markup import csv_text
+from bench.report.rows import Run, device, is_finite
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+def rows(runs: list[Run]) -> list[dict[str, Any]]:
+    """One row per run that was asked for, holes included, sorted; configs without file system paths."""
+    order = sorted(runs, key=lambda r: (r.task, r.data, r.tying, r.dropout, r.weight_decay, r.seed, r.id))
+    costs = {key: cost_summary(cost) for key, cost in {run.cost_id: run.cost for run in order}.items()}
+    found = [_record_row(run, costs[run.cost_id]) for run in order]
+    columns = list({key: None for row in found for key in row if not key.startswith("config.")})
+    configs = sorted({key for row in found for key in row if key.startswith("config.")})
+    return [{key: row.get(key) for key in columns + configs} for row in found]
+
+
+def frame(runs: list[Run]) -> "DataFrame":
+    """The same as a DataFrame whose columns have the types of their values."""
+    from pandas import DataFrame
+
+    return DataFrame(rows(runs))
+
+
+def records_csv(runs: list[Run]) -> str:
+    return csv_text(rows(runs))
+
+
+def _record_row(run: Run, cost: dict[str, Any]) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "id": run.id,
+        "task": run.task,
+        "data": run.data,
+        "fingerprint": run.fingerprint,
+        "tying": run.tying,
+        "dropout": run.dropout,
+        "weight_decay": run.weight_decay,
+        "seed": run.seed,
+        "cell": run.cell,
+        "cost": run.cost_id,
+        "status": run.status,
+        "reason": run.reason,
+        "metric": run.metric.name,
+    }
+    for key in ("num_params", "num_params_untied", "best_epoch", "epochs", "steps"):
+        row[key] = run.number(key)
+    if run.number("control"):
+        row |= {f"control_{key}": run.number("control", key) for key in ("ratio", "width", "feed_forward")}
+    for split in ("test", "val", "train"):
+        row |= {f"{split}_{key}": value for key, value in sorted((run.number(split) or {}).items())}
+    row |= {
+        "gap_nats": run.number("gap"),
+        "last_gap_nats": run.number("last", "gap"),
+        "spread_depth": run.number("spread", "depth"),
+        "spread_embedding": run.number("spread", "embedding"),
+        "decay_dose": run.number("decay", "dose"),
+        "clipped_share": run.number("clipped_share"),
+        "checkpoint_bytes": run.number("checkpoint_bytes"),
+        "total_s": run.number("seconds", "total"),
+        "fit_s": run.number("seconds", "fit"),
+        "to_first_step_s": run.number("seconds", "to_first_step"),
+        "throughput_per_s": run.number("throughput", "value"),
+        "throughput_unit": run.number("throughput", "unit"),
+        "peak_rss_bytes": run.number("peak_rss_bytes"),
+        "curve_val_nll": _curve(run),
+    }
+    row |= cost | _provenance_columns(run)
+    return row | {f"config.{key}": value for key, value in flat(run.record.get("config") or {}).items()}
+
+
+def _curve(run: Run) -> str | None:
+    """`step:nll;...` of each validation, at six digits; None where none is recorded."""
+    steps, losses = (run.number("curves", key) or [] for key in ("step", "val_nll"))
+    points = [f"{s}:{v:.6g}" for s, v in zip(steps, losses, strict=False) if is_finite(s) and is_finite(v)]
+    return ";".join(points) or None
+
+
+def _provenance_columns(run: Run) -> dict[str, Any]:
+    keys = ("commit", "dirty", "threads", "python")
+    found = {key: run.number("provenance", key) for key in keys} | {
+        "device": device(run.record),
+        "results_version": run.number("results_version"),
+    }
+    versions = run.number("provenance", "versions") or {}
+    return found | {f"version_{name}": versions[name] for name in sorted(versions)}
