@@ -55,8 +55,8 @@ sync: $(READY) ## upload the offline W&B runs (needs WANDB_API_KEY or `wandb log
 	@set -- $(RUNS)/*/wandb/offline-run-*; \
 	if [ -e "$$1" ]; then $(VENV)/bin/wandb sync --yes $(ARGS) "$$@"; else echo "no offline run in $(RUNS)/"; fi
 
-test: $(READY) ## run the tests
-	@$(VENV)/bin/python -m pytest $(ARGS)
+test: $(READY) ## run the tests, two files at a time (ARGS='-n 0' one at a time)
+	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(READY) ## check style
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

@@ -18,6 +18,20 @@ if TYPE_CHECKING:
 
 GOLDEN_OPTION = "--write-golden"
 
+LONGEST = (
+    "test_readme.py",
+    "test_run.py",
+    "test_sweeps.py",
+    "test_command_line.py",
+    "test_controls.py",
+    "test_chaos.py",
+)
+"""Files of tests that start whole sweeps. Of files tested side by side these must not begin last."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(GOLDEN_OPTION, action="store_true", help="write tests/golden.json anew from this code")

@@ -13,8 +13,9 @@ from bench.measure.turns import Pair, other_processes, seconds_of, suspicion, tu
 WARMUP = 1
 """Measures of either side before the first that counts; each timed call has an untimed one before it besides."""
 
-TOKENS = 8
-"""Tokens of a turn that are generated after the first, at most."""
+TOKENS, TOKENS_COLD = 8, 2
+"""Tokens of a turn that are generated after the first, at most. Fewer cold: before each of them all caches are
+emptied, a quarter of a second where they are large, and further turns tell more than further tokens."""
 
 FORWARD = ("batch", "batch_cold", "one", "one_cold")
 GENERATION = ("first_token", "per_token", "first_token_cold", "per_token_cold")
@@ -40,7 +41,8 @@ def measure(
     (train_step,) = turns_of(*(_training(side, batch, device) for side in (tied, twin)), **limits)
     speaks = window is not None and _has_cache(twin, batch)
     names = (*FORWARD, *GENERATION) if speaks else FORWARD
-    found = turns_of(*(_inference(side, batch, speaks, device) for side in (tied, twin)), **limits)
+    evict = evictor(device)  # one: its buffer is as large as four times the caches
+    found = turns_of(*(_inference(side, batch, speaks, device, evict) for side in (tied, twin)), **limits)
     pairs = dict(zip(names, found, strict=True))
     whole = len(batch[0])
     return {
@@ -65,13 +67,13 @@ def _training(side: Side, batch: list[Any], device: torch.device) -> Callable[[]
 
 
 def _inference(
-    side: Side, batch: list[Any], speaks: bool, device: torch.device
+    side: Side, batch: list[Any], speaks: bool, device: torch.device, evict: Callable[[], None]
 ) -> Callable[[], tuple[float, ...]]:
-    """Seconds of a fresh copy for all of FORWARD, and of GENERATION where it speaks.
+    """Seconds of a fresh copy for all of FORWARD, and of GENERATION where it speaks; cold is after `evict`.
 
     Warm: right after the same call, so that what is timed finds in the caches what its own kind left there.
     """
-    evict, one = evictor(device), resized(batch, 1)
+    one = resized(batch, 1)
 
     def measured() -> tuple[float, ...]:
         fresh, seconds = side.fresh(), []
@@ -103,7 +105,8 @@ def _generated(
     `before` goes, not timed, before each of them; without it the prompt is read once more before.
     """
     model, prompt = side.module.model.eval(), tokens[:, : max(1, tokens.shape[1] // 2)]
-    further = max(1, min(TOKENS, tokens.shape[1] - prompt.shape[1]))
+    most = TOKENS if before is None else TOKENS_COLD
+    further = max(1, min(most, tokens.shape[1] - prompt.shape[1]))
     state: dict[str, Any] = {"tokens": prompt, "past": None}
 
     def decode() -> None:

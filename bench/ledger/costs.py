@@ -37,8 +37,7 @@ def costs(
         for short, column in batches.items():
             held, before = cost_of(rows, column), None if other is None else cost_of(other, column)
             measures.append(Measure(short, held / before if held and before else None, "x the untied"))
-        known = tuple(measure for measure in measures if measure.value is not None)
-        parts.append(Part(name, known, disturbed(rows)))
+        parts.append(Part(name, tuple(measures), disturbed(rows)))
     return parts
 
 

@@ -32,17 +32,19 @@ def race(
         one, two = _curves(mine), _curves(other)
         steps = interval([_log_ratio(one[seed], two[seed]) for seed in sorted(one.keys() & two.keys())])
         step = cost_of(mine, "train_step_ratio")
-        measures = [_ratio("steps", steps, 1.0)] if steps else []
-        if steps:
-            measures += [_ratio("time", steps, step), Measure("step", step, "x the time of a step")]
+        measures = (
+            _ratio("steps", steps, 1.0),
+            _ratio("time", steps, step),
+            Measure("step", step if steps else None, "x the time of a step"),
+        )
         notes = [missing("ours", mine), missing("theirs", other), disturbed(mine)]
-        parts.append(Part(name, tuple(measures), said(notes)))
+        parts.append(Part(name, measures, said(notes)))
     return parts
 
 
-def _ratio(name: str, logs: Interval, factor: float | None) -> Measure:
-    """Not known where the factor is not."""
-    if factor is None:
+def _ratio(name: str, logs: Interval | None, factor: float | None) -> Measure:
+    """Not known where one of them is not."""
+    if logs is None or factor is None:
         return Measure(name, None)
     ends = [None if end is None else factor * math.exp(end) for end in (logs.low, logs.high)]
     return Measure(name, factor * math.exp(logs.mean), "x the untied", *ends, logs.n, is_ratio=True)

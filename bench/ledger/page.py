@@ -60,7 +60,7 @@ def summary(rows: Sequence[Row], columns: int) -> Table:
 
 def part_text(part: Part) -> str:
     """`text_gru, pydocs: gain 1.2 [0.3, 2.1] % of perplexity, n = 5 (ours: 1 of 6 diverged)`."""
-    said = "; ".join(measure.shown for measure in part.measures) or "—"
+    said = "; ".join(measure.shown for measure in part.measures) if part.is_measured else "—"
     return f"{part.name}: {said}" + (f" ({part.note})" if part.note else "")
 
 
@@ -85,7 +85,7 @@ def _judged(part: Part, found: str | None) -> str:
 def _flat(row: Row) -> list[dict[str, Any]]:
     kind, command = (row.claim.kind, row.claim.command) if row.claim else (None, None)
     head = {"claim": row.id, "kind": kind, "verdict": row.verdict, "why": row.why, "command": command}
-    if not any(part.measures for part, _ in row.judged):
+    if not any(part.is_measured for part, _ in row.judged):
         return [head]
     return [
         {**head, "part": part.name, "part_verdict": found, "note": part.note, **_measure(measure)}

@@ -44,7 +44,7 @@ def gain(
                 notes.append(searched(side, rows, kept, columns))
             notes.append(missing(side, kept))
             sides.append(kept)
-        parts.append(Part(name, difference("gain", *sides, metric), said(notes), not aside))
+        parts.append(Part(name, (difference("gain", *sides, metric),), said(notes), not aside))
     return parts
 
 
@@ -70,12 +70,11 @@ def lowering(
             low, high = by_seed(mine, column), by_seed(other, column)
             less = {seed: (1 - share) * value for seed, value in high.items()}
             for key, reference in ((short, high), (f"{short}_beyond", less)):
-                measures += measured(key, reference, low, unit)
+                measures.append(measured(key, reference, low, unit))
             both = low.keys() & high.keys()
             total = sum(high[seed] for seed in both)
-            if both and total > 0:
-                percent = 100 * (1 - sum(low[seed] for seed in both) / total)
-                measures.append(Measure(f"{short}_percent", percent, "% of theirs"))
+            percent = 100 * (1 - sum(low[seed] for seed in both) / total) if total > 0 else None
+            measures.append(Measure(f"{short}_percent", percent, "% of theirs"))
         parts.append(Part(name, tuple(measures), said([missing("ours", mine), missing("theirs", other)])))
     return parts
 
@@ -91,13 +90,12 @@ def between(
     others = {name: rows for name, _, rows in pairs(frame, ours, other, by, over)}
     for name, mine, first in pairs(frame, ours, one, by, over):
         metric, second = metric_of(mine), others[name]
-        measures = difference("over_one", mine, first, metric) + difference(
-            "over_other", mine, second, metric
-        )
-        whole = difference("other_over_one", second, first, metric)
-        if len(measures) == 2 and whole and whole[0].value:
-            measures += (Measure("position", measures[0].value / whole[0].value, "of the way"),)
+        moved = difference("over_one", mine, first, metric)
+        whole = difference("other_over_one", second, first, metric).value
+        place = moved.value / whole if moved.value is not None and whole else None
+        position = Measure("position", place, "of the way")
         notes = [missing("ours", mine), missing("one", first), missing("other", second)]
+        measures = (moved, difference("over_other", mine, second, metric), position)
         parts.append(Part(name, measures, said(notes)))
     return parts
 
@@ -128,8 +126,10 @@ def interaction(
             on_tied, off_tied, on_untied, off_untied = (scores(rows, metric) for rows in cells)
             moved = {s: on_tied[s] - off_tied[s] for s in on_tied.keys() & off_tied.keys()}
             alone = {s: on_untied[s] - off_untied[s] for s in on_untied.keys() & off_untied.keys()}
-            measures = measured("interaction", moved, alone, unit(metric))
-            measures += measured("alone", on_untied, off_untied, unit(metric)) if measures else ()
+            measures = (
+                measured("interaction", moved, alone, unit(metric)),
+                measured("alone", on_untied, off_untied, unit(metric)),
+            )
             notes = [missing("tied", mine), missing("untied", other)]
             parts.append(Part(f"{name} x {axis}", measures, said(notes)))
     return parts
@@ -197,16 +197,16 @@ def unit(metric: Metric) -> str:
     return "points of accuracy" if metric.is_share else f"% of {metric.name}"
 
 
-def difference(name: str, ours: "DataFrame", theirs: "DataFrame", metric: Metric) -> tuple[Measure, ...]:
+def difference(name: str, ours: "DataFrame", theirs: "DataFrame", metric: Metric) -> Measure:
     return measured(name, scores(ours, metric), scores(theirs, metric), unit(metric))
 
 
-def measured(
-    name: str, ours: Mapping[int, float], theirs: Mapping[int, float], unit: str
-) -> tuple[Measure, ...]:
-    """The mean of ours - theirs as a measure; none where no seed has both."""
+def measured(name: str, ours: Mapping[int, float], theirs: Mapping[int, float], unit: str) -> Measure:
+    """The mean of ours - theirs as a measure; not known where no seed has both."""
     found = paired(ours, theirs)
-    return () if found is None else (Measure(name, found.mean, unit, found.low, found.high, found.n),)
+    if found is None:
+        return Measure(name, None, unit)
+    return Measure(name, found.mean, unit, found.low, found.high, found.n)
 
 
 def missing(side: str, rows: "DataFrame") -> str:

@@ -14,6 +14,9 @@ LEVEL = 0.95
 class Measure(NamedTuple):
     """A number with its unit; interval and n (seeds) where it has them. A rule knows it by `name`.
 
+    A test hands back each measure that it has a name for, None where the records do not give it: a rule may hang
+    on it all the same.
+
     is_ratio: the interval is that of its logarithm.
     """
 
@@ -58,7 +61,7 @@ def _tiny(value: float) -> str:
 
 @dataclass(frozen=True)
 class Part:
-    """A claim on one task, data set or network. Without measures it is not yet run; `decides` False: context."""
+    """A claim on one task, data set or network. Not yet run where no measure is known; `decides` False: context."""
 
     name: str
     measures: tuple[Measure, ...] = ()
