@@ -213,20 +213,36 @@ def test_labels_never_overlap_and_stay_in_the_panel(points):
     assert all(box.y0 >= panel.y0 - 1 and box.y1 <= panel.y1 + 1 for box in boxes)
 
 
+FEW = MANY[:5] + MANY[-3:]
+
+
 @pytest.mark.parametrize("dpi", [100, 110])
-def test_every_tying_is_labelled_in_every_panel_and_no_two_labels_overlap(many, dpi):
-    figure = pareto(many)
+def test_every_tying_is_labelled_in_every_panel_and_no_two_labels_overlap(tmp_path, dpi):
+    figure = pareto(grid_of(tmp_path, tyings=FEW, dropouts=(0.0,)))
     figure.set_dpi(dpi)
     renderer = FigureCanvasAgg(figure).get_renderer()
-    assert len(figure.axes) == 3
+    assert len(figure.axes) == 3 and not figure.legends
     for axes in figure.axes:
         labels = [
             text
             for text in axes.texts
-            if text.get_text().replace("\n", "") in {t.replace(", ", ",") for t in MANY}
+            if text.get_text().replace("\n", "") in {t.replace(", ", ",") for t in FEW}
         ]
-        assert len(labels) == len(MANY)
+        assert len(labels) == len(FEW)
         assert overlapping(text.get_window_extent(renderer) for text in axes.texts) == []
+
+
+def test_of_more_tyings_a_legend_tells(many):
+    figure = pareto(many)
+    assert set(legend(figure)) == set(MANY) and texts(figure) == []
+
+
+def test_times_of_a_busy_machine_are_marked(tmp_path, grid):
+    lines, records, costs = made.grid(TASK, seeds=(1,))
+    costs[0]["suspect"] = ["another process had the processor for 40% of the time"]
+    busy, quiet = pareto(written(tmp_path, lines, records, costs)), pareto(grid)
+    assert [axes.get_xlabel().endswith("(?)") for axes in busy.axes] == [False, False, True]
+    assert "other processes" in notes(busy) and "(?)" not in notes(quiet) + quiet.axes[2].get_xlabel()
 
 
 def test_what_is_not_measured_has_no_panel(tmp_path):

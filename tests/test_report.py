@@ -111,9 +111,10 @@ def test_the_summary_chooses_on_validation_and_reports_test(tmp_path):
 
 def test_tyings_stand_in_the_order_of_the_algebra():
     labels = ["embedding+top_k(k=2)", "soft(strength=1, decoupled)", "soft(strength=0.1)", "top_k(k=10)"]
-    labels += ["top_k(k=2)", "other", "cross_layer", "embedding", "none"]
+    labels += ["top_k(k=2)", "other", "soft(strength=1e-05)", "cross_layer", "embedding", "none"]
     assert sorted(labels, key=tying_key) == [
-        "none", "embedding", "cross_layer", "top_k(k=2)", "top_k(k=10)", "soft(strength=0.1)",
+        "none", "embedding", "cross_layer", "top_k(k=2)", "top_k(k=10)",
+        "soft(strength=1e-05)", "soft(strength=0.1)",
         "soft(strength=1, decoupled)", "other", "embedding+top_k(k=2)",
     ]  # fmt: skip
     assert family("embedding+cross_layer(scope=a+b)") == "composition"

@@ -9,9 +9,10 @@ from bench.report.numbers import short_count
 from bench.report.rows import is_finite, look_up
 from bench.stats.student import Interval
 
-SIDE, NARROW = 0.03, 0.1
-"""Share of an axis that (nearly) equal costs are moved apart by; the least span of it, in shares of the highest cost:
-differences too small to matter stay small."""
+SIDE, ASIDE, NARROW = 0.03, 0.15, 0.1
+"""Shares of an axis: (nearly) equal costs are moved apart by the first, and by less where all together would be moved
+by more than the second. The least span of it, in shares of the highest cost: differences too small to matter stay
+small."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Measure:
     name: str
     of: Callable[[Cell], float | None]
     text: Callable[[float], str]
+    timed: bool = False
     bounds: Callable[[Cell], tuple[float | None, float | None]] = lambda cell: (None, None)
 
 
@@ -62,6 +64,7 @@ MEASURES = (
         "latency of a batch, untied = 1",
         _latency("ratio"),
         lambda c: f"{c:.3g}",
+        True,
         lambda cell: (_latency("low")(cell), _latency("high")(cell)),
     ),
 )
@@ -80,7 +83,7 @@ def points_of(section: Section, measure: Measure) -> list[Point]:
         if cell and (value := reached(cell)) and (cost := measure.of(cell)) is not None:
             found.append((tying, cell, cost, value))
     costs = [cost for _, _, cost, _ in found]
-    step = SIDE * span(costs) if costs else 0
+    step = min(SIDE, ASIDE / len(costs)) * span(costs) if costs else 0
     points: list[Point] = []
     for tying, cell, cost, value in sorted(found, key=lambda each: -each[2]):
         at = min(cost, points[-1].at - step) if points else cost

@@ -31,9 +31,10 @@ NOTE = (
     "The cell that validation chose, with the 95 % interval of its mean over seeds. The line joins what no other tying "
     "beats on both axes. Equal costs stand side by side."
 )
+SUSPECT = "(?): some of it was measured while other processes ran."
 FAINT = "Faint: the other cells of the grid."
-LABEL, SMALL, MANY = 12, 11, 8
-"""Points of a label, and of one where there are more tyings than that: then the faint cells are left out too."""
+LABEL, MANY = 12, 8
+"""Points of a label; of more tyings than that a legend tells, and the faint cells are left out."""
 BEYOND = 0.7
 """How far faint cells may stretch the axis, in spans of the solid ones: they would flatten what is compared."""
 
@@ -41,28 +42,32 @@ BEYOND = 0.7
 def pareto(sections: list[Section]) -> Figure | None:
     """A row of panels per section: the test metric against parameters, memory and latency, as far as measured.
 
-    Of more than three sections only the parameters are drawn, a panel each.
+    Of more than three sections only the parameters are drawn, a panel each. Few tyings are named where they stand.
     """
     kept, more = drawn(sections)
     looks = styles(sections)
+    crowded = any(len(section.tyings) > MANY for section in kept)
     measures = [each for each in MEASURES if any(points_of(section, each) for section in kept)]
     if not measures:
         return None
     if len(kept) > 3:
         measures, more = measures[:1], more or "Memory and latency are in the tables."
     pairs = [(section, measure) for section in kept for measure in measures]
-    most = max(sum(LINE * (1 + broken(t).count("\n")) for t in section.tyings) for section in kept)
+    most = 0 if crowded else max(_high(section) for section in kept)
     across = len(measures) if len(measures) > 1 else min(3, len(pairs))
     wide = {1: 7.6, 2: 6.0}.get(across, 4.9)
     tyings = [cells for section in kept for cells in section.tyings.values()]
-    if any(len(cells) > 1 for cells in tyings) and any(len(section.tyings) <= MANY for section in kept):
+    if any(len(cells) > 1 for cells in tyings) and not crowded:
         more = f"{FAINT} {more}"
+    if any(_suspect(points_of(section, measure), measure) for section, measure in pairs):
+        more = f"{more} {SUSPECT}".lstrip()
+    named = {tying: (colour, marker, "") for tying, (colour, marker, _) in looks.items()} if crowded else None
     titles = [section.title if measure is measures[0] else "" for section, measure in pairs]
     made, found = panels(
-        titles, None, f"{NOTE} {more}", across, (wide, 1.15 + max(3.0, 1.1 * most)), (0.85, 0.1, 0.7, 0.4)
+        titles, named, f"{NOTE} {more}", across, (wide, 1.15 + max(3.0, 1.1 * most)), (0.85, 0.1, 0.7, 0.4)
     )
     for (section, measure), axes in zip(pairs, found, strict=True):
-        _draw(axes, section, measure, looks)
+        _draw(axes, section, measure, looks, crowded)
         if measure is measures[0]:
             axes.set_ylabel(direction(section))
         else:
@@ -70,16 +75,25 @@ def pareto(sections: list[Section]) -> Figure | None:
     return made
 
 
-def _draw(axes: Axes, section: Section, measure: Measure, looks: dict[str, Look]) -> None:
+def _suspect(points: list[Point], measure: Measure) -> bool:
+    return measure.timed and any((point.cell.cost or {}).get("suspect") for point in points)
+
+
+def _high(section: Section) -> float:
+    """Inches of its labels, one above the other."""
+    return sum(LINE * (1 + broken(tying).count("\n")) for tying in section.tyings)
+
+
+def _draw(axes: Axes, section: Section, measure: Measure, looks: dict[str, Look], crowded: bool) -> None:
     points = points_of(section, measure)
-    axes.set_xlabel(measure.name)
+    axes.set_xlabel(f"{measure.name} (?)" if _suspect(points, measure) else measure.name)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.xaxis.set_major_formatter(lambda cost, _: measure.text(cost))
     if not points:
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=QUIET)
         return
-    others = [] if len(points) > MANY else points
+    others = [] if crowded else points
     faint = {p: [c for c in section.tyings[p.tying] if c is not p.cell and reached(c)] for p in others}
     _across(axes, points)
     low, high, beyond = _limits(
@@ -97,8 +111,9 @@ def _draw(axes: Axes, section: Section, measure: Measure, looks: dict[str, Look]
         tip(mark, f"{_name(point.tying, point.cell, places)}\n{measure.name}: {measure.text(point.cost)}")
     if beyond and measure is MEASURES[0]:
         boxes.append(_say_beyond(axes, beyond, high, places))
-    labels = [Label(p.at, p.value.mean, broken(p.tying), inked(looks[p.tying][0])) for p in points]
-    annotate(axes, labels, boxes, SMALL if len(points) > MANY else LABEL)
+    if not crowded:
+        labels = [Label(p.at, p.value.mean, broken(p.tying), inked(looks[p.tying][0])) for p in points]
+        annotate(axes, labels, boxes, LABEL)
 
 
 def _front_line(axes: Axes, best: list[Point]) -> list[Box]:

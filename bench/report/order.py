@@ -2,6 +2,7 @@
 
 import re
 
+NUMBER = r"\d+(?:\.\d+)?(?:e[+-]\d+)?"
 FAMILIES = ("none", "embedding", "cross_layer", "top_k", "soft", "soft_decoupled")
 
 
@@ -36,9 +37,9 @@ def tying_key(tying: str) -> tuple:
 
 
 def natural(text: str) -> tuple:
-    """Sort key in which k=2 comes before k=10."""
+    """Sort key in which k=2 comes before k=10 and strength=1e-05 before strength=0.001."""
     return tuple(
-        (1, float(piece), "") if re.fullmatch(r"\d+(\.\d+)?", piece) else (0, 0.0, piece)
-        for piece in re.split(r"(\d+(?:\.\d+)?)", text)
+        (1, float(piece), "") if re.fullmatch(NUMBER, piece) else (0, 0.0, piece)
+        for piece in re.split(f"({NUMBER})", text)
         if piece
     )
