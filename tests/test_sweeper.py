@@ -1,12 +1,21 @@
 from types import SimpleNamespace
 
 import pytest
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
 
-from hydra_plugins.bench_sweeper import GridSweeper
-
 ARGUMENTS = ["task=a,b", "x=1", "tying=none,[embedding,top_k]", "seed=range(1,3)", "name='p, q'", "x=2"]
+
+
+@pytest.fixture
+def sweepers():
+    """Ours and Hydra's, of the modules as Hydra's first look for plugins loads them anew."""
+    Plugins.instance()
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    from hydra_plugins.bench_sweeper import GridSweeper
+
+    return GridSweeper, BasicSweeper
 
 
 def asked(kind, folder, arguments):
@@ -21,11 +30,12 @@ def asked(kind, folder, arguments):
 
 
 @pytest.mark.parametrize("arguments", [[], ARGUMENTS])
-def test_the_cells_are_those_of_hydras_own(tmp_path, arguments):
-    cells = asked(GridSweeper, tmp_path / "a", arguments)
-    assert cells == asked(BasicSweeper, tmp_path / "b", arguments) and len(cells) == (16 if arguments else 4)
+def test_the_cells_are_those_of_hydras_own(sweepers, tmp_path, arguments):
+    ours, hydras = sweepers
+    cells = asked(ours, tmp_path / "a", arguments)
+    assert cells == asked(hydras, tmp_path / "b", arguments) and len(cells) == (16 if arguments else 4)
 
 
-def test_it_composes_nothing_and_writes_nothing(tmp_path):
-    asked(GridSweeper, tmp_path / "runs", ARGUMENTS)
+def test_it_composes_nothing_and_writes_nothing(sweepers, tmp_path):
+    asked(sweepers[0], tmp_path / "runs", ARGUMENTS)
     assert not (tmp_path / "runs").exists()
