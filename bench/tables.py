@@ -1,6 +1,7 @@
 """Records to results/: tables (md, csv, tex), plots, records.csv. `python -m bench.tables`; no torch."""
 
 import argparse
+import gc
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -28,6 +29,9 @@ BESIDE = {
     "performance.md": "what training costs here, and against what else (`make perf`)",
 }
 """What other commands write beside the sweeps."""
+
+COLLECT = (50_000, 50, 100)
+"""Python's default looks for cycles so often that it takes a seventh of the time of 10,000 records."""
 
 EXAMPLES = """examples:
   python -m bench.tables                          every sweep in runs/sweeps, to results/
@@ -150,6 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--sweep", action="append", metavar="NAME", help="only this sweep; may be given again"
     )
     chosen = parser.parse_args(arguments)
+    gc.set_threshold(*COLLECT)
     try:
         build(chosen.runs, chosen.results, chosen.sweep)
     except BadInput as error:
