@@ -1,6 +1,9 @@
 import math
+from pathlib import Path
 
+import pytest
 import record_maker as made
+import yaml
 
 from bench.report.cells import Cell
 from bench.report.comparison import comparison
@@ -8,7 +11,7 @@ from bench.report.footer import footer
 from bench.report.grouping import sections
 from bench.report.markup import Table, best_of, folded, latex, markdown, plain
 from bench.report.order import family, tying_key
-from bench.report.rows import read_sweep
+from bench.report.rows import Metric, read_sweep
 from bench.report.summary import headline
 
 
@@ -119,6 +122,13 @@ def test_tyings_stand_in_the_order_of_the_algebra():
     ]  # fmt: skip
     assert family("embedding+cross_layer(scope=a+b)") == "composition"
     assert family("cross_layer(scope=a+b)") == "cross_layer"
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "conf" / "task").glob("*.yaml")))
+def test_the_name_of_a_metric_tells_its_mode(path):
+    """records.csv has the name alone."""
+    given = yaml.safe_load(path.read_text())["task"]["metric"]
+    assert Metric.named(given["name"]) == Metric(**given)
 
 
 def test_the_best_is_marked_in_every_spelling():

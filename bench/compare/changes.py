@@ -100,8 +100,7 @@ def _plain(value: Any) -> str:
 
 
 def _metric(rows: "DataFrame") -> Metric:
-    name = str(rows.metric.iloc[0])
-    return Metric(name, "max" if name.endswith("accuracy") else "min")
+    return Metric.named(str(rows.metric.iloc[0]))
 
 
 def _values(rows: "DataFrame", metric: Metric) -> dict[int, float]:

@@ -90,4 +90,4 @@ def metric_of(rows: "DataFrame") -> Metric:
     names = sorted(set(rows["metric"].dropna()))
     if len(names) != 1:
         raise BadInput(f"a part must have one metric, not {', '.join(names) or 'none'}: cut it by task")
-    return Metric(names[0], "max" if names[0].endswith("accuracy") else "min")
+    return Metric.named(names[0])

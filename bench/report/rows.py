@@ -21,6 +21,11 @@ class Metric:
     name: str
     mode: str
 
+    @classmethod
+    def named(cls, name: str) -> "Metric":
+        """The metric of that name in a records.csv, which has no mode: an accuracy is best high, any other low."""
+        return cls(name, "max" if name.endswith("accuracy") else "min")
+
     @property
     def is_share(self) -> bool:
         return self.name.endswith("accuracy")
