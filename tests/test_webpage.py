@@ -229,6 +229,16 @@ def test_the_number_a_cell_begins_with(text, value):
     assert number(text) == value
 
 
+@pytest.mark.parametrize(("tying", "is_said"), [("cross_layer", True), ("soft(strength=0.01)", False)])
+def test_the_smallest_that_is_as_good_is_smaller_than_the_untied(tmp_path, tying, is_said):
+    """Best on validation is `other`, and as good as `none` is a tying with 40 or with 100 % of its parameters."""
+    untied = [100.0, 101.0, 99.0, 100.5, 99.5]
+    alike, better = ([value * share for value in untied] for share in (1.0001, 0.5))
+    text = said(tmp_path, seeds("none", *untied), seeds("other", *better), seeds(tying, *alike))
+    assert (f"better or equivalent is `{tying}`: 40 % of the untied" in text) == is_said
+    assert ("smallest network" in text) == is_said
+
+
 def test_a_column_of_numbers_may_have_holes_and_no_words():
     table = Table(["tying", "a", "b"], "lrr", [["none", "1.5", "1"], ["soft", "—", "all"], ["x", "n/a", "2"]])
     made_grid = grid("t", table)

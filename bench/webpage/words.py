@@ -95,14 +95,14 @@ def _verdict(against: Against, scale: float, unit: str) -> str:
 
 
 def _smallest(tied: list[Against], spoken_of: Against) -> list[str]:
-    """The fewest parameters among those found no worse, where that is not what was spoken of already."""
-    good = [a for a in tied if a.verdict in GOOD and share_of_untied(a.cell) is not None]
-    least = min(good, key=lambda a: share_of_untied(a.cell) or 0.0, default=None)
+    """The fewest parameters, below the untied, among those found no worse; unless it was spoken of already."""
+    good = [a for a in tied if a.verdict in GOOD and (share_of_untied(a.cell) or 1.0) < 1.0]
+    least = min(good, key=lambda a: share_of_untied(a.cell) or 1.0, default=None)
     if least is None or least.cell is spoken_of.cell:
         return []
     return [
         f"The smallest network with the verdict better or equivalent is `{least.cell.tying}`: "
-        f"{100 * (share_of_untied(least.cell) or 0.0):.0f} % of the untied parameters ({least.verdict})."
+        f"{100 * (share_of_untied(least.cell) or 1.0):.0f} % of the untied parameters ({least.verdict})."
     ]
 
 
