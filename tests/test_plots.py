@@ -110,10 +110,10 @@ def test_all_pictures_of_a_sweep_have_both_formats_and_the_names_of_the_page(gri
     assert {"pareto", "forest", "curves", "dropout_x_weight_decay", "similarity"} <= found.keys()
 
 
-def test_one_run_has_a_point_and_a_curve_and_nothing_to_compare(tmp_path):
+def test_one_run_has_a_curve_and_nothing_to_compare(tmp_path):
     line = made.entry()
     (section,) = written(tmp_path, [line], [made.record(line)])
-    assert set(pictures([section])) == {"pareto", "curves"}
+    assert set(pictures([section])) == {"curves"}
 
 
 def test_no_finished_run_draws_nothing(tmp_path):
@@ -122,10 +122,10 @@ def test_no_finished_run_draws_nothing(tmp_path):
 
 
 def test_a_record_without_curves_or_counts_draws_what_there_is(tmp_path):
-    line = made.entry()
-    bare = made.record(line, curves=None, num_params=None, num_params_untied=None)
-    assert pictures(written(tmp_path, [line], [bare])) == {}
-    assert set(pictures(written(tmp_path, [line], [bare], [made.cost(line)]))) == {"pareto"}
+    lines = [made.entry(tying) for tying in ("none", "cross_layer")]
+    bare = [made.record(line, curves=None, num_params=None, num_params_untied=None) for line in lines]
+    assert set(pictures(written(tmp_path, lines, bare))) == {"forest"}
+    assert set(pictures(written(tmp_path, lines, bare, map(made.cost, lines)))) == {"forest", "pareto"}
 
 
 def test_holes_failed_runs_and_single_seeds_draw_without_a_warning(tmp_path):

@@ -42,12 +42,13 @@ BEYOND = 0.7
 def pareto(sections: list[Section]) -> Figure | None:
     """A row of panels per section: the test metric against parameters, memory and latency, as far as measured.
 
+    None where no section has two tyings to compare.
     Of more than three sections only the parameters are drawn, a panel each. Few tyings are named where they stand.
     """
     kept, more = drawn(sections)
     looks = styles(sections)
     crowded = any(len(section.tyings) > MANY for section in kept)
-    measures = [each for each in MEASURES if any(points_of(section, each) for section in kept)]
+    measures = [each for each in MEASURES if any(len(points_of(section, each)) > 1 for section in kept)]
     if not measures:
         return None
     if len(kept) > 3:
