@@ -112,16 +112,22 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_bytes_atomic(path, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
 
 
+class NoRecord(BadInput):
+    """There is no file, or it is damaged: what should be in it can be made again."""
+
+
 def read_json(path: Path) -> dict[str, Any]:
-    """The object that `write_json` wrote. BadInput for a torn file or one of a newer schema."""
+    """The object that `write_json` wrote. NoRecord for no or a torn file, BadInput for one of a newer schema."""
     try:
         content = json.loads(path.read_bytes())
     except (ValueError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} is damaged ({error}); delete it and run the sweep again") from error
+        raise NoRecord(f"{path} is damaged ({error}); delete it and run the sweep again") from error
+    except FileNotFoundError as error:
+        raise NoRecord(f"cannot read {path}: {error.strerror}") from error
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}") from error
     if not isinstance(content, dict):
-        raise BadInput(f"{path} is damaged (not a JSON object); delete it and run the sweep again")
+        raise NoRecord(f"{path} is damaged (not a JSON object); delete it and run the sweep again")
     if content.get("schema", SCHEMA) > SCHEMA:
         raise BadInput(
             f"{path} has schema {content['schema']}, this version reads up to {SCHEMA}: update the bench"
@@ -132,19 +138,9 @@ def read_json(path: Path) -> dict[str, Any]:
 def recorded(path: Path) -> dict[str, Any] | None:
     """The record at `path`, or None where there is none or where it is damaged (it will then be made again)."""
     try:
-        return read_json(path) if path.exists() else None
-    except BadInput:
-        if _is_newer(path):
-            raise
+        return read_json(path)  # read once: between two looks another process may remove it or write it anew
+    except NoRecord:
         return None
-
-
-def _is_newer(path: Path) -> bool:
-    """Whether `path` parses: then what `read_json` refused is its schema."""
-    try:
-        return isinstance(json.loads(path.read_bytes()), dict)
-    except (ValueError, UnicodeDecodeError, FileNotFoundError):  # the last: it was removed meanwhile
-        return False
 
 
 def read_records(runs: Path, run_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -156,8 +152,6 @@ def read_records(runs: Path, run_ids: Iterable[str]) -> dict[str, dict[str, Any]
             continue
         try:
             found[run_id] = read_json(path)
-        except BadInput as error:
-            if _is_newer(path):
-                raise
+        except NoRecord as error:
             found[run_id] = {"id": run_id, "status": FAILED, "reason": f"record is damaged: {error}"}
     return found

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,25 @@ def test_a_torn_record_is_bad_input_to_read_and_absent_to_a_sweep(tmp_path, torn
         read_json(path)
     assert "\n" not in str(error.value)
     assert recorded(path) is None
+
+
+def test_what_is_removed_and_written_anew_while_it_is_read_is_no_error(tmp_path):
+    """Claims are: this one is there every other time that it is looked at."""
+    path, on = tmp_path / "claim", threading.Event()
+
+    def others() -> None:
+        while not on.is_set():
+            write_json(path, {"owner": "other"})
+            path.unlink()
+
+    writer = threading.Thread(target=others)
+    writer.start()
+    try:
+        found = [recorded(path) for _ in range(3000)]
+    finally:
+        on.set()
+        writer.join()
+    assert {"owner": "other"} in found and None in found
 
 
 def test_recorded_of_nothing(tmp_path):
