@@ -47,7 +47,7 @@ class Training(L.LightningModule):
         self.weights = list(model.parameters())  # once: clipping would walk all modules at every step
         # All that training carries from step to step, besides weights and optimizer.
         self.dose, self.seen = 0.0, 0
-        self.clipped, self.first_loss = torch.zeros(()), None
+        self.clipped, self.first_loss, self.last_loss = torch.zeros(()), None, torch.zeros(())
         self.losses, self.losses_n = torch.zeros(()), 0
         self.states: dict[bool, Any] = {}
         self.sums: dict[str, Tensor] = {}
@@ -57,7 +57,7 @@ class Training(L.LightningModule):
     """What `seen` counts, a second."""
 
     slack = 1.0
-    """Nats above twice the first loss, of training or validation, beyond which a run has diverged."""
+    """Nats above twice the first training loss beyond which a run has diverged."""
 
     @abstractmethod
     def loss(self, batch: Any) -> Tensor:
@@ -102,15 +102,18 @@ class Training(L.LightningModule):
         self.losses += loss.detach()
         self.losses_n += 1
         self.seen += self.size(batch)
+        self.last_loss = loss.detach()
         if index % CHECK_EVERY == 0:
-            self._stop_if_diverged("loss", ranks.total(nll=loss.detach())["nll"] / ranks.count())
+            self._stop_if_diverged()
         return loss
 
-    def _stop_if_diverged(self, what: str, nll: float) -> None:
+    def _stop_if_diverged(self) -> None:
+        """By the training loss: validation's is high too of a network that overfits or whose batch norm is young."""
+        nll = ranks.total(nll=self.last_loss)["nll"] / ranks.count()
         self.first_loss = nll if self.first_loss is None else self.first_loss
         if not math.isfinite(nll) or nll > 2 * max(self.first_loss, 0.0) + self.slack:
             first = f"the loss was {self.first_loss:.4g} at the first"
-            raise Diverged(f"{what} is {nll:.4g} at step {self.global_step}, {first}")
+            raise Diverged(f"loss is {nll:.4g} at step {self.global_step}, {first}")
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
         """Clip and count; then the penalty's gradient, which must not be clipped away."""
@@ -147,7 +150,9 @@ class Training(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         self.scores = self._scored("val")
-        self._stop_if_diverged("validation nll", self.scores["nll"])
+        self._stop_if_diverged()
+        if not math.isfinite(self.scores["nll"]):
+            raise Diverged(f"validation nll is {self.scores['nll']} at step {self.global_step}")
 
     def evaluate(self, trainer: L.Trainer, batches: Any, split: str) -> dict[str, Any]:
         """Metrics of one split, every example or token of it counted once."""

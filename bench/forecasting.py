@@ -19,7 +19,8 @@ class Forecasting(Training):
 
     unit = "steps/s"
 
-    slack = 100.0  # a density has no lower bound for a wrong forecast: overfitting alone costs several nats
+    # The density of a wrong forecast has no lower bound: one surprising batch costs several nats.
+    slack = 100.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -245,6 +245,14 @@ def test_times_of_a_busy_machine_are_marked(tmp_path, grid):
     assert "other processes" in notes(busy) and "(?)" not in notes(quiet) + quiet.axes[2].get_xlabel()
 
 
+def test_times_of_too_few_turns_are_marked(tmp_path):
+    lines, records, costs = made.grid(TASK, seeds=(1,))
+    costs[0]["latency"]["batch"] |= {"low": None, "high": None, "turns": 1}
+    figure = pareto(written(tmp_path, lines, records, costs))
+    assert [axes.get_xlabel().endswith("(?)") for axes in figure.axes] == [False, False, True]
+    assert "too few turns" in notes(figure)
+
+
 def test_what_is_not_measured_has_no_panel(tmp_path):
     lines, records, costs = made.grid(TASK, seeds=(1,))
     assert len(pareto(written(tmp_path / "a", lines, records)).axes) == 1

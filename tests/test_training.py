@@ -207,13 +207,31 @@ def test_a_loss_that_is_no_number_or_blows_up_is_told(cell):
     module.training_step(batch, 0)
     with torch.no_grad():
         built.model.output.weight.mul_(1e4)
-    module.training_step(batch, 1)  # looked at now and then only
+    module.training_step(batch, 1)  # looked at now and then only, and before each validation
     with pytest.raises(Diverged, match="at the first"):
         module.training_step(batch, CHECK_EVERY)
+    score(module, [batch])
+    with pytest.raises(Diverged, match="at the first"):
+        module.on_validation_epoch_end()
     with torch.no_grad():
         built.model.output.weight.fill_(math.nan)
     with pytest.raises(Diverged, match="loss is nan"):
         module.training_step(batch, 0)
+
+
+def test_a_validation_loss_is_told_where_it_is_no_number_and_only_there(cell):
+    """That of a young batch norm, and of a network that overfits, may be as high as it likes."""
+    built = build(cell("text_gru"))
+    batch, module = built.batches[0], built.module
+    module.training_step(batch, 0)
+    first = module.first_loss
+    with torch.no_grad():
+        built.model.output.weight.mul_(1e4)
+    score(module, [batch])
+    module.on_validation_epoch_end()
+    assert module.scores["nll"] > 3 * first
+    with torch.no_grad():
+        built.model.output.weight.fill_(math.nan)
     score(module, [batch])
     with pytest.raises(Diverged, match="validation nll is nan"):
         module.on_validation_epoch_end()

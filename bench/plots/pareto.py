@@ -31,7 +31,7 @@ NOTE = (
     "The cell that validation chose, with the 95 % interval of its mean over seeds. The line joins what no other tying "
     "beats on both axes. Equal costs stand side by side."
 )
-SUSPECT = "(?): some of it was measured while other processes ran."
+SUSPECT = "(?): some of it was measured while other processes ran, or in too few turns for an interval."
 FAINT = "Faint: the other cells of the grid."
 LABEL, MANY = 12, 8
 """Points of a label; of more tyings than that a legend tells, and the faint cells are left out."""
@@ -77,7 +77,7 @@ def pareto(sections: list[Section]) -> Figure | None:
 
 
 def _suspect(points: list[Point], measure: Measure) -> bool:
-    return measure.timed and any((point.cell.cost or {}).get("suspect") for point in points)
+    return measure.timed and any(p.across is None or (p.cell.cost or {}).get("suspect") for p in points)
 
 
 def _high(section: Section) -> float:
