@@ -103,23 +103,13 @@ def co2() -> Source:
 
 def pydocs(split_seed: int = 0) -> Source:
     """Docstrings of the running Python's standard library and its help topics (`bench.data.corpus`)."""
-    identity = {
-        "embedded": "pydocs",
-        "python": sys.version,
-        "stdlib": sysconfig.get_path("stdlib"),
-        "seed": split_seed,
-    }
-    return Source(lambda: identity, lambda: lines_to_splits(pydocs_lines(split_seed)))
+    return Source(
+        lambda: _of_this_python("pydocs", split_seed), lambda: lines_to_splits(pydocs_lines(split_seed))
+    )
 
 
 def pydocs_packages(split_seed: int = 0) -> Source:
     """Docstring lines of the running Python's largest packages, labelled by package (`bench.data.packages`)."""
-    identity = {
-        "embedded": "pydocs_packages",
-        "python": sys.version,
-        "stdlib": sysconfig.get_path("stdlib"),
-        "seed": split_seed,
-    }
 
     def load() -> "DatasetDict":
         from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
@@ -132,7 +122,12 @@ def pydocs_packages(split_seed: int = 0) -> Source:
         }
         return DatasetDict(parts)
 
-    return Source(lambda: identity, load)
+    return Source(lambda: _of_this_python("pydocs_packages", split_seed), load)
+
+
+def _of_this_python(embedded: str, split_seed: int) -> dict:
+    stdlib = sysconfig.get_path("stdlib")
+    return {"embedded": embedded, "python": sys.version, "stdlib": stdlib, "seed": split_seed}
 
 
 def text_files(

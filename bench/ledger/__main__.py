@@ -49,7 +49,7 @@ def build(
             (name, frame) for name in sorted(evidence.frames) if (frame := evidence.frames[name]) is not None
         ]
         for file, text in pages(rows, provenance.lines(frames)).items():
-            _write(results / file, text.encode())
+            write_bytes_atomic(results / file, text.encode())
         out(str(results / "claims.md"))
     return rows
 
@@ -74,15 +74,6 @@ def _told(found: Row, seconds: float) -> str:
 
 def _indented(text: str) -> str:
     return textwrap.fill(text, COLUMNS, initial_indent=" " * 5, subsequent_indent=" " * 7)
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        write_bytes_atomic(path, content)
-    except OSError as error:
-        raise BadInput(
-            f"cannot write {path}: {error.strerror}; choose a folder you may write with --results"
-        ) from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
