@@ -91,6 +91,7 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("measure.min_seconds", _finite, "a number >= 0"),
     ("measure.max_seconds", _positive, "a number > 0"),
     ("measure.memory_gib", _positive, "a number of GiB > 0"),
+    ("measure.cold", lambda v: isinstance(v, bool), "true or false"),
     ("lr_search.seed", _integer(0), "a whole number >= 0"),
     ("sweep.name", _optional(_is_name), "letters, digits, _, - and . (it names a folder of results)"),
     ("sweep.fail_fast", lambda v: isinstance(v, bool), "true or false"),

@@ -19,7 +19,7 @@ TINY = [
     "trainer.limit_train_batches=2",
     "trainer.max_epochs=1",
 ]
-TINY += ["trainer.limit_eval_batches=1", "measure.min_calls=1", "measure.min_seconds=0"]
+TINY += ["trainer.limit_eval_batches=1", "measure.min_calls=1", "measure.min_seconds=0", "measure.cold=false"]
 
 
 def _hear_ctrl_c() -> None:

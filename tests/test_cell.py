@@ -109,6 +109,11 @@ def test_the_strength_costs_nothing_and_the_form_may():
     assert made("tying=soft_decoupled").cost != soft[0].cost
 
 
+def test_a_cost_without_cold_caches_is_another_and_the_run_is_not():
+    warm = made("measure.cold=false")
+    assert warm.cost != DEFAULT.cost and warm.id == DEFAULT.id
+
+
 def test_what_a_tying_does_not_use_makes_no_second_run():
     two, three = made("tying=none", "tying.k=2"), made("tying=none", "tying.k=3")
     assert two.id == three.id == DEFAULT.id and two.cost == DEFAULT.cost

@@ -209,7 +209,7 @@ def test_tables_have_the_size_of_a_control(tmp_path):
 @both
 def test_a_run_and_its_cost_are_those_of_the_control(cell, kind):
     tiny = ("trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.limit_eval_batches=1")
-    tiny += ("measure.min_calls=1", "measure.min_seconds=0", "measure.max_seconds=0.01")
+    tiny += ("measure.min_calls=1", "measure.min_seconds=0", "measure.max_seconds=0.01", "measure.cold=false")
     one = cell("text_gru", "cross_layer", *tiny, f"control={kind}")
     record = ensure_run(one)
     assert record["status"] == "done", record["reason"]

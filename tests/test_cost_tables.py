@@ -116,6 +116,24 @@ def test_generation_is_shown_where_a_model_writes_text():
     assert list(cost_tables([("none", made.cost(made.entry()))])) == ["Memory", "Time", "Generation"]
 
 
+def test_without_cold_caches_there_is_no_column_but_a_line():
+    def warm(line):
+        cost = made.cost(line)
+        cost["latency"] = {name: pair for name, pair in cost["latency"].items() if not name.endswith("_cold")}
+        return cost
+
+    none, tied = made.entry(), LINE
+    alone = [("none", warm(none)), ("cross_layer", warm(tied))]
+    assert not any("cold" in head for table in cost_tables(alone).values() for head in table.header)
+    assert "Cold caches: not measured (measure.cold=false)." in cost_notes(alone)
+    assert not any("overwritten" in line for line in cost_notes(alone))
+    mixed = [("none", made.cost(none)), ("cross_layer", warm(tied))]
+    ratios = column(cost_tables(mixed)["Time"], "batch latency\nratio, cold")
+    assert ratios[0] != ratios[1] == "—"
+    assert "Cold caches: not measured of cross_layer (measure.cold=false)." in cost_notes(mixed)
+    assert any("overwritten" in line for line in cost_notes(mixed))
+
+
 def test_the_notes_say_how_the_pairs_were_measured():
     cold = made.turns(1.0, 0.01, turns=62)
     more = made.cost(LINE)

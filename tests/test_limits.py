@@ -65,6 +65,7 @@ BAD = {
     "trainer.output_precision": ("32-true", "bf16-mixed", True),
     "trainer.compile": (True, "fast", ""),
     "measure.memory_gib": (0, -1, None),
+    "measure.cold": (None, 1, "no"),
     "lr_search.factors": ([], [0], [-1], "2", 2, ["a"]),
     "sweep.name": ("../other", "/tmp", "", ".hidden", 3),
     "retry": (1, "yes", None),

@@ -25,6 +25,7 @@ CUT = [
     "trainer.limit_eval_batches=1",
     "measure.min_calls=1",
     "measure.min_seconds=0",
+    "measure.cold=false",
     "logger=csv",
 ]
 """W&B has tests of its own, and `test_sync_finds_what_the_runs_left`."""

@@ -54,15 +54,22 @@ def test_a_compiled_network_is_compiled_once_and_stays(cell, monkeypatch):
 
 
 def test_a_network_without_a_cache_is_not_asked_to_generate(cell, monkeypatch):
-    asked = cell("text_gru")
+    asked = cell("text_gru", "none", "measure.cold=false", "measure.min_calls=1", "measure.min_seconds=0")
     side = side_of(asked)
     batch = batch_of(asked, side)
     assert times._has_cache(side, batch)
     model = type(side.module.model)
     monkeypatch.setattr(model, "decode", lambda self, tokens, past=None: (self(tokens)[0][:, -1:], None))
-    config = {**asked.config, "measure": {**asked.config["measure"], "min_calls": 1, "min_seconds": 0}}
-    found = times.measure(side, side, batch, config, CPU)
-    assert set(found["latency"]) == set(times.FORWARD)
+    found = times.measure(side, side, batch, asked.config, CPU)
+    assert list(found["latency"]) == ["batch", "one"]
+
+
+def test_cold_caches_are_measured_where_asked_for_alone(cell, monkeypatch):
+    asked = cell("text_gru", "none", "measure.cold=false", "measure.min_calls=1", "measure.min_seconds=0")
+    side = side_of(asked)
+    monkeypatch.setattr(times, "evictor", lambda device: pytest.fail("a buffer was made"))
+    found = times.measure(side, side, batch_of(asked, side), asked.config, CPU)
+    assert list(found["latency"]) == ["batch", "one", "first_token", "per_token"]
 
 
 def test_what_is_held_must_be_what_the_plan_predicts(cell):

@@ -19,7 +19,7 @@ BREAK = "BENCH_CHAOS_BREAK"
 
 SHORT = ["model.depth=6", "model.width=8", "trainer.max_epochs=5", "trainer.limit_train_batches=10"]
 SHORT += ["trainer.limit_eval_batches=2", "trainer.checkpoint_every_s=0.05", "measure.min_calls=1"]
-SHORT += ["measure.min_seconds=0", "logger=none", "hydra.launcher.n_jobs=2"]
+SHORT += ["measure.min_seconds=0", "measure.cold=false", "logger=none", "hydra.launcher.n_jobs=2"]
 """Runs of a second or two, of which one has its first checkpoint soon."""
 
 WIDE = ["task=text_gru", "model.width=768", "task.batches.batch_size=2", "task.batches.window=4"]

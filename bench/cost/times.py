@@ -40,8 +40,9 @@ def measure(
     }
     (train_step,) = turns_of(*(_training(side, batch, device) for side in (tied, twin)), **limits)
     speaks = window is not None and _has_cache(twin, batch)
+    evict = evictor(device) if given["cold"] else None  # one: its buffer is as large as four times the caches
     names = (*FORWARD, *GENERATION) if speaks else FORWARD
-    evict = evictor(device)  # one: its buffer is as large as four times the caches
+    names = [name for name in names if evict or not name.endswith("_cold")]
     found = turns_of(*(_inference(side, batch, speaks, device, evict) for side in (tied, twin)), **limits)
     pairs = dict(zip(names, found, strict=True))
     whole = len(batch[0])
@@ -67,9 +68,9 @@ def _training(side: Side, batch: list[Any], device: torch.device) -> Callable[[]
 
 
 def _inference(
-    side: Side, batch: list[Any], speaks: bool, device: torch.device, evict: Callable[[], None]
+    side: Side, batch: list[Any], speaks: bool, device: torch.device, evict: Callable[[], None] | None
 ) -> Callable[[], tuple[float, ...]]:
-    """Seconds of a fresh copy for all of FORWARD, and of GENERATION where it speaks; cold is after `evict`.
+    """Seconds of a fresh copy for all of FORWARD, and of GENERATION where it speaks; cold is after `evict`, if at all.
 
     Warm: right after the same call, so that what is timed finds in the caches what its own kind left there.
     """
@@ -80,10 +81,13 @@ def _inference(
         for call in (fresh.infer(batch), fresh.infer(one)):
             call()
             seconds.append(seconds_of(call, device))
-            evict()
-            seconds.append(seconds_of(call, device))
+            if evict is not None:
+                evict()
+                seconds.append(seconds_of(call, device))
         if speaks:
-            seconds += _generated(fresh, one[0], device, None) + _generated(fresh, one[0], device, evict)
+            seconds += _generated(fresh, one[0], device, None)
+        if speaks and evict is not None:
+            seconds += _generated(fresh, one[0], device, evict)
         return tuple(seconds)
 
     return measured

@@ -24,8 +24,10 @@ RATIOS = (
     "Ratios: tied / untied, the two in one process in turns, each with fresh copies: the median of the turns' "
     "ratios and its 95 % interval, which a few turns do not give. Below 1 the tied network is the faster one; a "
     "ratio is marked as best only where its interval lies below 1. Times in ms come from a process each and none "
-    "is marked: compare the ratios. Cold: the caches were overwritten before each call."
+    "is marked: compare the ratios."
 )
+COLD = " Cold: the caches were overwritten before each call."
+WARM = "Cold caches: not measured{} (measure.cold=false)."
 NOISE = "`none` is timed against copies of itself: its ratios are the meter's noise, and should contain 1."
 GENERATION = (
     "Generation: of one text with the network's own cache; the first token from a prompt of half a window, then "
@@ -51,7 +53,11 @@ def cost_notes(rows: Sequence[tuple[str, Cost]]) -> list[str]:
         for cost in measured
         if (said := control_note(cost))
     ]
-    lines += _largest(measured) + [RATIOS] + [NOISE] * any(cost.get("tying") == "none" for cost in measured)
+    lines += (
+        _largest(measured)
+        + _ratios(measured)
+        + [NOISE] * any(cost.get("tying") == "none" for cost in measured)
+    )
     lines += [GENERATION] * any(look_up(cost, "latency", "first_token") is not None for cost in measured)
     lines += _conditions(measured) + _timed(measured) + _rate(measured) + _energy(measured)
     lines += [_suspect(label, cost) for label, cost in rows if cost.get("suspect")]
@@ -70,6 +76,14 @@ def _largest(measured: list[Cost]) -> list[str]:
     )
     because = f" Not known (—): {unknown}." if unknown else ""
     return [f"Largest batch: the largest whose exact peak is within {said}.{because}"]
+
+
+def _ratios(measured: list[Cost]) -> list[str]:
+    warm = [cost["tying"] for cost in measured if look_up(cost, "latency", "batch_cold") is None]
+    if not warm:
+        return [RATIOS + COLD]
+    some = f" of {_all(warm)}" if len(warm) < len(measured) else ""
+    return [RATIOS + COLD * bool(some), WARM.format(some)]
 
 
 def _conditions(measured: list[Cost]) -> list[str]:

@@ -69,10 +69,10 @@ def _time(measured: list[Cost]) -> list[Column[Cost]]:
         _ratio("train step\nratio [95 %]", ("train_step",)),
         _milliseconds(measured, "batch latency ms\n(median)", ("latency", "batch")),
         _ratio("batch latency\nratio, warm", ("latency", "batch")),
-        _ratio("batch latency\nratio, cold", ("latency", "batch_cold")),
+        _ratio("batch latency\nratio, cold", ("latency", "batch_cold"), optional=True),
         _milliseconds(measured, "batch 1 latency ms\n(median)", ("latency", "one")),
         _ratio("batch 1 latency\nratio, warm", ("latency", "one")),
-        _ratio("batch 1 latency\nratio, cold", ("latency", "one_cold")),
+        _ratio("batch 1 latency\nratio, cold", ("latency", "one_cold"), optional=True),
         _figure(measured, "GFLOP\na train step", ("flops", "train_step"), 1e-9),
         _timed(_figure(measured, "% of peak\nrate", ("flops", "share_of_peak"), 100)),
         _timed(_figure(measured, "energy J\na train step", ("energy", "train_step_j"), optional=True)),
@@ -86,7 +86,7 @@ def _generation(measured: list[Cost]) -> list[Column[Cost]]:
         columns += [
             _milliseconds(measured, f"{what} ms\n(median)", ("latency", path)),
             _ratio(f"{what}\nratio, warm", ("latency", path)),
-            _ratio(f"{what}\nratio, cold", ("latency", f"{path}_cold")),
+            _ratio(f"{what}\nratio, cold", ("latency", f"{path}_cold"), optional=True),
         ]
     return columns
 
@@ -118,7 +118,7 @@ def _milliseconds(measured: list[Cost], header: str, pair: tuple[str, ...]) -> C
     return _timed(_figure(measured, header, (*pair, "tied", "median_s"), 1e3))
 
 
-def _ratio(header: str, pair: tuple[str, ...]) -> Column[Cost]:
+def _ratio(header: str, pair: tuple[str, ...], optional: bool = False) -> Column[Cost]:
     def text(cost: Cost) -> str:
         return ratio(*(_number(cost, (*pair, key)) for key in ("ratio", "low", "high")))
 
@@ -129,7 +129,7 @@ def _ratio(header: str, pair: tuple[str, ...]) -> Column[Cost]:
             return None
         return found if high is not None and high < 1 and cost.get("tying") != "none" else 1.0
 
-    return _timed(Column(header, _text(text), value, "min"))
+    return _timed(Column(header, _text(text), value, "min", optional=optional))
 
 
 def _timed(column: Column[Cost]) -> Column[Cost]:
