@@ -38,6 +38,9 @@ _OUTSIDE = {
     "trainer": ("accelerator", "threads", "strategy", "checkpoint_every_s"),
 }
 
+# Keys that came later: left out where they are null, so that a run recorded before them has the identity it had.
+_LATER = {None: ("control",), "tying": ("groups", "repeats", "grouping")}
+
 OmegaConf.register_new_resolver(
     "unless", lambda given, default: default if given is None else None, replace=True
 )
@@ -147,14 +150,18 @@ def _prepared(data: str, cache: str) -> Prepared:
 def _hashed(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a run's config that can change a number."""
     kept = {
-        key: {name: item for name, item in value.items() if name not in _OUTSIDE.get(key, ())}
+        key: {name: item for name, item in value.items() if _counts(key, name, item)}
         if isinstance(value, Mapping)
         else value
         for key, value in config.items()
-        # A null control is left out, as it was when there were none: the same run has the same identity.
-        if key != "measure" and (key, value) != ("control", None)
+        if key != "measure" and _counts(None, key, value)
     }
     return {**kept, "results_version": RESULTS_VERSION}
+
+
+def _counts(section: str | None, key: str, value: Any) -> bool:
+    later = value is None and key in _LATER.get(section, ())
+    return not later and key not in _OUTSIDE.get(section, ())
 
 
 def _null_unused(cfg: DictConfig) -> tuple[str, ...]:
@@ -181,9 +188,11 @@ def tying_label(tying: Mapping[str, Any]) -> str:
 
 def _part_label(name: str, part: Mapping[str, Any], tying: Mapping[str, Any]) -> str:
     shown = []
-    for key in ("k", "fraction", "strength"):
+    for key in ("k", "fraction", "groups", "repeats", "strength"):
         if part.get(key) is not None:
             shown.append(f"{key}={part[key]:g}")
+    if part.get("grouping") is not None:
+        shown.append(f"grouping={'/'.join(map(str, part['grouping']))}")
     if part.get("scope") not in (None, "weights"):
         scope = part["scope"]
         shown.append(f"scope={scope if isinstance(scope, str) else '/'.join(scope)}")

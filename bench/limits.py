@@ -41,6 +41,10 @@ def _is_name(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(r"\w[\w.-]*", value) is not None
 
 
+def _is_grouping(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_integer(0), value))
+
+
 _finite = _number(0, math.inf, open_high=True)
 _positive = _number(0, math.inf, open_low=True, open_high=True)
 
@@ -55,6 +59,13 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("seed", _integer(0), "a whole number >= 0"),
     ("tying.k", _optional(_integer(1)), "a whole number from 1 to model.depth"),
     ("tying.fraction", _optional(_number(0, 1, open_low=True)), "a number in (0, 1]"),
+    ("tying.groups", _optional(_integer(1)), "a whole number from 1 to model.depth"),
+    ("tying.repeats", _optional(_integer(1)), "a whole number from 1 to model.depth"),
+    (
+        "tying.grouping",
+        _optional(_is_grouping),
+        "a list of whole numbers, one for each block, such as [0,0,1,1]",
+    ),
     ("tying.strength", _optional(_finite), "a number >= 0"),
     ("tying.form", _one_of(None, "penalty", "decoupled"), "penalty or decoupled"),
     ("tying.init", _one_of(None, "own", "shared"), "own or shared"),
@@ -121,7 +132,7 @@ def check(config: Mapping[str, Any]) -> None:
         if not rule(value):
             raise BadInput(f"{path}={value} is not allowed: it must be {allowed}")
     _check_kind(config)
-    _check_top_k(config)
+    _check_depth(config)
     _check_ranks(config)
     _check_output_precision(config)
     _check_control(config)
@@ -153,14 +164,20 @@ def _check_kind(config: Mapping[str, Any]) -> None:
         raise BadInput(f"data={name} is {kind} data: task={config['task']['name']} takes {takes} data")
 
 
-def _check_top_k(config: Mapping[str, Any]) -> None:
+def _check_depth(config: Mapping[str, Any]) -> None:
     tying, depth = config["tying"], config["model"]["depth"]
-    if tying["k"] is not None and tying["k"] > depth:
-        raise BadInput(
-            f"tying.k={tying['k']} is not allowed: it must be a whole number from 1 to {depth}, the depth"
-        )
+    for key in ("k", "groups", "repeats"):
+        if tying[key] is not None and tying[key] > depth:
+            raise BadInput(
+                f"tying.{key}={tying[key]} is not allowed: it must be a whole number from 1 to {depth}, the depth"
+            )
     if tying["k"] is not None and tying["fraction"] is not None:
         raise BadInput("tying.k and tying.fraction are both set: set one of them, the other stays null")
+    labels = tying["grouping"]
+    if any("grouping" in part for part in tying["parts"].values()) and len(labels or ()) != depth:
+        raise BadInput(
+            f"tying.grouping={labels} is not allowed: give a whole number for each of the {depth} blocks, input first"
+        )
 
 
 def _check_ranks(config: Mapping[str, Any]) -> None:

@@ -30,13 +30,15 @@ CELLS = [(task, tying) for task in TASKS for tying in TYINGS]
 # Two stages: some namesakes along the stack then differ in shape. Learning takes few steps at these rates.
 SIZES = {
     "image": ("model.depth=6", "model.stages=2", "model.width=4", "data.train_limit=512"),
-    "text": ("model.depth=3", "model.width=16", "task.batches.window=8", "task.batches.batch_size=16"),
-    "series": ("model.depth=3", "model.width=16", "task.batches.window=8", "optimizer.lr=0.01"),
-    "labelled_text": ("model.depth=3", "model.width=16", "task.batches.window=12", "optimizer.lr=0.01"),
+    "text": ("model.depth=4", "model.width=16", "task.batches.window=8", "task.batches.batch_size=16"),
+    "series": ("model.depth=4", "model.width=16", "task.batches.window=8", "optimizer.lr=0.01"),
+    "labelled_text": ("model.depth=4", "model.width=16", "task.batches.window=12", "optimizer.lr=0.01"),
 }
 UNIFORM = {"image": ("model.stages=1",), "text": ("model.depth=6",), "series": ("model.depth=6",)}
 UNIFORM["labelled_text"] = ("model.depth=6",)
 """Overrides that make a stack of six blocks of one shape."""
+GROUPING = {4: "tying.grouping=[0,1,1,0]", 6: "tying.grouping=[0,1,1,2,0,2]"}
+"""What `grouped` cannot do without, by depth."""
 COUNTS = {"text": "tokens", "series": "steps"}
 """What scores count; of the other kinds of data examples."""
 
@@ -54,6 +56,11 @@ class Grid:
     @functools.cache  # noqa: B019  one grid a session
     def cell(self, task: str, tying: str = "none", *overrides: str) -> Cell:
         tiny = (*self.data.get(kind(task), ()), *SIZES[kind(task)])
+        if tying == "grouped":
+            tiny = (
+                *tiny,
+                GROUPING[6 if {*UNIFORM[kind(task)]} & {*overrides} or kind(task) == "image" else 4],
+            )
         return from_hydra(_composed(f"task={task}", f"tying={tying}", *tiny, *self.common, *overrides))
 
 

@@ -2,9 +2,11 @@ import cell_maker
 import pytest
 from cell_maker import made
 
+from bench.cell import _hashed
 from bench.errors import BadInput
 
 DEFAULT = made()
+NINE = "[0,1,1,1,1,1,1,1,2]"
 
 
 @pytest.mark.parametrize(
@@ -109,6 +111,14 @@ def test_the_strength_costs_nothing_and_the_form_may():
     assert made("tying=soft_decoupled").cost != soft[0].cost
 
 
+def test_a_key_that_came_later_leaves_older_runs_their_identity():
+    """Null, it is not part of it; set, it is."""
+    assert not {"groups", "repeats", "grouping"} & _hashed(DEFAULT.config)["tying"].keys()
+    two, three = (made("tying=cycle", f"tying.groups={groups}") for groups in (2, 3))
+    assert len({two.id, three.id, made("tying=sequence").id}) == 3 and two.cost != three.cost
+    assert two.id == made("tying=cycle").id
+
+
 def test_a_cost_without_cold_caches_is_another_and_the_run_is_not():
     warm = made("measure.cold=false")
     assert warm.cost != DEFAULT.cost and warm.id == DEFAULT.id
@@ -140,6 +150,14 @@ def test_k_takes_the_place_of_the_fraction():
         (["tying=cross_layer", "tying.scope=[conv,norm]"], "cross_layer(scope=conv/norm)"),
         (["tying=top_k"], "top_k(fraction=0.5)"),
         (["tying=top_k", "tying.k=3"], "top_k(k=3)"),
+        (["tying=bottom_k", "tying.k=3"], "bottom_k(k=3)"),
+        (["tying=sandwich", "tying.scope=all"], "sandwich(scope=all)"),
+        (["tying=cycle_rev"], "cycle_rev(groups=2)"),
+        (["tying=block_wise", "tying.repeats=3"], "block_wise(repeats=3)"),
+        (
+            ["tying=[embedding,grouped]", f"tying.grouping={NINE}"],
+            "embedding+grouped(grouping=0/1/1/1/1/1/1/1/2)",
+        ),
         (["tying=soft"], "soft(strength=0.01)"),
         (["tying=soft", "tying.strength=0"], "soft(strength=0)"),
         (["tying=soft", "tying.init=shared"], "soft(strength=0.01, init=shared)"),

@@ -31,7 +31,7 @@ SEARCHES = [
 ]
 """These are no grids: tests/test_optuna.py."""
 SWEEPS = [choice for group, choice in CHOICES if group == "sweep" and choice not in SEARCHES]
-KEYS = ["k", "fraction", "strength", "form", "init", "scope", "parts"]
+KEYS = ["k", "fraction", "groups", "repeats", "grouping", "strength", "form", "init", "scope", "parts"]
 YAMLS = sorted(CONF.rglob("*.yaml"))
 
 
@@ -53,7 +53,8 @@ def test_every_choice_composes_and_is_allowed(group, choice):
     if choice in SEARCHES and importlib.util.find_spec("optuna") is None:
         pytest.skip("optuna is not installed")
     task = f"task={TASK_OF.get(choice, 'image_cnn')}"
-    cfg = composed(*([] if group == "task" else [task]), f"{group}={choice}")
+    given = ["tying.grouping=[0,1,1,1,1,1,1,1,2]"] if choice == "grouped" else []  # it has no default
+    cfg = composed(*([] if group == "task" else [task]), f"{group}={choice}", *given)
     _null_unused(cfg)
     check(plain(cfg))
 
@@ -79,6 +80,7 @@ def test_every_tying_has_the_same_keys(tying):
 def test_a_tying_keeps_what_its_parts_read_and_nothing_else(tying):
     """What they read is seen from outside: which key, when it changes, changes them."""
     given = {"k": 2, "fraction": 0.25, "strength": 3.0, "form": "penalty", "init": "shared", "scope": "all"}
+    given |= {"groups": 2, "repeats": 3, "grouping": [0, 0, 1]}
     before = composed(f"tying={tying}")
     before.tying.update(given)
     read = set()
@@ -131,7 +133,7 @@ def test_a_sweep_varies_what_a_table_has_rows_or_sections_for(sweep):
         "task",
         "data",
         "tying",
-        "tying.k",
+        *("tying.k", "tying.groups", "tying.repeats", "tying.grouping"),
         "tying.strength",
         "control",
         "dropout",

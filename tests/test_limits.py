@@ -30,6 +30,9 @@ GOOD = {
     "seed": (0, 7),
     "tying.k": (None, 1, 9),
     "tying.fraction": (None, 1e-9, 1),
+    "tying.groups": (None, 1, 9),
+    "tying.repeats": (None, 1, 9),
+    "tying.grouping": (None, [0], [3, 0, 0, 1]),
     "tying.strength": (None, 0, 1e9),
     "tying.form": (None, "penalty", "decoupled"),
     "tying.init": (None, "own", "shared"),
@@ -49,6 +52,9 @@ BAD = {
     "seed": (-1, 1.5, 1.0, "x", True, None),
     "tying.k": (0, 10, -1, 2.0, "two"),
     "tying.fraction": (0, 1.1, -0.5, "half"),
+    "tying.groups": (0, 10, -1, 2.0, True),
+    "tying.repeats": (0, 10, "two"),
+    "tying.grouping": ([], [0, -1], [0, 1.0], [0, None], [True, 0], "0011", 2),
     "tying.strength": (-1e-9, float("inf"), float("nan"), "strong"),
     "tying.form": ("hard", 1),
     "tying.init": ("other",),
@@ -116,6 +122,14 @@ def test_k_and_fraction_exclude_each_other(composed):
     both = put(put(composed, "tying.k", 2), "tying.fraction", 0.5)
     with pytest.raises(BadInput, match=r"tying\.k and tying\.fraction are both set"):
         limits.check(both)
+
+
+@pytest.mark.parametrize("labels", [None, [0, 0, 1], [0, 0, 1, 1, 2]])
+def test_a_grouping_labels_every_block(composed, labels):
+    four = put(put(composed, "model.depth", 4), "tying.parts", {"grouped": {"grouping": labels}})
+    limits.check(put(four, "tying.grouping", [0, 1, 1, 0]))
+    with pytest.raises(BadInput, match="give a whole number for each of the 4 blocks, input first"):
+        limits.check(put(four, "tying.grouping", labels))
 
 
 @pytest.mark.parametrize(

@@ -114,9 +114,11 @@ def test_the_summary_chooses_on_validation_and_reports_test(tmp_path):
 
 def test_tyings_stand_in_the_order_of_the_algebra():
     labels = ["embedding+top_k(k=2)", "soft(strength=1, decoupled)", "soft(strength=0.1)", "top_k(k=10)"]
+    labels += ["cycle(groups=2)", "sequence(groups=2)", "bottom_k(k=2)", "sandwich"]
     labels += ["top_k(k=2)", "other", "soft(strength=1e-05)", "cross_layer", "embedding", "none"]
     assert sorted(labels, key=tying_key) == [
         "none", "embedding", "cross_layer", "top_k(k=2)", "top_k(k=10)",
+        "bottom_k(k=2)", "sandwich", "sequence(groups=2)", "cycle(groups=2)",
         "soft(strength=1e-05)", "soft(strength=0.1)",
         "soft(strength=1, decoupled)", "other", "embedding+top_k(k=2)",
     ]  # fmt: skip

@@ -62,8 +62,9 @@ every_task = pytest.mark.parametrize("task", TASKS)
 
 
 def settings(task):
-    cold = str(task in COLD).lower()
-    return (*TYING.get(task, ("soft",)), *SETTINGS, f"measure.cold={cold}")
+    depth = 6 if kind(task) == "image" else 3  # of tests/golden.json
+    more = (f"model.depth={depth}", f"measure.cold={str(task in COLD).lower()}")
+    return (*TYING.get(task, ("soft",)), *SETTINGS, *more)
 
 
 @pytest.fixture(scope="module")

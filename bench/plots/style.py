@@ -20,12 +20,19 @@ from bench.report.numbers import axis, interval_text, percent
 from bench.report.order import family, tying_key
 from bench.stats.student import Interval
 
-# Okabe and Ito's palette for colour-blind readers; the same tying has the same colour in every picture.
+# Okabe and Ito's palette for colour-blind readers, and Tol's muted one for patterns along depth; the same tying has the
+# same colour in every picture.
 COLOURS = {
     "none": "#000000",
     "embedding": "#E69F00",
     "cross_layer": "#0072B2",
     "top_k": "#009E73",
+    "bottom_k": "#44AA99",
+    "sandwich": "#999933",
+    "sequence": "#882255",
+    "cycle": "#332288",
+    "cycle_rev": "#AA4499",
+    "block_wise": "#661100",
     "soft": "#D55E00",
     "soft_decoupled": "#CC79A7",
     "composition": "#56B4E9",

@@ -9,6 +9,7 @@ from bench.stats.student import interval
 
 LIMITS = {
     "top_k": "cross_layer",
+    "bottom_k": "cross_layer",
     "soft": "cross_layer",
     "soft_decoupled": "cross_layer",
     "soft_embedding": "embedding",

@@ -3,7 +3,18 @@
 import re
 
 NUMBER = r"\d+(?:\.\d+)?(?:e[+-]\d+)?"
-FAMILIES = ("none", "embedding", "cross_layer", "top_k", "soft", "soft_decoupled")
+FAMILIES = (
+    "none",
+    "embedding",
+    "cross_layer",
+    "top_k",
+    "bottom_k",
+    "sandwich",
+    "sequence",
+    "cycle",
+    "cycle_rev",
+)
+FAMILIES += ("block_wise", "grouped", "soft", "soft_decoupled")
 
 
 def parts(tying: str) -> list[str]:

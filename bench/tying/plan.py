@@ -1,5 +1,6 @@
 """Plans: sets of ties in normal form, added, cut, softened, and applied to a model."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,6 +40,13 @@ class TyingPlan:
         if not is_integer(k) or k < 1:
             raise BadInput(f"k is {k!r}; it counts blocks from the output end and must be an integer from 1")
         return TyingPlan(tuple(_last(tie, k) for tie in self.ties))
+
+    def within(self, grouping: Sequence[int]) -> "TyingPlan":
+        """Cut each tie at the borders of groups of blocks: `grouping` has one label per block, input first.
+
+        Names off the stack stay together. BadInput where a block of a tie lies beyond the grouping.
+        """
+        return TyingPlan(tuple(part for tie in self.ties for part in _within(tie, grouping)))
 
     def soften(self, strength: float) -> "TyingPlan":
         """The same ties, each with this strength. 0 unties everything, math.inf makes every tie hard."""
@@ -157,6 +165,19 @@ class BoundPlan:
 def _last(tie: Tie, k: int) -> Tie:
     kept = [(name, block) for name, block in tie.placed() if block is None or block >= -k]
     return Tie(tuple(name for name, _ in kept), tie.strength, tuple(block for _, block in kept))
+
+
+def _within(tie: Tie, grouping: Sequence[int]) -> Iterable[Tie]:
+    groups: dict[int | None, list[tuple[str, int | None]]] = {}
+    for name, block in tie.placed():
+        if block is not None and block < -len(grouping):
+            raise BadInput(
+                f"{name} sits in block {block}; the grouping has labels for {len(grouping)} blocks"
+            )
+        groups.setdefault(None if block is None else grouping[block], []).append((name, block))
+    for placed in groups.values():
+        names, blocks = zip(*placed, strict=True)
+        yield Tie(names, tie.strength, blocks)
 
 
 @torch.no_grad()

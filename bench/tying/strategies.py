@@ -57,7 +57,7 @@ def cross_layer(
     Source: Lan et al. 2020 (ALBERT), section 3.1, which shares "all".
     """
     roles = _roles(scope)
-    blocks = _blocks(model, stack)
+    blocks = blocks_of(model, stack)
     _refuse_missing_roles(model, blocks, roles)
 
     def wanted(name: str, parameter: Parameter) -> bool:
@@ -88,12 +88,8 @@ def top_k(
     Raises BadInput unless exactly one of the two is given, and in range. Raises NotApplicable as
     `cross_layer` does, and where the last k blocks, k >= 2, have nothing to share.
     """
-    if (k is None) == (fraction is None):
-        raise BadInput(f"top_k takes exactly one of k and fraction, not k={k!r} and fraction={fraction!r}")
-    depth = len(_blocks(model, None))
-    k = _blocks_in(fraction, depth) if k is None else k
-    if not is_integer(k) or not 1 <= k <= depth:
-        raise BadInput(f"k is {k!r}; the network has {depth} blocks: k must be an integer from 1 to {depth}")
+    depth = len(blocks_of(model))
+    k = counted("top_k", depth, k, fraction)
     plan = cross_layer(model, scope=scope).last(k)
     if k > 1 and plan == TyingPlan():  # or it would run as `none` under another name
         raise NotApplicable(f"the last {k} of {depth} blocks share no name and shape within scope {scope!r}")
@@ -129,7 +125,21 @@ def _roles(scope: Scope) -> tuple[str, ...]:
     return roles
 
 
-def _blocks(model: nn.Module, stack: Sequence[str] | None) -> tuple[str, ...]:
+def counted(strategy: str, depth: int, k: int | None, fraction: float | None) -> int:
+    """The number of blocks that k, or fraction as a share of the depth, stands for; BadInput as `top_k` says."""
+    if (k is None) == (fraction is None):
+        raise BadInput(
+            f"{strategy} takes exactly one of k and fraction, not k={k!r} and fraction={fraction!r}"
+        )
+    k = _blocks_in(fraction, depth) if k is None else k
+    if not is_integer(k) or not 1 <= k <= depth:
+        raise BadInput(f"k is {k!r}; the network has {depth} blocks: k must be an integer from 1 to {depth}")
+    return k
+
+
+def blocks_of(model: nn.Module, stack: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Module names of the blocks, input first: `stack`, or the model's own. BadInput where one is no module of it,
+    NotApplicable where there are fewer than two."""
     blocks = tuple(model.parts.stack if stack is None else stack)
     modules = {name for name, _ in model.named_modules(remove_duplicate=False)}
     unknown = [block for block in blocks if block not in modules]
