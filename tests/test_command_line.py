@@ -136,7 +136,8 @@ def test_help_shows_groups_keys_and_examples(bench: Bench) -> None:
         [sys.executable, "-m", "bench", "--help"], cwd=ROOT, env=bench.env, capture_output=True, text=True
     )
     assert result.returncode == 0 and result.stderr == ""
-    for word in ("tying: albert, cross_layer", "dropout: 0.0", "python -m bench -m", "Exit code:"):
+    listed = "tying: albert, block_wise, bottom_k, cross_layer"
+    for word in (listed, "dropout: 0.0", "python -m bench -m", "Exit code:"):
         assert word in result.stdout
 
 
@@ -328,7 +329,7 @@ def test_ctrl_c_at_once_is_one_line_too(bench: Bench) -> None:
     os.killpg(controller.pid, signal.SIGINT)
     out, err = controller.communicate(timeout=60)
     assert (controller.returncode, out) == (130, "")
-    assert err == "interrupted: what is recorded is kept, the same command does the rest\n"
+    assert err == "interrupted: what is recorded is kept, the same command does the rest\n", err
     assert bench.records() == {}
 
 

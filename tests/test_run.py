@@ -61,10 +61,13 @@ TYPES = {
 every_task = pytest.mark.parametrize("task", TASKS)
 
 
+def depth(task):
+    return f"model.depth={6 if kind(task) == 'image' else 3}"  # of tests/golden.json
+
+
 def settings(task):
-    depth = 6 if kind(task) == "image" else 3  # of tests/golden.json
-    more = (f"model.depth={depth}", f"measure.cold={str(task in COLD).lower()}")
-    return (*TYING.get(task, ("soft",)), *SETTINGS, *more)
+    cold = f"measure.cold={str(task in COLD).lower()}"
+    return (*TYING.get(task, ("soft",)), *SETTINGS, depth(task), cold)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +81,7 @@ def runs(cell):
 @pytest.fixture(scope="module")
 def plain(cell):
     """Task -> (cell, record) of a run that ties and regularises nothing, for one epoch."""
-    cells = {task: cell(task, "none", *BUDGET, "trainer.max_epochs=1") for task in TASKS}
+    cells = {task: cell(task, "none", *BUDGET, depth(task), "trainer.max_epochs=1") for task in TASKS}
     return {task: (c, ensure_run(c)) for task, c in cells.items()}
 
 
