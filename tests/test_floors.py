@@ -12,6 +12,7 @@ BENCH = Path(__file__).parents[1] / "bench"
 # From the ground up. A module imports from lower floors alone; inside a place (a folder) as it likes.
 FLOORS = (
     ("errors", "owner"),
+    ("anatomy",),
     ("metrics", "stats", "records", "tying", "machine", "limits", "adamw", "cross_entropy"),
     ("models", "data", "measure", "claim", "ranks", "report"),
     ("worker",),

@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+PROGRAMS = re.findall(r"```python\n(.*?)```", README, re.S)
 COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.S) for line in block.splitlines()]
 
 CUT = [
@@ -172,3 +173,14 @@ def test_headline_is_the_committed_table(source: str, quoted: str) -> None:
 @pytest.mark.parametrize("name", re.findall(r"!\[[^]]*\]\(([^)]+)\)", README))
 def test_pictures_are_there(name: str) -> None:
     assert (ROOT / name).stat().st_size > 0
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_programs_run_as_they_stand(program: str, places: Path) -> None:
+    result = run([sys.executable, "-c", program], places)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("weights ")
+
+
+def test_there_is_a_program() -> None:
+    assert len(PROGRAMS) >= 1

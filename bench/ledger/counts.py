@@ -7,9 +7,9 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import AlbertConfig, AlbertModel, BertConfig, BertModel, GPT2Config, GPT2LMHeadModel
 
+from bench.anatomy import Parts
 from bench.ledger import networks
 from bench.ledger.parts import Measure, Part
-from bench.models.parts import Parts
 from bench.tying import Tie, TyingPlan, strategies
 
 BERT_LARGE = {

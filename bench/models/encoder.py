@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel
 
+from bench.anatomy import Parts, parts_inside
 from bench.errors import BadInput
 from bench.models.feed_forward import feed_forward_of, width_step, with_feed_forward
-from bench.models.parts import Parts
-from bench.models.pretrained_configs import built, name_of, own_names, role, stack
+from bench.models.pretrained_configs import built, own_names
 
 PAD_ID = 0
 """What fills a row after its text; no text has it."""
@@ -69,12 +69,7 @@ class TextClassifier(nn.Module):
 
     @property
     def parts(self) -> Parts:
-        return Parts(
-            stack=stack(self),
-            embedding=name_of(self, self.encoder.get_input_embeddings().weight),
-            unembedding=None,
-            role=role,
-        )
+        return parts_inside(self, "encoder")
 
     def forward(self, tokens: Tensor) -> Tensor:
         real = tokens != PAD_ID

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from bench.anatomy import Parts
 from bench.models.gru import GRUBlock, role
-from bench.models.parts import Parts, check_dropout, check_positive
+from bench.models.parts import check_dropout, check_positive
 
 BOUND = 3.0
 """Of the log-variance, either way: a price that stood still for months must not make its next jump cost without end."""

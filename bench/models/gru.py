@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from bench.models.parts import Parts, check_dropout, check_positive
+from bench.anatomy import Parts
+from bench.models.parts import check_dropout, check_positive
 
 
 class GRULanguageModel(nn.Module):

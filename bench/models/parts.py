@@ -1,28 +1,10 @@
-"""What a network says about itself: where its stack is, which matrices embed, what role a parameter plays."""
-
-from collections.abc import Callable
-from dataclasses import dataclass
+"""What all networks are asked: where they drop out, and whether their sizes are in range."""
 
 from torch import nn
 
 from bench.errors import BadInput
 
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Names of a network's parts, all of them resolvable in the network that gave them.
-
-    stack: module names of the blocks in depth order, input first.
-    embedding, unembedding: parameter names of the input embedding and of the output matrix, or None.
-    role: parameter name -> attention | feed_forward | recurrent | input | conv | norm | bias | other.
-    """
-
-    stack: tuple[str, ...]
-    embedding: str | None
-    unembedding: str | None
-    role: Callable[[str], str]
 
 
 def dropout_sites(model: nn.Module) -> dict[str, float]:

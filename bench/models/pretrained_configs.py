@@ -1,10 +1,9 @@
-"""What networks of the `transformers` package share: a config from our sizes, the network from it, its parts."""
+"""What networks of the `transformers` package share: a config from our sizes, and the network from it."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
-from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig, PreTrainedModel
 
 from bench.errors import BadInput
@@ -12,8 +11,6 @@ from bench.models.parts import check_dropout, check_positive
 
 # What a config declares for heads that a network of ours does not have.
 _OTHER_HEADS = ("classifier", "summary")
-# The last two as BERT calls them.
-_FEED_FORWARD = ("mlp", "fc", "feed_forward", "ffn", "intermediate.dense", "output.dense")
 
 
 def own_names(
@@ -105,28 +102,3 @@ def _extra(
                 f"of {type(fields).__name__}: correct or remove model.config.{key}"
             )
     return dict(config)
-
-
-def stack(model: nn.Module) -> tuple[str, ...]:
-    """Module names of the blocks: the module list that holds most parameters."""
-    lists = {name: module for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
-    largest = max(lists, key=lambda name: sum(p.numel() for p in lists[name].parameters()))
-    return tuple(f"{largest}.{index}" for index in range(len(lists[largest])))
-
-
-def name_of(model: nn.Module, weight: Tensor) -> str:
-    """The first name, in module order, of a parameter."""
-    return next(name for name, parameter in model.named_parameters() if parameter is weight)
-
-
-def role(name: str) -> str:
-    """`Parts.role` of such a network, by the names that its authors gave."""
-    owners, _, parameter = name.lower().rpartition(".")
-    owner = owners.rpartition(".")[2]
-    if "norm" in owner or owner.startswith("ln"):
-        return "norm"
-    if parameter == "bias":
-        return "bias"
-    if "attn" in owners or "attention" in owners:
-        return "attention"
-    return "feed_forward" if any(word in owners for word in _FEED_FORWARD) else "other"

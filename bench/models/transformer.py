@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from bench.anatomy import Parts, parts_inside
 from bench.errors import BadInput
 from bench.models.feed_forward import feed_forward_of, width_step, with_feed_forward
-from bench.models.parts import Parts
-from bench.models.pretrained_configs import built, name_of, own_names, role, stack
+from bench.models.pretrained_configs import built, own_names
 
 # Special tokens mean nothing here, but the defaults (GPT-2's 50256) lie outside a small vocabulary, and a
 # padding token would freeze one row of the embedding.
@@ -61,12 +61,7 @@ class CausalLM(nn.Module):
 
     @property
     def parts(self) -> Parts:
-        return Parts(
-            stack=stack(self),
-            embedding=name_of(self, self.model.get_input_embeddings().weight),
-            unembedding=name_of(self, self.model.get_output_embeddings().weight),
-            role=role,
-        )
+        return parts_inside(self, "model")
 
     @functools.cached_property
     def output_layer(self) -> nn.Linear | None:

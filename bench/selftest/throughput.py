@@ -11,8 +11,8 @@ from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 
 from bench import machine, run
+from bench.anatomy import Parts
 from bench.cell import Cell, from_hydra
-from bench.models.parts import Parts
 from bench.selftest.check import Check, about
 
 STEP_S, BATCH, STEPS = 0.1, 32, 15

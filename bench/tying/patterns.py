@@ -11,7 +11,7 @@ from torch import nn
 
 from bench.errors import BadInput
 from bench.tying.plan import NotApplicable, TyingPlan
-from bench.tying.strategies import Scope, blocks_of, counted, cross_layer
+from bench.tying.strategies import Scope, Stack, blocks_of, counted, cross_layer
 from bench.tying.tie import is_integer
 
 Grouping = tuple[int, ...]
@@ -52,65 +52,78 @@ def in_the_first(depth: int, k: int) -> Grouping:
     return tuple(max(0, block - k + 1) for block in range(depth))
 
 
-def sequence(model: nn.Module, *, groups: int, scope: Scope = "weights") -> TyingPlan:
+def sequence(model: nn.Module, *, groups: int, scope: Scope = "weights", stack: Stack = None) -> TyingPlan:
     """`in_sequence`: one group is `cross_layer`, as many groups as blocks tie nothing."""
-    return _cut(model, in_sequence, "groups", groups, scope)
+    return _cut(model, in_sequence, "groups", groups, scope, stack)
 
 
-def cycle(model: nn.Module, *, groups: int, scope: Scope = "weights") -> TyingPlan:
+def cycle(model: nn.Module, *, groups: int, scope: Scope = "weights", stack: Stack = None) -> TyingPlan:
     """`in_cycles`: one group is `cross_layer`, as many groups as blocks tie nothing."""
-    return _cut(model, in_cycles, "groups", groups, scope)
+    return _cut(model, in_cycles, "groups", groups, scope, stack)
 
 
-def cycle_rev(model: nn.Module, *, groups: int, scope: Scope = "weights") -> TyingPlan:
+def cycle_rev(model: nn.Module, *, groups: int, scope: Scope = "weights", stack: Stack = None) -> TyingPlan:
     """`in_reversed_cycles`: one group is `cross_layer`, as many groups as blocks tie nothing."""
-    return _cut(model, in_reversed_cycles, "groups", groups, scope)
+    return _cut(model, in_reversed_cycles, "groups", groups, scope, stack)
 
 
-def block_wise(model: nn.Module, *, repeats: int, scope: Scope = "weights") -> TyingPlan:
+def block_wise(model: nn.Module, *, repeats: int, scope: Scope = "weights", stack: Stack = None) -> TyingPlan:
     """`in_repeats`: one repeat ties nothing, as many as blocks are `cross_layer`."""
-    return _cut(model, in_repeats, "repeats", repeats, scope)
+    return _cut(model, in_repeats, "repeats", repeats, scope, stack)
 
 
-def sandwich(model: nn.Module, *, scope: Scope = "weights") -> TyingPlan:
+def sandwich(model: nn.Module, *, scope: Scope = "weights", stack: Stack = None) -> TyingPlan:
     """`in_sandwich`; NotApplicable below four blocks, where no two lie between the first and the last."""
-    depth = len(blocks_of(model))
+    depth = len(blocks_of(model, stack))
     if depth < 4:
         raise NotApplicable(f"of {depth} blocks no two lie between the first and the last")
-    return grouped(model, grouping=in_sandwich(depth), scope=scope)
+    return grouped(model, grouping=in_sandwich(depth), scope=scope, stack=stack)
 
 
 def bottom_k(
-    model: nn.Module, *, k: int | None = None, fraction: float | None = None, scope: Scope = "weights"
+    model: nn.Module,
+    *,
+    k: int | None = None,
+    fraction: float | None = None,
+    scope: Scope = "weights",
+    stack: Stack = None,
 ) -> TyingPlan:
     """`in_the_first` k blocks: `top_k` from the other end, with its arguments and errors."""
-    depth = len(blocks_of(model))
-    return grouped(model, grouping=in_the_first(depth, counted("bottom_k", depth, k, fraction)), scope=scope)
+    depth = len(blocks_of(model, stack))
+    labels = in_the_first(depth, counted("bottom_k", depth, k, fraction))
+    return grouped(model, grouping=labels, scope=scope, stack=stack)
 
 
-def grouped(model: nn.Module, *, grouping: Sequence[int], scope: Scope = "weights") -> TyingPlan:
+def grouped(
+    model: nn.Module, *, grouping: Sequence[int], scope: Scope = "weights", stack: Stack = None
+) -> TyingPlan:
     """Blocks of one label share. grouping: one label per block, input first.
 
     A label that blocks of different shapes carry shares within each shape. Raises BadInput for another number of
     labels than blocks, and labels that are no whole numbers.
     """
-    labels, depth = tuple(grouping or ()), len(blocks_of(model))
+    labels, depth = tuple(grouping or ()), len(blocks_of(model, stack))
     if len(labels) != depth or not all(is_integer(label) for label in labels):
         raise BadInput(
             f"grouping is {grouping!r}; the network has {depth} blocks: give a whole number for each, input first"
         )
-    plan = cross_layer(model, scope=scope).within(labels)
+    plan = cross_layer(model, scope=scope, stack=stack).within(labels)
     if len(set(labels)) < depth and plan == TyingPlan():  # or it would run as `none` under another name
         raise NotApplicable(f"no two blocks of one label in {labels} share a name and shape within {scope!r}")
     return plan
 
 
 def _cut(
-    model: nn.Module, pattern: Callable[[int, int], Grouping], name: str, number: int, scope: Scope
+    model: nn.Module,
+    pattern: Callable[[int, int], Grouping],
+    name: str,
+    number: int,
+    scope: Scope,
+    stack: Stack,
 ) -> TyingPlan:
-    depth = len(blocks_of(model))
+    depth = len(blocks_of(model, stack))
     if not is_integer(number) or not 1 <= number <= depth:
         raise BadInput(
             f"{name} is {number!r}; the network has {depth} blocks: {name} must be an integer from 1 to {depth}"
         )
-    return grouped(model, grouping=pattern(depth, number), scope=scope)
+    return grouped(model, grouping=pattern(depth, number), scope=scope, stack=stack)

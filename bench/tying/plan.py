@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from bench.errors import BadInput
-from bench.tying import sharing, soft
+from bench.tying import penalty, sharing
+from bench.tying.summary import Summary, summarised
 from bench.tying.tie import HARD, Tie, checked_strength, is_integer, normal_form
 
 __all__ = ["HARD", "BoundPlan", "NotApplicable", "Tie", "TyingPlan"]
@@ -60,14 +61,16 @@ class TyingPlan:
         soft tie, init="shared" copies the first member's values into the others, init="own" leaves them. No
         random number is drawn, ties that the model came with are kept, and buffers are never tied.
 
-        Raises BadInput, before anything is changed, where a name is missing, a parameter is frozen, or a tie
-        holds two shapes, dtypes or devices.
+        Raises BadInput, before anything is changed, where a name is missing or a buffer's, a parameter is frozen or
+        quantised, a tie holds two shapes, dtypes or devices, or an optimizer was made of what would be replaced.
         """
         if init not in ("own", "shared"):
             raise BadInput(f"init is {init!r}; allowed are 'own' and 'shared'")
         parameters = sharing.parameters_by_name(model)
+        sharing.check_named(self.ties, model, parameters)
         sharing.check(self.ties, parameters)
         sharing.check_trainable(self.ties, parameters)
+        sharing.check_before_optimizer(self._hard(), parameters)
         for tie in self._hard():
             sharing.share(tie, model, parameters)
         if init == "shared":
@@ -94,7 +97,7 @@ class TyingPlan:
         self.bind(model).add_gradient()
 
     def pull(self, model: nn.Module, lr: float) -> None:
-        """Draw soft ties together in place, after an optimizer step of rate lr (`bench.tying.soft.pull`)."""
+        """Draw soft ties together in place, after an optimizer step of rate lr (`bench.tying.penalty.pull`)."""
         self.bind(model).pull(lr)
 
     def spread(self, model: nn.Module) -> float | None:
@@ -115,6 +118,12 @@ class TyingPlan:
         parameters = sharing.parameters_by_name(model)
         sharing.check(self.ties, parameters)
         return sharing.tensors_when_shared(self._hard(), parameters)
+
+    def summary(self, model: nn.Module) -> Summary:
+        """What `apply` would tie and save, as a table: `print(plan.summary(model))`. Refuses as `num_params` does."""
+        parameters = sharing.parameters_by_name(model)
+        sharing.check(self.ties, parameters)
+        return summarised(self.ties, parameters)
 
     def verify(self, model: nn.Module) -> None:
         """RuntimeError, naming the pair, where a hard tie is no longer one tensor (say, after a reload)."""
@@ -145,21 +154,21 @@ class BoundPlan:
 
     def penalty(self) -> Tensor:
         """The penalty of all soft ties: a differentiable scalar, zero without any."""
-        return sum((soft.penalty(members, strength) for members, strength in self.soft), torch.zeros(()))
+        return sum((penalty.penalty(members, strength) for members, strength in self.soft), torch.zeros(()))
 
     def add_gradient(self) -> None:
         """Add the penalty's gradient to `.grad`. Call it after clipping, or it is clipped away."""
         for members, strength in self.soft:
-            soft.add_gradient(members, strength)
+            penalty.add_gradient(members, strength)
 
     def pull(self, lr: float) -> None:
         """Draw the members of each soft tie together, after an optimizer step of rate lr."""
         for members, strength in self.soft:
-            soft.pull(members, lr, strength)
+            penalty.pull(members, lr, strength)
 
     def spread(self) -> float | None:
         """sqrt(sum ||W_i - mean||^2 / sum ||W_i||^2) over the names of all ties; None without ties."""
-        return soft.spread([soft.squares(members) for members in self.uses]) if self.uses else None
+        return penalty.spread([penalty.squares(members) for members in self.uses]) if self.uses else None
 
 
 def _last(tie: Tie, k: int) -> Tie:

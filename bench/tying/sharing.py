@@ -1,9 +1,12 @@
 """Look up, check and share the parameters of a model by name."""
 
+import gc
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 
 from torch import nn
 from torch.nn import Parameter
+from torch.optim import Optimizer
 
 from bench.errors import BadInput
 from bench.tying.tie import Tie, closure
@@ -24,7 +27,9 @@ def check(ties: Iterable[Tie], parameters: Mapping[str, Parameter]) -> None:
     for tie in ties:
         for name in tie.names:
             if name not in parameters:
-                raise BadInput(f"the plan ties {name}, and the model has no parameter of that name")
+                like = get_close_matches(name, parameters, 1)
+                hint = f"; did you mean {like[0]}?" if like else ""
+                raise BadInput(f"the plan ties {name}, and the model has no parameter of that name{hint}")
         first, like = tie.names[0], parameters[tie.names[0]]
         for name in tie.names[1:]:
             other = parameters[name]
@@ -37,12 +42,60 @@ def check(ties: Iterable[Tie], parameters: Mapping[str, Parameter]) -> None:
                     raise BadInput(f"cannot tie {first} with {name}: {what} {a} and {b}; one {what} per tie")
 
 
+def check_named(ties: Iterable[Tie], model: nn.Module, parameters: Mapping[str, Parameter]) -> None:
+    """BadInput where a tie names what is no parameter for a reason that can be told: a buffer, a packed weight."""
+    buffers = dict(model.named_buffers(remove_duplicate=False))
+    for name in (name for tie in ties for name in tie.names if name not in parameters):
+        path, _, leaf = name.rpartition(".")
+        owner = dict(model.named_modules(remove_duplicate=False)).get(path)
+        if name in buffers:
+            raise BadInput(f"the plan ties {name}, which is a buffer; only parameters can be tied")
+        if callable(getattr(owner, leaf, None)):
+            raise BadInput(f"the plan ties {name}, which is quantised and packed; tie first, quantise after")
+
+
 def check_trainable(ties: Iterable[Tie], parameters: Mapping[str, Parameter]) -> None:
-    """BadInput where a tie holds a frozen parameter, which could not follow the others."""
+    """BadInput where a tie holds a parameter that could not follow the others: quantised, or frozen."""
     for tie in ties:
         for name in tie.names:
+            if not parameters[name].is_floating_point():
+                kind = str(parameters[name].dtype).removeprefix("torch.")
+                raise BadInput(f"the plan ties {name}, which holds {kind}; tie first, quantise after")
             if not parameters[name].requires_grad:
                 raise BadInput(f"the plan ties {name}, which is frozen; tie trainable parameters only")
+
+
+def check_before_optimizer(ties: Iterable[Tie], parameters: Mapping[str, Parameter]) -> None:
+    """BadInput where an optimizer holds a parameter that sharing would take out of the model.
+
+    It would go on updating a tensor that nothing reads. Nobody keeps a list of optimizers, but Python's collector
+    of garbage knows them all; those that are garbage themselves are collected before one is blamed.
+    """
+    dropped = {
+        id(m): name
+        for tie in ties
+        for name in tie.names
+        for m in members(tie, parameters)[1:]
+        if m is parameters[name]
+    }
+    if dropped and _held(dropped):
+        gc.collect()
+        if held := _held(dropped):
+            raise BadInput(
+                f"the plan ties {held}, which an optimizer holds already; apply the plan, then make the "
+                "optimizer"
+            )
+
+
+def _held(dropped: Mapping[int, str]) -> str | None:
+    """One of these parameters that a living optimizer has in its groups."""
+    for thing in gc.get_objects():
+        if issubclass(type(thing), Optimizer):  # not isinstance: that asks lazy modules for their class
+            for group in getattr(thing, "param_groups", ()):
+                for parameter in group["params"]:
+                    if id(parameter) in dropped:
+                        return dropped[id(parameter)]
+    return None
 
 
 def share(tie: Tie, model: nn.Module, parameters: dict[str, Parameter]) -> None:

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from bench.tying.strategies import cross_layer
+from bench.tying.strategies import blocks_of, cross_layer
 
 
 @torch.no_grad()
@@ -14,7 +14,7 @@ def cosine(model: nn.Module) -> list[list[float | None]]:
     that another initialisation would have put in another order are not aligned. Raises NotApplicable as
     `cross_layer` does.
     """
-    depth = len(model.parts.stack)
+    depth = len(blocks_of(model))
     products = torch.zeros(depth, depth, dtype=torch.float64)
     sizes = torch.zeros(depth, depth, dtype=torch.float64)
     for tie in cross_layer(model).ties:

@@ -1,8 +1,9 @@
-"""The named ways to make a plan: functions of a model that names its parts, each returning a TyingPlan.
+"""The named ways to make a plan: functions of any model, each returning a TyingPlan.
 
-A model says `model.parts`: `stack` (module names of the blocks, input first), `embedding` and `unembedding`
-(parameter names, or None), `role` (parameter name -> what it does). All raise NotApplicable, with the reason,
-where the model cannot take the tie, and BadInput where an argument is wrong. None of them changes the model.
+What they tie is found by `bench.anatomy.parts_of`: the blocks of the stack, both embeddings, what a parameter does.
+`stack` names other blocks than those found: a module list ("model.layers"), a pattern ("encoder.stages.*.layers.*"),
+or the blocks themselves, input first. All raise NotApplicable, with the reason, where the model cannot take the tie,
+and BadInput where an argument is wrong. None of them changes the model.
 """
 
 import math
@@ -13,6 +14,7 @@ from numbers import Real
 from torch import nn
 from torch.nn import Parameter
 
+from bench.anatomy import Parts, expand, parts_of
 from bench.errors import BadInput
 from bench.tying.plan import NotApplicable, Tie, TyingPlan
 from bench.tying.tie import is_integer
@@ -20,6 +22,7 @@ from bench.tying.tie import is_integer
 ROLES = ("attention", "feed_forward", "recurrent", "input", "conv", "norm", "bias")
 
 Scope = str | Sequence[str]
+Stack = str | Sequence[str] | None
 
 
 def none(model: nn.Module) -> TyingPlan:
@@ -32,37 +35,36 @@ def embedding(model: nn.Module) -> TyingPlan:
 
     Raises NotApplicable where the network lacks one of them or their shapes differ (tying changes no shape).
     """
-    ends = {"input": model.parts.embedding, "output": model.parts.unembedding}
+    parts = parts_of(model)
+    ends = {"input": parts.embedding, "output": parts.unembedding}
     for end, name in ends.items():
         if name is None:
             raise NotApplicable(f"no {end} embedding in this network")
-    shapes = {name: tuple(model.get_parameter(name).shape) for name in ends.values()}
+    shapes = {name: tuple(model.get_parameter(name).shape) for name in dict.fromkeys(ends.values())}
     if len(set(shapes.values())) > 1:
         both = " and ".join(f"{name} {shape}" for name, shape in shapes.items())
         raise NotApplicable(f"the input and output embeddings differ in shape: {both}")
     return TyingPlan((Tie(tuple(shapes)),))
 
 
-def cross_layer(
-    model: nn.Module, *, scope: Scope = "weights", stack: Sequence[str] | None = None
-) -> TyingPlan:
+def cross_layer(model: nn.Module, *, scope: Scope = "weights", stack: Stack = None) -> TyingPlan:
     """Tie each parameter of a block with its namesakes of the same shape along the whole stack.
 
     scope: "weights" (every parameter with two dimensions or more), "all" (norms and biases too), or a role or
         list of roles out of ROLES.
-    stack: module names of the blocks, input first; the model's own by default.
+    stack: which blocks; by default those of the model's largest stack. Blocks that differ share what they have alike.
     Raises BadInput for an unknown scope or block; NotApplicable for fewer than two blocks, for a role that no
     parameter of the blocks has, and where no two blocks have a parameter of one name and shape.
 
     Source: Lan et al. 2020 (ALBERT), section 3.1, which shares "all".
     """
-    roles = _roles(scope)
-    blocks = blocks_of(model, stack)
-    _refuse_missing_roles(model, blocks, roles)
+    roles, parts = _roles(scope), parts_of(model)
+    blocks = _blocks(model, parts, stack)
+    _refuse_missing_roles(model, blocks, parts, roles)
 
     def wanted(name: str, parameter: Parameter) -> bool:
         if roles:
-            return model.parts.role(name) in roles
+            return parts.role(name) in roles
         return scope == "all" or parameter.ndim >= 2
 
     namesakes: dict[tuple, list[tuple[str, int]]] = defaultdict(list)
@@ -79,7 +81,12 @@ def cross_layer(
 
 
 def top_k(
-    model: nn.Module, *, k: int | None = None, fraction: float | None = None, scope: Scope = "weights"
+    model: nn.Module,
+    *,
+    k: int | None = None,
+    fraction: float | None = None,
+    scope: Scope = "weights",
+    stack: Stack = None,
 ) -> TyingPlan:
     """`cross_layer` among the k blocks nearest the output; k = 1 ties nothing, k = depth the whole stack.
 
@@ -88,20 +95,20 @@ def top_k(
     Raises BadInput unless exactly one of the two is given, and in range. Raises NotApplicable as
     `cross_layer` does, and where the last k blocks, k >= 2, have nothing to share.
     """
-    depth = len(blocks_of(model))
+    depth = len(blocks_of(model, stack))
     k = counted("top_k", depth, k, fraction)
-    plan = cross_layer(model, scope=scope).last(k)
+    plan = cross_layer(model, scope=scope, stack=stack).last(k)
     if k > 1 and plan == TyingPlan():  # or it would run as `none` under another name
         raise NotApplicable(f"the last {k} of {depth} blocks share no name and shape within scope {scope!r}")
     return plan
 
 
-def soft(model: nn.Module, *, strength: float, scope: Scope = "weights") -> TyingPlan:
+def soft(model: nn.Module, *, strength: float, scope: Scope = "weights", stack: Stack = None) -> TyingPlan:
     """`cross_layer` as a penalty: strength 0 ties nothing, math.inf is `cross_layer` itself.
 
     Source: Goodfellow, Bengio & Courville 2016, section 7.9 (parameter tying by a penalty, and sharing).
     """
-    return cross_layer(model, scope=scope).soften(strength)
+    return cross_layer(model, scope=scope, stack=stack).soften(strength)
 
 
 def soft_embedding(model: nn.Module, *, strength: float) -> TyingPlan:
@@ -137,14 +144,14 @@ def counted(strategy: str, depth: int, k: int | None, fraction: float | None) ->
     return k
 
 
-def blocks_of(model: nn.Module, stack: Sequence[str] | None = None) -> tuple[str, ...]:
+def blocks_of(model: nn.Module, stack: Stack = None) -> tuple[str, ...]:
     """Module names of the blocks, input first: `stack`, or the model's own. BadInput where one is no module of it,
     NotApplicable where there are fewer than two."""
-    blocks = tuple(model.parts.stack if stack is None else stack)
-    modules = {name for name, _ in model.named_modules(remove_duplicate=False)}
-    unknown = [block for block in blocks if block not in modules]
-    if unknown or len(set(blocks)) < len(blocks):
-        raise BadInput(f"the stack {blocks} must list modules of the model, each once; unknown: {unknown}")
+    return _blocks(model, parts_of(model), stack)
+
+
+def _blocks(model: nn.Module, parts: Parts, stack: Stack) -> tuple[str, ...]:
+    blocks = expand(model, parts.stack if stack is None else stack)
     if len(blocks) < 2:
         raise NotApplicable(f"the network is no stack of blocks to share across: it has {len(blocks)}")
     return blocks
@@ -155,8 +162,10 @@ def _inside(model: nn.Module, block: str) -> list[tuple[str, Parameter]]:
     return list(model.get_submodule(block).named_parameters(remove_duplicate=False))
 
 
-def _refuse_missing_roles(model: nn.Module, blocks: tuple[str, ...], roles: tuple[str, ...]) -> None:
-    there = {model.parts.role(f"{block}.{name}") for block in blocks for name, _ in _inside(model, block)}
+def _refuse_missing_roles(
+    model: nn.Module, blocks: tuple[str, ...], parts: Parts, roles: tuple[str, ...]
+) -> None:
+    there = {parts.role(f"{block}.{name}") for block in blocks for name, _ in _inside(model, block)}
     for role in roles:
         if role not in there:
             has = ", ".join(sorted(there))

@@ -18,7 +18,7 @@ class Tie:
     """Parameters that are one (HARD) or are drawn together (finite strength).
 
     names: parameter names of one shape. Kept in the order of `blocks`, then by name; repeats collapse.
-    strength: math.inf for one shared tensor, else the factor of the penalty (see `bench.tying.soft`).
+    strength: math.inf for one shared tensor, else the factor of the penalty (see `bench.tying.penalty`).
     blocks: empty, or one entry per name: the block it sits in, counted from the output end as Python counts
         from the end of a list (-1 nearest the output, -depth nearest the input), or None off the stack.
     Raises BadInput.

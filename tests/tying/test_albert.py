@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AlbertConfig, AlbertModel, BertConfig, BertModel, ElectraConfig, ElectraModel
 
-from bench.models.parts import Parts
+from bench.anatomy import Parts
 from bench.tying.patterns import sequence
 from bench.tying.strategies import cross_layer
 

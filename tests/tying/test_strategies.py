@@ -2,7 +2,6 @@
 
 import math
 from functools import partial
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from bench.anatomy import Parts
 from bench.errors import BadInput
 from bench.tying.plan import NotApplicable, Tie, TyingPlan
 from bench.tying.strategies import compose, cross_layer, embedding, none, soft, soft_embedding, top_k
@@ -34,7 +34,7 @@ def network(widths=(4, 4, 4), vocab=7, output=4, **parts):
     model.output = nn.Linear(output, vocab, bias=False)
     stack = tuple(f"blocks.{i}" for i in range(len(widths)))
     named = {"stack": stack, "embedding": "embedding.weight", "unembedding": "output.weight", "role": role}
-    model.parts = SimpleNamespace(**named | parts)
+    model.parts = Parts(**named | parts)
     return model
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from bench.errors import BadInput
-from bench.tying import soft
+from bench.tying import penalty
 from bench.tying.plan import Tie, TyingPlan
 
 
@@ -22,22 +22,22 @@ def random_members(n, seed=0):
 
 def test_penalty_in_the_head():
     # pairs of 0, 1, 5: 1 + 25 + 16 = 42
-    assert soft.penalty(members(0, 1, 5), 0.5).item() == pytest.approx(21)
+    assert penalty.penalty(members(0, 1, 5), 0.5).item() == pytest.approx(21)
 
 
 def test_penalty_is_the_sum_over_pairs():
     tensors = random_members(4)
     pairs = sum((a - b).square().sum() for i, a in enumerate(tensors) for b in tensors[:i])
-    assert soft.penalty(tensors, 0.3).item() == pytest.approx(0.3 * pairs.item(), rel=1e-12)
+    assert penalty.penalty(tensors, 0.3).item() == pytest.approx(0.3 * pairs.item(), rel=1e-12)
 
 
 @pytest.mark.parametrize("start", [None, 7.0])
 def test_closed_form_gradient_equals_autograd(start):
     tensors = random_members(5)
-    expected = torch.autograd.grad(soft.penalty(tensors, 0.3), tensors)
+    expected = torch.autograd.grad(penalty.penalty(tensors, 0.3), tensors)
     for tensor in tensors:
         tensor.grad = None if start is None else torch.full_like(tensor, start)
-    soft.add_gradient(tensors, 0.3)
+    penalty.add_gradient(tensors, 0.3)
     for tensor, gradient in zip(tensors, expected, strict=True):
         assert torch.allclose(tensor.grad, gradient + (start or 0), rtol=1e-12, atol=1e-12)
 
@@ -45,7 +45,7 @@ def test_closed_form_gradient_equals_autograd(start):
 def test_gradient_makes_only_the_missing_grads():
     a, b = members(0, 4)
     a.grad = torch.ones_like(a)
-    soft.add_gradient([a, b], 0.25)  # 2 * 2 * 0.25 * (-2, 2)
+    penalty.add_gradient([a, b], 0.25)  # 2 * 2 * 0.25 * (-2, 2)
     assert (a.grad.item(), b.grad.item()) == (-1, 2)
 
 
@@ -62,22 +62,22 @@ def test_gradient_makes_only_the_missing_grads():
 )
 def test_pull_in_the_head(lr, strength, expected):
     tensors = members(0, 4)
-    soft.pull(tensors, lr, strength)
+    penalty.pull(tensors, lr, strength)
     assert tuple(tensor.item() for tensor in tensors) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("lr", [-0.1, math.nan])
 def test_pull_refuses_a_wrong_rate(lr):
     with pytest.raises(BadInput, match="lr"):
-        soft.pull(members(0, 4), lr, 1.0)
+        penalty.pull(members(0, 4), lr, 1.0)
 
 
 def test_pull_keeps_the_mean_and_infinity_makes_all_members_equal_to_the_bit():
     tensors = random_members(3)
     mean = torch.stack(list(tensors)).mean(0)
-    soft.pull(tensors, 0.1, 0.7)
+    penalty.pull(tensors, 0.1, 0.7)
     assert torch.allclose(torch.stack(list(tensors)).mean(0), mean, rtol=0, atol=1e-14)
-    soft.pull(tensors, 0.1, math.inf)
+    penalty.pull(tensors, 0.1, math.inf)
     assert torch.equal(tensors[0], tensors[1])
     assert torch.equal(tensors[0], tensors[2])
     assert torch.allclose(tensors[0], mean, rtol=0, atol=1e-14)
@@ -94,7 +94,7 @@ def test_infinite_pull_at_n_times_the_rate_is_hard_tying_under_sgd():
             optimizer.zero_grad()
             sum((w * t).sin().sum() for w, t in zip(weights, target, strict=True)).backward()
             optimizer.step()
-        soft.pull(copies, 0.03, math.inf)
+        penalty.pull(copies, 0.03, math.inf)
     assert not torch.equal(shared, start)
     assert all(torch.allclose(copy, shared, rtol=0, atol=1e-14) for copy in copies)
 
@@ -102,10 +102,10 @@ def test_infinite_pull_at_n_times_the_rate_is_hard_tying_under_sgd():
 def test_equal_members_have_no_deviation_at_all():
     value = torch.rand(1000, generator=torch.Generator().manual_seed(0))
     tensors = [nn.Parameter(value.clone()) for _ in range(3)]
-    soft.add_gradient(tensors, 1.0)
+    penalty.add_gradient(tensors, 1.0)
     assert all(not tensor.grad.any() for tensor in tensors)
-    assert soft.penalty(tensors, 1.0).item() == 0
-    soft.pull(tensors, 0.1, 1.0)
+    assert penalty.penalty(tensors, 1.0).item() == 0
+    penalty.pull(tensors, 0.1, 1.0)
     assert all(torch.equal(tensor, value) for tensor in tensors)
 
 
@@ -114,7 +114,7 @@ def test_gradient_is_right_in_single_precision_where_members_are_close(n):
     generator = torch.Generator().manual_seed(0)
     base = torch.randn(64, 64, generator=generator)
     tensors = [nn.Parameter(base + 1e-5 * torch.randn(64, 64, generator=generator)) for _ in range(n)]
-    soft.add_gradient(tensors, 1.0)
+    penalty.add_gradient(tensors, 1.0)
     exact = torch.stack(list(tensors)).detach().double()
     expected = 2 * n * (exact - exact.mean(0))
     got = torch.stack([tensor.grad for tensor in tensors]).double()
@@ -123,9 +123,9 @@ def test_gradient_is_right_in_single_precision_where_members_are_close(n):
 
 def test_spread_in_the_head():
     # (3, 5): mean 4, deviations 1 and 1, over 9 + 25; (1, 1): none, over 2: sqrt(2 / 36)
-    pieces = [soft.squares(members(3, 5)), soft.squares(members(1, 1))]
-    assert soft.spread(pieces) == pytest.approx(math.sqrt(2 / 36))
-    assert soft.spread([soft.squares(members(0, 0))]) == 0
+    pieces = [penalty.squares(members(3, 5)), penalty.squares(members(1, 1))]
+    assert penalty.spread(pieces) == pytest.approx(math.sqrt(2 / 36))
+    assert penalty.spread([penalty.squares(members(0, 0))]) == 0
 
 
 def test_spread_is_right_in_single_precision_where_members_are_close():
@@ -135,12 +135,12 @@ def test_spread_is_right_in_single_precision_where_members_are_close():
     exact = torch.stack(tensors).double()
     expected = ((exact - exact.mean(0)).square().sum() / exact.square().sum()).sqrt().item()
     assert expected == pytest.approx(1e-5, rel=0.2)
-    assert soft.spread([soft.squares(tensors)]) == pytest.approx(expected, rel=1e-4)
+    assert penalty.spread([penalty.squares(tensors)]) == pytest.approx(expected, rel=1e-4)
 
 
 def test_spread_of_half_precision_is_taken_in_single():
     tensors = members(1, 1, 2, dtype=torch.bfloat16)  # the mean, 4 / 3, is no bfloat16
-    assert soft.squares(tensors) == pytest.approx((2 / 3, 6), rel=1e-6)
+    assert penalty.squares(tensors) == pytest.approx((2 / 3, 6), rel=1e-6)
 
 
 def test_strength_zero_leaves_a_training_curve_bit_identical():
