@@ -8,7 +8,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +64,19 @@ def manifest_path(runs: Path, sweep: str) -> Path:
 
 def write_bytes_atomic(path: Path, content: bytes) -> None:
     """`path` holds either what it held before or all of `content`, whatever happens. BadInput if not writable."""
+    with written_atomically(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextlib.contextmanager
+def written_atomically(path: Path) -> Iterator[Path]:
+    """A name to write to, which becomes `path` at the end, whole, and only if nothing was raised. BadInput if it
+    cannot be written."""
     temporary = draft(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
+        yield temporary
+        with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:

@@ -14,7 +14,7 @@ FLOORS = (
     ("errors", "owner"),
     ("anatomy",),
     ("metrics", "stats", "records", "tying", "machine", "limits", "adamw", "cross_entropy"),
-    ("models", "data", "measure", "claim", "ranks", "report"),
+    ("models", "data", "measure", "claim", "ranks", "report", "saving"),
     ("worker",),
     ("fitting",),
     ("training", "forecasting", "cell", "launch", "plots", "states"),

@@ -1,0 +1,173 @@
+"""From the file back to a model that is tied as it was, or to one line that says why not."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from torch import Tensor, nn
+
+from bench.errors import BadInput
+from bench.saving.content import FORMAT, OUTPUT, READS, answer_of, digest, from_data, names_of
+from bench.tying import TyingPlan
+from bench.tying.tie import closure
+
+_CLOSE = {torch.float64: (1e-7, 1e-9), torch.float32: (1e-3, 1e-4)}
+"""(rtol, atol) of outputs on another machine; of less precise numbers 2e-2 and 1e-2."""
+
+
+def load(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Module, TyingPlan]:
+    """The model in the file, tied again, and its plan.
+
+    model: a network of the same architecture, tied or not, which takes the weights; without one, a model of
+        `transformers` is built from its config (of the package itself: no code comes with the file).
+    Every hard tie is checked to be one tensor, and the example, where there is one, to be answered as it was.
+    Raises BadInput, in one line and before `model` is changed, for a file that is truncated, no file of `save`, changed
+    since, holds a tie as several tensors, or does not fit the model; and after it, where the answers differ.
+    """
+    path = Path(path)
+    file = _read(path)
+    whole = {name: file.tensors[file.shared.get(name, name)] for name in [*file.tensors, *file.shared]}
+    model = _built(path, file.model, whole) if model is None else model
+    _check_fits(path, whole, names_of(model))
+    _check_shares(path, file, names_of(model))
+    file.plan.apply(model)
+    names = names_of(model)
+    with torch.no_grad():
+        for name, tensor in file.tensors.items():
+            names[name].copy_(tensor)
+    file.plan.verify(model)
+    if file.output is not None:
+        _check_answer(path, file.output, answer_of(model, file.reads))
+    return model, file.plan
+
+
+@dataclass(frozen=True)
+class _File:
+    tensors: dict[str, Tensor]
+    shared: dict[str, str]
+    plan: TyingPlan
+    model: dict[str, Any] | None
+    reads: dict[str, Tensor]
+    output: Tensor | None
+
+
+def _read(path: Path) -> _File:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
+    except OSError as error:
+        raise BadInput(
+            f"cannot read {path}: {error.strerror or error}; give a file of bench.saving.save"
+        ) from error
+    except safetensors.SafetensorError as error:
+        raise BadInput(
+            f"{path} is no whole safetensors file ({error}): it was cut short or damaged"
+        ) from error
+    if metadata.get("format") != FORMAT:
+        found = metadata.get("format", "none")
+        raise BadInput(
+            f"{path} has the format {found!r}, not {FORMAT!r}: only bench.saving.save writes a plan along"
+        )
+    said = {key: value for key, value in metadata.items() if key != "sha256"}
+    if digest(tensors, said) != metadata.get("sha256"):
+        raise BadInput(f"{path} holds something else than was saved: it was changed or damaged since")
+    try:
+        plan = TyingPlan(tuple(from_data(entry) for entry in json.loads(metadata["plan"])))
+        shared, model = json.loads(metadata["shared"]), json.loads(metadata["model"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"{path} has metadata that cannot be read: {type(error).__name__}: {error}") from error
+    reads = {key.removeprefix(READS): tensors.pop(key) for key in list(tensors) if key.startswith(READS)}
+    output = tensors.pop(OUTPUT, None)
+    _check_ties(path, plan, shared, tensors)
+    return _File(tensors, shared, plan, model, reads, output)
+
+
+def _check_ties(
+    path: Path, plan: TyingPlan, shared: Mapping[str, str], tensors: Mapping[str, Tensor]
+) -> None:
+    """Each name leads to a tensor, and all names of a hard tie to one."""
+    if lost := sorted(set(shared.values()) - set(tensors)):
+        raise BadInput(f"{path} lacks the tensor {lost[0]}, which other names share: it was changed since")
+    for tie in plan.ties:
+        stored = {shared.get(name, name) for name in tie.names}
+        if lost := sorted(stored - set(tensors)):
+            raise BadInput(f"{path} lacks the tensor {lost[0]}, which its plan ties: it was changed since")
+        if tie.is_hard and len(stored) > 1:
+            one, two = sorted(stored)[:2]
+            raise BadInput(
+                f"{path} holds {one} and {two} as two tensors, which its plan ties: it was saved untied; apply "
+                "the plan and save again"
+            )
+
+
+def _check_fits(path: Path, whole: Mapping[str, Tensor], names: Mapping[str, Tensor]) -> None:
+    for what, lost in (("lacks", names.keys() - whole.keys()), ("has", whole.keys() - names.keys())):
+        if lost:
+            other = "the model has" if what == "lacks" else "the model lacks"
+            raise BadInput(
+                f"{path} {what} {sorted(lost)[0]}, which {other} ({len(lost)} such names): give the model it was "
+                "saved from, built with the same sizes"
+            )
+    for name, tensor in whole.items():
+        for kind, ours, theirs in (
+            ("shape", tuple(tensor.shape), tuple(names[name].shape)),
+            ("dtype", tensor.dtype, names[name].dtype),
+        ):
+            if ours != theirs:
+                raise BadInput(f"{path} holds {name} with {kind} {ours}, the model has it with {theirs}")
+
+
+def _check_shares(path: Path, file: _File, names: Mapping[str, Tensor]) -> None:
+    """What is one tensor in the file is one in the model once the plan is applied, and nothing else is."""
+    own: dict[int, set[str]] = {}
+    for name, tensor in names.items():
+        own.setdefault(id(tensor), set()).add(name)
+    for group in closure([*own.values(), *(tie.names for tie in file.plan.ties if tie.is_hard)]):
+        if len(stored := sorted({file.shared.get(name, name) for name in group})) > 1:
+            raise BadInput(
+                f"{path} holds {stored[0]} and {stored[1]} as two tensors, and the model shares them by itself"
+            )
+        if apart := [name for name, first in file.shared.items() if first in group and name not in group]:
+            raise BadInput(
+                f"{path} holds {apart[0]} and {file.shared[apart[0]]} as one tensor, and the model does not share "
+                "them: give the model it was saved from"
+            )
+
+
+def _check_answer(path: Path, saved: Tensor, now: Tensor) -> None:
+    relative, absolute = _CLOSE.get(saved.dtype, (2e-2, 1e-2))
+    now = now.to(saved.device)
+    if saved.shape != now.shape or not torch.allclose(
+        now, saved, rtol=relative, atol=absolute, equal_nan=True
+    ):
+        apart = (
+            f"{(now - saved).abs().max():.3g}" if saved.shape == now.shape else f"shape {tuple(now.shape)}"
+        )
+        raise BadInput(
+            f"the model of {path} answers its example otherwise than when it was saved (largest difference "
+            f"{apart}): its code or its config is another"
+        )
+
+
+def _built(path: Path, described: Mapping[str, Any] | None, whole: Mapping[str, Tensor]) -> nn.Module:
+    if described is None:
+        raise BadInput(f"{path} does not say how its model is built: give it, as load(path, model)")
+    import transformers  # seconds, and only here
+
+    found = getattr(transformers, str(described.get("transformers")), None)
+    if not (isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)):
+        raise BadInput(
+            f"{path} asks for the class {described.get('transformers')!r}, which transformers lacks"
+        )
+    config = dict(described["config"])
+    with torch.random.fork_rng(devices=[]):  # its first weights are replaced at once
+        model = found(transformers.AutoConfig.for_model(config.pop("model_type"), **config))
+    for name, parameter in names_of(model).items():
+        if name in whole:
+            parameter.data = parameter.data.to(whole[name].dtype)
+    return model.eval()
