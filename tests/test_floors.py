@@ -23,7 +23,7 @@ FLOORS = (
     ("controls",),
     ("run", "cost", "engines", "tables", "compose"),
     ("sweep", "dry_run", "cost_report"),
-    ("__main__", "perf", "chaos", "selftest", "ledger", "compare", "mirror"),
+    ("__main__", "perf", "chaos", "selftest", "ledger", "compare", "mirror", "audit"),
 )
 FLOOR = {place: height for height, floor in enumerate(FLOORS) for place in floor}
 

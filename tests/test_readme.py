@@ -63,6 +63,20 @@ def write_fashion_mnist(folder: Path) -> None:
         Dataset.from_dict(rows, features).to_parquet(folder / f"{split}-00000-of-00001.parquet")
 
 
+def tied_model(path: Path) -> Path:
+    """What the README's program leaves."""
+    from pretrained import made
+
+    from bench.saving import save
+    from bench.tying import cycle
+
+    model = made("llama")
+    plan = cycle(model, groups=2)
+    plan.apply(model)
+    save(model, plan, path)
+    return path
+
+
 def run(command: list[str], places: Path) -> subprocess.CompletedProcess[str]:
     # `make test ARGS=...` exports its own variables to what it starts; a user's shell has none of them.
     inherited = ("WANDB_", "MAKE", "MFLAGS", "ARGS", "SWEEP", "RUNS")
@@ -130,6 +144,10 @@ def test_command(command: str, places: Path) -> None:
     elif "bench.ledger" in words:
         words[words.index("--runs") + 1] = folders[0]
         words += ["--results", folders[1]]
+    elif "bench.audit" in words:
+        words[words.index("tied.safetensors")] = str(tied_model(places / "tied.safetensors"))
+        if "--out" in words:
+            words[words.index("--out") + 1] = str(places / "audit")
     elif "bench.selftest" in words:  # in a moment and here: tests/test_selftest.py
         return
     elif "bench.perf" in words:

@@ -35,19 +35,31 @@ def ask_hub(name: str | None, folder: str) -> None:
     fix = f"set data.root=DIR or BENCH_DATA_ROOT=DIR to a directory that holds {folder!r}"
     if name is None:
         raise BadInput(f"data set {folder!r} is not on the hub: {fix}")
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
+    if offline() or hub_answers():
         return
-    endpoint = os.environ.get("HF_ENDPOINT", HUB)
+    raise BadInput(
+        f"data set {name!r} is not here and {_endpoint()} does not answer: {fix}, or go online "
+        f"(HF_HUB_OFFLINE=1 uses the hub's local cache)"
+    )
+
+
+def offline() -> bool:
+    """Whether the user wants the hub's local cache alone."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+
+
+def hub_answers() -> bool:
+    """Whether the hub is there, within seconds; its own clients try for half a minute."""
     answered: list[bool] = []
     # A thread, because name resolution has no time limit of its own; a daemon, because it may never return.
-    thread = threading.Thread(target=lambda: answered.append(answers(endpoint)), daemon=True)
+    thread = threading.Thread(target=lambda: answered.append(answers(_endpoint())), daemon=True)
     thread.start()
     thread.join(HUB_SECONDS + 1)
-    if answered != [True]:
-        raise BadInput(
-            f"data set {name!r} is not here and {endpoint} does not answer: {fix}, or go online "
-            f"(HF_HUB_OFFLINE=1 uses the hub's local cache)"
-        )
+    return answered == [True]
+
+
+def _endpoint() -> str:
+    return os.environ.get("HF_ENDPOINT", HUB)
 
 
 def answers(url: str) -> bool:

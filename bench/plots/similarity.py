@@ -1,5 +1,6 @@
 """How alike the blocks of a network are after training: cosines between their weights, a map per tying."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,10 +46,15 @@ def similarity(sections: list[Section]) -> Figure | None:
                 maps.append(Map(title, f"{tying}, {where(cell)}", *found))
     if not maps:
         return None
+    return map_sheet(heading(sections), maps, NOTE, more)
+
+
+def map_sheet(title: str, maps: Sequence[Map], note: str, more: str = "") -> Figure:
+    """The maps side by side, on one scale."""
     above = ABOVE + 0.22 * max(each.title.count("\n") for each in maps)
     unlike = any(np.isnan(each.cosines).any() for each in maps)
     step = (LEFT + SIDE + 0.15, SIDE + BELOW + above)
-    made = sheet(heading(sections), len(maps), step, [f"{NOTE} {UNLIKE if unlike else ''} {more}"])
+    made = sheet(title, len(maps), step, [f"{note} {UNLIKE if unlike else ''} {more}"])
     colours = ScalarMappable(Normalize(-1, 1), PALETTE)
     for each, (x, y) in zip(maps, made.corners, strict=True):
         _draw(made.axes, each, (x + LEFT, y + BELOW), colours)

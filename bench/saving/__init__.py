@@ -5,7 +5,8 @@ The file is read by any safetensors reader; its metadata holds `plan`, `shared` 
 stored under), `sha256` of the tensors, and for a model of `transformers` its class and config, so that it can be built.
 """
 
-from bench.saving.read import load
+from bench.saving.content import as_data
+from bench.saving.read import blank, load
 from bench.saving.write import save
 
-__all__ = ["load", "save"]
+__all__ = ["as_data", "blank", "load", "save"]

@@ -45,6 +45,12 @@ def load(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Module, T
     return model, file.plan
 
 
+def blank(path: str | Path) -> nn.Module:
+    """A model of the file's architecture before training, from the random numbers of now; BadInput as `load`."""
+    path = Path(path)
+    return _built(path, _read(path).model, {})
+
+
 @dataclass(frozen=True)
 class _File:
     tensors: dict[str, Tensor]

@@ -1,12 +1,43 @@
-"""How alike the blocks of a stack are, from their weights alone."""
+"""How alike weights are, from the weights alone: cosines and distances of namesakes, block by block."""
+
+from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bench.tying.strategies import blocks_of, cross_layer
 
+SLICE = 1 << 20
+"""Numbers that are looked at together: tensors of any size are compared in a few MiB."""
+
 
 @torch.no_grad()
+def gram(tensors: Sequence[Tensor]) -> Tensor:
+    """[n][n] float64 on the CPU: inner products of n tensors of one shape, summed in float64.
+
+    That is enough digits for distances down to 1e-7 of the norm, in one pass over the weights.
+    """
+    rows = [tensor.detach().reshape(-1) for tensor in tensors]
+    total, width = torch.zeros(len(rows), len(rows), dtype=torch.float64), max(1, SLICE // len(rows))
+    for start in range(0, rows[0].numel(), width):
+        part = torch.stack([row[start : start + width] for row in rows]).double().cpu()
+        total += part @ part.T
+    return total
+
+
+def cosines(products: Tensor) -> Tensor:
+    """[n][n] of a `gram`: NaN where a tensor is zero."""
+    sizes = products.diagonal().sqrt()
+    return products / (sizes[:, None] * sizes)
+
+
+def distances(products: Tensor) -> Tensor:
+    """[n][n] of a `gram`: ||A - B|| over the root of their mean square norm; sqrt(2) where orthogonal, of one norm."""
+    squares = products.diagonal()
+    apart = (squares[:, None] + squares - 2 * products).clamp(min=0)
+    return (2 * apart / (squares[:, None] + squares)).sqrt()
+
+
 def cosine(model: nn.Module) -> list[list[float | None]]:
     """[depth][depth]: the cosine between two blocks' weights, over all that namesakes of one shape hold.
 
@@ -15,14 +46,20 @@ def cosine(model: nn.Module) -> list[list[float | None]]:
     `cross_layer` does.
     """
     depth = len(blocks_of(model))
-    products = torch.zeros(depth, depth, dtype=torch.float64)
-    sizes = torch.zeros(depth, depth, dtype=torch.float64)
-    for tie in cross_layer(model).ties:
-        at = torch.tensor([block % depth for block in tie.blocks])
-        rows = torch.stack([model.get_parameter(name).flatten() for name in tie.names]).double().cpu()
-        gram = rows @ rows.T
+    parts = [
+        ([block % depth for block in tie.blocks], gram([model.get_parameter(name) for name in tie.names]))
+        for tie in cross_layer(model).ties
+    ]
+    return whole(depth, parts)
+
+
+def whole(depth: int, parts: Sequence[tuple[Sequence[int], Tensor]]) -> list[list[float | None]]:
+    """[depth][depth] cosines over all parts, each the blocks that it has tensors of and their `gram`."""
+    products, sizes = torch.zeros(2, depth, depth, dtype=torch.float64)
+    for blocks, inner in parts:
+        at = torch.tensor(blocks)
         places = torch.meshgrid(at, at, indexing="ij")
-        products[places] += gram
-        sizes[places] += gram.diagonal()[:, None].expand_as(gram)
+        products[places] += inner
+        sizes[places] += inner.diagonal()[:, None].expand_as(inner)
     found = products / (sizes * sizes.T).sqrt()
     return [[value if value == value else None for value in row] for row in found.tolist()]

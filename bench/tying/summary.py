@@ -61,7 +61,7 @@ def summarised(ties: Sequence[Tie], parameters: Mapping[str, Parameter]) -> Summ
     kinds: dict[tuple, list[Tie]] = {}
     for tie in ties:
         shape = tuple(parameters[tie.names[0]].shape)
-        kinds.setdefault((_pattern(tie.names), shape, tie.strength), []).append(tie)
+        kinds.setdefault((pattern_of(tie.names), shape, tie.strength), []).append(tie)
     hard = [tie for tie in ties if tie.is_hard]
     distinct = {id(p): p for p in parameters.values()}.values()
     names: dict[int, list[str]] = {}
@@ -104,7 +104,7 @@ def _saved(tie: Tie, parameters: Mapping[str, Parameter]) -> int:
     return sum(p.numel() * p.element_size() for p in found[1:]) if tie.is_hard else 0
 
 
-def _pattern(names: Sequence[str]) -> str:
+def pattern_of(names: Sequence[str]) -> str:
     """`blocks.*.up.weight` for names that differ in numbers alone; else all of them."""
     parts = [name.split(".") for name in names]
     if len({len(split) for split in parts}) > 1:

@@ -1,0 +1,197 @@
+"""An audit in words: tables for the terminal and as markdown, the same figures as JSON, and a heat map."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from bench.audit.audit import Audit
+from bench.audit.candidates import Candidate
+from bench.audit.kinds import Kind
+from bench.plots.similarity import Map, map_sheet
+from bench.plots.style import draw
+from bench.report.columns import Column, tabulate
+from bench.report.markup import Table
+from bench.report.numbers import NOTHING, fixed, short_count
+from bench.saving import as_data
+
+LISTED, MAPS = 30, 11
+"""Candidates that a table lists, and kinds of weight that have a map of their own."""
+HOW = (
+    "Cosines are of raw weights: units that another initialisation would have put in another order are not aligned. "
+    "At random: the mean and the highest cosine of the pairs of this kind in the same network before training. "
+    "A candidate is a group of which every two tensors reach the threshold and exceed the highest at random; blocks "
+    "count from 1 at the input. What tying costs is not known from this: tie, train on, and measure."
+)
+
+
+def sections(found: Audit) -> list[tuple[str, str | Table]]:
+    """(heading, table or sentence), in order."""
+    told: list[tuple[str, str | Table]] = [("", _headline(found)), ("How alike", kinds_table(found))]
+    if found.no_floor:
+        told.append(("", f"At random: n/a, {found.no_floor}."))
+    if found.candidates:
+        told.append(("Candidates", candidates_table(found)))
+        if (left := len(found.candidates) - LISTED) > 0:
+            told.append(("", f"And {left} more, which are in the JSON."))
+    return told
+
+
+def written(found: Audit, spelled: Callable[[Table], str], mark: str) -> str:
+    """The page, its tables as `spelled` writes them, its headings after `mark`."""
+    lines = [f"{mark}{mark and ' '}Audit of {found.name}", ""]
+    for heading, content in sections(found):
+        lines += [f"{mark}{mark} {heading}".strip(), ""] if heading and mark else []
+        lines += [content if isinstance(content, str) else spelled(content).rstrip(), ""]
+    return "\n".join([*lines, HOW, ""])
+
+
+def _headline(found: Audit) -> str:
+    whole = f"{short_count(found.num_params)} parameters, {found.depth} blocks"
+    if not found.candidates:
+        best = max(
+            ((kind.cosine(*pair), kind, pair) for kind in found.kinds for pair in kind.pairs()),
+            key=lambda one: one[0],
+            default=None,
+        )
+        if best is None:
+            return f"{whole}: all namesakes are one tensor already."
+        cosine, kind, (one, other) = best
+        return (
+            f"{whole}: no two namesakes are alike enough to be one (cosine {found.threshold:g}); the nearest, "
+            f"{fixed(cosine, 3)}, are {kind.pattern} of blocks {kind.blocks[one] + 1} and {kind.blocks[other] + 1}."
+        )
+    return (
+        f"{whole}: {len(found.candidates)} groups of namesakes are alike (cosine {found.threshold:g} and above "
+        f"chance); as one tensor each they would save {100 * found.savings:.1f} % of the parameters."
+    )
+
+
+def kinds_table(found: Audit) -> Table:
+    columns = [
+        Column("shape", lambda kind: " x ".join(map(str, kind.shape))),
+        Column("tensors", lambda kind: str(len(set(kind.shared)))),
+        Column("cosine,\nneighbours", lambda kind: _number(_mean(_neighbours(kind)))),
+        Column("cosine,\nall pairs", lambda kind: _number(_mean([kind.cosine(*p) for p in kind.pairs()]))),
+        Column("highest", lambda kind: _number(max((kind.cosine(*p) for p in kind.pairs()), default=None))),
+        Column("at random\n(highest)", lambda kind: _floor(found, kind)),
+        Column("same tensor,\nother model", lambda kind: _number(found.seeds.get(kind.names)), optional=True),
+        Column("distance,\nneighbours", lambda kind: _number(_mean(_neighbours(kind, distance=True)))),
+    ]
+    return tabulate(["weight"], [[kind.pattern] for kind in found.kinds], columns, found.kinds)
+
+
+def candidates_table(found: Audit) -> Table:
+    listed = found.candidates[:LISTED]
+    columns = [
+        Column("blocks", lambda each: ", ".join(str(block + 1) for block in each.blocks)),
+        Column("lowest cosine", lambda each: fixed(each.cosine, 3)),
+        Column("distance", lambda each: fixed(each.distance, 3)),
+        Column("at random (highest)", lambda each: _floor(found, each.kind)),
+        Column("saves", lambda each: short_count(each.saved)),
+        Column("% of the model", lambda each: f"{100 * each.saved / found.num_params:.2f}"),
+    ]
+    return tabulate(["weight"], [[each.kind.pattern] for each in listed], columns, listed)
+
+
+def _neighbours(kind: Kind, distance: bool = False) -> list[float]:
+    measure = kind.distance if distance else kind.cosine
+    return [measure(one, other) for one, other in kind.pairs() if other == one + 1]
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _number(value: float | None) -> str:
+    return NOTHING if value is None or math.isnan(value) else fixed(value, 3)
+
+
+def _floor(found: Audit, kind: Kind) -> str:
+    if kind.names not in found.floors:
+        return NOTHING
+    mean, highest = found.floors[kind.names]
+    return f"{fixed(mean, 3)} ({fixed(highest, 3)})"
+
+
+def as_json(found: Audit) -> dict[str, Any]:
+    return {
+        "model": found.name,
+        "num_params": found.num_params,
+        "num_params_tied": found.num_params_tied,
+        "savings": found.savings,
+        "threshold": found.threshold,
+        "depth": found.depth,
+        "blocks": found.blocks,
+        "no_floor": found.no_floor or None,
+        "kinds": [_kind_as_json(found, kind) for kind in found.kinds],
+        "candidates": [_candidate_as_json(each) for each in found.candidates],
+        "plan": [as_data(tie) for tie in found.plan.ties],
+    }
+
+
+def _kind_as_json(found: Audit, kind: Kind) -> dict[str, Any]:
+    mean, highest = found.floors.get(kind.names, (None, None))
+    pairs = [
+        {
+            "tensors": [kind.names[at] for at in pair],
+            "cosine": _plain(kind.cosine(*pair)),
+            "distance": _plain(kind.distance(*pair)),
+        }
+        for pair in kind.pairs()
+    ]
+    return {
+        "weight": kind.pattern,
+        "shape": kind.shape,
+        "names": kind.names,
+        "pairs": pairs,
+        "random_mean": _plain(mean),
+        "random_highest": _plain(highest),
+        "other_model": _plain(found.seeds.get(kind.names)),
+    }
+
+
+def _candidate_as_json(each: Candidate) -> dict[str, Any]:
+    return {
+        "weight": each.kind.pattern,
+        "names": each.tie.names,
+        "lowest_cosine": each.cosine,
+        "largest_distance": each.distance,
+        "saved": each.saved,
+    }
+
+
+def _plain(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else value
+
+
+def pictures(found: Audit) -> dict[str, bytes]:
+    """{".png", ".svg"}: blocks against blocks, over all kinds and for each of the first."""
+    return draw(_maps, found)
+
+
+def _maps(found: Audit) -> Figure:
+    maps = [Map("all weights", "all weights", np.array(found.blocks, dtype=float), 1)]
+    maps += [Map(_broken(kind.pattern), kind.pattern, _square(kind), 1) for kind in found.kinds[:MAPS]]
+    return map_sheet(f"Audit of {found.name}", maps, "Cosine of the raw weights of two blocks.")
+
+
+def _square(kind: Kind) -> np.ndarray:
+    square = np.full((kind.depth, kind.depth), np.nan)
+    for one, at in enumerate(kind.blocks):
+        for other, where in enumerate(kind.blocks):
+            square[at, where] = 1.0 if kind.shared[one] == kind.shared[other] else kind.cosine(one, other)
+    return square
+
+
+def _broken(pattern: str) -> str:
+    """The part of a name inside its block, on lines that fit above a map."""
+    inside = pattern.rpartition("*.")[2]
+    parts, lines = inside.split("."), [""]
+    for part in parts:
+        if lines[-1] and len(lines[-1]) + len(part) > 24:
+            lines.append("")
+        lines[-1] += ("." if lines[-1] or len(lines) > 1 else "") + part
+    return "\n".join(lines)

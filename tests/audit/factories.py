@@ -1,0 +1,39 @@
+"""What a user could give as package.module:function."""
+
+import torch
+from torch import nn
+
+
+def alike() -> nn.Module:
+    """Four blocks of 4 x 4: the first two nearly equal, the others their own."""
+    torch.manual_seed(0)
+    model = nn.Sequential(*(nn.Linear(4, 4) for _ in range(4)))
+    with torch.no_grad():
+        model[1].weight.copy_(model[0].weight + 0.001)
+        model[2].weight.copy_(torch.eye(4))
+        model[3].weight.copy_(torch.eye(4).flip(0))
+    return model
+
+
+def one_block() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 4))
+
+
+class Own(nn.Module):
+    """Its parameter is initialised by nobody."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2, 2))
+
+
+def unresettable() -> nn.Module:
+    return nn.Sequential(Own(), Own())
+
+
+def number() -> int:
+    return 3
+
+
+def breaks() -> nn.Module:
+    raise RuntimeError("no\nweights")

@@ -1,0 +1,255 @@
+"""An audit's figures on networks where the answer is known, and its command from every kind of model."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from pretrained import KNOWN, made
+from torch import nn
+
+from bench.audit.__main__ import main
+from bench.audit.audit import audit
+from bench.audit.candidates import candidates
+from bench.audit.kinds import block_cosines, kinds_of
+from bench.audit.subjects import Subject
+from bench.saving import save
+from bench.tying import TyingPlan, cross_layer
+from bench.tying.similarity import cosines, distances, gram
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+
+
+def stack(*rows):
+    """A stack of blocks that hold one matrix each, with these numbers."""
+    model = nn.ModuleList(nn.Linear(len(rows[0]), 1, bias=False) for _ in rows)
+    with torch.no_grad():
+        for block, row in zip(model, rows, strict=True):
+            block.weight.copy_(torch.tensor([row]))
+    return nn.ModuleDict({"layers": model})
+
+
+def angle(degrees):
+    return (math.cos(math.radians(degrees)), math.sin(math.radians(degrees)))
+
+
+def given(model, fresh=None):
+    return Subject(
+        "given", lambda: model, lambda: fresh or stack(*[angle(90 * i) for i in range(len(model["layers"]))])
+    )
+
+
+def test_cosines_and_distances_are_those_of_school():
+    products = gram([torch.tensor(v) for v in ([3.0, 0.0], [0.0, 3.0], [3.0, 3.0])])
+    assert products.tolist() == [[9, 0, 9], [0, 9, 9], [9, 9, 18]]
+    assert cosines(products)[0].tolist() == pytest.approx([1, 0, math.sqrt(0.5)])
+    # |(3,0) - (0,3)|^2 = 18 over 9; |(3,0) - (3,3)|^2 = 9 over (9 + 18) / 2
+    assert distances(products)[0].tolist() == pytest.approx([0, math.sqrt(2), math.sqrt(9 / 13.5)])
+
+
+def test_slices_make_no_difference(monkeypatch):
+    tensors = [torch.randn(7, 5, generator=torch.Generator().manual_seed(at)) for at in range(3)]
+    whole = gram(tensors)
+    monkeypatch.setattr("bench.tying.similarity.SLICE", 12)
+    torch.testing.assert_close(gram(tensors), whole, rtol=1e-12, atol=0)
+
+
+def test_a_distance_of_a_millionth_keeps_its_digits():
+    one = torch.randn(100, 100, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    step = torch.randn(100, 100, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    step *= 1e-6 * one.norm() / step.norm()
+    assert distances(gram([one, one + step]))[0, 1].item() == pytest.approx(1e-6, rel=1e-3)
+
+
+def test_a_group_is_alike_in_every_pair():
+    # neighbours are 30 degrees apart (0.866), the ends 60 (0.5)
+    (kind,) = kinds_of(stack(angle(0), angle(30), angle(60)))
+    (found,) = candidates([kind], {}, 0.8)
+    assert len(found.members) == 2 and found.cosine == pytest.approx(math.cos(math.radians(30)))
+    assert found.saved == 2
+    (found,) = candidates([kind], {}, 0.49)
+    assert found.blocks == (0, 1, 2) and found.saved == 4 and found.cosine == pytest.approx(0.5)
+    assert candidates([kind], {}, 0.9) == []
+
+
+def test_what_is_alike_by_chance_is_no_candidate():
+    model = stack(angle(0), angle(20), angle(90))
+    fresh = stack(angle(0), angle(10), angle(120))
+    assert audit(given(model), 0.8).savings == pytest.approx(2 / 6)
+    found = audit(given(model, fresh), 0.8)
+    assert found.candidates == () and found.savings == 0
+    ((mean, highest),) = found.floors.values()
+    assert highest == pytest.approx(math.cos(math.radians(10)), rel=1e-6)
+    assert mean == pytest.approx(sum(math.cos(math.radians(a)) for a in (10, 120, 110)) / 3, rel=1e-5)
+
+
+def test_norms_that_start_as_ones_are_not_alike():
+    model = made("gpt2")
+    norms = kinds_of(model, scope="norm")
+    assert all(kind.cosine(0, 1) == pytest.approx(1) for kind in norms if kind.pattern.endswith("weight"))
+    found = audit(Subject("gpt2", lambda: made("gpt2"), lambda: made("gpt2")), 0.8, scope="norm")
+    assert found.candidates == ()
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_the_plan_saves_what_was_said(name):
+    def near():
+        model = made(name)
+        with torch.no_grad():
+            for tie in cross_layer(model).ties:
+                first = model.get_parameter(tie.names[0])
+                for other in tie.names[1:]:
+                    model.get_parameter(other).copy_(first + 1e-3)
+        return model
+
+    found = audit(Subject(name, near, lambda: made(name)), 0.8)
+    model = near()
+    assert found.plan == cross_layer(model)
+    assert found.plan.num_params(model) == found.num_params_tied < found.num_params
+    found.plan.apply(model)
+    assert sum(p.numel() for p in model.parameters()) == found.num_params_tied
+
+
+def test_what_is_shared_already_is_no_candidate():
+    model = stack(angle(0), angle(1), angle(2))
+    model["layers"][1].weight = model["layers"][0].weight
+    (kind,) = kinds_of(model)
+    assert list(kind.pairs()) == [(0, 2), (1, 2)]
+    found = audit(given(model), 0.8)
+    assert found.candidates[0].saved == 2 and found.num_params == 4
+    model["layers"][2].weight = model["layers"][0].weight
+    assert audit(given(model), 0.8).candidates == ()
+
+
+def test_blocks_are_compared_over_all_they_hold():
+    assert block_cosines(kinds_of(stack(angle(0), angle(60))))[0] == pytest.approx([1, 0.5])
+
+
+def run(capsys, *arguments):
+    capsys.readouterr()  # what the making of the model said
+    code = main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    assert "Traceback" not in err
+    return code, out, err
+
+
+def test_a_factory_is_audited_and_written(capsys, tmp_path):
+    code, out, err = run(capsys, "factories:alike", "--out", tmp_path / "found")
+    assert (code, err) == (0, "")
+    assert "Audit of factories:alike" in out and "would save 20.0 % of the parameters" in out  # 16 of 80
+    found = json.loads((tmp_path / "found" / "audit.json").read_text())
+    assert (
+        found["candidates"][0]["names"] == ["0.weight", "1.weight"] and found["candidates"][0]["saved"] == 16
+    )
+    assert found["savings"] == pytest.approx(0.2) and found["no_floor"] is None
+    page = (tmp_path / "found" / "audit.md").read_text()
+    assert page.startswith("# Audit of factories:alike") and "| 1, 2 |" in page
+    assert (tmp_path / "found" / "audit.png").read_bytes().startswith(b"\x89PNG")
+    svg = (tmp_path / "found" / "audit.svg").read_text()
+    assert "blocks 1 and 2: cosine 1.000" in svg or "blocks 1 and 2: cosine 0.99" in svg
+
+
+@pytest.mark.parametrize(("limit", "code"), [("19%", 1), ("0.19", 1), ("20%", 0), ("100%", 0)])
+def test_a_release_is_checked(capsys, limit, code):
+    got, out, err = run(capsys, "factories:alike", "--json", "--fail-if-savings-above", limit)
+    assert got == code and json.loads(out)["savings"] == pytest.approx(0.2)
+    assert (err == "") == (code == 0) and err.count("\n") == code
+    if code:
+        assert "would save 20.0 % of the parameters, more than 19 %" in err
+
+
+def test_a_model_that_cannot_be_made_anew_has_no_floor(capsys):
+    code, out, _ = run(capsys, "factories:unresettable")
+    assert code == 0 and "At random: n/a, no module initialises 0.weight again" in out
+
+
+def test_a_saved_model_and_a_folder_of_transformers(capsys, tmp_path):
+    model = made("llama")
+    save(model, TyingPlan(), tmp_path / "m.safetensors")
+    model.save_pretrained(tmp_path / "folder")
+    said = []
+    for place in (tmp_path / "m.safetensors", tmp_path / "folder"):
+        code, out, err = run(capsys, place, "--json")
+        assert (code, err) == (0, "")
+        said.append({key: value for key, value in json.loads(out).items() if key != "model"})
+    assert said[0]["kinds"] == said[1]["kinds"] and said[0]["depth"] == 4
+    assert said[0]["num_params"] == sum(p.numel() for p in model.parameters())
+    assert all(kind["random_highest"] is not None for kind in said[0]["kinds"])
+
+
+def test_two_trainings_are_compared(capsys, tmp_path):
+    made("llama").save_pretrained(tmp_path / "a")
+    code, out, _ = run(capsys, tmp_path / "a", "--other", tmp_path / "a", "--json")
+    assert code == 0 and all(k["other_model"] == pytest.approx(1) for k in json.loads(out)["kinds"])
+    made("gpt2").save_pretrained(tmp_path / "b")
+    code, _, err = run(capsys, tmp_path / "a", "--other", tmp_path / "b")
+    assert code == 2 and "compare models of one architecture" in err
+
+
+@pytest.fixture(scope="module")
+def bench_run(make):
+    bench = make()
+    result = bench("tying=cross_layer", "seed=1")
+    assert result.returncode == 0, result.stderr
+    ((run_id, record),) = bench.records().items()
+    return bench.runs / run_id, record
+
+
+def test_a_run_is_audited(capsys, bench_run):
+    folder, record = bench_run
+    code, out, err = run(capsys, folder, "--json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert found["num_params"] == record["num_params"] and found["savings"] == 0
+    assert found["model"] == f"run {folder.name}"
+    for row, recorded in zip(found["blocks"], record["similarity"], strict=True):
+        assert row == pytest.approx(recorded, abs=1e-6)
+    (folder / "best.ckpt").rename(folder / "away")
+    code, _, err = run(capsys, folder)
+    assert code == 2 and "holds no best.ckpt: the run is not done" in err
+    (folder / "away").rename(folder / "best.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["/nowhere/at/all"], ["/nowhere/at/all", "allowed are"]),
+        (["no_such_module:model"], ["cannot import", "no_such_module"]),
+        (["factories:missing"], ["cannot import", "missing"]),
+        (["factories:number"], ["returned a int", "torch.nn.Module"]),
+        (["factories:breaks"], ["RuntimeError: no weights"]),
+        (["factories:one_block"], ["cannot be audited", "no stack"]),
+        (["factories:alike", "--threshold", "2"], ["--threshold", "between -1 and 1"]),
+        (["factories:alike", "--threshold", "high"], ["--threshold", "'high'"]),
+        (["factories:alike", "--fail-if-savings-above", "much"], ["'much'", "10%"]),
+        (["factories:alike", "--fail-if-savings-above", "120%"], ["'120%'"]),
+        (["factories:alike", "--stack", "layers"], ["'layers'", "module lists"]),
+        (["factories:alike", "--scope", "brain"], ["'brain'", "allowed are"]),
+        (["factories:alike", "--scope", "attention"], ["no attention parameters"]),
+        (["factories:alike", "--out", "/proc/nowhere"], ["cannot write", "/proc/nowhere"]),
+    ],
+)
+def test_bad_input_is_one_line(capsys, monkeypatch, arguments, words):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (2, "") and err.startswith("error: ") and err.count("\n") == 1
+    assert all(word in err for word in words), err
+
+
+@pytest.mark.parametrize("config", ["{bad", '{"model_type": "nope"}'])
+def test_a_folder_that_is_no_model_is_one_line(capsys, tmp_path, config):
+    (tmp_path / "config.json").write_text(config)
+    code, _, err = run(capsys, tmp_path)
+    assert code == 2 and err.startswith(f"error: there is no model {tmp_path}: ") and err.count("\n") == 1
+
+
+def test_pickled_weights_are_not_loaded(capsys, tmp_path):
+    model = made("llama")
+    model.config.save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    code, _, err = run(capsys, tmp_path)
+    assert code == 2 and "cannot be loaded" in err
