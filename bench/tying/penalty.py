@@ -8,12 +8,15 @@ sums: sum ||W||^2 - n ||mean||^2 has no correct digit left once the members are 
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from bench.errors import BadInput
+
+SLICE = 1 << 16
+"""Numbers of each member that are looked at together: 24 such slices are 6 MiB of float32."""
 
 
 def deviations(members: Sequence[Tensor]) -> list[Tensor]:
@@ -38,15 +41,16 @@ def add_gradient(members: Sequence[Tensor], strength: float) -> None:
     """Add the penalty's gradient, 2 n strength (W_i - mean), to each `.grad`, made where it is None.
 
     With W_i = W_0 + o_i that is 2 strength (n o_i - sum of the offsets o): added in these two terms, it needs no
-    tensor for each deviation, which cost a fifth of its time.
+    tensor for each deviation, which cost a fifth of its time. Large members are taken in slices that stay in the
+    cache between the two terms: the same bits in less than half the time (24 matrices of 1024 x 1024).
     """
     for member in members:
         if member.grad is None:
             member.grad = torch.zeros_like(member)
-    offsets, total = _offsets(members)
-    grads = [member.grad for member in members]
-    torch._foreach_add_(grads[1:], offsets, alpha=2 * len(members) * strength)
-    torch._foreach_sub_(grads, [total] * len(grads), alpha=2 * strength)
+    for part, grads in _slices(members, [member.grad for member in members]):
+        offsets, total = _offsets(part)
+        torch._foreach_add_(grads[1:], offsets, alpha=2 * len(members) * strength)
+        torch._foreach_sub_(grads, [total] * len(grads), alpha=2 * strength)
 
 
 @torch.no_grad()
@@ -84,6 +88,20 @@ def spread(pieces: Sequence[tuple[float, float]]) -> float:
     """sqrt(sum ||W_i - mean||^2 / sum ||W_i||^2) over the `squares` of each tie; 0 if all are 0."""
     apart, size = (sum(column) for column in zip(*pieces, strict=True))
     return math.sqrt(apart / size) if size else 0.0
+
+
+def _slices(
+    members: Sequence[Tensor], grads: Sequence[Tensor]
+) -> Iterator[tuple[Sequence[Tensor], Sequence[Tensor]]]:
+    """Views of the same part of all of them, part by part; all at once where they are small, or not in one piece."""
+    size = members[0].numel()
+    if size <= SLICE or not all(tensor.is_contiguous() for tensor in (*members, *grads)):
+        yield members, grads
+        return
+    flat = [[tensor.view(-1) for tensor in tensors] for tensors in (members, grads)]
+    for start in range(0, size, SLICE):
+        ours, theirs = ([row[start : start + SLICE] for row in rows] for rows in flat)
+        yield ours, theirs
 
 
 def _offsets(members: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:

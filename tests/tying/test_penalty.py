@@ -162,3 +162,22 @@ def test_strength_zero_leaves_a_training_curve_bit_identical():
     plan = TyingPlan((Tie(("0.weight", "2.weight"), 1.0),))
     assert curve(plan.soften(0)) == curve(TyingPlan())
     assert curve(plan) != curve(TyingPlan())
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (1, 35)])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_slices_give_the_same_bits(monkeypatch, shape, transposed):
+    """35 numbers in slices of 8: four whole ones and a rest; what is not in one piece is not sliced."""
+
+    def gradients():
+        torch.manual_seed(0)
+        tensors = [torch.randn(*shape) for _ in range(4)]
+        tensors = [(t.T if transposed else t).requires_grad_() for t in tensors]
+        for tensor in tensors:
+            tensor.grad = torch.randn_like(tensor)
+        penalty.add_gradient(tensors, 0.3)
+        return [tensor.grad for tensor in tensors]
+
+    whole = gradients()
+    monkeypatch.setattr(penalty, "SLICE", 8)
+    assert all(a.equal(b) for a, b in zip(gradients(), whole, strict=True))
