@@ -39,7 +39,7 @@ _OUTSIDE = {
 }
 
 # Keys that came later: left out where they are null, so that a run recorded before them has the identity it had.
-_LATER = {None: ("control",), "tying": ("groups", "repeats", "grouping")}
+_LATER = {None: ("control",), "tying": ("groups", "repeats", "grouping"), "trainer": ("use_gradients",)}
 
 OmegaConf.register_new_resolver(
     "unless", lambda given, default: default if given is None else None, replace=True

@@ -20,6 +20,7 @@ from bench.measure.memory import peak_rss_bytes
 from bench.models.parts import dropout_sites
 from bench.records import identity
 from bench.tying import TyingPlan
+from bench.use_curves import UseCurves
 from bench.worker import MEETING, RESUME, settle
 
 STREAM, APART = 1_000_003, 7_919_000_033
@@ -62,7 +63,10 @@ def train(
     journal = Journal(folder, metric["name"], measured["depth"], launched)
     best = Best(folder / "best.ckpt", metric)
     resume = Resume(folder / RESUME, config["trainer"]["checkpoint_every_s"], _stamp(request), journal.paused)
-    trainer = trainer_of(config, folder, logger, [best, journal, resume])
+    callbacks: list[L.Callback] = [best, journal, resume]
+    if config["trainer"]["use_gradients"]:
+        callbacks.insert(0, UseCurves(folder / "uses.csv", plan))  # before the journal's clock goes on
+    trainer = trainer_of(config, folder, logger, callbacks)
     with resume.listening():
         trainer.fit(module, data, ckpt_path=resume.found(), weights_only=True)
         record = {

@@ -18,7 +18,7 @@ FLOORS = (
     ("worker",),
     ("fitting",),
     ("training", "forecasting", "cell", "launch", "plots", "states"),
-    ("assembly", "journal", "checkpoint", "tracking", "lr_search", "ensure")
+    ("assembly", "journal", "use_curves", "checkpoint", "tracking", "lr_search", "ensure")
     + ("progress", "status", "webpage"),
     ("controls",),
     ("run", "cost", "engines", "tables", "compose"),
