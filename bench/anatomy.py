@@ -8,9 +8,9 @@ from torch import nn
 
 from bench.errors import BadInput
 
-# `wi` and `wo` as T5 calls them, intermediate and output as BERT does.
-_FEED_FORWARD = ("mlp", "fc", "feed_forward", "feedforward", "ffn", "intermediate.dense", "output.dense")
-_FEED_FORWARD += ("densereludense", "densegatedactdense")
+_FEED_FORWARD = ("mlp", "fc", "feed_forward", "feedforward", "ffn")
+_FEED_FORWARD += ("intermediate.dense", "output.dense")  # BERT's
+_FEED_FORWARD += ("densereludense", "densegatedactdense")  # T5's
 _ATTENTION = ("attn", "attention")
 _CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
@@ -55,15 +55,13 @@ def stack_of(model: nn.Module) -> tuple[str, ...]:
     Where these blocks have hardly a weight in common, as the stages of a CNN, the lists inside them are one stack,
     if that has more. An encoder-decoder has two stacks, of which this is the larger.
     """
-    stacks = sorted(
-        _stacks(model), key=lambda blocks: -_held(model, blocks)
-    )  # stable: the outer before the inner
+    # Of equals the outer stays before the inner.
+    stacks = sorted(_stacks(model).values(), key=lambda blocks: -_held(model, blocks))
     if not stacks:
         return ()
-    largest = stacks[0]
-    around = tuple(f"{block}." for block in largest)
+    around = tuple(f"{block}." for block in stacks[0])
     inside = [blocks for blocks in stacks if all(f"{name}.".startswith(around) for name in blocks)]
-    return next((blocks for blocks in inside if _in_common(model, blocks) >= 0.5), largest)
+    return tuple(next((blocks for blocks in inside if _in_common(model, blocks) >= 0.5), stacks[0]))
 
 
 def expand(model: nn.Module, stack: str | Sequence[str]) -> tuple[str, ...]:
@@ -123,8 +121,8 @@ def _weight_name(model: nn.Module, getter: str) -> str | None:
     )
 
 
-def _stacks(model: nn.Module) -> list[tuple[str, ...]]:
-    """The blocks of every list of modules; lists at one place of several blocks of an outer list are one stack."""
+def _stacks(model: nn.Module) -> dict[str, list[str]]:
+    """Place -> the blocks of the lists of modules there; a place has `*` for the block of an outer list."""
     lists: dict[str, list[str]] = {}
     for name, module in model.named_modules():
         if isinstance(module, (nn.ModuleList, nn.Sequential)):
@@ -132,7 +130,7 @@ def _stacks(model: nn.Module) -> list[tuple[str, ...]]:
             lists.setdefault(place, []).extend(
                 f"{name}.{child}" if name else child for child, _ in module.named_children()
             )
-    return [tuple(blocks) for blocks in lists.values() if blocks]
+    return {place: blocks for place, blocks in lists.items() if blocks}
 
 
 def _held(model: nn.Module, blocks: Sequence[str]) -> int:
@@ -152,11 +150,7 @@ def _in_common(model: nn.Module, blocks: Sequence[str]) -> float:
 
 def _refuse_unknown(model: nn.Module, unknown: list[str], stack: str | Sequence[str]) -> None:
     if unknown:
-        there = ", ".join(
-            name
-            for name, module in model.named_modules()
-            if isinstance(module, (nn.ModuleList, nn.Sequential))
-        )
+        there = ", ".join(filter(None, _stacks(model)))
         raise BadInput(
             f"the stack {stack!r} must list modules of the model, each once; unknown: {unknown}; "
             f"its module lists are: {there or 'none'}"

@@ -86,6 +86,16 @@ def test_over_k_none_is_one_block_and_cross_layer_is_all(tmp_path):
     assert [x for x, _ in dose.differences["top_k"]] == [2, 3, 4, DEPTH]
 
 
+def test_over_groups_cross_layer_is_one_and_none_is_a_group_for_each_block(tmp_path):
+    values = {"none": 100.0, "cross_layer": 110.0}
+    values |= {"cycle(groups=2)": 105.0, "cycle(groups=3)": 103.0, "sequence(groups=3)": 104.0}
+    (dose,) = doses(written(tmp_path, over_labels(values)))
+    assert points(dose, "cycle") == [(1, 110), (2, 105), (3, 103), (DEPTH, 100)]
+    assert points(dose, "sequence") == [(1, 110), (3, 104), (DEPTH, 100)]
+    assert (dose.name, dose.log, list(dose.marks)) == ("groups", False, ["none", "cross_layer"])
+    assert [x for x, _ in dose.differences["cycle"]] == [1, 2, 3]
+
+
 def test_over_strength_the_forms_are_lines_and_the_ends_are_marks(tmp_path):
     (dose,) = doses(written(tmp_path, over_labels(STRENGTH)))
     assert points(dose, "soft") == [(1e-5, 100.2), (0.01, 103), (1, 109)]

@@ -1,4 +1,4 @@
-"""Curves over a dose: the metric against k, strength, data size, budget or model size, and its difference to `none`."""
+"""Curves over a dose (k, groups, strength, data size, budget, model size): the metric, and its difference to `none`."""
 
 from collections.abc import Sequence
 
@@ -87,8 +87,8 @@ def _metric(axes: Axes, dose: Dose, looks: dict[str, Look]) -> None:
 
 
 def _ends(axes: Axes, dose: Dose, looks: dict[str, Look]) -> None:
-    """On a line over k, its ends in the looks of what they are."""
-    if dose.name != "k":
+    """On a line over k or groups, its ends in the looks of what they are."""
+    if dose.name not in ("k", "groups"):
         return
     for points in dose.lines.values():
         for x, value in points:
@@ -155,7 +155,7 @@ def _across(axes: Axes, dose: Dose) -> None:
     axes.set_xlabel(dose.axis)
     axes.margins(x=0.06, y=0.08)
     values = sorted({x for points in dose.lines.values() for x, _ in points})
-    if dose.name == "k":
+    if dose.name in ("k", "groups"):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     elif dose.name != "strength" and len(values) <= TICKS:
         axes.xaxis.set_major_locator(FixedLocator(values))

@@ -21,7 +21,7 @@ Differences = dict[str, list[tuple[float, Paired]]]
 class Dose:
     """Test metric (shares in percent) over one axis: a line per tying, or per tying and dropout.
 
-    name: k, strength, data, budget, width or depth. marks: the ends of the dose, by tying.
+    name: k, groups, strength, data, budget, width or depth. marks: the ends of the dose, by tying.
     spread: how far the tied copies are apart, where the dose is a strength. differences: to the `baseline` at
     the same dose, paired by seed, of all lines but the baseline's own.
     """

@@ -1,4 +1,4 @@
-"""Doses that a tying's label carries, k and strength: curves inside one section."""
+"""Doses that a tying's label carries, k, groups and strength: curves inside one section."""
 
 import re
 
@@ -10,17 +10,20 @@ from bench.stats.student import interval
 LIMITS = {
     "top_k": "cross_layer",
     "bottom_k": "cross_layer",
+    "sequence": "cross_layer",
+    "cycle": "cross_layer",
+    "cycle_rev": "cross_layer",
     "soft": "cross_layer",
     "soft_decoupled": "cross_layer",
     "soft_embedding": "embedding",
 }
-"""What a strategy is at the end of its dose."""
-AXIS = {"k": "blocks that share, k", "strength": "strength"}
+"""What a strategy is where it shares most."""
+AXIS = {"k": "blocks that share, k", "groups": "groups of blocks", "strength": "strength"}
 Line = dict[float, Cell]
 
 
 def inside(section: Section, name: str) -> list[Dose]:
-    """The curves over `name` (k or strength), one for each pair of ends that tyings have in common.
+    """The curves over `name` (k, groups or strength), one for each pair of ends that tyings have in common.
 
     At the least dropout and weight decay of the section.
     """
@@ -72,9 +75,10 @@ def _dose(
     section: Section, name: str, ends: tuple[str, str], lines: dict[str, Line], cells: dict[str, Cell]
 ) -> Dose:
     start, limit = ends
-    if name == "k":
-        known = {1: cells.get(start), _depth(cells.get(limit)): cells.get(limit)}
-        whole = {k: cell for k, cell in known.items() if k is not None and cell and cell.metric()}
+    if name in ("k", "groups"):
+        one, all_blocks = (start, limit) if name == "k" else (limit, start)
+        known = {1: cells.get(one), _depth(cells.get(all_blocks)): cells.get(all_blocks)}
+        whole = {at: cell for at, cell in known.items() if at is not None and cell and cell.metric()}
         lines = {label: whole | line for label, line in lines.items()}
     untied = cells.get("none")
     differences = {

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from bench.errors import BadInput
-from bench.tying import penalty, sharing
+from bench.tying import optimizers, penalty, sharing
 from bench.tying.summary import Summary, summarised
 from bench.tying.tie import HARD, Tie, checked_strength, is_integer, normal_form
 
@@ -54,28 +54,41 @@ class TyingPlan:
         strength = checked_strength(strength)
         return TyingPlan(tuple(Tie(tie.names, strength, tie.blocks) for tie in self.ties))
 
-    def apply(self, model: nn.Module, init: Literal["own", "shared"] = "own") -> nn.Module:
+    def apply(
+        self,
+        model: nn.Module,
+        init: Literal["own", "shared"] = "own",
+        merge: Literal["first", "mean"] = "first",
+    ) -> nn.Module:
         """Tie the model in place and return it. Build first, apply next, make the optimizer last.
 
-        A hard tie becomes one Parameter with the value of its first name (the one nearest the input). For a
-        soft tie, init="shared" copies the first member's values into the others, init="own" leaves them. No
-        random number is drawn, ties that the model came with are kept, and buffers are never tied.
+        A hard tie becomes one Parameter. merge: its value, that of its first name (the one nearest the input), or the
+        mean of its distinct tensors, for layers that were trained apart. For a soft tie, init="shared" gives all
+        members that value, init="own" leaves them. No random number is drawn, ties that the model came with are kept,
+        and buffers are never tied.
 
         Raises BadInput, before anything is changed, where a name is missing or a buffer's, a parameter is frozen or
         quantised, a tie holds two shapes, dtypes or devices, or an optimizer was made of what would be replaced.
         """
         if init not in ("own", "shared"):
             raise BadInput(f"init is {init!r}; allowed are 'own' and 'shared'")
+        if merge not in ("first", "mean"):
+            raise BadInput(f"merge is {merge!r}; allowed are 'first' and 'mean'")
         parameters = sharing.parameters_by_name(model)
         sharing.check_named(self.ties, model, parameters)
         sharing.check(self.ties, parameters)
         sharing.check_trainable(self.ties, parameters)
-        sharing.check_before_optimizer(self._hard(), parameters)
+        optimizers.check_none(self._hard(), model, parameters)
         for tie in self._hard():
+            if merge == "mean":
+                _mean_into_first(sharing.members(tie, parameters))
             sharing.share(tie, model, parameters)
         if init == "shared":
             for tie in self._soft():
-                _copy_first(sharing.members(tie, parameters))
+                members = sharing.members(tie, parameters)
+                if merge == "mean":
+                    _mean_into_first(members)
+                _copy_first(members)
         return model
 
     def bind(self, model: nn.Module) -> "BoundPlan":
@@ -187,6 +200,13 @@ def _within(tie: Tie, grouping: Sequence[int]) -> Iterable[Tie]:
     for placed in groups.values():
         names, blocks = zip(*placed, strict=True)
         yield Tie(names, tie.strength, blocks)
+
+
+@torch.no_grad()
+def _mean_into_first(members: list[Parameter]) -> None:
+    first, *others = members
+    if others:  # from differences: members that are equal stay what they are, to the bit
+        first.add_(sum(other - first for other in others) / len(members))
 
 
 @torch.no_grad()

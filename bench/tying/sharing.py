@@ -1,12 +1,10 @@
 """Look up, check and share the parameters of a model by name."""
 
-import gc
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
 from torch import nn
 from torch.nn import Parameter
-from torch.optim import Optimizer
 
 from bench.errors import BadInput
 from bench.tying.tie import Tie, closure
@@ -63,39 +61,6 @@ def check_trainable(ties: Iterable[Tie], parameters: Mapping[str, Parameter]) ->
                 raise BadInput(f"the plan ties {name}, which holds {kind}; tie first, quantise after")
             if not parameters[name].requires_grad:
                 raise BadInput(f"the plan ties {name}, which is frozen; tie trainable parameters only")
-
-
-def check_before_optimizer(ties: Iterable[Tie], parameters: Mapping[str, Parameter]) -> None:
-    """BadInput where an optimizer holds a parameter that sharing would take out of the model.
-
-    It would go on updating a tensor that nothing reads. Nobody keeps a list of optimizers, but Python's collector
-    of garbage knows them all; those that are garbage themselves are collected before one is blamed.
-    """
-    dropped = {
-        id(m): name
-        for tie in ties
-        for name in tie.names
-        for m in members(tie, parameters)[1:]
-        if m is parameters[name]
-    }
-    if dropped and _held(dropped):
-        gc.collect()
-        if held := _held(dropped):
-            raise BadInput(
-                f"the plan ties {held}, which an optimizer holds already; apply the plan, then make the "
-                "optimizer"
-            )
-
-
-def _held(dropped: Mapping[int, str]) -> str | None:
-    """One of these parameters that a living optimizer has in its groups."""
-    for thing in gc.get_objects():
-        if issubclass(type(thing), Optimizer):  # not isinstance: that asks lazy modules for their class
-            for group in getattr(thing, "param_groups", ()):
-                for parameter in group["params"]:
-                    if id(parameter) in dropped:
-                        return dropped[id(parameter)]
-    return None
 
 
 def share(tie: Tie, model: nn.Module, parameters: dict[str, Parameter]) -> None:

@@ -238,3 +238,32 @@ def test_a_soft_tie_keeps_tensors_apart_and_can_start_from_one_value():
     assert all(torch.equal(weight, before["blocks.0.weight"][1]) for weight in weights)
     assert torch.equal(model.blocks[1].bias, before["blocks.1.bias"][1])
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_layers_trained_apart_merge_into_their_mean():
+    model = nn.Sequential(*(nn.Linear(1, 1, bias=False) for _ in range(3)))
+    for layer, value in zip(model, (1.0, 2.0, 6.0), strict=True):
+        nn.init.constant_(layer.weight, value)
+    names = ("0.weight", "1.weight", "2.weight")
+    soft = TyingPlan((Tie(names, 0.5),))
+    assert [p.item() for p in soft.apply(copy.deepcopy(model), merge="mean").parameters()] == [1, 2, 6]
+    together = soft.apply(copy.deepcopy(model), init="shared", merge="mean")
+    assert [p.item() for p in together.parameters()] == [3, 3, 3]
+    plan = TyingPlan((Tie(names),))
+    assert plan.apply(copy.deepcopy(model)).get_parameter("2.weight").item() == 1
+    merged = plan.apply(model, merge="mean")
+    assert [p.item() for p in merged.parameters()] == [3]
+    plan.apply(merged, merge="mean")  # once more changes nothing
+    assert merged.get_parameter("1.weight").item() == 3
+
+
+def test_equal_layers_keep_their_bits_when_they_merge():
+    layer = nn.Linear(5, 5)
+    model = nn.Sequential(*(copy.deepcopy(layer) for _ in range(3)))
+    TyingPlan((Tie(("0.weight", "1.weight", "2.weight")),)).apply(model, merge="mean")
+    assert model[0].weight.equal(layer.weight)
+
+
+def test_another_merge_is_refused():
+    with pytest.raises(BadInput, match="merge is 'median'; allowed are 'first' and 'mean'"):
+        TyingPlan().apply(nn.Linear(1, 1), merge="median")
