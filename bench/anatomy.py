@@ -106,6 +106,11 @@ def role_of(model: nn.Module) -> Callable[[str], str]:
     return role
 
 
+def plain_name(name: str) -> str:
+    """The name by which a module reads a parameter that is kept beneath it as the original of a parametrization."""
+    return re.sub(r"(^|\.)parametrizations\.([^.]+)\.original$", r"\1\2", name)
+
+
 def _weight_name(model: nn.Module, getter: str) -> str | None:
     """The name of `weight` of the module that a `transformers` model gives when asked; None where it has none."""
     try:

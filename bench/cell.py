@@ -39,7 +39,11 @@ _OUTSIDE = {
 }
 
 # Keys that came later: left out where they are null, so that a run recorded before them has the identity it had.
-_LATER = {None: ("control",), "tying": ("groups", "repeats", "grouping"), "trainer": ("use_gradients",)}
+_LATER = {
+    None: ("control",),
+    "tying": ("groups", "repeats", "rank", "grouping"),
+    "trainer": ("use_gradients",),
+}
 
 OmegaConf.register_new_resolver(
     "unless", lambda given, default: default if given is None else None, replace=True
@@ -188,7 +192,7 @@ def tying_label(tying: Mapping[str, Any]) -> str:
 
 def _part_label(name: str, part: Mapping[str, Any], tying: Mapping[str, Any]) -> str:
     shown = []
-    for key in ("k", "fraction", "groups", "repeats", "strength"):
+    for key in ("k", "fraction", "groups", "repeats", "rank", "strength"):
         if part.get(key) is not None:
             shown.append(f"{key}={part[key]:g}")
     if part.get("grouping") is not None:

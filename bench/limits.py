@@ -60,6 +60,7 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("tying.k", _optional(_integer(1)), "a whole number from 1 to model.depth"),
     ("tying.fraction", _optional(_number(0, 1, open_low=True)), "a number in (0, 1]"),
     ("tying.groups", _optional(_integer(1)), "a whole number from 1 to model.depth"),
+    ("tying.rank", _optional(_integer(0)), "a whole number >= 0"),
     ("tying.repeats", _optional(_integer(1)), "a whole number from 1 to model.depth"),
     (
         "tying.grouping",

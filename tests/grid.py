@@ -16,6 +16,7 @@ from bench import assembly
 from bench.cell import Cell, from_hydra
 from bench.fitting import Training
 from bench.tying import TyingPlan
+from bench.tying.sharing import parameters_by_name
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -37,8 +38,11 @@ SIZES = {
 UNIFORM = {"image": ("model.stages=1",), "text": ("model.depth=6",), "series": ("model.depth=6",)}
 UNIFORM["labelled_text"] = ("model.depth=6",)
 """Overrides that make a stack of six blocks of one shape."""
-GROUPING = {4: "tying.grouping=[0,1,1,0]", 6: "tying.grouping=[0,1,1,2,0,2]"}
-"""What `grouped` cannot do without, by depth."""
+NEEDED = {
+    "grouped": {4: ("tying.grouping=[0,1,1,0]",), 6: ("tying.grouping=[0,1,1,2,0,2]",)},
+    "relaxed": dict.fromkeys((4, 6), ("tying.rank=1",)),
+}
+"""What a tying cannot do without, or not at these sizes, by depth."""
 COUNTS = {"text": "tokens", "series": "steps"}
 """What scores count; of the other kinds of data examples."""
 
@@ -56,11 +60,8 @@ class Grid:
     @functools.cache  # noqa: B019  one grid a session
     def cell(self, task: str, tying: str = "none", *overrides: str) -> Cell:
         tiny = (*self.data.get(kind(task), ()), *SIZES[kind(task)])
-        if tying == "grouped":
-            tiny = (
-                *tiny,
-                GROUPING[6 if {*UNIFORM[kind(task)]} & {*overrides} or kind(task) == "image" else 4],
-            )
+        six = kind(task) == "image" or {*UNIFORM[kind(task)]} & {*overrides}
+        tiny += NEEDED.get(tying, {}).get(6 if six else 4, ())
         return from_hydra(_composed(f"task={task}", f"tying={tying}", *tiny, *self.common, *overrides))
 
 
@@ -99,7 +100,7 @@ class Built:
 
     def named(self) -> dict[str, nn.Parameter]:
         """Parameters under each of their names."""
-        return dict(self.model.named_parameters(remove_duplicate=False))
+        return parameters_by_name(self.model)
 
 
 def build(cell: Cell) -> Built:

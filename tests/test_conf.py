@@ -31,7 +31,19 @@ SEARCHES = [
 ]
 """These are no grids: tests/test_optuna.py."""
 SWEEPS = [choice for group, choice in CHOICES if group == "sweep" and choice not in SEARCHES]
-KEYS = ["k", "fraction", "groups", "repeats", "grouping", "strength", "form", "init", "scope", "parts"]
+KEYS = [
+    "k",
+    "fraction",
+    "groups",
+    "repeats",
+    "rank",
+    "grouping",
+    "strength",
+    "form",
+    "init",
+    "scope",
+    "parts",
+]
 YAMLS = sorted(CONF.rglob("*.yaml"))
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from bench.tying import cross_layer
+from bench.tying.sharing import weight
 from bench.tying.similarity import cosines, distances, gram, whole
 from bench.tying.strategies import Scope, Stack, blocks_of
 from bench.tying.summary import pattern_of
@@ -52,7 +53,7 @@ def kinds_of(model: nn.Module, stack: Stack = None, scope: Scope = "weights") ->
     depth = len(blocks_of(model, stack))
     found = []
     for tie in cross_layer(model, stack=stack, scope=scope).ties:
-        tensors = [model.get_parameter(name) for name in tie.names]
+        tensors = [weight(model, name) for name in tie.names]
         first: dict[int, int] = {}
         kind = Kind(
             pattern=pattern_of(tie.names),

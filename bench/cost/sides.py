@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 import torch
 from torch import Tensor
+from torch.nn.utils import parametrize
 
 from bench import assembly
 from bench.fitting import Training
@@ -54,7 +55,9 @@ class Side:
         def step() -> None:
             module.train()
             optimizer.zero_grad(set_to_none=True)
-            module.loss(batch).backward()
+            with parametrize.cached():
+                loss = module.loss(batch)
+            loss.backward()
             module.configure_gradient_clipping(optimizer)
             optimizer.step()
             module.after_step(optimizer)
@@ -68,7 +71,8 @@ class Side:
         @torch.no_grad()
         def infer() -> None:
             model.eval()
-            model(batch[0])
+            with parametrize.cached():
+                model(batch[0])
 
         return infer
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.anatomy import plain_name
 from bench.errors import BadInput
 from bench.tying import HARD, Tie
 
@@ -19,13 +20,14 @@ Example = Mapping[str, Tensor]
 
 
 def names_of(model: nn.Module) -> dict[str, Tensor]:
-    """Every name of every parameter and persistent buffer. BadInput where there is more to the model's state."""
+    """Every name of every parameter and persistent buffer, as ties name them. BadInput where there is more to the
+    model's state."""
     kept = model.state_dict()
     if other := [name for name, value in kept.items() if not isinstance(value, Tensor)]:
         raise BadInput(f"the state {other[0]} is no tensor: such a model cannot be kept in safetensors")
     found = dict(model.named_parameters(remove_duplicate=False))
     found |= dict(model.named_buffers(remove_duplicate=False))
-    return {name: found[name] for name in kept}
+    return {plain_name(name): found[name] for name in kept}
 
 
 def stored_as(names: Mapping[str, Tensor]) -> dict[str, str]:
@@ -53,12 +55,12 @@ def digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
 
 def as_data(tie: Tie) -> dict[str, Any]:
     strength = "hard" if tie.is_hard else tie.strength
-    return {"names": tie.names, "strength": strength, "blocks": tie.blocks}
+    return {"names": tie.names, "strength": strength, "blocks": tie.blocks, "rank": tie.rank}
 
 
 def from_data(entry: Mapping[str, Any]) -> Tie:
     strength = HARD if entry["strength"] == "hard" else entry["strength"]
-    return Tie(tuple(entry["names"]), strength, tuple(entry["blocks"]))
+    return Tie(tuple(entry["names"]), strength, tuple(entry["blocks"]), entry.get("rank", 0))
 
 
 @torch.no_grad()

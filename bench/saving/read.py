@@ -32,7 +32,7 @@ def load(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Module, T
     file = _read(path)
     whole = {name: file.tensors[file.shared.get(name, name)] for name in [*file.tensors, *file.shared]}
     model = _built(path, file.model, whole) if model is None else model
-    _check_fits(path, whole, names_of(model))
+    _check_fits(path, whole, names_of(model), file.plan.differences(model))
     _check_shares(path, file, names_of(model))
     file.plan.apply(model)
     names = names_of(model)
@@ -111,8 +111,12 @@ def _check_ties(
             )
 
 
-def _check_fits(path: Path, whole: Mapping[str, Tensor], names: Mapping[str, Tensor]) -> None:
-    for what, lost in (("lacks", names.keys() - whole.keys()), ("has", whole.keys() - names.keys())):
+def _check_fits(
+    path: Path, whole: Mapping[str, Tensor], names: Mapping[str, Tensor], new: Mapping[str, tuple[int, int]]
+) -> None:
+    """new: what the plan will add to the model, with its shape."""
+    known = names.keys() | new.keys()
+    for what, lost in (("lacks", known - whole.keys()), ("has", whole.keys() - known)):
         if lost:
             other = "the model has" if what == "lacks" else "the model lacks"
             raise BadInput(
@@ -121,8 +125,8 @@ def _check_fits(path: Path, whole: Mapping[str, Tensor], names: Mapping[str, Ten
             )
     for name, tensor in whole.items():
         for kind, ours, theirs in (
-            ("shape", tuple(tensor.shape), tuple(names[name].shape)),
-            ("dtype", tensor.dtype, names[name].dtype),
+            ("shape", tuple(tensor.shape), new[name] if name in new else tuple(names[name].shape)),
+            ("dtype", tensor.dtype, tensor.dtype if name in new else names[name].dtype),
         ):
             if ours != theirs:
                 raise BadInput(f"{path} holds {name} with {kind} {ours}, the model has it with {theirs}")

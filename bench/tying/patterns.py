@@ -11,6 +11,7 @@ from torch import nn
 
 from bench.errors import BadInput
 from bench.tying.plan import NotApplicable, TyingPlan
+from bench.tying.sharing import weight
 from bench.tying.strategies import Scope, Stack, blocks_of, counted, cross_layer
 from bench.tying.tie import is_integer
 
@@ -110,6 +111,24 @@ def grouped(
     plan = cross_layer(model, scope=scope, stack=stack).within(labels)
     if len(set(labels)) < depth and plan == TyingPlan():  # or it would run as `none` under another name
         raise NotApplicable(f"no two blocks of one label in {labels} share a name and shape within {scope!r}")
+    return plan
+
+
+def relaxed(
+    model: nn.Module, *, rank: int, groups: int | None = None, scope: Scope = "weights", stack: Stack = None
+) -> TyingPlan:
+    """`cycle` in which each block adds its own difference of this rank to what it shares; rank 0 is `cycle` itself.
+
+    groups: None is one, the whole stack. Raises NotApplicable where no shared parameter is a matrix, and BadInput, at
+    the latest when it is applied, for a rank that a matrix cannot have.
+
+    Source: Bae et al. 2025 (Relaxed Recursive Transformers), section 2.2.
+    """
+    plan = cycle(model, groups=1 if groups is None else groups, scope=scope, stack=stack).relax(rank)
+    if rank and not any(weight(model, tie.names[0]).ndim > 1 for tie in plan.ties):
+        raise NotApplicable(
+            f"no matrix is shared within scope {scope!r}, which a difference of low rank could relax"
+        )
     return plan
 
 

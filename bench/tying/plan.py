@@ -1,17 +1,18 @@
 """Plans: sets of ties in normal form, added, cut, softened, and applied to a model."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
 from bench.errors import BadInput
-from bench.tying import optimizers, penalty, sharing
+from bench.tying import optimizers, penalty, relaxing, sharing
+from bench.tying.relaxing import Merge
 from bench.tying.summary import Summary, summarised
-from bench.tying.tie import HARD, Tie, checked_strength, is_integer, normal_form
+from bench.tying.tie import HARD, Tie, checked_rank, checked_strength, is_integer, normal_form
 
 __all__ = ["HARD", "BoundPlan", "NotApplicable", "Tie", "TyingPlan"]
 
@@ -24,7 +25,8 @@ class NotApplicable(Exception):
 class TyingPlan:
     """A set of ties, always in normal form (`bench.tying.tie.normal_form`): equal plans compare equal.
 
-    `TyingPlan()` ties nothing. Raises BadInput where soft ties of two finite strengths overlap.
+    `TyingPlan()` ties nothing. Raises BadInput where soft ties of two finite strengths, or hard ones of two ranks,
+    overlap.
     """
 
     ties: tuple[Tie, ...] = ()
@@ -50,43 +52,55 @@ class TyingPlan:
         return TyingPlan(tuple(part for tie in self.ties for part in _within(tie, grouping)))
 
     def soften(self, strength: float) -> "TyingPlan":
-        """The same ties, each with this strength. 0 unties everything, math.inf makes every tie hard."""
+        """The same ties, each with this strength and no rank. 0 unties everything, math.inf makes every tie hard."""
         strength = checked_strength(strength)
         return TyingPlan(tuple(Tie(tie.names, strength, tie.blocks) for tie in self.ties))
+
+    def relax(self, rank: int) -> "TyingPlan":
+        """The same ties, each name of a hard one with a difference of this rank of its own. 0 takes them away."""
+        rank = checked_rank(rank)
+        return TyingPlan(tuple(replace(tie, rank=rank) if tie.is_hard else tie for tie in self.ties))
 
     def apply(
         self,
         model: nn.Module,
         init: Literal["own", "shared"] = "own",
-        merge: Literal["first", "mean"] = "first",
+        merge: Merge = "first",
     ) -> nn.Module:
         """Tie the model in place and return it. Build first, apply next, make the optimizer last.
 
-        A hard tie becomes one Parameter. merge: its value, that of its first name (the one nearest the input), or the
-        mean of its distinct tensors, for layers that were trained apart. For a soft tie, init="shared" gives all
-        members that value, init="own" leaves them. No random number is drawn, ties that the model came with are kept,
-        and buffers are never tied.
+        A hard tie becomes one Parameter. merge: its value, that of its first name (the one nearest the input), or, for
+        layers that were trained apart, the mean of its distinct tensors. Of a relaxed tie each name keeps of its own
+        weight what a difference of that rank can (below two dimensions nothing); there "least_squares" looks for the
+        shared value from which all of them together stay nearest, which without ranks is the mean. For a soft tie,
+        init="shared" gives all members that value, init="own" leaves them. No random number is drawn, ties that the
+        model came with are kept, and buffers are never tied.
 
-        Raises BadInput, before anything is changed, where a name is missing or a buffer's, a parameter is frozen or
-        quantised, a tie holds two shapes, dtypes or devices, or an optimizer was made of what would be replaced.
+        Raises BadInput, before anything is changed, where a name is missing or a buffer's, a parameter is frozen,
+        quantised or, to be relaxed, parametrised, a tie holds two shapes, dtypes or devices, or an optimizer was made
+        of what would be replaced.
         """
         if init not in ("own", "shared"):
             raise BadInput(f"init is {init!r}; allowed are 'own' and 'shared'")
-        if merge not in ("first", "mean"):
-            raise BadInput(f"merge is {merge!r}; allowed are 'first' and 'mean'")
+        if merge not in get_args(Merge):
+            raise BadInput(f"merge is {merge!r}; allowed are {', '.join(map(repr, get_args(Merge)))}")
         parameters = sharing.parameters_by_name(model)
         sharing.check_named(self.ties, model, parameters)
         sharing.check(self.ties, parameters)
         sharing.check_trainable(self.ties, parameters)
+        relaxing.check(self.ties, model, parameters)
         optimizers.check_none(self._hard(), model, parameters)
         for tie in self._hard():
-            if merge == "mean":
+            if tie.rank:
+                relaxing.relax(tie, model, parameters, merge)
+                continue
+            if merge != "first":
                 _mean_into_first(sharing.members(tie, parameters))
             sharing.share(tie, model, parameters)
         if init == "shared":
             for tie in self._soft():
                 members = sharing.members(tie, parameters)
-                if merge == "mean":
+                if merge != "first":
                     _mean_into_first(members)
                 _copy_first(members)
         return model
@@ -98,7 +112,7 @@ class TyingPlan:
         groups = [(sharing.members(tie, parameters), tie.strength) for tie in self._soft()]
         return BoundPlan(
             soft=tuple((members, strength) for members, strength in groups if len(members) > 1),
-            uses=tuple([parameters[name] for name in tie.names] for tie in self.ties),
+            uses=tuple([sharing.place(model, name) for name in tie.names] for tie in self.ties),
         )
 
     def penalty(self, model: nn.Module) -> Tensor:
@@ -132,6 +146,12 @@ class TyingPlan:
         sharing.check(self.ties, parameters)
         return sharing.tensors_when_shared(self._hard(), parameters)
 
+    def differences(self, model: nn.Module) -> dict[str, tuple[int, int]]:
+        """Names and shapes of the factors that `apply` would put beside relaxed weights; refuses as `num_params`."""
+        parameters = sharing.parameters_by_name(model)
+        sharing.check(self.ties, parameters)
+        return relaxing.factors(self.ties, parameters)
+
     def summary(self, model: nn.Module) -> Summary:
         """What `apply` would tie and save, as a table: `print(plan.summary(model))`. Refuses as `num_params` does."""
         parameters = sharing.parameters_by_name(model)
@@ -139,7 +159,7 @@ class TyingPlan:
         return summarised(self.ties, parameters)
 
     def verify(self, model: nn.Module) -> None:
-        """RuntimeError, naming the pair, where a hard tie is no longer one tensor (say, after a reload)."""
+        """RuntimeError, with names: a hard tie is no longer one tensor or lacks its difference."""
         parameters = sharing.parameters_by_name(model)
         sharing.check(self.ties, parameters)
         sharing.check_shared(self._hard(), parameters)
@@ -159,11 +179,11 @@ class BoundPlan:
     `load_state_dict` and `.to()`, and must be made again after deepcopy and `load_state_dict(assign=True)`.
 
     soft: for each soft tie its distinct tensors (a hard class is one of them) and its strength.
-    uses: for each tie one tensor per name, a shared tensor once per name.
+    uses: for each tie the module and the attribute where each name is read.
     """
 
     soft: tuple[tuple[list[Parameter], float], ...]
-    uses: tuple[list[Parameter], ...]
+    uses: tuple[list[tuple[nn.Module, str]], ...]
 
     def penalty(self) -> Tensor:
         """The penalty of all soft ties: a differentiable scalar, zero without any."""
@@ -181,12 +201,15 @@ class BoundPlan:
 
     def spread(self) -> float | None:
         """sqrt(sum ||W_i - mean||^2 / sum ||W_i||^2) over the names of all ties; None without ties."""
-        return penalty.spread([penalty.squares(members) for members in self.uses]) if self.uses else None
+        if not self.uses:
+            return None
+        return penalty.spread([penalty.squares([getattr(*use) for use in uses]) for uses in self.uses])
 
 
 def _last(tie: Tie, k: int) -> Tie:
     kept = [(name, block) for name, block in tie.placed() if block is None or block >= -k]
-    return Tie(tuple(name for name, _ in kept), tie.strength, tuple(block for _, block in kept))
+    names, blocks = (tuple(each) for each in zip(*kept, strict=True)) if kept else ((), ())
+    return replace(tie, names=names, blocks=blocks)
 
 
 def _within(tie: Tie, grouping: Sequence[int]) -> Iterable[Tie]:
@@ -199,7 +222,7 @@ def _within(tie: Tie, grouping: Sequence[int]) -> Iterable[Tie]:
         groups.setdefault(None if block is None else grouping[block], []).append((name, block))
     for placed in groups.values():
         names, blocks = zip(*placed, strict=True)
-        yield Tie(names, tie.strength, blocks)
+        yield replace(tie, names=names, blocks=blocks)
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from bench.tying.sharing import weight
 from bench.tying.strategies import blocks_of, cross_layer
 
 SLICE = 1 << 20
@@ -47,7 +48,7 @@ def cosine(model: nn.Module) -> list[list[float | None]]:
     """
     depth = len(blocks_of(model))
     parts = [
-        ([block % depth for block in tie.blocks], gram([model.get_parameter(name) for name in tie.names]))
+        ([block % depth for block in tie.blocks], gram([weight(model, name) for name in tie.names]))
         for tie in cross_layer(model).ties
     ]
     return whole(depth, parts)

@@ -17,6 +17,7 @@ from torch.nn import Parameter
 from bench.anatomy import Parts, expand, parts_of
 from bench.errors import BadInput
 from bench.tying.plan import NotApplicable, Tie, TyingPlan
+from bench.tying.sharing import is_factor, parameters_by_name, weight
 from bench.tying.tie import is_integer
 
 ROLES = ("attention", "feed_forward", "recurrent", "input", "conv", "norm", "bias")
@@ -40,7 +41,7 @@ def embedding(model: nn.Module) -> TyingPlan:
     for end, name in ends.items():
         if name is None:
             raise NotApplicable(f"no {end} embedding in this network")
-    shapes = {name: tuple(model.get_parameter(name).shape) for name in dict.fromkeys(ends.values())}
+    shapes = {name: tuple(weight(model, name).shape) for name in dict.fromkeys(ends.values())}
     if len(set(shapes.values())) > 1:
         both = " and ".join(f"{name} {shape}" for name, shape in shapes.items())
         raise NotApplicable(f"the input and output embeddings differ in shape: {both}")
@@ -159,7 +160,8 @@ def _blocks(model: nn.Module, parts: Parts, stack: Stack) -> tuple[str, ...]:
 
 def _inside(model: nn.Module, block: str) -> list[tuple[str, Parameter]]:
     """The block's parameters, named relative to it."""
-    return list(model.get_submodule(block).named_parameters(remove_duplicate=False))
+    found = parameters_by_name(model.get_submodule(block))
+    return [(name, parameter) for name, parameter in found.items() if not is_factor(name, found)]
 
 
 def _refuse_missing_roles(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch.nn import Parameter
 
-from bench.tying.sharing import count_when_shared, members, tensors_when_shared
+from bench.tying.sharing import added, count_when_shared, members, tensors_when_shared
 from bench.tying.tie import Tie
 
 _HEADS = ("weights", "groups", "shape", "uses", "tensors", "parameters", "saved")
@@ -17,7 +17,8 @@ class Row:
     """The ties of one kind of weight: namesakes along a stack, or other names of one tensor.
 
     weights: their name, `*` where it differs. groups: what stands there, a bracket for each tie, or the strength
-    where it is soft. uses: how many names are tied, of how many that the model has of this kind.
+    where it is soft, the rank where it is relaxed. uses: how many names are tied, of how many that the model has of
+    this kind.
     tensors, num_params: (before, after). bytes_saved: of the parameters alone; gradients and optimizer come on top.
     """
 
@@ -61,14 +62,14 @@ def summarised(ties: Sequence[Tie], parameters: Mapping[str, Parameter]) -> Summ
     kinds: dict[tuple, list[Tie]] = {}
     for tie in ties:
         shape = tuple(parameters[tie.names[0]].shape)
-        kinds.setdefault((pattern_of(tie.names), shape, tie.strength), []).append(tie)
+        kinds.setdefault((pattern_of(tie.names), shape, tie.strength, tie.rank), []).append(tie)
     hard = [tie for tie in ties if tie.is_hard]
     distinct = {id(p): p for p in parameters.values()}.values()
     names: dict[int, list[str]] = {}
     for name, parameter in parameters.items():
         names.setdefault(id(parameter), []).append(name)
     return Summary(
-        rows=tuple(_row(pattern, shape, of, parameters) for (pattern, shape, _), of in kinds.items()),
+        rows=tuple(_row(pattern, shape, of, parameters) for (pattern, shape, *_), of in kinds.items()),
         tensors=(len(distinct), tensors_when_shared(hard, parameters)),
         num_params=(sum(p.numel() for p in distinct), count_when_shared(hard, parameters)),
         bytes_saved=sum(_saved(tie, parameters) for tie in hard),
@@ -85,6 +86,7 @@ def _row(
 ) -> Row:
     distinct = [len(members(tie, parameters)) for tie in ties]
     after = [1 if tie.is_hard else before for tie, before in zip(ties, distinct, strict=True)]
+    differences = [numel for _, numel in added(ties, parameters)]
     size = parameters[ties[0].names[0]].numel()
     matching = re.compile("[^.]+".join(map(re.escape, pattern.split("*")))) if "*" in pattern else None
     used = sum(len(tie.names) for tie in ties)
@@ -93,15 +95,16 @@ def _row(
         groups=" ".join(_group(tie, pattern) for tie in ties),
         shape=shape,
         uses=(used, sum(bool(matching.fullmatch(name)) for name in parameters) if matching else used),
-        tensors=(sum(distinct), sum(after)),
-        num_params=(sum(distinct) * size, sum(after) * size),
+        tensors=(sum(distinct), sum(after) + 2 * len(differences)),
+        num_params=(sum(distinct) * size, sum(after) * size + sum(differences)),
         bytes_saved=sum(_saved(tie, parameters) for tie in ties),
     )
 
 
 def _saved(tie: Tie, parameters: Mapping[str, Parameter]) -> int:
     found = members(tie, parameters)
-    return sum(p.numel() * p.element_size() for p in found[1:]) if tie.is_hard else 0
+    differences = sum(numel for _, numel in added([tie], parameters)) * found[0].element_size()
+    return sum(p.numel() * p.element_size() for p in found[1:]) - differences if tie.is_hard else 0
 
 
 def pattern_of(names: Sequence[str]) -> str:
@@ -116,7 +119,8 @@ def pattern_of(names: Sequence[str]) -> str:
 
 
 def _group(tie: Tie, pattern: str) -> str:
-    """`{0-3}`, `{0,2}`, or `{0.0,0.1,1.0}` where a name differs in two places; with the strength of a soft tie."""
+    """`{0-3}`, `{0,2}`, or `{0.0,0.1,1.0}` where a name differs in two places; after the strength of a soft tie, the
+    rank of a relaxed one."""
     if "*" not in pattern:
         inside = ""
     else:
@@ -125,7 +129,8 @@ def _group(tie: Tie, pattern: str) -> str:
         inside = ",".join(
             _ranges(sorted(p[0] for p in places)) if len(at) == 1 else map(_dotted, sorted(places))
         )
-    return ("" if tie.is_hard else f"soft {tie.strength:g} ") + (f"{{{inside}}}" if inside else "")
+    kind = f"rank {tie.rank} " if tie.rank else "" if tie.is_hard else f"soft {tie.strength:g} "
+    return kind + (f"{{{inside}}}" if inside else "")
 
 
 def _dotted(place: Iterable[int]) -> str:

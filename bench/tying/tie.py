@@ -15,18 +15,20 @@ Item = TypeVar("Item", bound=Hashable)
 
 @dataclass(frozen=True)
 class Tie:
-    """Parameters that are one (HARD) or are drawn together (finite strength).
+    """Parameters that are one (HARD), one but for a difference of low rank, or drawn together (finite strength).
 
     names: parameter names of one shape. Kept in the order of `blocks`, then by name; repeats collapse.
     strength: math.inf for one shared tensor, else the factor of the penalty (see `bench.tying.penalty`).
     blocks: empty, or one entry per name: the block it sits in, counted from the output end as Python counts
         from the end of a list (-1 nearest the output, -depth nearest the input), or None off the stack.
+    rank: of each name's own difference from the shared tensor (`bench.tying.low_rank`); 0 is one tensor, no difference.
     Raises BadInput.
     """
 
     names: tuple[str, ...]
     strength: float = HARD
     blocks: tuple[int | None, ...] = ()
+    rank: int = 0
 
     def __post_init__(self) -> None:
         if isinstance(self.names, str) or not all(isinstance(name, str) and name for name in self.names):
@@ -38,6 +40,11 @@ class Tie:
         for name, block in zip(names, blocks, strict=True):
             if block is not None and not (is_integer(block) and block < 0):
                 raise BadInput(f"the block of {name} is {block!r}; blocks count from the output: -1, -2, ...")
+        checked_rank(self.rank)
+        if self.rank and checked_strength(self.strength) != HARD:
+            raise BadInput(
+                f"a tie of strength {self.strength:g} has rank {self.rank}; only hard ties are relaxed"
+            )
         block_of = merge_blocks(zip(names, blocks, strict=True))
         ordered = sorted(block_of, key=lambda name: _from_the_input(block_of[name], name))
         on_stack = any(block is not None for block in block_of.values())
@@ -59,6 +66,13 @@ def checked_strength(strength: float) -> float:
     if isinstance(strength, bool) or not isinstance(strength, Real) or not strength >= 0:
         raise BadInput(f"strength is {strength!r}; it must be a number from 0 (no tie) to inf (one tensor)")
     return float(strength)
+
+
+def checked_rank(rank: int) -> int:
+    """The rank itself, an integer from 0; BadInput for anything else."""
+    if not is_integer(rank) or rank < 0:
+        raise BadInput(f"rank is {rank!r}; it must be an integer from 0 (one tensor, no difference)")
+    return rank
 
 
 def is_integer(value: object) -> bool:
@@ -101,19 +115,40 @@ def normal_form(ties: Iterable[Tie]) -> tuple[Tie, ...]:
     - A soft tie inside one hard class costs nothing but is kept: dropping it would forget its strength, and
       then (a + b) + c could be accepted where a + (b + c) is refused.
 
-    Raises BadInput where soft ties of two finite strengths meet in one parameter: neither can be meant.
+    Raises BadInput where soft ties of two finite strengths, or hard ties of two ranks, meet in one parameter: neither
+    can be meant.
     """
     ties = [tie for tie in ties if tie.strength > 0 and len(tie.names) > 1]
     block_of = merge_blocks(pair for tie in ties for pair in tie.placed())
     hard = closure(tie.names for tie in ties if tie.is_hard)
     classes = [(HARD, names) for names in hard]
+    rank_of = _rank_of(ties)
     for strength in sorted({tie.strength for tie in ties if not tie.is_hard}):
         soft = [tie.names for tie in ties if tie.strength == strength]
         touched = set().union(*soft)
         classes += [(strength, names) for names in closure([*hard, *soft]) if names & touched]
     _refuse_two_strengths(classes)
-    normal = [Tie(tuple(names), strength, tuple(block_of[n] for n in names)) for strength, names in classes]
+    normal = [
+        Tie(tuple(names), strength, tuple(block_of[n] for n in names), _rank(strength, names, rank_of))
+        for strength, names in classes
+    ]
     return tuple(sorted(normal, key=lambda tie: (tie.names, tie.strength)))
+
+
+def _rank(strength: float, names: set[str], rank_of: dict[str, int]) -> int:
+    return rank_of[next(iter(names))] if strength == HARD else 0
+
+
+def _rank_of(ties: Iterable[Tie]) -> dict[str, int]:
+    """Of each hard tied name; BadInput where one would have two."""
+    found: dict[str, int] = {}
+    for tie in ties:
+        for name in tie.names if tie.is_hard else ():
+            if found.setdefault(name, tie.rank) != tie.rank:
+                raise BadInput(
+                    f"{name} is tied with rank {found[name]} and with rank {tie.rank}; use one rank where ties overlap"
+                )
+    return found
 
 
 def _refuse_two_strengths(classes: list[tuple[float, set[str]]]) -> None:

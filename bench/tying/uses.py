@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from bench.tying.plan import TyingPlan
-from bench.tying.sharing import parameters_by_name
+from bench.tying.sharing import parameters_by_name, put
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,7 @@ def untied(model: nn.Module, plan: TyingPlan) -> nn.Module:
     parameters = parameters_by_name(twin)
     for tie in plan.ties:
         for name in tie.names[1:] if tie.is_hard else ():
-            path, _, leaf = name.rpartition(".")
-            # setattr and not _parameters: nn.GRU keeps a second list of its weights, which follows setattr only.
-            setattr(twin.get_submodule(path), leaf, Parameter(parameters[name].detach().clone()))
+            put(twin, name, Parameter(parameters[name].detach().clone()))
     return twin
 
 

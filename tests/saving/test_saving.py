@@ -15,7 +15,7 @@ from torch import nn
 from bench.errors import BadInput
 from bench.saving import load, save
 from bench.saving.content import digest
-from bench.tying import Tie, TyingPlan, cross_layer, embedding, soft, top_k
+from bench.tying import Tie, TyingPlan, cross_layer, embedding, relaxed, soft, top_k
 
 every_architecture = pytest.mark.parametrize("name", KNOWN)
 UNTIED = {"tie_word_embeddings": False}
@@ -145,6 +145,21 @@ def rewritten(path, tensors=None, drop=(), again=False, **metadata):
 def saved(path):
     save(net(), PLAN, path, EXAMPLE)
     return path
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_relaxed_model_comes_back_with_its_differences(path, given):
+    model = made("gpt2")
+    plan = relaxed(model, rank=2) + embedding(model)
+    plan.apply(model, merge="least_squares")
+    save(model, plan, path, example=KNOWN["gpt2"].reads)
+    back, same = load(path, made("gpt2") if given else None)
+    assert same == plan and num_params(back) == num_params(model) == plan.num_params(made("gpt2"))
+    assert read("gpt2", back).equal(read("gpt2", model))
+    other = made("gpt2")
+    cross_layer(other).apply(other)
+    with pytest.raises(BadInput, match="has no difference of rank 2 beside it: apply the plan before"):
+        save(other, plan, path)
 
 
 @pytest.mark.parametrize("cut", [1, 100, 0.5])

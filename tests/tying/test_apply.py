@@ -265,5 +265,5 @@ def test_equal_layers_keep_their_bits_when_they_merge():
 
 
 def test_another_merge_is_refused():
-    with pytest.raises(BadInput, match="merge is 'median'; allowed are 'first' and 'mean'"):
+    with pytest.raises(BadInput, match="merge is 'median'; allowed are 'first', 'mean', 'least_squares'"):
         TyingPlan().apply(nn.Linear(1, 1), merge="median")

@@ -1,6 +1,7 @@
 """Plans for networks that name no parts: those of `transformers`, and whatever else is a module."""
 
 import copy
+import functools
 import re
 import warnings
 from collections import Counter
@@ -12,7 +13,18 @@ from torch import nn
 
 from bench.anatomy import expand, parts_of
 from bench.errors import BadInput
-from bench.tying import HARD, NotApplicable, Tie, TyingPlan, cross_layer, embedding, sequence, soft, top_k
+from bench.tying import (
+    HARD,
+    NotApplicable,
+    Tie,
+    TyingPlan,
+    cross_layer,
+    embedding,
+    relaxed,
+    sequence,
+    soft,
+    top_k,
+)
 
 every_architecture = pytest.mark.parametrize("name", KNOWN)
 UNTIED = {"tie_word_embeddings": False}
@@ -101,35 +113,38 @@ def test_a_network_without_embeddings_says_so(name):
         embedding(made(name))
 
 
-def deep(name, model):
+def deep(name, plan, model):
     return copy.deepcopy(model)
 
 
-def moved(name, model):
+def moved(name, plan, model):
     return model.to(torch.float64).to(torch.float32)
 
 
-def reloaded(name, model):
-    other = made(name)
-    cross_layer(other).apply(other)
+def reloaded(name, plan, model):
+    other = plan.apply(made(name))
     other.load_state_dict(model.state_dict())
     return other
 
 
-def compiled(name, model):
+def compiled(name, plan, model):
     return torch.compile(model, backend="aot_eager")  # the default backend wants a C++ compiler
 
 
+PLANS = {"hard": cross_layer, "relaxed": functools.partial(relaxed, rank=1)}
+
+
 @every_architecture
+@pytest.mark.parametrize("kind", PLANS)
 @pytest.mark.parametrize("trip", [deep, moved, reloaded, compiled])
-def test_ties_and_outputs_survive(name, trip):
+def test_ties_and_outputs_survive(name, kind, trip):
     model = made(name)
-    plan = cross_layer(model)
+    plan = PLANS[kind](model)
     plan.apply(model)
     before = read(name, model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the compiler says of itself
-        after = trip(name, model)
+        after = trip(name, plan, model)
         torch.testing.assert_close(read(name, after), before)
     plan.verify(getattr(after, "_orig_mod", after))
 
