@@ -20,6 +20,8 @@ from bench.sweep import RunFailed, control, unfinished
 TRACEBACK = "HYDRA_FULL_ERROR"
 
 ENDS = (BadInput, RunFailed, OmegaConfBaseException, YAMLError, OSError)
+NULLED = "Config group override must be a string or a list. Got NoneType"
+"""What Hydra raises, as a plain ValueError, for `start=null`."""
 OPTUNA = "hydra-optuna-sweeper==1.3.0 optuna==2.10.1 'SQLAlchemy<2' 'alembic<1.14'"
 _ended: list[Exception] = []
 
@@ -52,6 +54,12 @@ def main() -> int:
         return 0
     except (BadInput, HydraException, OmegaConfBaseException, YAMLError, OSError) as error:
         return _refused(error, wanted, code=2)
+    except ValueError as error:
+        if NULLED not in str(error):
+            raise
+        return _refused(
+            BadInput("a group has no choice null: none, such as start=none, is what it is called"), wanted, 2
+        )
     except RunFailed as error:
         return _refused(error, wanted, code=1)
     except KeyboardInterrupt:

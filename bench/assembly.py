@@ -53,7 +53,10 @@ def tie(config: Mapping[str, Any], model: nn.Module, plan: TyingPlan) -> int:
     """Apply the plan in place, check that it gave what it predicted; returns the untied number of parameters."""
     untied = sum(p.numel() for p in model.parameters())
     predicted = plan.num_params(model)
-    plan.apply(model, init=config["tying"]["init"] or "own")
+    start = config.get("start") or {
+        "merge": "first"
+    }  # without: namesakes that were not trained, no mean of which
+    plan.apply(model, init=config["tying"]["init"] or "own", merge=start["merge"])
     plan.verify(model)
     actual = sum(p.numel() for p in model.parameters())
     if actual != predicted:

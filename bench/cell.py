@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from bench.data.prepare import Prepared, prepare
-from bench.limits import check
+from bench.limits import LEARNED, check
 from bench.records import RESULTS_VERSION, SCHEMA, identity, run_folder
 
 RUN_KEYS = (
@@ -21,6 +21,7 @@ RUN_KEYS = (
     "model",
     "tying",
     "control",
+    "start",
     "dropout",
     "weight_decay",
     "seed",
@@ -40,10 +41,13 @@ _OUTSIDE = {
 
 # Keys that came later: left out where they are null, so that a run recorded before them has the identity it had.
 _LATER = {
-    None: ("control",),
-    "tying": ("groups", "repeats", "rank", "grouping"),
+    None: ("control", "start"),
+    "tying": ("groups", "repeats", "rank", "grouping", "shuffle"),
     "trainer": ("use_gradients",),
 }
+
+LEARNING = {"groups", "strength", "shuffle"}
+"""Keys that say how the controller learns a grouping (`bench.learned`); the plan itself reads none of them."""
 
 OmegaConf.register_new_resolver(
     "unless", lambda given, default: default if given is None else None, replace=True
@@ -98,9 +102,24 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """What stands in a table: `cross_layer`, and `cross_layer, control=params` for a control of it."""
+        """What it is called: `cross_layer`, `cross_layer, control=params`, `cross_layer, start=untied`."""
         tying, control = tying_label(self.config["tying"]), self.config.get("control")
-        return tying if control is None else f"{tying}, control={control}"
+        tying = tying if control is None else f"{tying}, control={control}"
+        return f"{tying}, start=untied" if self.config.get("start") else tying
+
+    @functools.cached_property
+    def start(self) -> "Cell | None":
+        """The run whose best weights this one begins from: the same one untied, at the budget that `start` gives."""
+        start = self.config.get("start")
+        if start is None:
+            return None
+        return self.altered(
+            start=None,
+            control=None,
+            tying={**dict.fromkeys(self.config["tying"]), "parts": {}},
+            trainer={"max_epochs": start["max_epochs"], "use_gradients": None},
+            optimizer={"lr": start["lr"]},
+        )
 
     def header(self) -> dict[str, Any]:
         """The first part of the run's record: what it is a record of."""
@@ -177,12 +196,18 @@ def _null_unused(cfg: DictConfig) -> tuple[str, ...]:
     used = set(re.findall(r"\$\{tying\.(\w+)\}", parts))
     if "strength" in used:
         used |= {"form", "init"}  # read by the training loop and by apply, for soft ties alone
+    if LEARNED in cfg.tying.parts:
+        used |= LEARNING  # read by the controller
     cleared = []
     for key in cfg.tying:
         if key not in used | {"parts"} and cfg.tying[key] is not None:
             cleared.append(f"tying.{key}")
             cfg.tying[key] = None
     return tuple(cleared)
+
+
+NUMBERS = ("k", "fraction", "groups", "repeats", "rank", "strength")
+"""Of a strategy's keys those that its label shows as they are."""
 
 
 def tying_label(tying: Mapping[str, Any]) -> str:
@@ -192,10 +217,11 @@ def tying_label(tying: Mapping[str, Any]) -> str:
 
 def _part_label(name: str, part: Mapping[str, Any], tying: Mapping[str, Any]) -> str:
     shown = []
-    for key in ("k", "fraction", "groups", "repeats", "rank", "strength"):
-        if part.get(key) is not None:
-            shown.append(f"{key}={part[key]:g}")
-    if part.get("grouping") is not None:
+    numbers = tying if name == LEARNED else part
+    for key in ("groups", "shuffle") if name == LEARNED else NUMBERS:
+        if numbers.get(key) is not None:
+            shown.append(f"{key}={numbers[key]:g}")
+    if part.get("grouping") is not None and name != LEARNED:
         shown.append(f"grouping={'/'.join(map(str, part['grouping']))}")
     if part.get("scope") not in (None, "weights"):
         scope = part["scope"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench import lr_search
+from bench import learned, lr_search
 from bench.cell import Cell
 from bench.engines.joblib import Joblib
 from bench.records import DONE, FAILED, INTERRUPTED, NOT_APPLICABLE, QUEUED, cost_folder, recorded
@@ -40,13 +40,18 @@ class Phase:
 def report(cells: Sequence[Cell]) -> str:
     """Text for the terminal. `cells`: the whole grid, composed; a run may stand in it more than once."""
     asked = {cell.id: cell for cell in cells}
-    costs = Phase.of({cell.cost: cell for cell in asked.values()}, _state_of_cost)
-    search = Phase.of({c.id: c for cell in asked.values() for c in lr_search.candidates(cell)}, _state_of_run)
-    settled = {key: _settled(cell, search) for key, cell in asked.items()}
+    sources = _phase(learned.source(cell) for cell in asked.values())
+    grouped = {key: _grouped(cell) for key, cell in asked.items()}
+    known = {key: cell or asked[key] for key, cell in grouped.items()}
+    costs = Phase.of({cell.cost: cell for cell in known.values()}, _state_of_cost)
+    search = _phase(c for cell in known.values() for c in lr_search.candidates(cell))
+    settled = {key: cell and _settled(cell, search) for key, cell in grouped.items()}
+    starts = _phase(cell.start for cell in (*known.values(), *search.cells.values()))
     grid = Phase(
-        {key: settled[key] or cell for key, cell in asked.items()},
+        {key: settled[key] or known[key] for key in asked},
         {key: State(QUEUED) if cell is None else _state_of_run(cell) for key, cell in settled.items()},
     )
+    phases = [sources, starts, search, grid]
     lines = [
         f"dry run of sweep {cells[0].options['sweep']['name']}, records in {cells[0].runs}/",
         f"{count(len(cells), 'cell')}, {count(len(asked), 'run')}"
@@ -55,13 +60,29 @@ def report(cells: Sequence[Cell]) -> str:
         tally(_counted(cells, grid), COLUMNS),
         f"costs: {count(len(costs.cells), 'measurement')}, each alone on the machine, {len(costs.to_do)} to make",
     ]
+    if sources.cells:
+        waiting = sum(cell is None for cell in grouped.values())
+        lines.append(f"groups of blocks: learned in {_runs(sources)}")
+        lines += [f"  {waiting} runs wait for their groups; they count as to run"] if waiting else []
+    if starts.cells:
+        lines.append(f"starts: others begin from {_runs(starts)}")
     if search.cells:
-        waiting = sum(cell is None for cell in settled.values())
+        waiting = sum(cell is None and grouped[key] is not None for key, cell in settled.items())
         lines.append(f"learning rates: {len(search.cells)} runs to choose from, {len(search.to_do)} to run")
         lines += [f"  {waiting} runs wait for their rate; they count as to run"] if waiting else []
-    first = [f"{run_name(c.header())} lr={c.config['optimizer']['lr']:g}" for c, _ in search.to_do]
+    first = [run_name(cell.header()) for phase in (sources, starts) for cell, _ in phase.to_do]
+    first += [f"{run_name(c.header())} lr={c.config['optimizer']['lr']:g}" for c, _ in search.to_do]
     first += [run_name(cell.header()) for cell, _ in grid.to_do]
-    return "\n".join([*lines, *_named(first), _time(costs, search, grid)])
+    return "\n".join([*lines, *_named(list(dict.fromkeys(first))), _time(costs, phases)])
+
+
+def _phase(cells: Iterable[Cell | None]) -> Phase:
+    """Runs that come before the grid; None is no run."""
+    return Phase.of({cell.id: cell for cell in cells if cell is not None}, _state_of_run)
+
+
+def _runs(phase: Phase) -> str:
+    return f"{count(len(phase.cells), 'run')}, {len(phase.to_do)} to run"
 
 
 def _state_of_run(cell: Cell) -> State:
@@ -90,6 +111,20 @@ def _settled(cell: Cell, search: Phase) -> Cell | None:
     return lr_search.chosen(cell, records)[0] if found else cell
 
 
+def _grouped(cell: Cell) -> Cell | None:
+    """The cell with the groups learned that it asks for; None where they are still to be."""
+    source = learned.source(cell)
+    record = recorded(source.folder / RECORD) if source else None
+    if source is None:
+        return cell
+    if record is None or _is_retried(source, State(record["status"])):
+        return None
+    try:
+        return learned.resolved(cell, {source.id: record})
+    except learned.Unlearned:  # it ends under the identity that it has
+        return cell
+
+
 def _counted(cells: Iterable[Cell], grid: Phase) -> Iterator[tuple[dict[str, Any], list[str]]]:
     seen: set[str] = set()
     for cell in cells:
@@ -107,25 +142,28 @@ def _named(names: Sequence[str]) -> list[str]:
     return ["first to run:", *(f"  {name}" for name in names[:NAMED]), *more] if names else []
 
 
-def _time(costs: Phase, search: Phase, grid: Phase) -> str:
-    """The estimate of what is to do, from what this runs folder has seen."""
-    if not costs.to_do and not search.to_do and not grid.to_do:
+def _time(costs: Phase, phases: Sequence[Phase]) -> str:
+    """The estimate of what is to do, from what this runs folder has seen. `phases`: one after the other."""
+    if not costs.to_do and not any(phase.to_do for phase in phases):
         return "nothing to run: all is recorded"
-    cells = list(grid.cells.values())
+    cells = list(phases[-1].cells.values())
     workers = Joblib().at_once(cells)
     took = _durations(cells[0].runs)
     measuring = Durations()
     for key, state in costs.states.items():
         measuring.add([_task(costs.cells[key]), "any"], state.seconds if state.status == DONE else None)
-    phases = [makespan([measuring.expected([_task(cell), "any"]) for cell, _ in costs.to_do], 1)]
-    for phase in (search, grid):
-        expected = [(took.expected(_kinship(cell)), state.share_left) for cell, state in phase.to_do]
-        phases.append(makespan([None if s is None else s * share for s, share in expected], workers))
-    known = [seconds for seconds, _ in phases if seconds is not None]
+    spans = [makespan([measuring.expected([_task(cell), "any"]) for cell, _ in costs.to_do], 1)]
+    seen: set[str] = set()
+    for phase in phases:
+        ahead = [(cell, state) for cell, state in phase.to_do if cell.id not in seen]
+        seen |= {cell.id for cell, _ in ahead}
+        expected = [(took.expected(_kinship(cell)), state.share_left) for cell, state in ahead]
+        spans.append(makespan([None if s is None else s * share for s, share in expected], workers))
+    known = [seconds for seconds, _ in spans if seconds is not None]
     if not sum(known):
         return f"time: unknown, no run of these configs has finished in {cells[0].runs}/"
-    least = "at least " if len(known) < len(phases) else ""
-    unknown = sum(missing for _, missing in phases)
+    least = "at least " if len(known) < len(spans) else ""
+    unknown = sum(missing for _, missing in spans)
     return (
         f"time: {least}about {in_words(sum(known))} with {count(workers, 'run')} at once,\n"
         "  by the finished runs of the same config at any regularisation, learning rate and seed"
@@ -146,7 +184,7 @@ def _durations(runs: Path) -> Durations:
 def _kinship(cell: Cell) -> list[Hashable]:
     """Of runs that take equally long, best first: alike but for what is free of charge; of any tying."""
     config = cell.config
-    free = {"dropout": 0, "weight_decay": 0, "optimizer": {**config["optimizer"], "lr": 0}}
+    free = {"dropout": 0, "weight_decay": 0, "start": None, "optimizer": {**config["optimizer"], "lr": 0}}
     alike = replace(cell, config=config | free)
     return [alike.group, replace(alike, config=alike.config | {"tying": {}}).group]
 

@@ -57,7 +57,7 @@ class Ensure:
             self._put_away(cell, found)
             return found
         if ending.code in (STOPPED, -signal.SIGTERM):
-            return {**_request(cell), "status": INTERRUPTED, "reason": "stopped; the same command goes on"}
+            return self.settled(cell, INTERRUPTED, "stopped; the same command goes on")
         return self.lost(cell, ending.reason)
 
     def path(self, cell: Cell) -> Path:
@@ -106,15 +106,17 @@ class Ensure:
         while time.monotonic() < until:
             with claim.held(path.parent) as mine:
                 if mine:
-                    return recorded(path) or self._failed(cell, reason)
+                    log = path.parent / "log"
+                    said = f"{reason}; see {log}" if log.exists() else reason
+                    return recorded(path) or self.settled(cell, FAILED, said)
             time.sleep(GRACE_S / 50)
         return None
 
-    def _failed(self, cell: Cell, reason: str) -> Record:
-        log = self.path(cell).parent / "log"
-        reason = f"{reason}; see {log}" if log.exists() else reason
-        found = {**_request(cell), "config": cell.config, "status": FAILED, "reason": reason}
-        write_json(self.path(cell), found)
+    def settled(self, cell: Cell, status: str, reason: str) -> Record:
+        """The cell's record where no process makes it; of an interrupted one none is kept."""
+        found = {**_request(cell), "config": cell.config, "status": status, "reason": reason}
+        if status != INTERRUPTED:
+            write_json(self.path(cell), found)
         return found
 
 
@@ -136,5 +138,7 @@ def _request(cell: Cell) -> Record:
         "logger": cell.options["logger"],
         "sweep": cell.options["sweep"]["name"] or "single",
         "lr_search": cell.options.get("lr_reached"),
+        "learned_from": cell.options.get("learned_from"),
+        "start": cell.start and {"run": cell.start.id},
         "provenance": {**machine.provenance(), "threads": cell.config["trainer"]["threads"]},
     }

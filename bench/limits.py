@@ -9,7 +9,7 @@ from bench.errors import BadInput
 
 TOP = frozenset(
     ("task", "data", "model", "tying", "dropout", "weight_decay", "seed", "optimizer", "trainer", "measure")
-    + ("control", "lr_search", "logger", "sweep", "retry", "runs", "results", "cache")
+    + ("control", "start", "lr_search", "logger", "sweep", "retry", "runs", "results", "cache")
 )
 
 
@@ -67,6 +67,7 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         _optional(_is_grouping),
         "a list of whole numbers, one for each block, such as [0,0,1,1]",
     ),
+    ("tying.shuffle", _optional(_integer(1)), "a whole number >= 1, or null for the learned grouping itself"),
     ("tying.strength", _optional(_finite), "a number >= 0"),
     ("tying.form", _one_of(None, "penalty", "decoupled"), "penalty or decoupled"),
     ("tying.init", _one_of(None, "own", "shared"), "own or shared"),
@@ -115,10 +116,20 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("retry", lambda v: isinstance(v, bool), "true or false"),
 )
 
-CLOSED = ("tying", "optimizer", "trainer", "measure", "lr_search", "sweep")
+START = (
+    ("start.max_epochs", _integer(1), "a whole number >= 1"),
+    ("start.lr", _positive, "a number > 0"),
+    ("start.merge", _one_of("first", "mean"), "first or mean"),
+)
+"""Where `start` is not null."""
+
+LEARNED = "learned"
+"""The part of a plan whose grouping the controller finds before the run (`bench.learned`)."""
+
+CLOSED = ("tying", "start", "optimizer", "trainer", "measure", "lr_search", "sweep")
 """Sections with no keys but those above and these; the others are checked by whoever reads them."""
 
-KNOWN = {path for path, _, _ in LIMITS} | {
+KNOWN = {path for path, _, _ in LIMITS + START} | {
     "tying.scope",
     "tying.parts",
     "lr_search.factors",
@@ -133,7 +144,7 @@ def check(config: Mapping[str, Any]) -> None:
         if key not in TOP:
             raise BadInput(f"unknown key {key}: allowed are {', '.join(sorted(TOP))}")
     _check_keys(config)
-    for path, rule, allowed in LIMITS:
+    for path, rule, allowed in LIMITS + (START if config["start"] is not None else ()):
         value = _at(config, path)
         if not rule(value):
             raise BadInput(f"{path}={value} is not allowed: it must be {allowed}")
@@ -185,7 +196,12 @@ def _check_depth(config: Mapping[str, Any]) -> None:
     if tying["k"] is not None and tying["fraction"] is not None:
         raise BadInput("tying.k and tying.fraction are both set: set one of them, the other stays null")
     labels = tying["grouping"]
-    if any("grouping" in part for part in tying["parts"].values()) and len(labels or ()) != depth:
+    if LEARNED in tying["parts"]:
+        if labels is not None or "grouped" in tying["parts"]:
+            raise BadInput(
+                "tying.grouping is what tying=learned finds: leave it null, or choose tying=grouped"
+            )
+    elif any("grouping" in part for part in tying["parts"].values()) and len(labels or ()) != depth:
         raise BadInput(
             f"tying.grouping={labels} is not allowed: give a whole number for each of the {depth} blocks, input first"
         )
@@ -210,10 +226,17 @@ def _check_output_precision(config: Mapping[str, Any]) -> None:
 
 
 def _check_control(config: Mapping[str, Any]) -> None:
-    if config["control"] is not None and config["tying"]["parts"] and "width" not in config["model"]:
+    control = config["control"]
+    if control is None or not config["tying"]["parts"]:
+        return
+    if "width" not in config["model"]:
         raise BadInput(
-            f"control={config['control']} changes model.width, which this model has not: "
+            f"control={control} changes model.width, which this model has not: "
             "choose a model that has it, or control=null"
+        )
+    if config["start"] is not None:
+        raise BadInput(
+            f"control={control} is a network of another size than start=untied trains: set one to null"
         )
 
 

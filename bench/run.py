@@ -15,6 +15,7 @@ from bench import assembly, machine, ranks, tracking
 from bench.checkpoint import Best, Checked, Resume
 from bench.controls import controlled
 from bench.fitting import Training
+from bench.inherit import inherit
 from bench.journal import Journal
 from bench.measure.memory import peak_rss_bytes
 from bench.models.parts import dropout_sites
@@ -49,6 +50,7 @@ def train(
     sized, control = controlled(config, data.shapes)
     model = assembly.network(sized, data.shapes, config["dropout"])
     plan = assembly.plan_for(sized, model)
+    start = inherit(model, folder.parent, request["start"]["run"]) if config["start"] else None
     untied = assembly.tie(sized, model, plan)
     module = assembly.training(config, model, plan, data.meta)
     if config["trainer"]["precision"] == "64-true":
@@ -73,6 +75,7 @@ def train(
             "num_params": sum(p.numel() for p in model.parameters()),
             "num_params_untied": control["untied_params"] if control else untied,
             "control": control,
+            "start": start,
             **_evaluate(trainer, module, plan, best, journal),
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,

@@ -19,6 +19,13 @@ SHOWN = {DONE: "done", RUNNING: "running", QUEUED: "queued", INTERRUPTED: "inter
 SHOWN |= {FAILED: "failed", DIVERGED: "diverged", NOT_APPLICABLE: "n/a"}
 """Every state under the name that a person reads, in the order of a table's columns."""
 
+PHASES = {
+    "sources": "learning which blocks share",
+    "starts": "training what others start from",
+    "search": "choosing learning rates",
+}
+"""The runs of a sweep that no table has rows for, by their name in its manifest, in the order of their turns."""
+
 DAMAGED = "its record is damaged: it will be made again"
 
 

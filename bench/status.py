@@ -13,7 +13,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from bench import machine
+from bench import machine, states
 from bench.errors import BadInput
 from bench.records import (
     DIVERGED,
@@ -66,9 +66,9 @@ def report(runs: Path, names: Sequence[str] | None = None) -> str:
 
 
 def _look(runs: Path, name: str, part: str = "runs") -> Iterator[Seen]:
-    """What the sweep consists of, or (part "search") what its learning rates are chosen from."""
+    """What the sweep consists of, or what a part of `states.PHASES` does."""
     path = manifest_path(runs, name)
-    entries = read_json(path).get(part, [] if part == "search" else None)
+    entries = read_json(path).get(part, [] if part in states.PHASES else None)
     try:
         unique = {entry["id"]: {key: entry[key] for key in KEYS} for entry in entries}
     except (KeyError, TypeError) as error:
@@ -78,16 +78,18 @@ def _look(runs: Path, name: str, part: str = "runs") -> Iterator[Seen]:
 
 
 def _in_full(runs: Path, name: str) -> str:
-    grid, search = list(_look(runs, name)), list(_look(runs, name, "search"))
-    seen = [*search, *grid]
+    grid, before = list(_look(runs, name)), {part: list(_look(runs, name, part)) for part in states.PHASES}
+    seen = [*sum(before.values(), []), *grid]
     counted = ((entry, [SHOWN[state.status], "total"]) for entry, state in grid)
     parts = [
         f"sweep {name} in {runs}/: {_counts(state for _, state in grid)}",
         tally(counted, [*SHOWN.values(), "total"]).rstrip(),
-        _costs(runs, seen),
-        f"choosing learning rates: {_counts(state for _, state in search)}"
-        if any(s.is_open for _, s in search)
-        else "",
+        _costs(runs, grid),
+        *(
+            f"{states.PHASES[part]}: {_counts(state for _, state in members)}"
+            for part, members in before.items()
+            if any(state.is_open for _, state in members)
+        ),
         _running(runs, seen),
         _reasons(runs, seen),
         _to_go(runs, seen),

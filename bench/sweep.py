@@ -7,29 +7,26 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from bench import claim, lr_search
+from bench import claim, learned, lr_search, manifest
 from bench.cell import Cell, from_hydra
 from bench.engines import Engine
 from bench.engines.joblib import Joblib
 from bench.ensure import Ensure, architectures, ensure_cost, ensure_run
 from bench.errors import BadInput
 from bench.launch import kill_all, preload, stop_all
+from bench.outcome import outcome
 from bench.progress import Progress
 from bench.records import (
     DONE,
     FAILED,
+    INTERRUPTED,
     NOT_APPLICABLE,
-    SCHEMA,
-    manifest_path,
     recorded,
     tidy,
-    write_json,
 )
-from bench.report.control import control_note
+from bench.states import PHASES
 
 Record = dict[str, Any]
-
-MANIFEST_KEYS = ("id", "task", "data", "tying", "dropout", "weight_decay", "seed", "cell", "cost", "metric")
 
 POLL_S = 0.5
 """Between looks at runs that are being done elsewhere."""
@@ -49,7 +46,7 @@ def control(cfg: DictConfig) -> float | None:
     for key in cell.unused:
         print(f"note: {key} is not used by tying={cell.label}")
     (cell,), (record,) = conduct([cell], Joblib(n_jobs=1))
-    print(_outcome(cell, record))
+    print(outcome(cell, record))
     if record["status"] == NOT_APPLICABLE:
         raise BadInput(
             f"tying={cell.label} cannot be applied to {cell.config['task']['name']}: {record['reason']}"
@@ -66,27 +63,35 @@ def control(cfg: DictConfig) -> float | None:
 def conduct(
     cells: Sequence[Cell], engine: Engine, sweep: bool = False, more: bool = False
 ) -> tuple[list[Cell], list[Record]]:
-    """Run on `engine` what is not recorded of `cells`, after their costs were measured, each alone.
+    """Run on `engine` what is not recorded of `cells`, after what they wait for and their costs, each alone.
 
-    Returns the cells with their learning rates settled, and their records, in the order asked. A sweep leaves a
-    manifest of what it consists of, to which `more` adds.
+    Returns the cells with their groupings and learning rates settled, and their records, in the order asked. A sweep
+    leaves a manifest of what it consists of, to which `more` adds.
     """
     engine.check(cells)
     for folder in (cells[0].runs, cells[0].runs / "sweeps"):
         tidy(folder)
-    searched = {c.id: c for cell in cells for c in lr_search.candidates(cell)}
-    if sweep:
-        write_manifest(cells, searched.values(), more)
+    earlier = (recorded(manifest.path(cells[0])) or {}) if more else {}
+    before = {"sources": _distinct(learned.source(cell) for cell in cells)}
+    if sweep and before["sources"]:
+        manifest.write(cells, before, earlier)
     preload(architectures(cells))
     with Progress() as progress:
-        _costs(cells, engine, progress)
-        if searched:
-            reached = _all(list(searched.values()), ensure_run, engine, progress, "choosing learning rates")
-            cells = [_with_learning_rate(cell, reached) for cell in cells]
-            if sweep:
-                write_manifest(cells, searched.values(), more)
-        unique = list({cell.id: cell for cell in cells}.values())
-        records = _all(unique, ensure_run, engine, progress, "training")
+        sources = _all(before["sources"], ensure_run, engine, progress, PHASES["sources"])
+        cells, ended = _grouped(cells, sources)
+        ready = [cell for cell in cells if cell.id not in ended]
+        before["search"] = _distinct(c for cell in ready for c in lr_search.candidates(cell))
+        before["starts"] = _distinct(cell.start for cell in (*ready, *before["search"]))
+        if sweep:
+            manifest.write(cells, before, earlier)
+        _costs(ready, engine, progress)
+        starts = _all(before["starts"], ensure_run, engine, progress, PHASES["starts"])
+        reached = _train(before["search"], starts, engine, progress, PHASES["search"])
+        cells = [cell if cell.id in ended else _with_learning_rate(cell, reached) for cell in cells]
+        if sweep and before["search"]:
+            manifest.write(cells, before, earlier)
+        ready = _distinct(cell for cell in cells if cell.id not in ended)
+        records = ended | _train(ready, starts, engine, progress, "training")
     return list(cells), [records[cell.id] for cell in cells]
 
 
@@ -94,11 +99,12 @@ def measure(cells: Sequence[Cell], again: bool = False) -> list[tuple[Cell, Reco
     """Measure here, one after the other, the costs of `cells` that are not recorded; train nothing.
 
     Returns a cell of each cost with the cost's record, in the order asked. again: also those that are
-    recorded, in the place of their records.
+    recorded, in the place of their records. BadInput where a grouping is to be learned from a run not recorded.
     """
     engine = Joblib(n_jobs=1)
     engine.check(cells)
     tidy(cells[0].runs)
+    cells = _grouped_before(cells)
     if again:
         for cell in cells:
             _forget_cost(cell)
@@ -123,9 +129,52 @@ def _forget_cost(cell: Cell) -> None:
                 path.unlink(missing_ok=True)
 
 
+def _distinct(cells: Iterable[Cell | None]) -> list[Cell]:
+    """Each run once; None is no run."""
+    return list({cell.id: cell for cell in cells if cell is not None}.values())
+
+
+def _grouped(cells: Sequence[Cell], sources: dict[str, Record]) -> tuple[list[Cell], dict[str, Record]]:
+    """The cells with what they share learned, and the records of those that end here because nothing could be."""
+    found, ended = [], {}
+    for cell in cells:
+        try:
+            found.append(learned.resolved(cell, sources))
+        except learned.Unlearned as end:
+            found.append(cell)
+            ended[cell.id] = ensure_run.settled(cell, end.status, str(end))
+    return found, ended
+
+
+def _grouped_before(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells with what they share learned from what is recorded; BadInput where it cannot be."""
+    sources = _distinct(learned.source(cell) for cell in cells)
+    found = {cell.id: ensure_run.found(cell) for cell in sources}
+    if None in found.values():
+        raise BadInput(
+            "tying=learned learns its groups in a run that is not recorded: train such a cell first, or measure grouped"
+        )
+    try:
+        return [learned.resolved(cell, found) for cell in cells]
+    except learned.Unlearned as end:
+        raise BadInput(str(end)) from end
+
+
 def _with_learning_rate(cell: Cell, records: dict[str, Record]) -> Cell:
+    if not lr_search.candidates(cell):
+        return cell
     cell, reached = lr_search.chosen(cell, records)
     return replace(cell, options={**cell.options, "lr_reached": reached})
+
+
+def _train(
+    cells: Sequence[Cell], starts: dict[str, Record], engine: Engine, progress: Progress, phase: str
+) -> dict[str, Record]:
+    """Records of runs by their id. A run whose start was interrupted is too: it would fail without it."""
+    waits = {c.id for c in cells if c.start and starts[c.start.id]["status"] == INTERRUPTED}
+    reason = "the run to start from was stopped; the same command goes on"
+    put_off = {c.id: ensure_run.settled(c, INTERRUPTED, reason) for c in cells if c.id in waits}
+    return put_off | _all([c for c in cells if c.id not in waits], ensure_run, engine, progress, phase)
 
 
 def _all(
@@ -133,8 +182,10 @@ def _all(
 ) -> dict[str, Record]:
     """`ensure` each cell; records by the id of the run, or of the cost. What another controller is at is waited
     for, not done twice."""
-    progress.begin(phase, len(cells))
     found: dict[str, Record] = {}
+    if not cells:
+        return found
+    progress.begin(phase, len(cells))
     try:
         left = []
         for cell in cells:
@@ -169,34 +220,3 @@ def _note(found: dict[str, Record], ensure: Ensure, cell: Cell, record: Record, 
     if record["status"] == FAILED and cell.options["sweep"]["fail_fast"]:
         kill_all()
         raise RunFailed(f"sweep.fail_fast: {cell.label}, seed {cell.config['seed']}: {record['reason']}")
-
-
-def write_manifest(cells: Sequence[Cell], searched: Iterable[Cell], more: bool) -> None:
-    """What their sweep consists of, which is what its tables show, holes included; and its learning rates' search.
-
-    more: besides what it consisted of before.
-    """
-    sweep, path = cells[0].options["sweep"], manifest_path(cells[0].runs, cells[0].options["sweep"]["name"])
-    before = recorded(path) or {}
-    content = {"schema": SCHEMA, "name": sweep["name"], "note": sweep["note"]}
-    for part, members in (("runs", cells), ("search", searched)):
-        entries = {entry["id"]: entry for entry in (before.get(part, ()) if more else ())}
-        for header in (cell.header() for cell in members):
-            entries[header["id"]] = {key: header[key] for key in MANIFEST_KEYS}
-        content[part] = list(entries.values())
-    write_json(path, content)
-
-
-def _outcome(cell: Cell, record: Record) -> str:
-    """The lines that a single run ends with."""
-    if record["status"] != DONE:
-        return f"{record['status']}: {cell.folder}"
-    figures = "  ".join(f"{k} {v:.5g}" for k, v in record["test"].items() if isinstance(v, int | float))
-    control = f"{said}\n" if (said := control_note(record)) else ""
-    return (
-        f"{record['task']} on {record['data']}, tying {record['tying']}, seed {record['seed']}: "
-        f"{record['num_params']:,} of {record['num_params_untied']:,} parameters\n"
-        f"{control}"
-        f"test  {figures}  (epoch {record['best_epoch']:.3g} of {record['epochs']}, chosen on validation)\n"
-        f"record: {cell.folder / 'record.json'}"
-    )

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from bench import assembly
 from bench.cell import Cell, from_hydra
 from bench.fitting import Training
+from bench.learned import with_grouping
 from bench.tying import TyingPlan
 from bench.tying.sharing import parameters_by_name
 
@@ -38,11 +39,10 @@ SIZES = {
 UNIFORM = {"image": ("model.stages=1",), "text": ("model.depth=6",), "series": ("model.depth=6",)}
 UNIFORM["labelled_text"] = ("model.depth=6",)
 """Overrides that make a stack of six blocks of one shape."""
-NEEDED = {
-    "grouped": {4: ("tying.grouping=[0,1,1,0]",), 6: ("tying.grouping=[0,1,1,2,0,2]",)},
-    "relaxed": dict.fromkeys((4, 6), ("tying.rank=1",)),
-}
-"""What a tying cannot do without, or not at these sizes, by depth."""
+GROUPING = {4: [0, 1, 1, 0], 6: [0, 1, 1, 2, 0, 2]}
+"""What `grouped` cannot do without, and `learned` once it has learned, by depth."""
+NEEDED = {"relaxed": ("tying.rank=1",)}
+"""What a tying needs at these sizes."""
 COUNTS = {"text": "tokens", "series": "steps"}
 """What scores count; of the other kinds of data examples."""
 
@@ -60,9 +60,12 @@ class Grid:
     @functools.cache  # noqa: B019  one grid a session
     def cell(self, task: str, tying: str = "none", *overrides: str) -> Cell:
         tiny = (*self.data.get(kind(task), ()), *SIZES[kind(task)])
-        six = kind(task) == "image" or {*UNIFORM[kind(task)]} & {*overrides}
-        tiny += NEEDED.get(tying, {}).get(6 if six else 4, ())
-        return from_hydra(_composed(f"task={task}", f"tying={tying}", *tiny, *self.common, *overrides))
+        labels = GROUPING[6 if {*UNIFORM[kind(task)]} & {*overrides} or kind(task) == "image" else 4]
+        tiny += NEEDED.get(tying, ())
+        if tying == "grouped":
+            tiny = (*tiny, f"tying.grouping={labels}".replace(" ", ""))
+        made = from_hydra(_composed(f"task={task}", f"tying={tying}", *tiny, *self.common, *overrides))
+        return with_grouping(made, labels) if tying == "learned" else made
 
 
 @functools.cache

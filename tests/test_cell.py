@@ -75,7 +75,15 @@ def test_a_group_is_a_cell_whatever_its_seed():
 
 @pytest.mark.parametrize(
     "override",
-    ["seed=2", "dropout=0.5", "weight_decay=1", "optimizer.lr=1", "optimizer.clip=2", "trainer.max_epochs=9"],
+    [
+        "seed=2",
+        "start=untied",
+        "dropout=0.5",
+        "weight_decay=1",
+        "optimizer.lr=1",
+        "optimizer.clip=2",
+        "trainer.max_epochs=9",
+    ],
 )
 def test_a_cost_is_of_a_task_and_model_and_tying(override):
     assert made(override).cost == DEFAULT.cost
@@ -113,10 +121,11 @@ def test_the_strength_costs_nothing_and_the_form_may():
 
 def test_a_key_that_came_later_leaves_older_runs_their_identity():
     """Null, it is not part of it; set, it is."""
-    assert not {"groups", "repeats", "grouping"} & _hashed(DEFAULT.config)["tying"].keys()
+    assert not {"groups", "repeats", "grouping", "shuffle"} & _hashed(DEFAULT.config)["tying"].keys()
     two, three = (made("tying=cycle", f"tying.groups={groups}") for groups in (2, 3))
     assert len({two.id, three.id, made("tying=sequence").id}) == 3 and two.cost != three.cost
     assert two.id == made("tying=cycle").id
+    assert "start" not in _hashed(DEFAULT.config) and made("start=untied").id != DEFAULT.id
 
 
 def test_a_cost_without_cold_caches_is_another_and_the_run_is_not():
@@ -158,6 +167,14 @@ def test_k_takes_the_place_of_the_fraction():
             ["tying=[embedding,grouped]", f"tying.grouping={NINE}"],
             "embedding+grouped(grouping=0/1/1/1/1/1/1/1/2)",
         ),
+        (["tying=learned"], "learned(groups=3)"),
+        (["tying=learned", "tying.shuffle=2", "tying.scope=all"], "learned(groups=3, shuffle=2, scope=all)"),
+        (
+            ["tying=[embedding,learned]", "tying.groups=2", "tying.shuffle=1"],
+            "embedding+learned(groups=2, shuffle=1)",
+        ),
+        (["tying=cross_layer", "start=untied"], "cross_layer, start=untied"),
+        (["start=untied"], "none, start=untied"),
         (["tying=soft"], "soft(strength=0.01)"),
         (["tying=soft", "tying.strength=0"], "soft(strength=0)"),
         (["tying=soft", "tying.init=shared"], "soft(strength=0.01, init=shared)"),

@@ -10,10 +10,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from bench.cell import _null_unused
+from bench.cell import LEARNING, _null_unused
 from bench.limits import check
 
-GROUPS = ("task", "tying", "data", "model", "logger", "trainer", "sweep")
+GROUPS = ("task", "tying", "start", "data", "model", "logger", "trainer", "sweep")
 CHOICES = [
     (group, str(path.relative_to(CONF / group).with_suffix("")))
     for group in GROUPS
@@ -38,6 +38,7 @@ KEYS = [
     "repeats",
     "rank",
     "grouping",
+    "shuffle",
     "strength",
     "form",
     "init",
@@ -92,7 +93,7 @@ def test_every_tying_has_the_same_keys(tying):
 def test_a_tying_keeps_what_its_parts_read_and_nothing_else(tying):
     """What they read is seen from outside: which key, when it changes, changes them."""
     given = {"k": 2, "fraction": 0.25, "strength": 3.0, "form": "penalty", "init": "shared", "scope": "all"}
-    given |= {"groups": 2, "repeats": 3, "grouping": [0, 0, 1]}
+    given |= {"groups": 2, "repeats": 3, "grouping": [0, 0, 1], "shuffle": 1}
     before = composed(f"tying={tying}")
     before.tying.update(given)
     read = set()
@@ -102,6 +103,7 @@ def test_a_tying_keeps_what_its_parts_read_and_nothing_else(tying):
         if plain(after.tying.parts) != plain(before.tying.parts):
             read.add(key)
     expected = read | ({"form", "init"} if "strength" in read else set())
+    expected |= LEARNING if tying == "learned" else set()  # the controller reads them
     unused = _null_unused(before)
     assert {key for key in given if before.tying[key] is not None} == expected
     assert set(unused) == {f"tying.{key}" for key in given.keys() - expected}
@@ -145,7 +147,7 @@ def test_a_sweep_varies_what_a_table_has_rows_or_sections_for(sweep):
         "task",
         "data",
         "tying",
-        *("tying.k", "tying.groups", "tying.repeats", "tying.grouping"),
+        *("tying.k", "tying.groups", "tying.repeats", "tying.grouping", "tying.shuffle"),
         "tying.strength",
         "control",
         "dropout",

@@ -19,6 +19,7 @@ FLOORS = (
     ("fitting",),
     ("training", "forecasting", "cell", "launch", "plots", "states"),
     ("assembly", "journal", "use_curves", "checkpoint", "tracking", "lr_search", "ensure")
+    + ("inherit", "learned", "manifest", "outcome")
     + ("progress", "status", "webpage"),
     ("controls",),
     ("run", "cost", "engines", "tables", "compose"),
@@ -30,7 +31,20 @@ FLOOR = {place: height for height, floor in enumerate(FLOORS) for place in floor
 # What the user starts: it names the worker's modules and never imports them, nor what is heavy.
 LIGHT = {"errors", "metrics", "records", "machine", "limits", "worker", "report", "cell", "launch", "plots"}
 LIGHT |= {"stats", "compare", "lr_search", "progress", "sweep", "tables", "webpage", "__main__"}
-LIGHT |= {"owner", "claim", "states", "status", "dry_run", "compose", "engines", "ensure", "cost_report"}
+LIGHT |= {"learned", "manifest", "outcome"}
+LIGHT |= {
+    "learned",
+    "manifest",
+    "owner",
+    "claim",
+    "states",
+    "status",
+    "dry_run",
+    "compose",
+    "engines",
+    "ensure",
+    "cost_report",
+}
 LIGHT_DATA = {"data.prepare"}
 HEAVY = {"torch", "lightning", "transformers", "torchvision", "wandb", "tokenizers"}
 

@@ -33,6 +33,7 @@ GOOD = {
     "tying.groups": (None, 1, 9),
     "tying.repeats": (None, 1, 9),
     "tying.grouping": (None, [0], [3, 0, 0, 1]),
+    "tying.shuffle": (None, 1, 10**6),
     "tying.strength": (None, 0, 1e9),
     "tying.form": (None, "penalty", "decoupled"),
     "tying.init": (None, "own", "shared"),
@@ -55,6 +56,7 @@ BAD = {
     "tying.groups": (0, 10, -1, 2.0, True),
     "tying.repeats": (0, 10, "two"),
     "tying.grouping": ([], [0, -1], [0, 1.0], [0, None], [True, 0], "0011", 2),
+    "tying.shuffle": (0, -1, 1.0, "one", True),
     "tying.strength": (-1e-9, float("inf"), float("nan"), "strong"),
     "tying.form": ("hard", 1),
     "tying.init": ("other",),
@@ -76,6 +78,9 @@ BAD = {
     "sweep.name": ("../other", "/tmp", "", ".hidden", 3),
     "retry": (1, "yes", None),
 }
+
+
+START = {"max_epochs": 1, "lr": 0.1, "merge": "mean"}
 
 
 def pairs(table):
@@ -103,7 +108,32 @@ def test_refused_in_one_line_that_names_key_value_and_what_is_allowed(composed, 
 @pytest.mark.parametrize("section", ["", *(f"{name}." for name in limits.CLOSED)])
 def test_a_key_that_nothing_reads_is_refused(composed, section):
     with pytest.raises(BadInput, match=f"unknown key {section}foo: allowed are "):
-        limits.check(put(composed, f"{section}foo", 1))
+        limits.check(put(composed | {"start": dict(START)}, f"{section}foo", 1))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("max_epochs", 0), ("lr", 0), ("lr", None), ("merge", None), ("merge", "sum")]
+)
+def test_a_start_is_refused_too(composed, key, value):
+    limits.check(composed | {"start": START})
+    with pytest.raises(BadInput, match=f"^start.{key}={value} is not allowed: it must be "):
+        limits.check(composed | {"start": {**START, key: value}})
+
+
+def test_a_control_has_not_the_size_of_a_start(composed):
+    both = composed | {"start": START, "control": "params"}
+    limits.check(both)  # without a tying there is nothing to control
+    with pytest.raises(BadInput, match="of another size than start=untied"):
+        limits.check(put(both, "tying.parts", {"cross_layer": {}}))
+
+
+@pytest.mark.parametrize(("labels", "more"), [([0, 0, 1], {}), (None, {"grouped": {"grouping": None}})])
+def test_a_learned_grouping_is_not_given(composed, labels, more):
+    learned = {"learned": {"grouping": None}}
+    limits.check(put(composed, "tying.parts", learned))
+    given = put(put(composed, "tying.parts", learned | more), "tying.grouping", labels)
+    with pytest.raises(BadInput, match=r"tying\.grouping is what tying=learned finds: leave it null"):
+        limits.check(given)
 
 
 @pytest.mark.parametrize("path", [path for path, _, _ in limits.LIMITS])

@@ -71,8 +71,12 @@ def _overrides(config: Mapping[str, Any], label: str) -> list[str] | None:
         return None
     models = ((*task, f"model={name}") for name in _models(config) if _is_other_model(task, recorded))
     chosen = _fewest(itertools.chain([task], models), recorded, ("model",))
+    if config.get("start"):
+        chosen = (*chosen, "start=untied")
     brings_data = _composed(*chosen)["data.name"] == data
     composed = {"tying": tying, "data": chosen if brings_data else (f"data={data}",)}
+    if "learned" in config["tying"].get("parts", {}):
+        recorded.pop("tying.grouping", None)  # found anew, in the run that is recorded too
     found = {
         key: said
         for group in sorted({key.split(".")[0] for key in recorded})

@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
 from bench.report.cells import Cell, Section
-from bench.report.order import natural, tying_key
+from bench.report.order import natural, started, tying_key
 from bench.report.rows import Run
 
 OUTSIDE = ("data.root", "data.source", "data.module", "data.folder", "data.meta", "measure")
@@ -25,7 +25,7 @@ def sections(runs: Iterable[Run]) -> list[Section]:
             varied = _varied(alike)
             outside = [key for key in varied if not key.startswith("tying.")]
             for variant, members in _grouped(
-                alike, lambda run, k=outside, a=alike: _label(run, k, a)
+                alike, lambda run, k=outside, a=alike: _variant(run, k, a)
             ).items():
                 grouped[task, data, mark, variant] = _cells(members, [k for k in varied if k not in outside])
     order = sorted(grouped, key=lambda key: (key[0], key[1], key[2] or "", natural(key[3])))
@@ -80,6 +80,11 @@ def _items(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
+def _variant(run: Run, keys: list[str], alike: list[Run]) -> str:
+    """What a section is apart for. Where training began is: what follows a start is compared with `none` after it."""
+    return ", ".join(filter(None, (started(run.tying)[1], _label(run, keys, alike))))
+
+
 def _label(run: Run, keys: list[str], alike: list[Run]) -> str:
     if not keys:
         return ""
@@ -95,7 +100,8 @@ def _cells(runs: list[Run], tying_keys: list[str]) -> list[Cell]:
     for same in _grouped(runs, lambda run: run.cell).values():
         first = same[0]
         members = tuple(sorted(same, key=lambda run: (run.seed, run.id)))
-        more = _label(first, tying_keys, runs) if first.tying != "none" else ""
-        tying = f"{first.tying} [{more.replace('tying.', '')}]" if more else first.tying
+        tying = started(first.tying)[0]
+        more = _label(first, tying_keys, runs) if tying != "none" else ""
+        tying = f"{tying} [{more.replace('tying.', '')}]" if more else tying
         cells.append(Cell(tying, first.dropout, first.weight_decay, members))
     return sorted(cells, key=lambda c: (tying_key(c.tying), c.dropout, c.weight_decay, c.runs[0].cell))

@@ -14,7 +14,7 @@ FAMILIES = (
     "cycle",
     "cycle_rev",
 )
-FAMILIES += ("block_wise", "grouped", "soft", "soft_decoupled")
+FAMILIES += ("block_wise", "grouped", "learned", "soft", "soft_decoupled")
 
 
 def parts(tying: str) -> list[str]:
@@ -24,7 +24,7 @@ def parts(tying: str) -> list[str]:
 
 def family(tying: str) -> str:
     """`top_k` for `top_k(fraction=0.5)` and its controls; `composition` for more than one; the bare name if unknown."""
-    composed = parts(uncontrolled(tying))
+    composed = parts(uncontrolled(started(tying)[0]))
     if len(composed) > 1:
         return "composition"
     name = re.split(r"[(\s]", composed[0])[0]
@@ -36,6 +36,12 @@ def family(tying: str) -> str:
 def uncontrolled(tying: str) -> str:
     """`cross_layer` for `cross_layer, control=params`: the tying that a row is a control of, or its own."""
     return re.sub(r", control=\w+", "", tying)
+
+
+def started(tying: str) -> tuple[str, str]:
+    """A run's label, cut in two: `cross_layer` and `start=untied`, the latter empty where it began from its seed."""
+    plain, _, start = tying.partition(", start=")
+    return plain, f"start={start}" if start else ""
 
 
 def tying_key(tying: str) -> tuple:
