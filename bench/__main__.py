@@ -58,7 +58,7 @@ def main() -> int:
         if NULLED not in str(error):
             raise
         return _refused(
-            BadInput("a group has no choice null: none, such as start=none, is what it is called"), wanted, 2
+            BadInput("a group has no choice null: that of start is start=none"), wanted, 2
         )
     except RunFailed as error:
         return _refused(error, wanted, code=1)
