@@ -57,9 +57,7 @@ def main() -> int:
     except ValueError as error:
         if NULLED not in str(error):
             raise
-        return _refused(
-            BadInput("a group has no choice null: that of start is start=none"), wanted, 2
-        )
+        return _refused(BadInput("a group has no choice null: that of start is start=none"), wanted, 2)
     except RunFailed as error:
         return _refused(error, wanted, code=1)
     except KeyboardInterrupt:
