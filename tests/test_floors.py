@@ -14,7 +14,7 @@ FLOORS = (
     ("errors", "owner"),
     ("anatomy",),
     ("metrics", "stats", "records", "tying", "machine", "limits", "adamw", "cross_entropy"),
-    ("models", "data", "measure", "claim", "ranks", "report", "saving"),
+    ("models", "data", "measure", "claim", "ranks", "report", "saving", "similarity"),
     ("worker",),
     ("fitting",),
     ("training", "forecasting", "cell", "launch", "plots", "states"),
