@@ -17,6 +17,7 @@ EXAMPLES = """examples:
   python -m bench.audit runs/1a2b3c4d5e6f                       a run's best weights
   python -m bench.audit tied.safetensors --out audit            what bench.saving.save wrote; tables and pictures too
   python -m bench.audit ~/models/bert --stack encoder.layer     a folder or hub name of transformers
+  python -m bench.audit ~/models/gpt2 --sample some.txt         what its blocks compute, too
   python -m bench.audit my.package:model --fail-if-savings-above 10%  exit code 1 if it could be smaller
 """
 
@@ -28,7 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         limit = None if chosen.limit is None else _share(chosen.limit)
         threshold = _cosine(chosen.threshold)
         other = None if chosen.other is None else subject(chosen.other)
-        found = audit(subject(chosen.model), threshold, chosen.stack, _scope(chosen.scope), other)
+        found = audit(
+            subject(chosen.model), threshold, chosen.stack, _scope(chosen.scope), other, chosen.sample
+        )
         if chosen.out is not None:
             write(found, chosen.out)
     except BadInput as error:
@@ -101,6 +104,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--other", metavar="MODEL", help="the same network from another seed: how alike two trainings are"
+    )
+    parser.add_argument(
+        "--sample",
+        metavar="FILE",
+        help="what the blocks' outputs are compared on: a text file, or package.module:function that returns a list "
+        "of batches (dicts or tuples of the model's arguments); a run has its validation split",
     )
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="write audit.md, .json, .png and .svg there too"

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from bench.audit import blocks_page
 from bench.audit.audit import Audit
 from bench.audit.candidates import Candidate
 from bench.audit.kinds import Kind
@@ -32,6 +33,8 @@ def sections(found: Audit) -> list[tuple[str, str | Table]]:
     told: list[tuple[str, str | Table]] = [("", _headline(found)), ("How alike", kinds_table(found))]
     if found.no_floor:
         told.append(("", f"At random: n/a, {found.no_floor}."))
+    told.append(("Blocks", blocks_page.blocks_table(found)))
+    told += [("", reason) for reason in blocks_page.reasons(found)]
     if found.candidates:
         told.append(("Candidates", candidates_table(found)))
         if (left := len(found.candidates) - LISTED) > 0:
@@ -45,7 +48,7 @@ def written(found: Audit, spelled: Callable[[Table], str], mark: str) -> str:
     for heading, content in sections(found):
         lines += [f"{mark}{mark} {heading}".strip(), ""] if heading and mark else []
         lines += [content if isinstance(content, str) else spelled(content).rstrip(), ""]
-    return "\n".join([*lines, HOW, ""])
+    return "\n".join([*lines, HOW, "", blocks_page.HOW, ""])
 
 
 def _headline(found: Audit) -> str:
@@ -125,6 +128,7 @@ def as_json(found: Audit) -> dict[str, Any]:
         "threshold": found.threshold,
         "depth": found.depth,
         "blocks": found.blocks,
+        **blocks_page.blocks_json(found),
         "no_floor": found.no_floor or None,
         "kinds": [_kind_as_json(found, kind) for kind in found.kinds],
         "candidates": [_candidate_as_json(each) for each in found.candidates],
@@ -174,8 +178,12 @@ def pictures(found: Audit) -> dict[str, bytes]:
 
 def _maps(found: Audit) -> Figure:
     maps = [Map("all weights", "all weights", np.array(found.blocks, dtype=float), 1)]
+    maps += blocks_page.cka_maps(found)
     maps += [Map(_broken(kind.pattern), kind.pattern, _square(kind), 1) for kind in found.kinds[:MAPS]]
-    return map_sheet(f"Audit of {found.name}", maps, "Cosine of the raw weights of two blocks.")
+    note = "Cosine of the raw weights of two blocks."
+    if found.alike.cka is not None:
+        note += " CKA: of their outputs on the sample, where these have the same positions."
+    return map_sheet(f"Audit of {found.name}", maps, note)
 
 
 def _square(kind: Kind) -> np.ndarray:

@@ -4,16 +4,26 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
+from bench.audit.samples import Forwards, asked_for, validation
 from bench.errors import BadInput
 from bench.saving import blank, load
 from bench.tying import NotApplicable
 
 ANOTHER_SEED = 1_000_003
 """Added to a run's own seed where a network is made anew."""
+TOKENIZERS = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
+    "tokenizer.model",
+    "spiece.model",
+)
 ALLOWED = (
     "a run's folder (runs/ID), a file of bench.saving.save, a transformers folder or hub name, "
     "or package.module:function"
@@ -24,12 +34,23 @@ ALLOWED = (
 class Subject:
     """`trained` makes the model with its weights; `fresh` one of the same kind as it is before training.
 
-    `fresh` raises NotApplicable, with the reason, where the model cannot be made anew.
+    `fresh` raises NotApplicable, with the reason, where the model cannot be made anew. tokenizer: makes that of a
+    text model, where it has one. reads: makes what runs it over data of its own, where it has such.
     """
 
     name: str
     trained: Callable[[], nn.Module]
     fresh: Callable[[], nn.Module]
+    tokenizer: Callable[[], Any] | None = None
+    reads: Callable[[], Forwards] | None = None
+
+    def forwards(self, sample: str | None) -> Forwards | None:
+        """Over its own data or the sample that is asked for; None without. BadInput for both, and a wrong sample."""
+        if self.reads is None:
+            return None if sample is None else asked_for(sample, self.tokenizer)
+        if sample is not None:
+            raise BadInput(f"{self.name} reads its own validation split: leave out --sample")
+        return self.reads()
 
 
 def subject(asked: str) -> Subject:
@@ -73,11 +94,16 @@ def _run(folder: Path) -> Subject:
         model.load_state_dict(inside)
         return model
 
-    return Subject(f"run {folder.name}", trained, lambda: network(config["seed"] + ANOTHER_SEED, tied=False))
+    def fresh() -> nn.Module:
+        return network(config["seed"] + ANOTHER_SEED, tied=False)
+
+    return Subject(f"run {folder.name}", trained, fresh, reads=lambda: validation(config))
 
 
 def _saved(path: Path) -> Subject:
-    return Subject(path.name, lambda: load(path)[0], lambda: blank(path))
+    return Subject(
+        path.name, lambda: load(path)[0], lambda: blank(path), lambda: _tokenizer(str(path.parent), True)
+    )
 
 
 def _pretrained(asked: str) -> Subject:
@@ -108,14 +134,19 @@ def _pretrained(asked: str) -> Subject:
             raise BadInput(f"the weights of {asked} cannot be loaded: {_first_line(error)}") from error
 
     def fresh() -> nn.Module:
-        dtype = torch.get_default_dtype()
-        torch.set_default_dtype(config.dtype or dtype)  # a network in float32 would take twice the memory
-        try:
-            return kind.from_config(config) if kind is transformers.AutoModel else kind(config)
-        finally:
-            torch.set_default_dtype(dtype)
+        make = kind.from_config if kind is transformers.AutoModel else kind
+        return _in_precision(config.dtype or torch.get_default_dtype(), lambda: make(config))
 
-    return Subject(asked, trained, fresh)
+    return Subject(asked, trained, fresh, lambda: _tokenizer(asked, local))
+
+
+def _tokenizer(place: str, local: bool) -> Any:
+    """The tokenizer that lies there. ValueError or OSError where none does."""
+    import transformers
+
+    if Path(place).is_dir() and not any((Path(place) / name).is_file() for name in TOKENIZERS):
+        raise ValueError(f"there is no tokenizer in {place}")  # transformers would make an empty one
+    return transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False, local_files_only=local)
 
 
 def _factory(asked: str) -> Subject:
@@ -147,9 +178,9 @@ def anew(model: nn.Module) -> nn.Module:
     Raises NotApplicable where parameters are left that no module initialises.
     """
     if config := getattr(model, "config", None):  # of transformers, which initialises from the whole model
-        kind = type(model)
+        kind, dtype = type(model), model.dtype
         del model
-        return kind(config)
+        return _in_precision(dtype, lambda: kind(config))
     left = {name for name, _ in model.named_parameters()}
     for path, module in model.named_modules():
         again = getattr(module, "reset_parameters", None)
@@ -161,6 +192,16 @@ def anew(model: nn.Module) -> nn.Module:
             f"no module initialises {sorted(left)[0]} again: give it a method reset_parameters()"
         )
     return model
+
+
+def _in_precision(dtype: torch.dtype, make: Callable[[], nn.Module]) -> nn.Module:
+    """A network in float32 would take twice the memory of one in half precision."""
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        return make()
+    finally:
+        torch.set_default_dtype(usual)
 
 
 def _first_line(error: BaseException) -> str:

@@ -26,12 +26,13 @@ PALETTE = "RdBu_r"
 
 @dataclass(frozen=True)
 class Map:
-    """Mean cosines of a tying, block x block, NaN where there is none, over n seeds."""
+    """Mean cosines of a tying, or another `measure` up to 1, block x block, NaN where there is none, over n seeds."""
 
     title: str
     name: str
     cosines: np.ndarray
     n: int
+    measure: str = "cosine"
 
 
 def similarity(sections: list[Section]) -> Figure | None:
@@ -58,7 +59,9 @@ def map_sheet(title: str, maps: Sequence[Map], note: str, more: str = "") -> Fig
     colours = ScalarMappable(Normalize(-1, 1), PALETTE)
     for each, (x, y) in zip(maps, made.corners, strict=True):
         _draw(made.axes, each, (x + LEFT, y + BELOW), colours)
-    made.scale(colours, "cosine").set_ticks([-1, -0.5, 0, 0.5, 1], labels=["−1", "−0.5", "0", "0.5", "1"])
+    made.scale(colours, " or ".join(dict.fromkeys(each.measure for each in maps))).set_ticks(
+        [-1, -0.5, 0, 0.5, 1], labels=["−1", "−0.5", "0", "0.5", "1"]
+    )
     return made.figure
 
 
@@ -100,5 +103,6 @@ def _draw(axes: Axes, each: Map, corner: tuple[float, float], colours: ScalarMap
 
 
 def _tip(each: Map, row: int, column: int, value: float) -> str:
-    said = f"cosine {fixed(value, 3)} (n = {each.n})" if np.isfinite(value) else "nothing in common"
+    unlike = "nothing in common" if each.measure == "cosine" else "not compared"
+    said = f"{each.measure} {fixed(value, 3)} (n = {each.n})" if np.isfinite(value) else unlike
     return f"{each.name}\nblocks {row + 1} and {column + 1}: {said}"

@@ -46,13 +46,13 @@ def align(model: nn.Module, one: str, other: str, elsewhere: nn.Module | None = 
     pairs = list(zip(_rows(model, one, ours), _rows(elsewhere or model, other, theirs), strict=False))
     if ours != theirs or any(a.shape != b.shape for a, b in pairs):
         raise NotApplicable(
-            f"the hidden units of {one} ({ours.units}) and {other} ({theirs.units}) differ in shape"
+            f"the two blocks have {ours.units} and {theirs.units} hidden units, or weights of other shapes"
         )
     if ours.units > MOST:
         raise NotApplicable(f"{ours.units} hidden units are too many to match: at most {MOST} are")
     sizes = [sum(float(_norm(side)) ** 2 for side in sides) for sides in zip(*pairs, strict=True)]
     if not all(sizes):
-        raise NotApplicable(f"all weights of the hidden units of {one} or {other} are 0")
+        raise NotApplicable("all weights of the hidden units are 0")
     products = torch.zeros(ours.units, ours.units, dtype=_precise(pairs[0][0].dtype))
     for a, b in pairs:
         products.addmm_(a.to(products), b.to(products).T)

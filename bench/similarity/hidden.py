@@ -33,7 +33,8 @@ def hidden_of(model: nn.Module, block: str) -> Hidden:
     Permuting them in all these axes alike leaves the block's function as it is: their activation function acts on
     each of them alone. A feed-forward part is one layer into the units, or a gate and one, and one layer out of
     them, in the order of their registration; layers whose role is unknown are one only where the two widths differ.
-    Between convolutions the scale and shift of a batch norm belong to the units too. Raises NotApplicable, with the
+    A batch norm between convolutions has a scale and a shift for each unit, which are left out here: scales start at
+    1 for every unit and would make all blocks alike. Raises NotApplicable, with the
     reason, for any other block. The state of a GRU is no such axis here: it is added to the residual stream, whose
     order all blocks share.
     """
@@ -42,44 +43,39 @@ def hidden_of(model: nn.Module, block: str) -> Hidden:
     roles = {name: role(_joined(block, name, "weight")) for name, _ in linear}
     named = [layer for layer in linear if roles[layer[0]] == "feed_forward"]
     if named:
-        return _feed_forward(block, named)
+        return _feed_forward(named)
     unnamed = [layer for layer in linear if roles[layer[0]] == "other"]
     if len(unnamed) == 2 and _width_out(unnamed[0][1]) != _width_out(unnamed[1][1]):
-        return _feed_forward(block, unnamed)
+        return _feed_forward(unnamed)
     if any(isinstance(module, _CONV) for _, module in inside):
-        return _convolutions(block, inside)
-    raise NotApplicable(f"block {block} has no feed-forward layers with hidden units between them")
+        return _convolutions(inside)
+    raise NotApplicable("the block has no feed-forward layers with hidden units between them")
 
 
-def _feed_forward(block: str, layers: list[Layer]) -> Hidden:
+def _feed_forward(layers: list[Layer]) -> Hidden:
     *into, (last, out) = layers
     units = _width_in(out)
     if not 1 <= len(into) <= 2 or any(_width_out(layer) != units for _, layer in into):
         shapes = ", ".join(f"{name} {_width_in(layer)} -> {_width_out(layer)}" for name, layer in layers)
-        raise NotApplicable(
-            f"the feed-forward layers of block {block} are no chain through hidden units: {shapes}"
-        )
+        raise NotApplicable(f"the feed-forward layers are no chain through hidden units: {shapes}")
     axes = [axis for name, layer in into for axis in _leaving(name, layer)]
     return Hidden(units, (*axes, (_joined(last, "weight"), 0 if _is_transposed(out) else 1)))
 
 
-def _convolutions(block: str, inside: list[Layer]) -> Hidden:
+def _convolutions(inside: list[Layer]) -> Hidden:
     convolutions = [at for at, (_, module) in enumerate(inside) if isinstance(module, _CONV)]
     if len(convolutions) != 2:
         raise NotApplicable(
-            f"block {block} has {len(convolutions)} convolutions, not one into hidden units and one out"
+            f"the block has {len(convolutions)} convolutions, not one into hidden units and one out"
         )
     first, last = convolutions
     (one, into), (other, out) = inside[first], inside[last]
-    norms = [(name, module) for name, module in inside[first:last] if isinstance(module, _NORM)]
-    if any(not isinstance(module, _BatchNorm) for _, module in norms):
-        raise NotApplicable(
-            f"the norm between the convolutions of block {block} treats its channels by their order"
-        )
+    between = [module for _, module in inside[first:last]]
+    if any(isinstance(module, _NORM) and not isinstance(module, _BatchNorm) for module in between):
+        raise NotApplicable("the norm between the convolutions treats channels by their order")
     if into.groups != 1 or out.groups != 1 or into.out_channels != out.in_channels:
-        raise NotApplicable(f"the convolutions of block {block} are no chain through hidden units")
-    scales = [(_joined(name, own), 0) for name, norm in norms for own, _ in norm.named_parameters()]
-    return Hidden(into.out_channels, (*_leaving(one, into), *scales, (_joined(other, "weight"), 1)))
+        raise NotApplicable("the convolutions are no chain through hidden units")
+    return Hidden(into.out_channels, (*_leaving(one, into), (_joined(other, "weight"), 1)))
 
 
 def _leaving(name: str, layer: nn.Module) -> list[tuple[str, int]]:

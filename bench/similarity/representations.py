@@ -35,21 +35,24 @@ def representations(model: nn.Module, blocks: Sequence[str], forwards: Callable[
 
     Source: Kornblith et al. 2019, section 3 (linear CKA); Men et al. 2024 (ShortGPT), section 3.1 (block influence).
     """
-    return described(outputs(model, blocks, forwards))
+    found = outputs(model, blocks, forwards)
+    return Representations(
+        cka_map(found), [each.influence for each in found], [len(each.features) for each in found]
+    )
 
 
-def described(found: Sequence[Outputs]) -> Representations:
-    """The figures of what `outputs` found."""
+def cka_map(found: Sequence[Outputs]) -> list[list[float | None]]:
+    """[depth][depth] of what `outputs` found."""
     own = [_self_similarity(each.features) for each in found]
     cka: list[list[float | None]] = [[None] * len(found) for _ in found]
     for one, ours in enumerate(found):
         for other in range(one + 1):
             cka[one][other] = cka[other][one] = _between(ours, found[other], own[one], own[other])
-    return Representations(cka, [each.influence for each in found], [len(each.features) for each in found])
+    return cka
 
 
 def across(ours: Sequence[Outputs], theirs: Sequence[Outputs]) -> list[float | None]:
-    """CKA of each block and the block of its place in another model that read the same data."""
+    """CKA of each block and the block of its place among others that read the same data."""
     return [
         _between(one, other, _self_similarity(one.features), _self_similarity(other.features))
         for one, other in zip(ours, theirs, strict=True)

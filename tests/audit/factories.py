@@ -37,3 +37,24 @@ def number() -> int:
 
 def breaks() -> nn.Module:
     raise RuntimeError("no\nweights")
+
+
+def llama() -> nn.Module:
+    """Reads tokens below 50."""
+    from pretrained import made
+
+    return made("llama")
+
+
+def tokens() -> list[dict[str, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(0)
+    return [{"input_ids": torch.randint(50, (4, 16), generator=generator)} for _ in range(2)]
+
+
+def positional() -> list[tuple[torch.Tensor, ...]]:
+    """The same, as positional arguments."""
+    return [(batch["input_ids"],) for batch in tokens()]
+
+
+def unread() -> list[dict[str, torch.Tensor]]:
+    return [{"pixels": torch.ones(2, 2)}]

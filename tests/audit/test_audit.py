@@ -2,18 +2,25 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from pretrained import KNOWN, made
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Split
 from torch import nn
+from transformers import PreTrainedTokenizerFast
 
 from bench.audit.__main__ import main
 from bench.audit.audit import audit
 from bench.audit.candidates import candidates
 from bench.audit.kinds import block_cosines, kinds_of
+from bench.audit.samples import _unpadded
 from bench.audit.subjects import Subject
+from bench.data.sentences import SentenceData
 from bench.saving import save
 from bench.tying import TyingPlan, cross_layer
 from bench.tying.similarity import cosines, distances, gram
@@ -214,6 +221,151 @@ def test_a_run_is_audited(capsys, bench_run):
     (folder / "away").rename(folder / "best.ckpt")
 
 
+def words(folder):
+    """A tokenizer of single letters beside a model, and a text for it."""
+    letters = "abcdefghij "
+    tokenizer = Tokenizer(WordLevel({letter: at for at, letter in enumerate(letters)}, unk_token="a"))
+    tokenizer.pre_tokenizer = Split("", "isolated")
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="a").save_pretrained(folder)
+    text = folder / "text.txt"
+    text.write_text("".join(letters[(7 * at + at * at // 5) % len(letters)] for at in range(600)))
+    return text
+
+
+def columns(page):
+    """Rows of the blocks' table: label -> cells."""
+    lines = page[page.index("\nblock ") :].splitlines()[1:]
+    rows = [line.split("  ") for line in lines if line[:1].isdigit()]
+    return {row[0].strip(): [cell.strip() for cell in row[1:] if cell.strip()] for row in rows}
+
+
+def test_without_a_sample_nothing_is_put_in_its_place(capsys):
+    code, out, _ = run(capsys, "factories:llama")
+    found = columns(out)
+    assert code == 0 and list(found) == ["1", "2", "3", "4"]
+    assert found["1"][3:] == ["n/a (no --sample)"] * 2 and found["4"] == ["—"] * 4 + ["n/a (no --sample)"]
+    assert all(re.fullmatch(r"[−\d.]+ \([−\d.]+\)", cell) for cell in found["1"][:3])
+    code, out, _ = run(capsys, "factories:llama", "--json")
+    found = json.loads(out)
+    assert found["cka"] is None and found["neighbours"][0]["random_aligned"] > 0
+    assert found["neighbours"][0]["cka"] is None and found["by_block"][0]["influence"] is None
+
+
+@pytest.mark.parametrize("sample", ["factories:tokens", "factories:positional"])
+def test_blocks_are_compared_on_a_sample(capsys, tmp_path, sample):
+    code, out, err = run(capsys, "factories:llama", "--sample", sample, "--out", tmp_path)
+    assert (code, err) == (0, "")
+    found = json.loads((tmp_path / "audit.json").read_text())
+    assert [row[at] for at, row in enumerate(found["cka"])] == pytest.approx([1] * 4)
+    for at, pair in enumerate(found["neighbours"]):
+        assert pair["blocks"] == [at + 1, at + 2]
+        assert pair["cka"] == pytest.approx(found["cka"][at][at + 1])
+        assert pair["feed_forward"] <= pair["aligned"] and pair["not_aligned"] is None
+        assert 0 < pair["random_cka"] < 1
+    assert all(
+        0 < block["influence"] < 1 and 0 < block["random_influence"] < 1 for block in found["by_block"]
+    )
+    assert columns(out)["1"][3].startswith(f"{found['cka'][0][1]:.3f} (")
+    assert "outputs on the sample" in (tmp_path / "audit.svg").read_text()
+
+
+def test_an_untrained_network_is_as_alike_as_chance():
+    made_again = audit(
+        Subject("llama", lambda: made("llama"), lambda: made("llama")), 0.8, sample="factories:tokens"
+    )
+    trained, random = made_again.alike.trained, made_again.alike.random
+    assert (trained.cka, trained.influence, trained.cosine) == (random.cka, random.influence, random.cosine)
+    assert (
+        trained.aligned[0] == random.aligned[0] == random.aligned[2] != trained.aligned[2]
+    )  # one pair for all
+
+
+def test_text_is_read_by_the_tokenizer_beside_the_model(capsys, tmp_path):
+    model = made("llama")
+    folder = tmp_path / "folder"
+    model.save_pretrained(folder)
+    text = words(folder)
+    save(model, TyingPlan(), folder / "m.safetensors")
+    said = []
+    for place in (folder, folder / "m.safetensors"):
+        code, out, err = run(capsys, place, "--sample", text, "--json")
+        assert (code, err) == (0, "")
+        said.append(json.loads(out)["cka"])
+    assert said[0] == said[1] and said[0][0][1] < 1
+    code, out, err = run(capsys, folder, "--sample", "factories:tokens", "--json")
+    assert (code, err) == (0, "") and json.loads(out)["cka"] != said[0]
+
+
+def test_the_same_block_of_another_training(capsys, tmp_path):
+    model = made("llama")
+    model.save_pretrained(tmp_path / "a")
+    with torch.no_grad():
+        for layer in model.model.layers:
+            up = [layer.mlp.gate_proj.weight, layer.mlp.up_proj.weight]
+            for weight in up:
+                weight.copy_(weight.flip(0))
+            layer.mlp.down_proj.weight.copy_(layer.mlp.down_proj.weight.flip(1))
+    model.save_pretrained(tmp_path / "b")
+    arguments = [tmp_path / "a", "--other", tmp_path / "b", "--sample", "factories:tokens"]
+    code, out, err = run(capsys, *arguments, "--json")
+    assert (code, err) == (0, "")
+    for block in json.loads(out)["by_block"]:
+        assert block["other_model_cka"] == pytest.approx(1, abs=1e-5)
+        assert block["other_model_aligned"] == pytest.approx(1, abs=1e-5)
+        assert block["other_model_feed_forward"] < 0.2
+    _, out, _ = run(capsys, *arguments)
+    assert "aligned,\n" not in out and columns(out)["4"][-2:] == ["1.000", "1.000"]
+
+
+def test_why_blocks_are_not_aligned_is_said_once(capsys):
+    code, out, _ = run(capsys, "factories:alike")
+    assert code == 0 and columns(out)["1"][1:3] == ["n/a", "n/a"]
+    assert out.count("Aligned: n/a for blocks 1-2, 2-3, 3-4: the block has no feed-forward layers") == 1
+
+
+def test_a_run_is_read_on_its_validation_split(capsys, bench_run):
+    folder, record = bench_run
+    _, out, _ = run(capsys, folder, "--json")
+    found = json.loads(out)
+    depth = len(record["similarity"])
+    assert [row[at] for at, row in enumerate(found["cka"])] == pytest.approx([1] * depth)
+    assert len(found["by_block"]) == depth and found["by_block"][1]["influence"] > 0
+    code, _, err = run(capsys, folder, "--sample", "factories:tokens")
+    assert code == 2 and "reads its own validation split" in err and err.count("\n") == 1
+
+
+def test_padding_is_no_position():
+    class Sentences(SentenceData):
+        def __init__(self):
+            pass
+
+    tokens, labels = torch.tensor([[5, 6, 0], [7, 0, 0], [8, 9, 0], [1, 2, 3]]), torch.arange(4)
+    parts = list(_unpadded(Sentences(), (tokens, labels)))
+    assert [(part.tolist(), labels.tolist()) for part, labels in parts] == [
+        ([[7]], [1]),
+        ([[5, 6], [8, 9]], [0, 2]),
+        ([[1, 2, 3]], [3]),
+    ]
+    assert list(_unpadded(None, (tokens, labels))) == [(tokens, labels)]
+
+
+def test_text_without_a_tokenizer_is_one_line(capsys, tmp_path):
+    made("gpt2").save_pretrained(tmp_path)
+    (tmp_path / "text.txt").write_text("some words")
+    code, out, err = run(capsys, tmp_path, "--sample", tmp_path / "text.txt")
+    assert (code, out) == (2, "") and "there is no tokenizer in" in err and err.count("\n") == 1
+    code, _, err = run(capsys, "factories:llama", "--sample", tmp_path / "text.txt")
+    assert code == 2 and "this model has no tokenizer" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", [b"a", b"\xff\xfe\xff"])
+def test_text_that_cannot_be_read_is_one_line(capsys, tmp_path, content):
+    made("llama").save_pretrained(tmp_path)
+    words(tmp_path).write_bytes(content)
+    code, _, err = run(capsys, tmp_path, "--sample", tmp_path / "text.txt")
+    assert code == 2 and err.startswith("error: the sample") and err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -230,6 +382,17 @@ def test_a_run_is_audited(capsys, bench_run):
         (["factories:alike", "--stack", "layers"], ["'layers'", "module lists"]),
         (["factories:alike", "--scope", "brain"], ["'brain'", "allowed are"]),
         (["factories:alike", "--scope", "attention"], ["no attention parameters"]),
+        (["factories:llama", "--sample", "nowhere.txt"], ["no sample nowhere.txt", "allowed are"]),
+        (["factories:llama", "--sample", "factories:missing"], ["cannot import the sample", "missing"]),
+        (["factories:llama", "--sample", "factories:number"], ["must return a list of batches"]),
+        (
+            ["factories:llama", "--sample", "factories:breaks"],
+            ["RuntimeError: no weights", "returns batches"],
+        ),
+        (
+            ["factories:llama", "--sample", "factories:unread"],
+            ["does not run through the model", "ValueError"],
+        ),
         (["factories:alike", "--out", "/proc/nowhere"], ["cannot write", "/proc/nowhere"]),
     ],
 )
