@@ -119,7 +119,8 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
 START = (
     ("start.max_epochs", _integer(1), "a whole number >= 1"),
     ("start.lr", _positive, "a number > 0"),
-    ("start.merge", _one_of("first", "mean"), "first or mean"),
+    ("start.merge", _one_of("first", "mean", "least_squares"), "first, mean or least_squares"),
+    ("start.likeness", lambda v: v in (None, True, False), "true, or null"),
 )
 """Where `start` is not null."""
 

@@ -17,6 +17,7 @@ from bench.controls import controlled
 from bench.fitting import Training
 from bench.inherit import inherit
 from bench.journal import Journal
+from bench.likeness import before_tying
 from bench.measure.memory import peak_rss_bytes
 from bench.models.parts import dropout_sites
 from bench.records import identity
@@ -51,6 +52,8 @@ def train(
     model = assembly.network(sized, data.shapes, config["dropout"])
     plan = assembly.plan_for(sized, model)
     start = inherit(model, folder.parent, request["start"]["run"]) if config["start"] else None
+    if start and config["start"]["likeness"]:
+        start["likeness"] = before_tying(model, plan, config, data)
     untied = assembly.tie(sized, model, plan)
     module = assembly.training(config, model, plan, data.meta)
     if config["trainer"]["precision"] == "64-true":

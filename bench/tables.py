@@ -121,7 +121,9 @@ def _say(name: str, found: list[Section], folder: Path, out: Callable[[str], obj
 def _made_before(folder: Path) -> set[str]:
     """The names of files an earlier build may have left: of pages that carry our mark, and no other."""
     stems = [path.stem for path in folder.glob("*.md") if path.read_bytes().startswith(MARK.encode())]
-    texts = {f"{stem}{end}" for stem in stems for end in (*TEXTS, "_effects.csv", "_curves.csv")}
+    texts = {
+        f"{stem}{end}" for stem in stems for end in (*TEXTS, "_effects.csv", "_curves.csv", "_pairs.csv")
+    }
     texts |= {"across.csv", "index.html"} if "summary" in stems else set()
     return texts | {f"{stem}_{kind}{suffix}" for stem in stems for kind in PICTURES for suffix in SUFFIXES}
 

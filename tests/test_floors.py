@@ -21,7 +21,7 @@ FLOORS = (
     ("assembly", "journal", "use_curves", "checkpoint", "tracking", "lr_search", "ensure")
     + ("inherit", "learned", "manifest", "outcome")
     + ("progress", "status", "webpage"),
-    ("controls",),
+    ("controls", "likeness"),
     ("run", "cost", "engines", "tables", "compose"),
     ("sweep", "dry_run", "cost_report"),
     ("__main__", "perf", "chaos", "selftest", "ledger", "compare", "mirror", "audit"),

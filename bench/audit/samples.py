@@ -1,8 +1,7 @@
 """What a model reads while its blocks are watched: a run's own validation split, a text, or a function's batches."""
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +13,17 @@ from bench.similarity.outputs import POSITIONS
 
 Forwards = Callable[[nn.Module], None]
 """Runs a model over the sample."""
-BATCHES = 8
-"""Of a run's validation split."""
 WINDOW, ROWS = 128, 4
 """Tokens of a window of text, and windows of a batch."""
 ALLOWED = "a text file, or package.module:function that returns batches"
 
 
 def validation(config: Mapping[str, Any]) -> Forwards:
-    """The first BATCHES of the run's validation split, read as training reads it, but for padding, which is cut off."""
+    """Of a run's validation split, as `bench.likeness.sample` says."""
     from bench import assembly  # Lightning and the data modules: seconds that other subjects need not pay
-    from bench.tying import TyingPlan
+    from bench.likeness import sample
 
-    data = assembly.data_module(config)
-
-    def forwards(model: nn.Module) -> None:
-        task = assembly.training(config, model, TyingPlan(), data.meta)
-        for batch in islice(data.val_dataloader(), BATCHES):
-            for part in _unpadded(data, batch):
-                task.tally(part)
-
-    return forwards
+    return sample(config, assembly.data_module(config))
 
 
 def asked_for(sample: str, tokenizer: Callable[[], Any] | None) -> Forwards:
@@ -101,17 +90,3 @@ def _text(path: Path, tokenizer: Callable[[], Any] | None) -> Forwards:
 def _windows(tokens: list[int], length: int) -> Tensor:
     count = min(len(tokens), max(POSITIONS, length)) // length
     return torch.tensor(tokens[: count * length]).view(count, length)
-
-
-def _unpadded(data: Any, batch: Any) -> Iterator[Any]:
-    """Of sentences, the rows of one length together: a padded position is no position."""
-    from bench.data.sentences import PAD_ID, SentenceData
-
-    if not isinstance(data, SentenceData):
-        yield batch
-        return
-    tokens, *others = batch
-    lengths = (tokens != PAD_ID).sum(1)
-    for length in lengths[lengths > 0].unique().tolist():
-        rows = lengths == length
-        yield tokens[rows, :length], *(other[rows] for other in others)

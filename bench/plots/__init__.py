@@ -12,6 +12,7 @@ PICTURES = {
     "similarity": "bench.plots.similarity:similarity",
     "interactions": "bench.plots.interactions:interactions",
     "doses": "bench.plots.doses:doses",
+    "pairs": "bench.plots.pairs:pairs",
 }
 """Name in a file's name -> where its function is (list of sections -> Figure, None: nothing to draw), in page order."""
 

@@ -52,6 +52,8 @@ def _record_row(run: Run, cost: dict[str, Any]) -> dict[str, Any]:
         row[key] = run.number(key)
     if run.number("control"):
         row |= {f"control_{key}": run.number("control", key) for key in ("ratio", "width", "feed_forward")}
+    for key, value in (run.number("start", "likeness") or {}).items():
+        row[f"start_{key}"] = ";".join(f"{a}-{b}" for a, b in value) if key == "blocks" else value
     for split in ("test", "val", "train"):
         row |= {f"{split}_{key}": value for key, value in sorted((run.number(split) or {}).items())}
     row |= {

@@ -17,6 +17,9 @@ from bench.report.factorial_table import csv_rows as effect_rows
 from bench.report.factorial_table import effects_table, reading
 from bench.report.footer import floors, footer, verdict_rule
 from bench.report.markup import MADE_BY, Table, csv_text, latex, markdown
+from bench.report.pairs import TITLE as PAIRS
+from bench.report.pairs import csv_rows as pair_rows
+from bench.report.pairs import pairs_lines, pairs_table
 from bench.report.summary import csv_rows as summary_rows
 from bench.report.summary import headline
 
@@ -57,6 +60,7 @@ def blocks(section: Section, note: str | None) -> list[Block]:
         Block("", comparison(section), footer(section, note)),
         Block(TITLE, compared, list(NOTES) if compared else []),
         _factorial_block(section),
+        Block(PAIRS, pairs_table(section), pairs_lines(section)),
     ]
     return [block for block in found if block.table or block.lines]
 
@@ -105,11 +109,12 @@ def task_page(stem: str, sections: list[Section], pictures: list[str], note: str
 
 
 def _more_csv(stem: str, sections: list[Section]) -> dict[str, str]:
-    """The effects and the curves, where there are any."""
+    """The effects, the curves and the pairs, where there are any."""
     fits = [(section, fit) for section in sections if isinstance(fit := factorial(section), Factorial)]
     rows = {
         "effects": [row for section, fit in fits for row in effect_rows(section, fit)],
         "curves": dose_rows(doses(sections)),
+        "pairs": [row for section in sections for row in pair_rows(section)],
     }
     return {f"{stem}_{name}.csv": csv_text(found) for name, found in rows.items() if found}
 
