@@ -43,7 +43,7 @@ _OUTSIDE = {
 _LATER = {
     None: ("control", "start"),
     "tying": ("groups", "repeats", "rank", "grouping", "shuffle"),
-    "trainer": ("use_gradients",),
+    "trainer": ("use_gradients", "quantize"),
 }
 
 LEARNING = {"groups", "strength", "shuffle"}

@@ -94,6 +94,7 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         lambda value: value is None or value is True,
         "true, or null for no such curves",
     ),
+    ("trainer.quantize", lambda value: value is None or value is True, "true, or null for no int8"),
     ("trainer.accelerator", _one_of("auto", "cpu", "gpu"), "auto, cpu or gpu"),
     ("trainer.devices", _integer(1), "a whole number >= 1"),
     ("trainer.strategy", _one_of("auto", "ddp"), STRATEGIES),
@@ -154,11 +155,12 @@ def check(config: Mapping[str, Any]) -> None:
     _check_ranks(config)
     _check_output_precision(config)
     _check_control(config)
-    if config["trainer"]["use_gradients"] and config["trainer"]["compile"]:
-        raise BadInput(
-            "trainer.use_gradients=true works on a copy of the network, which trainer.compile does not know: "
-            "set one of them to null"
-        )
+    for key in ("use_gradients", "quantize"):
+        if config["trainer"][key] and config["trainer"]["compile"]:
+            raise BadInput(
+                f"trainer.{key}=true works on a copy of the network, which trainer.compile does not know: "
+                "set one of them to null"
+            )
     factors = config["lr_search"]["factors"]
     if factors is not None and (
         not isinstance(factors, list) or not factors or not all(map(_positive, factors))

@@ -16,6 +16,7 @@ from bench.checkpoint import Best, Checked, Resume
 from bench.controls import controlled
 from bench.fitting import Training
 from bench.inherit import inherit
+from bench.int8 import scored_in_int8
 from bench.journal import Journal
 from bench.likeness import before_tying
 from bench.measure.memory import peak_rss_bytes
@@ -80,6 +81,7 @@ def train(
             "control": control,
             "start": start,
             **_evaluate(trainer, module, plan, best, journal),
+            "int8": scored_in_int8(trainer, module, plan) if config["trainer"]["quantize"] else None,
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,
             "spread": {name: ties.spread(model) for name, ties in measured.items()},

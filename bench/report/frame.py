@@ -56,6 +56,9 @@ def _record_row(run: Run, cost: dict[str, Any]) -> dict[str, Any]:
         row[f"start_{key}"] = ";".join(f"{a}-{b}" for a, b in value) if key == "blocks" else value
     for split in ("test", "val", "train"):
         row |= {f"{split}_{key}": value for key, value in sorted((run.number(split) or {}).items())}
+    if int8 := run.number("int8"):
+        row |= {f"int8_test_{key}": value for key, value in sorted(int8["test"].items())}
+        row |= {f"int8_{key}": int8[key] for key in ("bytes", "bytes_float")}
     row |= {
         "gap_nats": run.number("gap"),
         "last_gap_nats": run.number("last", "gap"),

@@ -2,7 +2,8 @@
 
 The stock ways lose ties: `save_pretrained` refuses ties across layers, and reloads a tied embedding as two matrices.
 The file is read by any safetensors reader; its metadata holds `plan`, `shared` (name -> the name that its tensor is
-stored under), `sha256` of the tensors, and for a model of `transformers` its class and config, so that it can be built.
+stored under), `sha256` of the tensors, `quantised` where they are int8, and for a model of `transformers` its class
+and config, so that it can be built.
 """
 
 from bench.saving.content import as_data

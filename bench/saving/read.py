@@ -1,5 +1,6 @@
 """From the file back to a model that is tied as it was, or to one line that says why not."""
 
+import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import BadInput
+from bench.quantize import SCALE, quantize, stored_plan
 from bench.saving.content import FORMAT, OUTPUT, READS, answer_of, digest, from_data, names_of
 from bench.tying import TyingPlan
 from bench.tying.tie import closure
@@ -24,6 +26,7 @@ def load(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Module, T
 
     model: a network of the same architecture, tied or not, which takes the weights; without one, a model of
         `transformers` is built from its config (of the package itself: no code comes with the file).
+    A quantised file makes a quantised model (`bench.quantize`), and takes one that is not yet.
     Every hard tie is checked to be one tensor, and the example, where there is one, to be answered as it was.
     Raises BadInput, in one line and before `model` is changed, for a file that is truncated, no file of `save`, changed
     since, holds a tie as several tensors, or does not fit the model; and after it, where the answers differ.
@@ -32,14 +35,15 @@ def load(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Module, T
     file = _read(path)
     whole = {name: file.tensors[file.shared.get(name, name)] for name in [*file.tensors, *file.shared]}
     model = _built(path, file.model, whole) if model is None else model
-    _check_fits(path, whole, names_of(model), file.plan.differences(model))
-    _check_shares(path, file, names_of(model))
-    file.plan.apply(model)
-    names = names_of(model)
+    # What a quantised model will hold is known once there is one.
+    like = _prepared(file, copy.deepcopy(model)) if file.is_quantised else model
+    _check_fits(path, whole, names_of(like), file.plan.differences(like))
+    _check_shares(path, file, names_of(like))
+    names = names_of(_prepared(file, model))
     with torch.no_grad():
         for name, tensor in file.tensors.items():
             names[name].copy_(tensor)
-    file.plan.verify(model)
+    file.stored_plan.verify(model)
     if file.output is not None:
         _check_answer(path, file.output, answer_of(model, file.reads))
     return model, file.plan
@@ -59,6 +63,18 @@ class _File:
     model: dict[str, Any] | None
     reads: dict[str, Tensor]
     output: Tensor | None
+    is_quantised: bool
+
+    @property
+    def stored_plan(self) -> TyingPlan:
+        """Under the names of the tensors in the file."""
+        return stored_plan(self.plan, {*self.tensors, *self.shared})
+
+
+def _prepared(file: _File, model: nn.Module) -> nn.Module:
+    """The model in place, with the file's plan applied, and quantised as the file is."""
+    file.plan.apply(model)
+    return quantize(model) if file.is_quantised else model
 
 
 def _read(path: Path) -> _File:
@@ -89,8 +105,11 @@ def _read(path: Path) -> _File:
         raise BadInput(f"{path} has metadata that cannot be read: {type(error).__name__}: {error}") from error
     reads = {key.removeprefix(READS): tensors.pop(key) for key in list(tensors) if key.startswith(READS)}
     output = tensors.pop(OUTPUT, None)
-    _check_ties(path, plan, shared, tensors)
-    return _File(tensors, shared, plan, model, reads, output)
+    if (kind := metadata.get("quantised")) not in (None, "int8"):
+        raise BadInput(f"{path} is quantised to {kind!r}: only int8 is known here")
+    file = _File(tensors, shared, plan, model, reads, output, kind is not None)
+    _check_ties(path, file.stored_plan, shared, tensors)
+    return file
 
 
 def _check_ties(
@@ -137,7 +156,7 @@ def _check_shares(path: Path, file: _File, names: Mapping[str, Tensor]) -> None:
     own: dict[int, set[str]] = {}
     for name, tensor in names.items():
         own.setdefault(id(tensor), set()).add(name)
-    for group in closure([*own.values(), *(tie.names for tie in file.plan.ties if tie.is_hard)]):
+    for group in closure([*own.values(), *(tie.names for tie in file.stored_plan.ties if tie.is_hard)]):
         if len(stored := sorted({file.shared.get(name, name) for name in group})) > 1:
             raise BadInput(
                 f"{path} holds {stored[0]} and {stored[1]} as two tensors, and the model shares them by itself"
@@ -178,6 +197,7 @@ def _built(path: Path, described: Mapping[str, Any] | None, whole: Mapping[str, 
     with torch.random.fork_rng(devices=[]):  # its first weights are replaced at once
         model = found(transformers.AutoConfig.for_model(config.pop("model_type"), **config))
     for name, parameter in names_of(model).items():
-        if name in whole:
-            parameter.data = parameter.data.to(whole[name].dtype)
+        held = whole.get(name, whole.get(name + SCALE))  # of a quantised weight the scale tells it
+        if held is not None:
+            parameter.data = parameter.data.to(held.dtype)
     return model.eval()

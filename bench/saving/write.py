@@ -9,6 +9,7 @@ import safetensors.torch
 from torch import nn
 
 from bench.errors import BadInput
+from bench.quantize import is_quantised, stored_plan
 from bench.records import written_atomically
 from bench.saving.content import (
     FORMAT,
@@ -26,14 +27,14 @@ from bench.tying import TyingPlan
 
 
 def save(model: nn.Module, plan: TyingPlan, path: str | Path, example: Example | None = None) -> None:
-    """Write the model, which `plan` was applied to, to `path`: all of it or nothing.
+    """Write the model, which `plan` was applied to, to `path`: all of it or nothing. It may be quantised since.
 
     example: keyword arguments of `model`, kept in the file with what it answers, which `load` compares.
     Raises BadInput where a tie of the plan is not one tensor in the model, and where `path` cannot be written.
     """
     path, names = Path(path), names_of(model)
     try:
-        plan.verify(model)
+        stored_plan(plan, names).verify(model)
     except RuntimeError as error:
         raise BadInput(f"{error}: apply the plan before the model is saved") from error
     stored = stored_as(names)
@@ -47,6 +48,8 @@ def save(model: nn.Module, plan: TyingPlan, path: str | Path, example: Example |
         "shared": json.dumps({name: first for name, first in stored.items() if name != first}),
         "model": json.dumps(_description(model)),
     }
+    if is_quantised(model):
+        metadata["quantised"] = "int8"
     metadata["sha256"] = digest(tensors, metadata)
     with written_atomically(path) as temporary:
         try:

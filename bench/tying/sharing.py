@@ -85,7 +85,7 @@ def check_named(ties: Iterable[Tie], model: nn.Module, parameters: Mapping[str, 
         owner = dict(model.named_modules(remove_duplicate=False)).get(path)
         if name in buffers:
             raise BadInput(f"the plan ties {name}, which is a buffer; only parameters can be tied")
-        if callable(getattr(owner, leaf, None)):
+        if callable(getattr(owner, leaf, None)) or f"{name}_int8" in parameters:  # torch's own way, or ours
             raise BadInput(f"the plan ties {name}, which is quantised and packed; tie first, quantise after")
 
 
