@@ -126,6 +126,10 @@ def test_a_key_that_came_later_leaves_older_runs_their_identity():
     assert len({two.id, three.id, made("tying=sequence").id}) == 3 and two.cost != three.cost
     assert two.id == made("tying=cycle").id
     assert "start" not in _hashed(DEFAULT.config) and made("start=untied").id != DEFAULT.id
+    assert "quantize" not in _hashed(DEFAULT.config)["trainer"]
+    assert (
+        made("trainer.quantize=true").id != DEFAULT.id and made("trainer.quantize=true").cost == DEFAULT.cost
+    )
 
 
 def test_a_cost_without_cold_caches_is_another_and_the_run_is_not():

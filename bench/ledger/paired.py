@@ -183,9 +183,9 @@ def searched(side: str, rows: "DataFrame", kept: "DataFrame", columns: Sequence[
     return f"{side}: {values} by validation, best of {len(grouped(rows, columns))}"
 
 
-def scores(rows: "DataFrame", metric: Metric) -> dict[int, float]:
-    """Seed -> test metric in a unit in which more is better: points, or -100 ln of the metric."""
-    found = by_seed(rows, f"test_{metric.name}")
+def scores(rows: "DataFrame", metric: Metric, split: str = "test") -> dict[int, float]:
+    """Seed -> metric of a split in a unit in which more is better: points, or -100 ln of the metric."""
+    found = by_seed(rows, f"{split}_{metric.name}")
     if metric.is_share:
         return {seed: 100 * value for seed, value in found.items()}
     if any(value <= 0 for value in found.values()):

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from bench.errors import BadInput
-from bench.ledger import costs, curves, depth, paired
+from bench.ledger import costs, curves, depth, paired, quantised
 from bench.ledger.paired import best_on_validation
 from bench.report.rows import Metric
 
@@ -214,3 +214,37 @@ def test_a_race_goes_to_a_loss_that_both_reach():
 @pytest.mark.parametrize(("goal", "step"), [(4.0, 10), (3.0, 10), (2.5, 15), (2.0, 20), (1.5, 35)])
 def test_between_validations_a_curve_is_straight(goal, step):
     assert curves.reached([(10, 3.0), (20, 2.0), (30, 2.2), (40, 0.8)], goal) == pytest.approx(step)
+
+
+def int8_cell(tying, before, after, size, small, metric="perplexity"):
+    scores = [{"test_nll": b, "int8_test_nll": a} for b, a in zip(before, after, strict=True)]
+    named = [
+        {f"{split}_perplexity": math.exp(row[f"{split}_nll"]) for split in ("test", "int8_test")}
+        for row in scores
+    ]
+    held = {"int8_bytes_float": size, "int8_bytes": small, "metric": metric}
+    rows = cell(tying, [0.5] * len(before))
+    return [row | given | named | held for row, given, named in zip(rows, scores, named, strict=True)]
+
+
+def test_what_int8_saves_and_loses_tied_against_untied():
+    tied = int8_cell("tied", [2.0, 2.0, 2.0], [2.02, 2.04, 2.06], 100, 30)  # 1, 2, 3 %
+    untied = int8_cell("none", [4.0, 4.0, 4.0], [4.04, 4.04, 4.04], 400, 100)  # 1 %
+    asked = {"ours": "tying != 'none'", "theirs": "tying == 'none'", "by": BY, "over": ["tying"]}
+    (part,) = quantised.further(frame(tied, untied), **asked)
+    found = part.numbers()
+    assert part.name == "image_cnn, digits, tied" and part.seeds == 3
+    sizes = [found[key] for key in ("shrink", "shrink_untied", "shrink_of_untied")]
+    assert sizes == pytest.approx([70, 75, 17.5])
+    assert [found[key] for key in ("lost", "lost_untied", "lost_more")] == pytest.approx([2, 1, 1])
+    assert found["lost_more_low"] == pytest.approx(1 - 4.3027 / math.sqrt(3), 1e-4)
+    # In nats: 2, 4 and 6 hundredths against 4 each.
+    assert found["metric_lost_more"] == pytest.approx(0, abs=1e-9)
+    assert found["metric_lost_more_high"] == pytest.approx(2 * 4.3027 / math.sqrt(3), 1e-4)
+
+
+def test_a_run_that_was_not_quantised_is_not_known():
+    rows = int8_cell("tied", [2.0, 2.0], [2.1, 2.1], 100, 30) + cell("none", [0.5, 0.5])
+    made = frame([row | {"metric": "perplexity", "test_nll": 2.0, "test_perplexity": 7.0} for row in rows])
+    (part,) = quantised.further(made, ours="tying != 'none'", theirs="tying == 'none'", by=BY, over=["tying"])
+    assert part.numbers()["lost_more"] is None and part.numbers()["shrink"] == pytest.approx(70)
