@@ -11,6 +11,7 @@ from torch import nn
 
 from bench.audit.samples import Forwards, asked_for, validation
 from bench.errors import BadInput
+from bench.quantize import is_quantised
 from bench.saving import blank, load
 from bench.tying import NotApplicable
 
@@ -101,9 +102,15 @@ def _run(folder: Path) -> Subject:
 
 
 def _saved(path: Path) -> Subject:
-    return Subject(
-        path.name, lambda: load(path)[0], lambda: blank(path), lambda: _tokenizer(str(path.parent), True)
-    )
+    def trained() -> nn.Module:
+        model = load(path)[0]
+        if is_quantised(model):
+            raise BadInput(
+                f"{path} holds int8, which has no cosines to speak of: audit what it was made from"
+            )
+        return model
+
+    return Subject(path.name, trained, lambda: blank(path), lambda: _tokenizer(str(path.parent), True))
 
 
 def _pretrained(asked: str) -> Subject:

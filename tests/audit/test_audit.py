@@ -18,9 +18,10 @@ from bench.audit.__main__ import main
 from bench.audit.audit import audit
 from bench.audit.candidates import candidates
 from bench.audit.kinds import block_cosines, kinds_of
-from bench.audit.samples import _unpadded
 from bench.audit.subjects import Subject
 from bench.data.sentences import SentenceData
+from bench.likeness import _unpadded
+from bench.quantize import quantize
 from bench.saving import save
 from bench.tying import TyingPlan, cross_layer
 from bench.tying.similarity import cosines, distances, gram
@@ -416,3 +417,10 @@ def test_pickled_weights_are_not_loaded(capsys, tmp_path):
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
     code, _, err = run(capsys, tmp_path)
     assert code == 2 and "cannot be loaded" in err
+
+
+def test_a_quantised_file_is_refused(capsys, tmp_path):
+    save(quantize(made("llama")), TyingPlan(), tmp_path / "m.safetensors")
+    code, _, err = run(capsys, tmp_path / "m.safetensors", "--out", tmp_path / "out")
+    assert code == 2 and "m.safetensors holds int8" in err and err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
