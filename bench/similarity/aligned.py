@@ -10,7 +10,7 @@ from bench.similarity.hidden import Hidden, hidden_of
 from bench.tying import NotApplicable
 
 MOST = 4096
-"""Hidden units that are matched: 3 s a pair of blocks at random on one core, and 0.3 GiB; both grow faster than n^2."""
+"""Hidden units that are matched: that many take 1.5 to 3 s a pair of blocks on one core, and 0.2 GiB; half, a fifth."""
 
 
 @dataclass(frozen=True)

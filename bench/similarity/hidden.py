@@ -34,9 +34,8 @@ def hidden_of(model: nn.Module, block: str) -> Hidden:
     each of them alone. A feed-forward part is one layer into the units, or a gate and one, and one layer out of
     them, in the order of their registration; layers whose role is unknown are one only where the two widths differ.
     A batch norm between convolutions has a scale and a shift for each unit, which are left out here: scales start at
-    1 for every unit and would make all blocks alike. Raises NotApplicable, with the
-    reason, for any other block. The state of a GRU is no such axis here: it is added to the residual stream, whose
-    order all blocks share.
+    1 for every unit and would make all blocks alike. The state of a GRU is no such axis: it is added to the residual
+    stream, whose order all blocks share. Raises NotApplicable, with the reason, for any other block.
     """
     role, inside = parts_of(model).role, list(model.get_submodule(block).named_modules())
     linear = [(name, module) for name, module in inside if _width_in(module) is not None]

@@ -1,4 +1,4 @@
-"""What blocks put out while a model reads: features of some positions, taken evenly from all of them."""
+"""What blocks put out while a model reads: features of some positions, a uniform sample of all."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,12 +29,12 @@ class Outputs:
         self._keys = torch.empty(0, dtype=torch.int64)
         self._cosines = torch.empty(0, dtype=torch.float64)
         self._read: tuple[torch.Size, Tensor] | None = None
-        self._same_shape = True
 
     @property
     def influence(self) -> float | None:
         """1 - the mean cosine of input and output; None where they differ in shape."""
-        return 1 - float(self._cosines.mean()) if self._same_shape else None
+        mean = float(self._cosines.mean())
+        return 1 - mean if mean == mean else None
 
     def before(self, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> None:
         """Copy what is read, as a block may change it in place: the first tensor, or `hidden_states`."""
@@ -59,7 +59,6 @@ class Outputs:
     def _turned(self, shape: torch.Size, features: Tensor) -> Tensor:
         """Cosines with what was read there; NaN where it has another shape."""
         if self._read is None or self._read[0] != shape:
-            self._same_shape = False
             return torch.full((len(features),), torch.nan, dtype=torch.float64)
         return F.cosine_similarity(self._read[1].double(), features.double(), dim=-1).cpu()
 

@@ -28,7 +28,7 @@ def representations(model: nn.Module, blocks: Sequence[str], forwards: Callable[
     """What the blocks, by their module names, put out while `forwards()` runs the model.
 
     The model is in evaluation mode, without gradients, and as it was afterwards. At most `outputs.POSITIONS`
-    positions of each block are kept, evenly from all of them; a position is a token, or a pixel of [B, C, H, W].
+    positions of each block are kept, a uniform sample of all; a position is a token, or a pixel of [B, C, H, W].
     Influence is 1 - the mean cosine of a block's input and output over these positions.
     Blocks whose outputs differ in their number of positions are not compared: nothing is pooled.
     Raises NotApplicable where a block was not reached or puts out no tensor.
