@@ -12,6 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.learned import with_grouping
 from bench.report import commands
 from bench.report.commands import NO_LONGER, NOT_RECORDED, command, value
 from bench.report.rows import Metric, Run
@@ -27,6 +28,9 @@ BY_HAND = [
     ("task=text_transformer", "tying=[top_k,embedding]", "tying.k=2", "tying.scope=[attention,feed_forward]"),
     ("task=text_transformer", "tying=albert", "model=llama", "+model.config.vocab_size=100", "model.heads=2"),
     ("task=text_transformer", "tying=[embedding,soft]", "tying.form=decoupled", "task.batches.window=16"),
+    ("task=text_gru", "tying=learned", "tying.shuffle=2", "tying.strength=0.5", "model.depth=6"),
+    ("task=text_gru", "tying=cross_layer", "start=untied", "start.max_epochs=3", "optimizer.lr=0.1"),
+    ("task=text_gru", "tying=[embedding,learned]", "start=untied", "start.lr=0.02", "start.merge=first"),
     ("task=main/text_gru", "data=wikitext2", "data.train_limit=5", "trainer=ddp", "optimizer.clip=null"),
 ]
 
@@ -70,6 +74,14 @@ def test_the_printed_command_gives_the_same_run(overrides):
     run = recorded(*overrides)
     again = made(*said_again(run))
     assert (again.id, again.label) == (run.id, run.tying)
+
+
+def test_what_was_learned_is_learned_again_and_not_said():
+    run = recorded("task=text_gru", "tying=learned", "model.depth=6")
+    known = with_grouping(made("task=text_gru", "tying=learned", "model.depth=6"), [0, 1, 1, 2, 2, 2])
+    assert command(replace(run, record={"config": known.config})) == command(
+        run
+    ) and "grouping" not in command(run)
 
 
 @pytest.mark.parametrize("sweep", GRIDS)
