@@ -11,8 +11,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from bench.allowed import LEARNED
 from bench.data.prepare import Prepared, prepare
-from bench.limits import LEARNED, check
+from bench.limits import check
 from bench.records import RESULTS_VERSION, SCHEMA, identity, run_folder
 
 RUN_KEYS = (
@@ -93,6 +94,11 @@ class Cell:
         return identity({**kept, **machine, "clips": clips, "measure": measure, "tying": tying})
 
     @property
+    def is_measured(self) -> bool:
+        """Whether a sweep measures what it costs."""
+        return self.config["measure"]["max_seconds"] > 0
+
+    @property
     def runs(self) -> Path:
         return Path(self.options["runs"])
 
@@ -129,7 +135,7 @@ class Cell:
             "results_version": RESULTS_VERSION,
             "id": self.id,
             "cell": self.group,
-            "cost": self.cost,
+            "cost": self.cost if self.is_measured else None,
             "task": config["task"]["name"],
             "data": config["data"]["name"],
             "tying": self.label,

@@ -43,7 +43,7 @@ def report(cells: Sequence[Cell]) -> str:
     sources = _phase(learned.source(cell) for cell in asked.values())
     grouped = {key: _grouped(cell) for key, cell in asked.items()}
     known = {key: cell or asked[key] for key, cell in grouped.items()}
-    costs = Phase.of({cell.cost: cell for cell in known.values()}, _state_of_cost)
+    costs = Phase.of({cell.cost: cell for cell in known.values() if cell.is_measured}, _state_of_cost)
     search = _phase(c for cell in known.values() for c in lr_search.candidates(cell))
     settled = {key: cell and _settled(cell, search) for key, cell in grouped.items()}
     starts = _phase(cell.start for cell in (*known.values(), *search.cells.values()))

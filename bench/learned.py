@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from bench.allowed import LEARNED
 from bench.cell import Cell
-from bench.limits import LEARNED
 from bench.records import DONE, FAILED, INTERRUPTED, NOT_APPLICABLE
 
 Grouping = list[int]

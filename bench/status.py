@@ -106,7 +106,8 @@ def _counts(states: Iterable[State]) -> str:
 
 def _costs(runs: Path, seen: Sequence[Seen]) -> str:
     """The measurements that come before the runs; nothing where all are there."""
-    found = {cost: state_of(cost_folder(runs, cost), COST) for cost in {entry["cost"] for entry, _ in seen}}
+    asked = {entry["cost"] for entry, _ in seen} - {None}
+    found = {cost: state_of(cost_folder(runs, cost), COST) for cost in asked}
     missing = {cost: state for cost, state in found.items() if state.status not in (DONE, NOT_APPLICABLE)}
     if not missing:
         return ""

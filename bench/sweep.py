@@ -84,7 +84,7 @@ def conduct(
         before["starts"] = _distinct(cell.start for cell in (*ready, *before["search"]))
         if sweep:
             manifest.write(cells, before, earlier)
-        _costs(ready, engine, progress)
+        _costs([cell for cell in ready if cell.is_measured], engine, progress)
         starts = _all(before["starts"], ensure_run, engine, progress, PHASES["starts"])
         reached = _train(before["search"], starts, engine, progress, PHASES["search"])
         cells = [cell if cell.id in ended else _with_learning_rate(cell, reached) for cell in cells]

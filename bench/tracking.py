@@ -46,7 +46,8 @@ def close_logger(
     """Put the record's figures and its cell's cost into the summary and close the tracker's run."""
     if not isinstance(logger, Logger):
         return
-    cost = recorded(cost_folder(runs, request["cost"]) / "cost.json") or {}
+    measured = request["cost"] and recorded(cost_folder(runs, request["cost"]) / "cost.json")
+    cost = measured or {}
     summary = dict(flatten({key: record[key] for key in record if key not in ("curves", "decay")}))
     summary |= dict(flatten({"cost": {key: cost[key] for key in COST_KEYS if key in cost}}))
     # For anything else W&B imports pandas, half a second in each run; the record has it.

@@ -185,3 +185,10 @@ def test_a_learning_rate_search_of_which_a_run_failed_is_over(tmp_path):
     put(low, "failed")
     put(high, "diverged")
     assert rows(report(cells))["none"][-1] == "2" and "wait" not in report(cells)
+
+
+def test_a_sweep_that_measures_no_costs_says_so(tmp_path):
+    cells = [cell.altered(measure={"max_seconds": 0}) for cell in grid(tmp_path)]
+    assert "costs: 0 measurements, each alone on the machine, 0 to make" in report(cells)
+    assert {cell.header()["cost"] for cell in cells} == {None}
+    assert [cell.id for cell in cells] == [cell.id for cell in grid(tmp_path)]

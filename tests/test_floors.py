@@ -11,7 +11,7 @@ BENCH = Path(__file__).parents[1] / "bench"
 
 # From the ground up. A module imports from lower floors alone; inside a place (a folder) as it likes.
 FLOORS = (
-    ("errors", "owner"),
+    ("errors", "owner", "allowed"),
     ("anatomy",),
     ("metrics", "stats", "records", "tying", "machine", "limits", "adamw", "cross_entropy"),
     ("quantize",),
@@ -30,7 +30,19 @@ FLOORS = (
 FLOOR = {place: height for height, floor in enumerate(FLOORS) for place in floor}
 
 # What the user starts: it names the worker's modules and never imports them, nor what is heavy.
-LIGHT = {"errors", "metrics", "records", "machine", "limits", "worker", "report", "cell", "launch", "plots"}
+LIGHT = {
+    "errors",
+    "allowed",
+    "metrics",
+    "records",
+    "machine",
+    "limits",
+    "worker",
+    "report",
+    "cell",
+    "launch",
+    "plots",
+}
 LIGHT |= {"stats", "compare", "lr_search", "progress", "sweep", "tables", "webpage", "__main__"}
 LIGHT |= {"learned", "manifest", "outcome"}
 LIGHT |= {

@@ -82,7 +82,7 @@ BAD = {
 }
 
 
-START = {"max_epochs": 1, "lr": 0.1, "merge": "mean"}
+START = {"max_epochs": 1, "lr": 0.1, "merge": "mean", "likeness": None}
 
 
 def pairs(table):
@@ -114,7 +114,8 @@ def test_a_key_that_nothing_reads_is_refused(composed, section):
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("max_epochs", 0), ("lr", 0), ("lr", None), ("merge", None), ("merge", "sum")]
+    ("key", "value"),
+    [("max_epochs", 0), ("lr", 0), ("lr", None), ("merge", None), ("merge", "sum"), ("likeness", "cka")],
 )
 def test_a_start_is_refused_too(composed, key, value):
     limits.check(composed | {"start": START})

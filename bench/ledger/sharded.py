@@ -13,9 +13,9 @@ from torch import nn
 from torch.multiprocessing.spawn import ProcessContext, ProcessException
 from torch.nn.parallel import DistributedDataParallel
 
+from bench.allowed import LIMITS
 from bench.errors import BadInput
 from bench.ledger.parts import Measure, Part
-from bench.limits import LIMITS
 from bench.models.gru import GRULanguageModel
 from bench.tying import TyingPlan, strategies
 

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 from torch import nn
+from torch.nn.utils import parametrize
 
 from bench.errors import BadInput
 from bench.quantize.modules import INT8, KINDS, SCALE, Quantised, channel_axis, install
@@ -18,7 +19,8 @@ def quantize(model: nn.Module, plan: TyingPlan | None = None) -> nn.Module:
     `module.weight` goes on giving the float weight, for reading only. plan: checked to be applied.
 
     Raises BadInput, before anything is changed, where the model is quantised already or has no such weight, a tie of
-    the plan is several tensors, a weight is not finite, or two uses of a tensor have their channels along two axes.
+    the plan is several tensors, a weight is parametrised or not finite, or two uses of a tensor have their channels
+    along two axes.
     """
     if is_quantised(model):
         raise BadInput("the model is quantised already: quantise the one that was trained")
@@ -55,6 +57,12 @@ def _weights(model: nn.Module) -> dict[int, tuple[str, nn.Parameter, int]]:
     """Identity -> first name, parameter and channel axis of each distinct weight to be rounded."""
     found: dict[int, tuple[str, nn.Parameter, int]] = {}
     for path, module in model.named_modules():
+        if parametrize.is_parametrized(module):
+            leaf = next(iter(module.parametrizations))
+            raise BadInput(
+                f"{path}.{leaf} is parametrised (as relaxed weights are), a float sum of several tensors: quantise a "
+                "model without"
+            )
         axis = channel_axis(module)
         for leaf, parameter in module.named_parameters(path, recurse=False, remove_duplicate=False):
             if axis is None or parameter.ndim < 2 or not parameter.is_floating_point():

@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from bench.tying.recurrent import ReadAnew, forget
+
 INT8, SCALE = "_int8", "_scale"
 """What a weight's name gets: `weight` becomes the frozen parameters `weight_int8` and `weight_scale`."""
 
@@ -28,24 +30,6 @@ class Quantised(nn.Module):
     """What a module with int8 weights is an instance of, besides the class that it was of."""
 
 
-class _Recurrent:
-    """An nn.GRU's list of weights, which its forward reads, made anew at each use; cuDNN's own copy is not kept."""
-
-    @property
-    def _flat_weights(self) -> list[Tensor]:
-        return [getattr(self, name) for name in self._flat_weights_names]
-
-    @_flat_weights.setter
-    def _flat_weights(self, weights: list[Tensor]) -> None:
-        """nn.RNNBase sets it whenever the module is moved or copied: there is nothing to keep."""
-
-    def _init_flat_weights(self) -> None: ...
-
-    def _update_flat_weights(self) -> None: ...
-
-    def flatten_parameters(self) -> None: ...
-
-
 def install(module: nn.Module, weights: Mapping[str, tuple[nn.Parameter, nn.Parameter]]) -> None:
     """Replace the parameters of these names by (int8, scale), in place: `module.weight` is then made of them.
 
@@ -57,7 +41,7 @@ def install(module: nn.Module, weights: Mapping[str, tuple[nn.Parameter, nn.Para
         module.register_parameter(name + INT8, values)
         module.register_parameter(name + SCALE, scale)
     if recurrent:
-        del module.__dict__["_flat_weights"]
+        forget(module)
         for bias in module.parameters(recurse=False):
             if bias.untyped_storage().nbytes() > bias.nbytes:
                 bias.data = bias.data.clone()  # cuDNN's is a view into all weights of the layer
@@ -66,7 +50,7 @@ def install(module: nn.Module, weights: Mapping[str, tuple[nn.Parameter, nn.Para
 
 @functools.cache
 def _derived(kind: type[nn.Module], names: tuple[str, ...], recurrent: bool) -> type[nn.Module]:
-    bases = (Quantised, _Recurrent, kind) if recurrent else (Quantised, kind)
+    bases = (Quantised, ReadAnew, kind) if recurrent else (Quantised, kind)
     made: dict[str, Any] = {name: property(functools.partial(_made, name)) for name in names}
     return type(f"Int8{kind.__name__}", bases, made)
 

@@ -37,7 +37,7 @@ def load(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Module, T
     model = _built(path, file.model, whole) if model is None else model
     # What a quantised model will hold is known once there is one.
     like = _prepared(file, copy.deepcopy(model)) if file.is_quantised else model
-    _check_fits(path, whole, names_of(like), file.plan.differences(like))
+    _check_fits(path, whole, names_of(like), {} if file.is_quantised else file.plan.differences(like))
     _check_shares(path, file, names_of(like))
     names = names_of(_prepared(file, model))
     with torch.no_grad():

@@ -13,6 +13,7 @@ from torch.nn import Parameter
 from torch.nn.utils import parametrize
 
 from bench.errors import BadInput
+from bench.tying.recurrent import ReadAnew, forget
 
 Factors = tuple[Tensor, Tensor]
 
@@ -86,8 +87,9 @@ def difference(factors: Factors, like: Tensor) -> Tensor:
 
 def register(module: nn.Module, leaf: str, factors: Factors) -> None:
     """From now on `module` reads its parameter `leaf` plus left @ right."""
-    if isinstance(module, nn.RNNBase):
-        _read_anew(module)
+    if isinstance(module, nn.RNNBase) and not isinstance(module, ReadAnew):
+        forget(module)
+        module.__class__ = type(type(module).__name__, (ReadAnew, type(module)), {})
     parametrize.register_parametrization(module, leaf, LowRank(*factors))
 
 
@@ -102,24 +104,3 @@ def of(module: nn.Module, leaf: str) -> LowRank | None:
             f"{leaf} of {type(module).__name__} is parametrised already ({kinds}): relax it before that"
         )
     return found[0]
-
-
-def _read_anew(module: nn.RNNBase) -> None:
-    """Have a recurrent module look its weights up at each call.
-
-    It keeps a second list of them, which would hold the sums of an earlier step with the graph that made them, and
-    could not be copied.
-    """
-    kind = type(module)
-    if isinstance(getattr(kind, "_flat_weights", None), property):
-        return
-    again = property(
-        lambda self: [getattr(self, name) for name in self._flat_weights_names], lambda self, _: None
-    )
-    own = {
-        "_flat_weights": again,
-        "_update_flat_weights": lambda self: None,
-        "flatten_parameters": lambda self: None,
-    }
-    del module.__dict__["_flat_weights"], module.__dict__["_flat_weight_refs"]
-    module.__class__ = type(kind.__name__, (kind,), own)

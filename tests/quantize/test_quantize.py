@@ -18,7 +18,7 @@ from bench.quantize import is_quantised, num_bytes, quantize, stored_plan
 from bench.quantize.rounding import rounded
 from bench.saving import load, save
 from bench.saving.content import digest
-from bench.tying import Tie, TyingPlan, cross_layer, embedding
+from bench.tying import Tie, TyingPlan, cross_layer, embedding, relaxed
 
 TOKENS = torch.arange(12).reshape(2, 6)
 NETWORKS = {
@@ -175,6 +175,8 @@ def test_two_channel_axes_of_one_tensor_are_refused():
 
 def test_what_cannot_be_quantised_is_refused():
     model, plan = tied("gru")
+    loose = NETWORKS["gru"][0]()
+    refused(relaxed(loose, rank=1).apply(loose), "is parametrised (as relaxed weights are)")
     refused(nn.LayerNorm(4), "no weight to quantise")
     refused(copy.deepcopy(NETWORKS["gru"][0]()), "tie is broken", "apply the plan", plan=plan)
     with pytest.raises(BadInput, match="tie first, quantise after"):
