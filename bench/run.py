@@ -163,7 +163,7 @@ def _strategy(config: Mapping[str, Any]) -> DDPStrategy | str:
 def _evaluate(
     trainer: L.Trainer, module: Training, plan: TyingPlan, best: Best, journal: Journal
 ) -> dict[str, Any]:
-    """The scores of the weights that were best on validation, with the ties checked once more.
+    """The scores of the weights that were best on validation, their ties checked once more and their copies counted.
 
     `last` has those of the weights that training ended with, which overfitted longest.
     """
@@ -190,6 +190,7 @@ def _evaluate(
         **scores,
         "gap": _gap(scores),
         "last": {**last, "gap": _gap(last)},
+        "effective_params": plan.effective_params(module.model),
         "best_epoch": kept["global_step"] / trainer.num_training_batches,
     }
 

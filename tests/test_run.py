@@ -52,7 +52,9 @@ TYPES = {
     **dict.fromkeys(("epochs", "steps", "checkpoint_bytes", "peak_rss_bytes", "ranks", "attempts"), int),
     "resumed_from": list,
     **dict.fromkeys(("id", "cell", "cost", "task", "data", "tying", "status", "device"), str),
-    **dict.fromkeys(("dropout", "weight_decay", "best_epoch", "gap", "clipped_share"), float),
+    **dict.fromkeys(
+        ("dropout", "weight_decay", "effective_params", "best_epoch", "gap", "clipped_share"), float
+    ),
     **dict.fromkeys(("metric", "config", "test", "val", "train", "spread", "decay"), dict),
     **dict.fromkeys(("dropout_sites", "curves", "seconds", "throughput", "data_meta", "provenance"), dict),
     "reason": type(None),
@@ -141,6 +143,12 @@ def test_a_record_says_what_was_tied_decayed_and_dropped(runs, plain, task):
     built = build(cell)
     names = [name for name, _ in built.model.named_parameters()]
     assert sorted(record["decay"]["decayed"] + record["decay"]["undecayed"]) == sorted(names)
+    hard = measured_ties(built.model)["depth"].num_params(built.model)
+    if "soft" in record["tying"]:
+        assert hard < record["effective_params"] < record["num_params"] == record["num_params_untied"]
+    else:
+        assert record["effective_params"] == record["num_params"]
+    assert none["effective_params"] == none["num_params"]
     total, rate = record["steps"], cell.config["optimizer"]
     dose = sum(rate["lr"] * schedule(at, total, rate["warmup_share"]) * 0.5 for at in range(total))
     assert record["decay"]["dose"] == pytest.approx(dose)

@@ -48,7 +48,7 @@ def _record_row(run: Run, cost: dict[str, Any]) -> dict[str, Any]:
         "reason": run.reason,
         "metric": run.metric.name,
     }
-    for key in ("num_params", "num_params_untied", "best_epoch", "epochs", "steps"):
+    for key in ("num_params", "num_params_untied", "effective_params", "best_epoch", "epochs", "steps"):
         row[key] = run.number(key)
     if run.number("control"):
         row |= {f"control_{key}": run.number("control", key) for key in ("ratio", "width", "feed_forward")}

@@ -10,6 +10,7 @@ from torch.nn import Parameter
 
 from bench.errors import BadInput
 from bench.tying import optimizers, penalty, relaxing, sharing
+from bench.tying.effective import effective_count
 from bench.tying.relaxing import Merge
 from bench.tying.summary import Summary, summarised
 from bench.tying.tie import HARD, Tie, checked_rank, checked_strength, is_integer, normal_form
@@ -139,6 +140,16 @@ class TyingPlan:
         parameters = sharing.parameters_by_name(model)
         sharing.check(self.ties, parameters)
         return sharing.count_when_shared(self._hard(), parameters)
+
+    def effective_params(self, model: nn.Module) -> float:
+        """`num_params`, with a soft group counted as numel x (tr G)^2 / tr(G^2), G the inner products of its n tensors.
+
+        n orthogonal ones of one norm count n, equal ones, and all-zero ones, 1 (`bench.tying.gram`). It is of the
+        weights as they are; a hard class that is not applied yet has that of its first name. Refuses as `num_params`.
+        """
+        parameters = sharing.parameters_by_name(model)
+        sharing.check(self.ties, parameters)
+        return float(effective_count(self._hard(), self._soft(), parameters))
 
     def num_tensors(self, model: nn.Module) -> int:
         """How many distinct parameters those elements are in; counted, and refused, as `num_params` does."""

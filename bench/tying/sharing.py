@@ -112,6 +112,15 @@ def share(tie: Tie, model: nn.Module, parameters: dict[str, Parameter]) -> None:
         parameters[name] = first
 
 
+def when_shared(ties: Iterable[Tie], parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
+    """The parameters by name as `share` would leave them, of a model that stays as it is."""
+    found = dict(parameters)
+    for tie in ties:
+        first, replaced = found[tie.names[0]], {id(found[name]) for name in tie.names}
+        found |= {name: first for name, parameter in found.items() if id(parameter) in replaced}
+    return found
+
+
 def put(model: nn.Module, name: str, parameter: Parameter) -> None:
     """Have the module read this parameter under this name; of a relaxed weight it is the shared part."""
     module, leaf = place(model, name)

@@ -5,28 +5,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from bench.tying.gram import gram
 from bench.tying.sharing import weight
 from bench.tying.strategies import blocks_of, cross_layer
 
 Parts = Sequence[tuple[Sequence[int], Tensor]]
 """Of each kind of weight the blocks that have it, and the `gram` of their tensors."""
-
-SLICE = 1 << 20
-"""Numbers that are looked at together: tensors of any size are compared in a few MiB."""
-
-
-@torch.no_grad()
-def gram(tensors: Sequence[Tensor]) -> Tensor:
-    """[n][n] float64 on the CPU: inner products of n tensors of one shape, summed in float64.
-
-    That is enough digits for distances down to 1e-7 of the norm, in one pass over the weights.
-    """
-    rows = [tensor.detach().reshape(-1) for tensor in tensors]
-    total, width = torch.zeros(len(rows), len(rows), dtype=torch.float64), max(1, SLICE // len(rows))
-    for start in range(0, rows[0].numel(), width):
-        part = torch.stack([row[start : start + width] for row in rows]).double().cpu()
-        total += part @ part.T
-    return total
 
 
 def cosines(products: Tensor) -> Tensor:
