@@ -8,6 +8,7 @@ from bench.report.against import Against, against_none
 from bench.report.cells import Cell, Section
 from bench.report.columns import Column, tabulate
 from bench.report.cost_columns import cost_columns
+from bench.report.effective import effective, effective_text, has_effective
 from bench.report.markup import Table
 from bench.report.numbers import axis, fixed, interval_text, metric_places, percent
 from bench.report.rows import is_finite, look_up
@@ -43,9 +44,13 @@ def _columns(section: Section) -> list[Column[Cell]]:
         text = interval_text(difference(cell), decimals, sign=True)
         return text + _unpaired(against[id(cell)]) if cell.done else ""
 
+    soft = (
+        [Column("effective\nparameters", effective_text, effective)] if has_effective(section.cells) else []
+    )
     return [
         Column("unique\nparameters", lambda c: _count(c), lambda c: c.count("num_params"), "min"),
         Column("% of\nuntied", lambda c: _share_text(c)),
+        *soft,
         Column("GFLOP\na train step", lambda c: _gflop_text(c), optional=True),
         Column(metric.label, lambda c: _metric_text(c, decimals), lambda c: mean(shown(c)), metric.mode),
         Column("by group\n[95 %]", lambda c: _group_text(c, decimals), optional=True),
@@ -154,6 +159,7 @@ def _csv_row(section: Section, against: Against, best: float | None) -> dict[str
         "num_params": cell.count("num_params"),
         "num_params_untied": cell.count("num_params_untied"),
         "share_of_untied": share_of_untied(cell),
+        **spell("effective_params", cell.over_seeds("effective_params")),
         **spell(f"test_{name}", test),
         "is_best": int(test is not None and test.mean == best),
         **spell_bounds("test", cell.interval()),

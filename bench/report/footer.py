@@ -6,6 +6,7 @@ from typing import Any
 
 from bench.report.cells import Section
 from bench.report.comparison import mean
+from bench.report.effective import EFFECTIVE, has_effective
 from bench.report.numbers import fixed, places
 from bench.report.order import natural
 from bench.report.rows import device, is_finite, look_up
@@ -63,6 +64,7 @@ def footer(section: Section, note: str | None) -> list[str]:
     records = [run.record for run in section.runs if run.is_done]
     lines += provenance("Runs", records) if records else []
     lines += [f"Note: {' '.join(note.split())}"] if note else []
+    lines += [EFFECTIVE] if has_effective(section.cells) else []
     return [*lines, READING, *_by_group(section), verdict_rule(section)]
 
 

@@ -12,6 +12,7 @@ from bench.report.differences import NOTES, TITLE, differences
 from bench.report.dose_tables import csv_rows as dose_rows
 from bench.report.dose_tables import dose_lines, dose_tables
 from bench.report.doses import doses
+from bench.report.effective import EFFECTIVE, has_effective
 from bench.report.factorial import Factorial, factorial
 from bench.report.factorial_table import csv_rows as effect_rows
 from bench.report.factorial_table import effects_table, reading
@@ -143,6 +144,7 @@ def summary_page(sweep: str, sections: list[Section], note: str | None) -> dict[
     md += ["\n", *(f"- {section.title}: {text}.\n" for section in sections if (text := floors(section)))]
     rules = dict.fromkeys(verdict_rule(section, "the tyings of one task") for section in sections)
     md += [f"- {rule}\n" for rule in rules]
+    md += [f"- {EFFECTIVE}\n"] if any(has_effective(section.cells) for section in sections) else []
     md += [f"- Note: {' '.join(note.split())}\n"] if note else []
     found = across.scores(sections) if across.is_across(sections) else []
     if found:

@@ -7,6 +7,7 @@ from bench.report.against import Against, against_chosen
 from bench.report.cells import Cell, Section
 from bench.report.columns import Column, tabulate
 from bench.report.comparison import mean, n_text, share_of_untied, shown, spell, spell_against, spell_bounds
+from bench.report.effective import effective_short, has_effective
 from bench.report.markup import Table, width
 from bench.report.numbers import NOTHING, axis, interval_text, metric_places, percent, short_count
 from bench.report.order import tying_key
@@ -48,6 +49,8 @@ def _columns(section: Section, with_chosen: bool) -> list[Column[str]]:
             "\n\nparams\n% untied", said(_params_text), number(lambda a: a.cell.count("num_params")), "min"
         ),
     ]
+    if has_effective(each.cell for each in against.values()):
+        columns.append(Column("\n\neffective\n% untied", said(lambda a: effective_short(a.cell))))
     if any(each.difference and each.difference.n > 1 for each in against.values()):
         columns.append(Column("\n\n\nverdict", said(lambda a: a.verdict), align="l"))
     if with_chosen:
@@ -122,6 +125,7 @@ def _csv_row(section: Section, tying: str) -> dict[str, Any]:
         "cells_asked": len(cells),
         "num_params": cell and cell.count("num_params"),
         "num_params_untied": cell and cell.count("num_params_untied"),
+        **spell("effective_params", cell and cell.over_seeds("effective_params")),
         **spell("val", cell and cell.metric_over_seeds("val")),
         **spell("test", cell and cell.metric_over_seeds()),
         **spell_bounds("test", cell and cell.interval()),
