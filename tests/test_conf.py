@@ -147,7 +147,7 @@ def test_a_sweep_varies_what_a_table_has_rows_or_sections_for(sweep):
         "task",
         "data",
         "tying",
-        *("tying.k", "tying.groups", "tying.repeats", "tying.grouping", "tying.shuffle"),
+        *("tying.k", "tying.fraction", "tying.groups", "tying.repeats", "tying.grouping", "tying.shuffle"),
         "tying.strength",
         "control",
         "dropout",
