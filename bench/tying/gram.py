@@ -27,7 +27,8 @@ def effective_copies(products: Tensor) -> float:
     """(tr G)^2 / tr(G^2) of a `gram` of n tensors, from 1 to n: n where orthogonal and of one norm, 1 where equal.
 
     The participation ratio of its eigenvalues (Gao et al. 2017, "A theory of multineuronal dimensionality"): a
-    tensor that is a multiple of another adds nothing, whatever its sign. Tensors that are all zero are equal: 1.
+    tensor that is a multiple of another adds nothing, whatever its sign. Orthogonal tensors of unlike norms count less
+    than n: blocks that nothing ties, too, amount to fewer where some are larger. All zero they are equal: 1.
     """
     trace = products.trace()
     if trace == 0:
