@@ -53,10 +53,10 @@ def tie(config: Mapping[str, Any], model: nn.Module, plan: TyingPlan) -> int:
     """Apply the plan in place, check that it gave what it predicted; returns the untied number of parameters."""
     untied = sum(p.numel() for p in model.parameters())
     predicted = plan.num_params(model)
-    start = config.get("start") or {
-        "merge": "first"
-    }  # without: namesakes that were not trained, no mean of which
-    plan.apply(model, init=config["tying"]["init"] or "own", merge=start["merge"])
+    start = config.get("start")
+    # Without a start namesakes were not trained: they have no mean worth the name.
+    merge = start["merge"] if start else "first"
+    plan.apply(model, init=config["tying"]["init"] or "own", merge=merge)
     plan.verify(model)
     actual = sum(p.numel() for p in model.parameters())
     if actual != predicted:

@@ -28,8 +28,13 @@ def inherit(model: nn.Module, runs: Path, run_id: str) -> dict[str, Any]:
     path = folder / WEIGHTS
     if not path.is_file():
         raise Settled(f"the run to start from has no {path} any more: delete {folder} and run it again")
-    saved = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    weights = {name.removeprefix(PREFIX): value for name, value in saved.items() if name.startswith(PREFIX)}
+    weights = weights_of(path)
     model.to(next(iter(weights.values())).dtype)  # before: loading would round what was trained in float64
     model.load_state_dict(weights)
     return {"run": run_id, "val": record["val"], "test": record["test"]}
+
+
+def weights_of(path: Path) -> dict[str, torch.Tensor]:
+    """The network's own part of a run's best.ckpt, on the CPU."""
+    saved = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    return {name.removeprefix(PREFIX): value for name, value in saved.items() if name.startswith(PREFIX)}

@@ -11,6 +11,7 @@ from torch import nn
 
 from bench.audit.samples import Forwards, asked_for, validation
 from bench.errors import BadInput
+from bench.inherit import weights_of
 from bench.quantize import is_quantised
 from bench.saving import blank, load
 from bench.tying import NotApplicable
@@ -88,11 +89,7 @@ def _run(folder: Path) -> Subject:
         if not weights.is_file():
             raise BadInput(f"{folder} holds no best.ckpt: the run is not done; `make status` says what is")
         model = network(config["seed"], tied=True)
-        state = torch.load(weights, map_location="cpu", weights_only=True)["state_dict"]
-        inside = {
-            key.removeprefix("model."): value for key, value in state.items() if key.startswith("model.")
-        }
-        model.load_state_dict(inside)
+        model.load_state_dict(weights_of(weights))
         return model
 
     def fresh() -> nn.Module:

@@ -14,7 +14,7 @@ FAMILIES = (
     "cycle",
     "cycle_rev",
 )
-FAMILIES += ("block_wise", "grouped", "learned", "soft", "soft_decoupled")
+FAMILIES += ("block_wise", "grouped", "relaxed", "learned", "soft", "soft_decoupled")
 
 
 def parts(tying: str) -> list[str]:
