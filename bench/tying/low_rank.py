@@ -1,7 +1,7 @@
 """Relaxed sharing: a shared tensor, and for each use of it a difference of low rank.
 
 A weight of three dimensions or more is the matrix [out, all else], as a convolution is computed.
-Source: Bae et al. 2025 (Relaxed Recursive Transformers), section 2.2 to 2.3, which starts from the truncated singular
+Source: Bae et al. 2025 (Relaxed Recursive Transformers), section 2, which starts from the truncated singular
 value decomposition as here.
 """
 

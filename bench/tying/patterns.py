@@ -122,7 +122,7 @@ def relaxed(
     groups: None is one, the whole stack. Raises NotApplicable where no shared parameter is a matrix, and BadInput, at
     the latest when it is applied, for a rank that a matrix cannot have.
 
-    Source: Bae et al. 2025 (Relaxed Recursive Transformers), section 2.2.
+    Source: Bae et al. 2025 (Relaxed Recursive Transformers), section 2.
     """
     plan = cycle(model, groups=1 if groups is None else groups, scope=scope, stack=stack).relax(rank)
     if rank and not any(weight(model, tie.names[0]).ndim > 1 for tie in plan.ties):
