@@ -5,13 +5,15 @@ from typing import Any
 
 from torch import nn
 
+from bench.anatomy import plain_name
+
 
 def decay_groups(model: nn.Module, weight_decay: float) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
     """Optimizer groups by rank: parameters with ndim >= 2 decay, once by identity; and the names in each.
 
     Rules by module class would change the decayed set when a tie is made (nanoGPT, configure_optimizers).
     """
-    named = dict(model.named_parameters())
+    named = {plain_name(name): parameter for name, parameter in model.named_parameters()}
     decayed = {name: p for name, p in named.items() if p.ndim >= 2}
     spared = {name: p for name, p in named.items() if p.ndim < 2}
     groups = [

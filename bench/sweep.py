@@ -71,7 +71,10 @@ def conduct(
     engine.check(cells)
     for folder in (cells[0].runs, cells[0].runs / "sweeps"):
         tidy(folder)
-    earlier = (recorded(manifest.path(cells[0])) or {}) if more else {}
+    there = (
+        (recorded(manifest.path(cells[0])) or {}) if sweep else {}
+    )  # one of a newer version is refused here
+    earlier = there if more else {}
     before = {"sources": _distinct(learned.source(cell) for cell in cells)}
     if sweep and before["sources"]:
         manifest.write(cells, before, earlier)

@@ -25,6 +25,7 @@ LONGEST = (
     "test_command_line.py",
     "test_controls.py",
     "test_chaos.py",
+    "test_learned.py",
 )
 """Files of tests that start whole sweeps. Of files tested side by side these must not begin last."""
 

@@ -1,6 +1,7 @@
 """A whole model in int8, each distinct tensor once."""
 
 from collections.abc import Collection
+from dataclasses import replace
 
 from torch import nn
 from torch.nn.utils import parametrize
@@ -49,7 +50,7 @@ def stored_plan(plan: TyingPlan, names: Collection[str]) -> TyingPlan:
     for tie in plan.ties:
         quantised = all(name not in names and name + INT8 in names for name in tie.names)
         for suffix in (INT8, SCALE) if quantised else ("",):
-            ties.append(Tie(tuple(name + suffix for name in tie.names), tie.strength, tie.blocks))
+            ties.append(replace(tie, names=tuple(name + suffix for name in tie.names)))
     return TyingPlan(tuple(ties))
 
 

@@ -170,7 +170,7 @@ class TyingPlan:
         return summarised(self.ties, parameters)
 
     def verify(self, model: nn.Module) -> None:
-        """RuntimeError, with names: a hard tie is no longer one tensor or lacks its difference."""
+        """RuntimeError, naming what, where a hard tie is no longer one tensor or a name lacks its difference."""
         parameters = sharing.parameters_by_name(model)
         sharing.check(self.ties, parameters)
         sharing.check_shared(self._hard(), parameters)
