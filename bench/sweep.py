@@ -71,10 +71,9 @@ def conduct(
     engine.check(cells)
     for folder in (cells[0].runs, cells[0].runs / "sweeps"):
         tidy(folder)
-    there = (
-        (recorded(manifest.path(cells[0])) or {}) if sweep else {}
-    )  # one of a newer version is refused here
-    earlier = there if more else {}
+    # Read whatever `more`: a manifest of a newer version is refused and not written over.
+    there = recorded(manifest.path(cells[0])) if sweep else None
+    earlier = (there or {}) if more else {}
     before = {"sources": _distinct(learned.source(cell) for cell in cells)}
     if sweep and before["sources"]:
         manifest.write(cells, before, earlier)
