@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from bench.ledger.paired import measured, pairs, scores, unit
 from bench.ledger.parts import Measure, Part
 from bench.ledger.select import by_seed, grouped, metric_of
-from bench.report.pairs import LEAST, MEASURES, Seeds, Tied, predictions
+from bench.report.pairs import MEASURES, Seeds, Tied, complete, predictions
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -94,13 +94,8 @@ def _seeds(mine: "DataFrame", other: "DataFrame") -> Seeds:
             tied = Tied(
                 (one, two), _likeness(rows, seed) | {"apart": two - one}, without[seed] - with_it[seed]
             )
-            found.setdefault(seed, {})[one, two] = tied
-    shared = set.intersection(*map(set, found.values())) if found else set()
-    return (
-        {seed: [found[seed][at] for at in sorted(shared)] for seed in sorted(found)}
-        if len(shared) >= LEAST
-        else {}
-    )
+            found.setdefault(seed, []).append(tied)
+    return complete(found)
 
 
 def _likeness(rows: "DataFrame", seed: int) -> Mapping[str, float | None]:

@@ -77,7 +77,7 @@ class Prediction:
 
 def tied_pairs(section: Section) -> Seeds:
     """The runs that tied one pair, of the seeds at which `none` went on too; {} for fewer than LEAST pairs."""
-    found: dict[int, dict[tuple[int, int], Tied]] = {}
+    found: dict[int, list[Tied]] = {}
     sign = 1 if section.metric.mode == "min" else -1
     for cell in section.cells:
         plain = section.untied(cell)
@@ -89,11 +89,17 @@ def tied_pairs(section: Section) -> Seeds:
                 one, other = blocks[0]
                 known = {**likeness, "apart": other - one}
                 cost = sign * (costs[run.seed] - without[run.seed])
-                found.setdefault(run.seed, {})[one, other] = Tied((one, other), known, cost)
-    shared = set.intersection(*map(set, found.values())) if found else set()
+                found.setdefault(run.seed, []).append(Tied((one, other), known, cost))
+    return complete(found)
+
+
+def complete(found: Seeds) -> Seeds:
+    """The pairs that every seed has, in order; {} for fewer than LEAST."""
+    by_pair = {seed: {each.blocks: each for each in pairs} for seed, pairs in found.items()}
+    shared = set.intersection(*map(set, by_pair.values())) if by_pair else set()
     if len(shared) < LEAST:
         return {}
-    return {seed: [found[seed][pair] for pair in sorted(shared)] for seed in sorted(found)}
+    return {seed: [by_pair[seed][pair] for pair in sorted(shared)] for seed in sorted(by_pair)}
 
 
 def predictions(seeds: Seeds) -> list[Prediction]:
