@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bench.launch import preload
+
 if TYPE_CHECKING:
     from command import Bench
     from grid import Grid
@@ -28,6 +30,15 @@ LONGEST = (
     "test_learned.py",
 )
 """Files of tests that start whole sweeps. Of files tested side by side these must not begin last."""
+
+
+PRELOADED = ("ddp_body", "transformers.models.gpt2.modeling_gpt2")
+"""What runs of tests import beside the workers."""
+
+
+def pytest_configure() -> None:
+    """One fork server starts the runs of all files, and what it does not import each run imports, for seconds."""
+    preload(PRELOADED)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -108,7 +108,7 @@ def test_what_only_the_run_can_see_is_one_line_too(
 ) -> None:
     text = bench.folder / "text.txt"
     text.write_text("one two three four five\n" * 400)
-    overrides = [word.replace("README.md", str(text)) for word in overrides]
+    overrides = [word.replace("README.md", str(text)) for word in overrides] + ["measure.max_seconds=0"]
     refused(bench(*overrides), *said)
     (record,) = bench.records().values()
     assert record["status"] == "failed" and "\n" not in record["reason"]
@@ -290,7 +290,12 @@ def test_two_controllers_record_every_run_once(bench: Bench) -> None:
 def test_death_and_ctrl_c_leave_no_process_and_no_half_of_a_record(bench: Bench) -> None:
     """A killed run is a row; a killed or interrupted controller takes its runs along; a call finishes."""
     long = ["-m", "seed=1,2", "hydra.launcher.n_jobs=1", "trainer.limit_train_batches=null"]
-    long += ["trainer.max_epochs=10", "model.width=8", "trainer.limit_eval_batches=null"]
+    long += [
+        "trainer.max_epochs=10",
+        "model.width=8",
+        "trainer.limit_eval_batches=null",
+        "measure.max_seconds=0",
+    ]
 
     def training(but: str | None = None) -> tuple[str, int] | None:
         running = {

@@ -13,6 +13,7 @@ from grid import COUNTS, TASKS, build, kind, score
 from omegaconf import OmegaConf
 
 from bench import launch
+from bench.ranks import MEETING_S
 from bench.records import recorded, write_json
 from bench.worker import CONFIG, REQUEST
 
@@ -21,6 +22,9 @@ TIGHT = {"rtol": 1e-9, "atol": 1e-12}
 
 SUMMED = 1e-6
 """Of a batch's losses in evaluation, which is done in single precision."""
+
+AT_ONCE = MEETING_S / 2
+"""Seconds, on a busy machine too: a rank that waited for one that has gone would take twice that, or more."""
 
 STEPS = 4
 EXACT = (
@@ -52,7 +56,6 @@ class Ended:
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Ended]:
     """(cell, ranks, again=its folder, **request) -> how its run ended."""
-    launch.preload(["ddp_body", "transformers.models.gpt2.modeling_gpt2"])
 
     def start(cell: Any, ranks: int, again: Path | None = None, **request: Any) -> Ended:
         folder = again or tmp_path_factory.mktemp("run")
@@ -178,7 +181,7 @@ def test_ranks_end_at_once_and_go_on_to_the_same_bits(cell, started, dropping, t
     """Each with its own random numbers and carried state."""
     asked = cell(task, "none", *DROPPING, "trainer.checkpoint_every_s=1e-9")
     ended = started(asked, 2, ended_at=3)
-    assert ended.record == {} and ended.code == -signal.SIGTERM and ended.seconds < 10
+    assert ended.record == {} and ended.code == -signal.SIGTERM and ended.seconds < AT_ONCE
     assert (ended.folder / "last.ckpt").exists()
     again = started(asked, 2, again=ended.folder).record
     assert again["resumed_from"] == [3] and again["attempts"] == 2
@@ -192,13 +195,13 @@ def test_ranks_end_at_once_and_go_on_to_the_same_bits(cell, started, dropping, t
 )
 def test_a_rank_that_ends_ends_the_run_with_its_reason(cell, started, second, reason):
     ended = started(cell("text_gru", "none", *EXACT, "trainer.devices=2"), 2, second=second)
-    assert ended.seconds < 15 and ended.record["status"] == "failed"
+    assert ended.seconds < AT_ONCE and ended.record["status"] == "failed"
     assert ended.record["reason"].startswith(reason), ended.record["reason"]
 
 
 def test_ranks_that_hold_different_configs_refuse_to_train(cell, started):
     ended = started(cell("image_cnn", "none", *EXACT, "trainer.devices=2"), 2, other_seed_on=1)
-    assert ended.record["status"] == "failed" and ended.seconds < 10
+    assert ended.record["status"] == "failed" and ended.seconds < AT_ONCE
     assert "different configs: rank 0" in ended.record["reason"], ended.record["reason"]
 
 
@@ -206,4 +209,4 @@ def test_ranks_diverge_together(cell, started):
     steps = ("trainer.max_epochs=40", "trainer.devices=2", "optimizer.lr=1e6", "optimizer.clip=null")
     ended = started(cell("text_gru", "none", *steps), 2)
     assert ended.record["status"] == "diverged" and "at the first" in ended.record["reason"]
-    assert ended.code == 0 and ended.seconds < 20
+    assert ended.code == 0 and ended.seconds < AT_ONCE

@@ -15,7 +15,8 @@ import pytest
 from command import ROOT, Bench, refused, until
 
 LONG = ["model.width=8", "trainer.limit_train_batches=null", "trainer.max_epochs=30", "seed=1"]
-"""Some seconds of training."""
+LONG += ["measure.max_seconds=0"]
+"""Some seconds of training, and no cost."""
 
 MOVES = (
     "config",
@@ -96,7 +97,8 @@ def test_a_run_that_somebody_else_stops_is_interrupted_and_not_failed(bench: Ben
 
 
 def test_a_dying_rank_is_a_failed_row_and_the_sweep_goes_on(bench: Bench) -> None:
-    two = ["-m", *LONG, "model.norm=group", "trainer=ddp", "dropout=0,0.2", "hydra.launcher.n_jobs=1"]
+    two = ["-m", *LONG, "trainer.max_epochs=15", "trainer=ddp", "model.norm=group"]
+    two += ["dropout=0,0.2", "hydra.launcher.n_jobs=1"]
     controller = bench.start(*two)
 
     def second_rank() -> int | None:

@@ -264,13 +264,7 @@ class Tracked:
 
 
 @pytest.fixture(scope="module")
-def imported() -> None:
-    """The fork server's imports, once. One that a test before these started keeps what it had."""
-    multiprocessing.get_context("forkserver").set_forkserver_preload(["bench.tracking", "wandb.sdk.launch"])
-
-
-@pytest.fixture(scope="module")
-def opening(imported: None, tmp_path_factory: pytest.TempPathFactory) -> float:
+def opening(tmp_path_factory: pytest.TempPathFactory) -> float:
     """Seconds of a run that waits for nothing, and OPENING_S more: what any run here may take beside its waits."""
     folder = tmp_path_factory.mktemp("opening") / RUN
     folder.mkdir()
@@ -280,7 +274,7 @@ def opening(imported: None, tmp_path_factory: pytest.TempPathFactory) -> float:
 
 
 @pytest.fixture
-def tracked(tmp_path: Path, imported: None) -> Iterator[Tracked]:
+def tracked(tmp_path: Path) -> Iterator[Tracked]:
     folder = tmp_path / RUN
     folder.mkdir()
     yield Tracked(folder)

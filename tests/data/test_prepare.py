@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -92,14 +91,11 @@ def test_train_limit_and_module_do_not_prepare_again(
     assert len(list((tmp_path / "by_config").iterdir())) == 1
 
 
-def test_cached_answer_is_quick_and_imports_neither_datasets_nor_torch(
+def test_cached_answer_imports_neither_datasets_nor_torch(
     configured: Configured, text_file: Path, tmp_path: Path
 ) -> None:
     config = configured("text_files", files=str(text_file))
     prepare(config, tmp_path)
-    started = time.perf_counter()
-    prepare(config, tmp_path)
-    assert time.perf_counter() - started < 0.1
     code = (
         "import json, pathlib, sys; from bench.data.prepare import prepare; "
         "prepare(json.loads(sys.argv[1]), pathlib.Path(sys.argv[2])); "
