@@ -27,7 +27,8 @@ def deviations(members: Sequence[Tensor]) -> list[Tensor]:
     """
     offsets, total = _offsets(members)
     mean_offset = total / len(members)
-    return [-mean_offset, *torch._foreach_sub(offsets, [mean_offset] * len(offsets))]
+    torch._foreach_sub_(offsets, [mean_offset] * len(offsets))
+    return [-mean_offset, *offsets]
 
 
 def penalty(members: Sequence[Tensor], strength: float) -> Tensor:
@@ -69,19 +70,24 @@ def pull(members: Sequence[Tensor], lr: float, strength: float) -> None:
     if lr == 0 or strength == 0:
         return
     shrink = 2 * len(members) * lr * strength
-    apart = deviations(members)
-    if math.isinf(shrink):
-        torch._foreach_copy_(members, [members[0] - apart[0]] * len(members))
-    else:
-        torch._foreach_sub_(members, apart, alpha=shrink / (1 + shrink))
+    for (part,) in _slices(members):
+        apart = deviations(part)
+        if math.isinf(shrink):
+            torch._foreach_copy_(part, [part[0] - apart[0]] * len(part))
+        else:
+            torch._foreach_sub_(part, apart, alpha=shrink / (1 + shrink))
 
 
 @torch.no_grad()
 def squares(members: Sequence[Tensor]) -> tuple[float, float]:
     """sum ||W_i - mean||^2 and sum ||W_i||^2, in single precision at least and summed as Python floats."""
-    if members[0].dtype in (torch.float16, torch.bfloat16):
-        members = [member.float() for member in members]
-    return _sum_of_squares(deviations(members)), _sum_of_squares(members)
+    apart = size = 0.0
+    for (part,) in _slices(members):
+        if part[0].dtype in (torch.float16, torch.bfloat16):
+            part = [member.float() for member in part]
+        apart += _sum_of_squares(deviations(part))
+        size += _sum_of_squares(part)
+    return apart, size
 
 
 def spread(pieces: Sequence[tuple[float, float]]) -> float:
@@ -90,18 +96,18 @@ def spread(pieces: Sequence[tuple[float, float]]) -> float:
     return math.sqrt(apart / size) if size else 0.0
 
 
-def _slices(
-    members: Sequence[Tensor], grads: Sequence[Tensor]
-) -> Iterator[tuple[Sequence[Tensor], Sequence[Tensor]]]:
-    """Views of the same part of all of them, part by part; all at once where they are small, or not in one piece."""
-    size = members[0].numel()
-    if size <= SLICE or not all(tensor.is_contiguous() for tensor in (*members, *grads)):
-        yield members, grads
+def _slices(*rows: Sequence[Tensor]) -> Iterator[tuple[Sequence[Tensor], ...]]:
+    """Views of the same part of all of them, part by part, for a CPU's caches.
+
+    All at once where they are small, not in one piece, or on a GPU, to which each part is a launch more.
+    """
+    size, on_cpu = rows[0][0].numel(), rows[0][0].device.type == "cpu"
+    if size <= SLICE or not on_cpu or not all(tensor.is_contiguous() for row in rows for tensor in row):
+        yield rows
         return
-    flat = [[tensor.view(-1) for tensor in tensors] for tensors in (members, grads)]
+    flat = [[tensor.view(-1) for tensor in row] for row in rows]
     for start in range(0, size, SLICE):
-        ours, theirs = ([row[start : start + SLICE] for row in rows] for rows in flat)
-        yield ours, theirs
+        yield tuple([tensor[start : start + SLICE] for tensor in row] for row in flat)
 
 
 def _offsets(members: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:

@@ -169,15 +169,23 @@ def test_strength_zero_leaves_a_training_curve_bit_identical():
 def test_slices_give_the_same_bits(monkeypatch, shape, transposed):
     """35 numbers in slices of 8: four whole ones and a rest; what is not in one piece is not sliced."""
 
-    def gradients():
+    def made():
         torch.manual_seed(0)
         tensors = [torch.randn(*shape) for _ in range(4)]
         tensors = [(t.T if transposed else t).requires_grad_() for t in tensors]
         for tensor in tensors:
             tensor.grad = torch.randn_like(tensor)
-        penalty.add_gradient(tensors, 0.3)
-        return [tensor.grad for tensor in tensors]
+        return tensors
 
-    whole = gradients()
+    def results():
+        pushed, pulled, merged = made(), made(), made()
+        penalty.add_gradient(pushed, 0.3)
+        penalty.pull(pulled, 0.1, 0.3)
+        penalty.pull(merged, 0.1, math.inf)
+        return [*(tensor.grad for tensor in pushed), *pulled, *merged], penalty.squares(made())
+
+    whole, squares = results()
     monkeypatch.setattr(penalty, "SLICE", 8)
-    assert all(a.equal(b) for a, b in zip(gradients(), whole, strict=True))
+    sliced, of_slices = results()
+    assert all(a.equal(b) for a, b in zip(sliced, whole, strict=True))
+    assert of_slices == pytest.approx(squares)  # which are sums
