@@ -94,6 +94,16 @@ def test_a_cost_without_a_number_is_a_hole_with_its_reason():
 def test_nothing_measured_gives_no_table():
     assert cost_tables([("none", {})]) == {}
     assert cost_notes([("none", {})]) == ["No cost of none: not measured yet."]
+    assert cost_notes([("none", {}), ("a", {})]) == ["No cost of any of these: not measured yet."]
+
+
+def test_a_sweep_that_asks_for_no_costs_says_so(tmp_path):
+    lines = [made.entry(), made.entry("cross_layer")]
+    records = [made.record(line, config={"measure": {"max_seconds": 0}}) for line in lines]
+    made.write_sweep(tmp_path / "runs", lines, records)
+    (folder,) = build(tmp_path / "runs", tmp_path / "results", out=lambda text: None)
+    page = (folder / "text_gru.md").read_text()
+    assert "No cost of any of these: measure.max_seconds=0 asks for none." in page
 
 
 def test_columns_that_only_some_machines_fill_are_there_where_one_row_has_them():

@@ -8,7 +8,7 @@ from typing import Any
 from bench.metrics import Estimate, mean_sd
 from bench.records import DIVERGED, FAILED, NOT_APPLICABLE
 from bench.report.control import control_note
-from bench.report.rows import NOT_FINITE, NOT_RUN, Metric, Run, is_finite
+from bench.report.rows import NOT_FINITE, NOT_RUN, Metric, Run, is_finite, look_up
 from bench.stats.bootstrap import LEAST, of_groups
 from bench.stats.student import Interval, Paired, interval, paired
 
@@ -165,8 +165,12 @@ class Section:
 
     @property
     def costs(self) -> list[tuple[str, Mapping[str, Any]]]:
-        """Each tying with its cost record, {} where there is none: a cost knows no dropout and weight decay."""
-        return [(tying, cells[0].cost) for tying, cells in self.tyings.items()]
+        """Each tying with its cost record: a cost knows no dropout and weight decay.
+
+        Where there is none: the reason alone if the sweep asked for none, else {}.
+        """
+        found = {tying: cells[0] for tying, cells in self.tyings.items()}
+        return [(tying, cell.cost or _unasked(cell.runs[0])) for tying, cell in found.items()]
 
     def untied(self, cell: Cell) -> Cell | None:
         """The `none` cell at the same dropout and weight decay; None where there is not exactly one."""
@@ -188,3 +192,8 @@ class Section:
             return None
         best = self.metric.best(means)
         return next(cell for estimate, cell in scored if estimate and estimate.mean == best)
+
+
+def _unasked(run: Run) -> Mapping[str, Any]:
+    asked = look_up(run.record, "config", "measure", "max_seconds")
+    return {"reason": "measure.max_seconds=0 asks for none"} if asked == 0 else {}

@@ -142,7 +142,10 @@ def _missing(rows: Sequence[tuple[str, Cost]]) -> list[str]:
         if not is_measured(cost):
             why = str(cost.get("reason") or cost.get("status") or "not measured yet")
             labels.setdefault(why, []).append(label)
-    return [f"No cost of {', '.join(of)}: {why}." for why, of in labels.items()]
+    return [
+        f"No cost of {'any of these' if len(of) == len(rows) > 1 else ', '.join(of)}: {why}."
+        for why, of in labels.items()
+    ]
 
 
 def _all(values: Iterable[Any]) -> str:
