@@ -348,6 +348,16 @@ def test_curves_have_a_band_only_where_there_are_seeds_and_say_what_it_is(tmp_pa
     assert not figure.axes[0].collections and "interval" not in notes(figure)
 
 
+def test_bands_that_would_hide_the_lines_are_left_out(tmp_path):
+    tyings = ["none", *(f"top_k(k={k})" for k in range(2, 10))]
+    for drawn, bands in ((tyings[:8], 8), (tyings, 0)):
+        lines = [made.entry(tying, seed=seed) for tying in drawn for seed in (1, 2)]
+        records = [made.record(line, 90.0 + line["seed"]) for line in lines]
+        figure = curves(written(tmp_path / str(bands), lines, records))
+        assert len(figure.axes[0].collections) == bands
+        assert ("are left out" in notes(figure)) == (bands == 0)
+
+
 # Forest.
 
 

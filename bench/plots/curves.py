@@ -13,6 +13,9 @@ from bench.stats.student import Interval, interval
 
 NOTE = "Per tying the cell that validation chose: mean over seeds."
 BAND = "The band is the 95 % interval of the mean."
+BANDS = 8
+"""So many bands of a panel can be told apart; more would hide the lines."""
+CROWDED = f"Of more than {BANDS} lines the bands, 95 % intervals, are left out."
 POINTS = 240
 """Values of one picture that say their number on hover."""
 
@@ -26,14 +29,15 @@ def curves(sections: list[Section]) -> Figure | None:
         return None
     shown = {tying for _, lines in found for tying in lines}
     looks = {tying: look for tying, look in styles(sections).items() if tying in shown}
-    banded = any(value.n > 1 for _, lines in found for line in lines.values() for value in line.values())
-    note = f"{NOTE}{f' {BAND}' if banded else ''} {more}"
-    made, all_axes = panels([section.title for section, _ in found], looks, note)
+    crowded = {len(lines) > BANDS for _, lines in found if _several_seeds(lines)}
+    note = [NOTE, BAND if False in crowded else "", CROWDED if True in crowded else "", more]
+    made, all_axes = panels([section.title for section, _ in found], looks, " ".join(filter(None, note)))
     several = sum(len(lines) for _, lines in found)
     for (section, lines), axes in zip(found, all_axes, strict=True):
+        banded = _several_seeds(lines) and len(lines) <= BANDS
         for tying, line in lines.items():
-            _draw(axes, line, looks[tying])
-        _start_cut_off(axes, list(lines.values()))
+            _draw(axes, line, looks[tying], banded)
+        _start_cut_off(axes, list(lines.values()), banded)
         for tying, line in lines.items():
             _hover(axes, f"{tying}, {where(section.chosen(tying))}", line, looks[tying], POINTS // several)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -57,19 +61,23 @@ def _lines(section: Section) -> dict[str, dict[int, Interval]]:
     return {tying: line for tying, cell in chosen.items() if (line := curve(cell))}
 
 
-def _draw(axes: Axes, line: dict[int, Interval], look: Look) -> None:
+def _several_seeds(lines: dict[str, dict[int, Interval]]) -> bool:
+    return any(value.n > 1 for line in lines.values() for value in line.values())
+
+
+def _draw(axes: Axes, line: dict[int, Interval], look: Look, banded: bool) -> None:
     colour, marker, dash = look
     epochs, values = list(line), list(line.values())
     mark = (
         {"marker": marker, "markersize": 6} if len(epochs) < 15 else {}
     )  # a line of few shows where they are
     axes.plot(epochs, [value.mean for value in values], color=colour, linestyle=dash, linewidth=2, **mark)
-    if all(value.low is not None for value in values):
+    if banded and all(value.low is not None for value in values):
         low, high = [value.low for value in values], [value.high for value in values]
         axes.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
-def _start_cut_off(axes: Axes, lines: list[dict[int, Interval]]) -> None:
+def _start_cut_off(axes: Axes, lines: list[dict[int, Interval]], banded: bool) -> None:
     """Let the first quarter of the epochs run out at the top: it would flatten what the tyings differ in.
 
     Bands are seen whole, up to half as far again as the lines go: those of two seeds would flatten everything.
@@ -79,8 +87,9 @@ def _start_cut_off(axes: Axes, lines: list[dict[int, Interval]]) -> None:
     highest = max(value.mean for value in late)
     if highest > lowest:
         span = highest - lowest
-        low = min([lowest, *(value.low for value in late if value.low is not None)])
-        high = max([highest, *(value.high for value in late if value.high is not None)])
+        bands = [value for value in late if banded and value.low is not None]
+        low = min([lowest, *(value.low for value in bands)])
+        high = max([highest, *(value.high for value in bands)])
         low, high = max(low, lowest - span / 2), min(high, highest + span / 2)
         axes.set_ylim(low - 0.05 * span, high + 0.05 * span)
 
