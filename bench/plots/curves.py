@@ -68,9 +68,8 @@ def _several_seeds(lines: dict[str, dict[int, Interval]]) -> bool:
 def _draw(axes: Axes, line: dict[int, Interval], look: Look, banded: bool) -> None:
     colour, marker, dash = look
     epochs, values = list(line), list(line.values())
-    mark = (
-        {"marker": marker, "markersize": 6} if len(epochs) < 15 else {}
-    )  # a line of few shows where they are
+    # A line of few epochs shows where they are.
+    mark = {"marker": marker, "markersize": 6} if len(epochs) < 15 else {}
     axes.plot(epochs, [value.mean for value in values], color=colour, linestyle=dash, linewidth=2, **mark)
     if banded and all(value.low is not None for value in values):
         low, high = [value.low for value in values], [value.high for value in values]
