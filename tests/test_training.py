@@ -46,9 +46,8 @@ def test_decay_goes_by_rank_and_counts_a_tied_tensor_once(cell, task, tying):
     ours, theirs = built.module.decay, untied.module.decay
     assert ours["undecayed"] == theirs["undecayed"]
     named = built.named()
-    own = {
-        name for name in ours["decayed"] if not is_factor(name, named)
-    }  # those of relaxed weights decay besides
+    # The factors of relaxed weights decay besides.
+    own = {name for name in ours["decayed"] if not is_factor(name, named)}
     assert {id(named[name]) for name in own} == {id(named[name]) for name in theirs["decayed"]}
     assert own <= set(theirs["decayed"])
 
