@@ -61,14 +61,14 @@ test: $(READY) ## run the tests, two files at a time (ARGS='-n 0' one at a time)
 lint: $(READY) ## check style
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
 
-selftest: $(READY) ## every meter against answers that are known beforehand
-	@$(VENV)/bin/python -m bench.selftest $(ARGS)
+selftest: $(READY) ## every meter on this machine's device, against answers that are known beforehand
+	@$(VENV)/bin/python -m pytest --verbose tests/measure $(ARGS)
 
 perf: $(READY) ## training here against its floor and other trainers, in turns: results/performance.md (12 minutes)
 	@$(VENV)/bin/python -m bench.perf $(ARGS)
 
 chaos: $(READY) ## disturb a sweep with kills, faults and a full disk; its records must equal an undisturbed one's
-	@$(VENV)/bin/python -m bench.chaos $(ARGS)
+	@PYTHONPATH=tests $(VENV)/bin/python -m chaos $(ARGS)
 
 claims: $(READY) ## the claims ledger: the exact ones now, the others on recorded sweeps: results/claims.md
 	@$(VENV)/bin/python -m bench.ledger --runs $(RUNS) $(ARGS)

@@ -25,7 +25,7 @@ FLOORS = (
     ("controls", "likeness"),
     ("run", "cost", "engines", "tables", "compose"),
     ("sweep", "dry_run", "cost_report"),
-    ("__main__", "perf", "chaos", "selftest", "ledger", "compare", "mirror", "audit"),
+    ("__main__", "perf", "ledger", "compare", "mirror", "audit"),
 )
 FLOOR = {place: height for height, floor in enumerate(FLOORS) for place in floor}
 

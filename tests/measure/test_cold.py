@@ -1,24 +1,16 @@
 """Cold caches: the size of what evicts, and that what was evicted is slower to read."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from quiet import quiet
 
 from bench.measure.cold import UNTOLD_CACHE, buffer_bytes, evictor
 from bench.measure.turns import seconds_of, turns_of
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """On a busy machine two threads wait for each other longer than for memory."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -37,14 +29,17 @@ def test_the_buffer_is_four_times_the_largest_cache(cpus: Path, tmp_path: Path) 
     assert buffer_bytes(CPU, tmp_path / "nowhere") == 4 * UNTOLD_CACHE
 
 
+@quiet
 @pytest.mark.usefixtures("one_thread")
-def test_what_was_evicted_is_slower_to_read() -> None:
-    weights, evict = torch.ones(64 * 2**10), evictor(CPU)  # 256 KiB
+@pytest.mark.parametrize("kib", [256, 1024])
+def test_what_was_evicted_is_slower_to_read(device: torch.device, kib: int) -> None:
+    """By the lower end of the interval of the ratio: so few bytes fit into every cache."""
+    weights, evict = torch.ones(kib * 2**8, device=device), evictor(device)
 
     def read_after(before: Callable[[], object]) -> Callable[[], tuple[float]]:
         def measure() -> tuple[float]:
             before()
-            return (seconds_of(weights.sum, CPU),)
+            return (seconds_of(weights.sum, device),)
 
         return measure
 
@@ -55,7 +50,7 @@ def test_what_was_evicted_is_slower_to_read() -> None:
         min_turns=20,
         min_seconds=0.0,
         max_seconds=20.0,
-        device=CPU,
+        device=device,
     )
     assert pair.low > 1.0
 

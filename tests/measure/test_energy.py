@@ -80,3 +80,10 @@ def test_a_cpu_has_no_counter() -> None:
     assert of_calls(lambda: None, CPU, seconds=1.0) == {
         "unavailable": "energy is counted on NVIDIA GPUs only"
     }
+
+
+def test_a_product_takes_energy_or_is_not_counted(device: torch.device) -> None:
+    """Never 0: what cannot be counted here is said to be so."""
+    square = torch.ones(1024, 1024, device=device)
+    found = of_calls(lambda: square @ square, device, seconds=1.0)
+    assert list(found) == ["unavailable"] or found["train_step_j"] >= 1e-6

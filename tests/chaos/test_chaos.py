@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from bench.chaos.compare import differences, leftovers
+from chaos.compare import differences, leftovers
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RECORD = {
     "id": "a" * 12,
     "status": "done",
@@ -125,8 +125,8 @@ def test_what_is_left_over_is_named(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 def test_a_sweep_that_is_killed_ends_as_one_left_alone(tmp_path: Path) -> None:
     """4 runs, half of them of two ranks, and 4 kills. All other faults: `make chaos`."""
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "bench.chaos", "--runs", "4", "--kills", "4", "--faults"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": "tests"}
+    command = [sys.executable, "-m", "chaos", "--runs", "4", "--kills", "4", "--faults"]
     done = subprocess.run(
         [*command, "--folder", str(tmp_path / "chaos")],
         cwd=ROOT,

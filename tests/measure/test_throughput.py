@@ -1,19 +1,16 @@
 """A whole run whose steps take a known time, and the throughput that it records."""
 
-import logging
 import time
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
+import pytest
 from hydra import compose, initialize_config_dir
+from quiet import quiet
 from torch import Tensor, nn
 
 from bench import machine, run
 from bench.anatomy import Parts
 from bench.cell import Cell, from_hydra
-from bench.selftest.check import Check, about
 
 STEP_S, BATCH, STEPS = 0.1, 32, 15
 
@@ -34,21 +31,19 @@ class Sleeping(nn.Module):
         return self.output(images.mean((2, 3)))
 
 
-def checks() -> Iterator[Check]:
-    """Measured on top of the sleep is what the trainer adds to a step: the tolerance leaves it room."""
-    with TemporaryDirectory() as folder, warnings.catch_warnings():
-        # What Lightning says to a run of a few steps.
-        warnings.filterwarnings("ignore", module="lightning")
-        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-        cell = _cell(Path(folder))
-        request = {**cell.header(), "logger": cell.options["logger"], "sweep": "selftest"}
-        record = run.train(request, cell.config, Path(folder), time.time())
-    found = record["throughput"]
-    what = f"{BATCH} images a step that sleeps {STEP_S * 1e3:g} ms"
-    yield about("throughput", what, found["unit"], BATCH / STEP_S, found["value"], tolerance=0.1)
+@quiet
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.filterwarnings("ignore:::lightning")  # what Lightning says to a run of a few steps
+def test_the_throughput_of_steps_that_sleep(tmp_path: Path) -> None:
+    """On top of the sleep is what the trainer adds to a step: a tenth leaves it room."""
+    cell = sleeping(tmp_path)
+    request = {**cell.header(), "logger": cell.options["logger"], "sweep": "meters"}
+    throughput = run.train(request, cell.config, tmp_path, time.time())["throughput"]
+    assert throughput["unit"] == "images/s"
+    assert throughput["value"] == pytest.approx(BATCH / STEP_S, rel=0.1)
 
 
-def _cell(folder: Path) -> Cell:
+def sleeping(folder: Path) -> Cell:
     """The run on digits, with a network that sleeps."""
     overrides = ["task=image_cnn", "logger=none", "trainer.accelerator=cpu", f"runs={folder}"]
     overrides += [f"cache={machine.REPOSITORY / '.cache'}", f"task.batches.batch_size={BATCH}"]

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from bench.chaos.sweeps import BREAK, Sweeps, data_bytes, fill, until
+from chaos.sweeps import BREAK, Sweeps, data_bytes, fill, until
 
 MIB = 2**20
 MOST_STARTS = 100

@@ -14,6 +14,9 @@ from bench.machine import REPOSITORY
 from bench.records import recorded
 from bench.worker import RESUME
 
+TESTS = REPOSITORY / "tests"
+"""Where a run finds the network that breaks."""
+
 BREAK = "BENCH_CHAOS_BREAK"
 """Variable with a path: while there is a file, `Fragile` networks break."""
 
@@ -34,7 +37,7 @@ def grids(runs: int) -> dict[str, list[str]]:
     found = {
         "killed": [tasks, "tying=soft", "dropout=0.1", "trainer.devices=1,2", f"seed={seeds}"],
         "mirrored": ["logger=wandb", "seed=101,102"],
-        "broken": ["model._target_=bench.chaos.fragile.Fragile", "trainer.max_epochs=9"],
+        "broken": ["model._target_=chaos.fragile.Fragile", "trainer.max_epochs=9"],
         "starved": WIDE,
         "diverging": ["optimizer.lr=1e6", "optimizer.clip=null"],
         "unwritten": ["seed=201,202,203,204"],
@@ -70,7 +73,7 @@ class Sweeps:
             process = subprocess.Popen(
                 [sys.executable, "-m", "bench", "-m", *self.overrides[name], *self.places, *more],
                 cwd=REPOSITORY,
-                env={**kept, "TMPDIR": str(self.scratch), **(env or {})},
+                env={**kept, "TMPDIR": str(self.scratch), "PYTHONPATH": str(TESTS), **(env or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

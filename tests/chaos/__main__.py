@@ -1,4 +1,4 @@
-"""`python -m bench.chaos`: prints what was done and whether it made a difference; exit code 1 if it did."""
+"""`make chaos`: prints what was done and whether it made a difference; exit code 1 if it did."""
 
 import argparse
 import contextlib
@@ -10,9 +10,9 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench.chaos.compare import differences, leftovers
-from bench.chaos.disturb import Chaos
-from bench.chaos.sweeps import Sweeps, grids
+from chaos.compare import differences, leftovers
+from chaos.disturb import Chaos
+from chaos.sweeps import Sweeps, grids
 
 SPACE = "256m"
 """Of the small file system that can be filled."""
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _asked(arguments: Sequence[str] | None) -> argparse.Namespace:
     others = [name for name in grids(4) if name != "killed"]
-    parser = argparse.ArgumentParser("python -m bench.chaos", description=__doc__)
+    parser = argparse.ArgumentParser("make chaos", description=__doc__)
     parser.add_argument("--runs", type=int, default=40, help="runs of the sweep that is killed (%(default)s)")
     parser.add_argument("--kills", type=int, default=30, help="kills in all (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the order of what is done (%(default)s)")

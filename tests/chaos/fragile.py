@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from bench.chaos.sweeps import BREAK
 from bench.models.cnn import ResNet
+from chaos.sweeps import BREAK
 
 BREAK_AT = 40
 """Calls that it lives through: by then a run has a checkpoint."""

@@ -1,1 +1,0 @@
-"""Every meter against answers that are known beforehand: `make selftest`."""
