@@ -13,11 +13,10 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from bench import machine
+from bench.command import TRACEBACK, framed, refuse
 from bench.errors import BadInput
 from bench.launch import stop_all
 from bench.sweep import RunFailed, control, unfinished
-
-TRACEBACK = "HYDRA_FULL_ERROR"
 
 ENDS = (BadInput, RunFailed, OmegaConfBaseException, YAMLError, OSError)
 NULLED = "Config group override must be a string or a list. Got NoneType"
@@ -35,9 +34,9 @@ def app(cfg: DictConfig) -> float | None:
         return None
 
 
+@framed
 def main() -> int:
-    """Exit code: 0 done, 1 a run failed, 2 bad input; one line on stderr for the last two."""
-    wanted = os.environ.get(TRACEBACK) == "1"
+    """Do what the words ask for. Returns the exit code: 0 done, 1 a run failed; BadInput for bad input."""
     os.environ[TRACEBACK] = "1"  # Hydra then raises instead of printing several lines and exiting with 1
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell leaves it for a job in the background
@@ -46,24 +45,15 @@ def main() -> int:
         app()
         for error in _ended:
             raise error
-        if unfinished:
-            raise RunFailed("; ".join(unfinished))
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (BadInput, HydraException, OmegaConfBaseException, YAMLError, OSError) as error:
-        return _refused(error, wanted, code=2)
+    except RunFailed as error:
+        return refuse(str(error), code=1)
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        raise BadInput(_reason(error)) from error
     except ValueError as error:
         if NULLED not in str(error):
             raise
-        return _refused(BadInput("a group has no choice null: that of start is start=none"), wanted, 2)
-    except RunFailed as error:
-        return _refused(error, wanted, code=1)
-    except KeyboardInterrupt:
-        print("interrupted: what is recorded is kept, the same command does the rest", file=sys.stderr)
-        return 130
-    return 0
+        raise BadInput("a group has no choice null: that of start is start=none") from error
+    return refuse("; ".join(unfinished), code=1) if unfinished else 0
 
 
 def _stop(*_: object) -> None:
@@ -72,18 +62,9 @@ def _stop(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _refused(error: Exception, traceback: bool, code: int) -> int:
-    if traceback:
-        raise error
-    print(f"error: {_one_line(error)}", file=sys.stderr)
-    return code
-
-
-def _one_line(error: Exception) -> str:
-    """What was wrong, what is allowed, how to fix it, also where Hydra or the system words it otherwise."""
+def _reason(error: Exception) -> str:
+    """Return what was wrong, what is allowed and how to fix it, where Hydra or a parser words it otherwise."""
     text = " ".join(str(error).split())
-    if isinstance(error, OSError) and error.filename:
-        return f"cannot use {error.filename}: {error.strerror}; choose a path that you may write to"
     if isinstance(error, YAMLError):
         return f"a file of conf/ is no yaml: {text}; mend it and start again"
     if "Could not find 'hydra/sweeper/optuna'" in text:

@@ -1,11 +1,11 @@
 """`python -m bench.mirror`: the tables and pictures of results/ as a W&B run per sweep. Nothing reads it back."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.command import add_places, add_sweep, framed, parser
 from bench.errors import BadInput
 from bench.tracking import Mirror
 
@@ -62,30 +62,21 @@ def _page(path: Path) -> Any:
     return wandb.Html(path.read_text(), inject=False)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        "python -m bench.mirror",
-        description="Mirror the tables, pictures and page of results/ to W&B, a run per sweep.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+@framed
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Mirror the sweeps that the command line asks for."""
+    options = parser(
+        "bench.mirror", "Mirror the tables, pictures and page of results/ to W&B, a run per sweep.", EXAMPLES
     )
-    parser.add_argument(
-        "--sweep", action="append", metavar="NAME", help="only this sweep; may be given again"
-    )
-    parser.add_argument("--runs", default="runs", help="folder of the records (default: %(default)s)")
-    parser.add_argument("--results", default="results", help="folder of the tables (default: %(default)s)")
-    chosen = parser.parse_args(arguments)
+    add_places(options, runs="of the records", results="of the tables")
+    add_sweep(options, "only this sweep; may be given again")
+    chosen = options.parse_args(arguments)
     results = Path(chosen.results)
     names = chosen.sweep or sorted(path.parent.name for path in results.glob("*/summary.csv"))
-    try:
-        if not names:
-            raise BadInput(f"no tables in {results}: run `make sweep` first, or name another --results")
-        for name in names:
-            mirror(results / name, Path(chosen.runs))
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    if not names:
+        raise BadInput(f"no tables in {results}: run `make sweep` first, or name another --results")
+    for name in names:
+        mirror(results / name, Path(chosen.runs))
 
 
 if __name__ == "__main__":

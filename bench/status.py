@@ -3,8 +3,6 @@
 `python -m bench.status` or `make status`; it reads the runs folder and writes nothing.
 """
 
-import argparse
-import os
 import re
 import sys
 from collections import Counter
@@ -14,6 +12,7 @@ from textwrap import fill
 from typing import Any
 
 from bench import machine, states
+from bench.command import add_places, add_sweep, framed, parser
 from bench.errors import BadInput
 from bench.records import (
     DIVERGED,
@@ -221,24 +220,17 @@ def _wrapped(text: str, first: str, rest: str | None = None) -> str:
     return fill(text, WIDTH, break_long_words=False, break_on_hyphens=False, **indents)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        "python -m bench.status",
-        description="Print the state of recorded sweeps: what is done, running, left and failed, and the time to go.",
+@framed
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the state that the command line asks for."""
+    options = parser(
+        "bench.status",
+        "Print the state of recorded sweeps: what is done, running, left and failed, and the time to go.",
     )
-    parser.add_argument("--runs", default="runs", help="folder of the records (default: %(default)s)")
-    parser.add_argument(
-        "--sweep", action="append", metavar="NAME", help="one sweep in full (default: a line for each)"
-    )
-    chosen = parser.parse_args(arguments)
-    try:
-        print(report(Path(chosen.runs), chosen.sweep), flush=True)
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    add_places(options, runs="of the records")
+    add_sweep(options, "one sweep in full (default: a line for each)")
+    chosen = options.parse_args(arguments)
+    print(report(Path(chosen.runs), chosen.sweep))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Records to results/: tables (md, csv, tex), plots, records.csv. `python -m bench.tables`; no torch."""
 
-import argparse
 import contextlib
 import gc
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 from textwrap import fill
 
 from bench import webpage
+from bench.command import add_places, add_sweep, framed, parser
 from bench.errors import BadInput
 from bench.plots import PICTURES, pictures
 from bench.records import manifest_path, write_bytes_atomic
@@ -140,26 +140,19 @@ def _write(path: Path, content: bytes) -> None:
     write_bytes_atomic(path, content)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        "python -m bench.tables",
-        description="Make the tables and plots of recorded sweeps. The same records give the same bytes.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+@framed
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the tables and plots that the command line asks for."""
+    options = parser(
+        "bench.tables",
+        "Make the tables and plots of recorded sweeps. The same records give the same bytes.",
+        EXAMPLES,
     )
-    parser.add_argument("--runs", default="runs", help="folder of the records (default: %(default)s)")
-    parser.add_argument("--results", default="results", help="folder to write to (default: %(default)s)")
-    parser.add_argument(
-        "--sweep", action="append", metavar="NAME", help="only this sweep; may be given again"
-    )
-    chosen = parser.parse_args(arguments)
+    add_places(options, runs="of the records", results="to write to")
+    add_sweep(options, "only this sweep; may be given again")
+    chosen = options.parse_args(arguments)
     gc.set_threshold(*COLLECT)
-    try:
-        build(chosen.runs, chosen.results, chosen.sweep)
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    build(chosen.runs, chosen.results, chosen.sweep)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ BENCH = Path(__file__).parents[1] / "bench"
 # From the ground up. A module imports from lower floors alone; inside a place (a folder) as it likes.
 FLOORS = (
     ("errors", "owner", "allowed"),
-    ("anatomy",),
+    ("anatomy", "command"),
     ("metrics", "stats", "records", "tying", "machine", "limits", "adamw", "cross_entropy"),
     ("quantize",),
     ("models", "data", "measure", "claim", "ranks", "report", "saving", "similarity"),
@@ -32,6 +32,7 @@ FLOOR = {place: height for height, floor in enumerate(FLOORS) for place in floor
 # What the user starts: it names the worker's modules and never imports them, nor what is heavy.
 LIGHT = {
     "errors",
+    "command",
     "allowed",
     "metrics",
     "records",

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import sys
 
 import pytest
 import torch
@@ -320,10 +319,9 @@ def test_the_page_tells_rates_speed_and_exponents():
 
 
 @pytest.fixture
-def perf(monkeypatch, tmp_path):
+def perf(tmp_path):
     def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["perf", "--quick", "--out", str(tmp_path), *arguments])
-        return command.main()
+        return command.main(["--quick", "--out", str(tmp_path), *arguments])
 
     return call
 

@@ -1,6 +1,5 @@
 """`python -m bench.audit MODEL`: where could this model be tied, and what would that save?"""
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 from bench.audit.audit import Audit, audit
 from bench.audit.page import as_json, pictures, written
 from bench.audit.subjects import ALLOWED, subject
+from bench.command import Parser, framed, parser, refuse
 from bench.errors import BadInput
 from bench.records import write_bytes_atomic
 from bench.report.markup import markdown, plain
@@ -22,30 +22,21 @@ EXAMPLES = """examples:
 """
 
 
+@framed
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0 done, 1 more could be saved than is allowed, 2 bad input."""
-    chosen = _parser().parse_args(arguments)
-    try:
-        limit = None if chosen.limit is None else _share(chosen.limit)
-        threshold = _cosine(chosen.threshold)
-        other = None if chosen.other is None else subject(chosen.other)
-        found = audit(
-            subject(chosen.model), threshold, chosen.stack, _scope(chosen.scope), other, chosen.sample
-        )
-        if chosen.out is not None:
-            write(found, chosen.out)
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    """Print the audit that the command line asks for. Returns 1 where more could be saved than it allows."""
+    chosen = _options().parse_args(arguments)
+    limit = None if chosen.limit is None else _share(chosen.limit)
+    threshold = _cosine(chosen.threshold)
+    other = None if chosen.other is None else subject(chosen.other)
+    found = audit(subject(chosen.model), threshold, chosen.stack, _scope(chosen.scope), other, chosen.sample)
+    if chosen.out is not None:
+        write(found, chosen.out)
     print(json.dumps(as_json(found), indent=2) if chosen.json else written(found, plain, ""))
-    if limit is not None and found.savings > limit:
-        print(
-            f"error: tying what is alike would save {100 * found.savings:.1f} % of the parameters, more than "
-            f"{100 * limit:g} %",
-            file=sys.stderr,
-        )
-        return 1
-    return 0
+    if limit is None or found.savings <= limit:
+        return 0
+    share = f"{100 * found.savings:.1f} % of the parameters, more than {100 * limit:g} %"
+    return refuse(f"tying what is alike would save {share}", code=1)
 
 
 def write(found: Audit, folder: Path) -> None:
@@ -83,42 +74,41 @@ def _scope(text: str) -> str | list[str]:
     return text if text in ("weights", "all") else text.split(",")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "python -m bench.audit",
-        description="How alike the namesakes of a trained model are, against chance, and what sharing them would save.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def _options() -> Parser:
+    options = parser(
+        "bench.audit",
+        "How alike the namesakes of a trained model are, against chance, and what sharing them would save.",
+        EXAMPLES,
     )
-    parser.add_argument("model", metavar="MODEL", help=ALLOWED)
-    parser.add_argument(
+    options.add_argument("model", metavar="MODEL", help=ALLOWED)
+    options.add_argument(
         "--stack", help="the blocks: a module list, or a pattern with * (default: the largest)"
     )
-    parser.add_argument(
+    options.add_argument(
         "--scope",
         default="weights",
         help="weights, all, or roles such as attention,conv (default: %(default)s)",
     )
-    parser.add_argument(
+    options.add_argument(
         "--threshold", default="0.8", help="cosine from which on two tensors are alike (default: %(default)s)"
     )
-    parser.add_argument(
+    options.add_argument(
         "--other", metavar="MODEL", help="the same network from another seed: how alike two trainings are"
     )
-    parser.add_argument(
+    options.add_argument(
         "--sample",
         metavar="FILE",
         help="what the blocks' outputs are compared on: a text file, or package.module:function that returns a list "
         "of batches (dicts or tuples of the model's arguments); a run has its validation split",
     )
-    parser.add_argument(
+    options.add_argument(
         "--out", type=Path, metavar="FOLDER", help="write audit.md, .json, .png and .svg there too"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument(
+    options.add_argument("--json", action="store_true", help="print JSON")
+    options.add_argument(
         "--fail-if-savings-above", dest="limit", metavar="SHARE", help="exit with 1 above, as 10%% or 0.1"
     )
-    return parser
+    return options
 
 
 if __name__ == "__main__":

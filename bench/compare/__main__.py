@@ -1,9 +1,9 @@
 """`python -m bench.compare A B`: the cells of two sets of results side by side. No torch."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 
+from bench.command import add_places, framed, parser
 from bench.compare.changes import Change, changes, made_with
 from bench.compare.sides import Side, read, side
 from bench.errors import BadInput
@@ -107,27 +107,22 @@ def judged(cell: Change) -> str:
     return verdict(difference, difference.p, margin_of(cell.metric.is_share, old.mean), cell.metric.mode)
 
 
+@framed
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        "python -m bench.compare",
-        description="What changed between two sets of results: folders of tables, or commits that hold them.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    """Print what changed. Returns 1 where a cell became worse and the command line asks about that."""
+    options = parser(
+        "bench.compare",
+        "What changed between two sets of results: folders of tables, or commits that hold them.",
+        EXAMPLES,
     )
-    parser.add_argument("before", metavar="A", help="a folder of results, one sweep's folder, or a commit")
-    parser.add_argument("after", metavar="B", help="the same, of what came after")
-    parser.add_argument("--sweep", metavar="NAME", help="only this sweep")
-    parser.add_argument(
-        "--results", default="results", help="their folder in a commit (default: %(default)s)"
-    )
-    parser.add_argument("--fail-if-worse", action="store_true", help="exit with 1 where a cell became worse")
-    chosen = parser.parse_args(arguments)
-    try:
-        sides = side(chosen.before, chosen.results), side(chosen.after, chosen.results)
-        text, cells = compare(*sides, chosen.sweep)
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    options.add_argument("before", metavar="A", help="a folder of results, one sweep's folder, or a commit")
+    options.add_argument("after", metavar="B", help="the same, of what came after")
+    options.add_argument("--sweep", metavar="NAME", help="only this sweep")
+    add_places(options, results="of the tables in a commit")
+    options.add_argument("--fail-if-worse", action="store_true", help="exit with 1 where a cell became worse")
+    chosen = options.parse_args(arguments)
+    sides = side(chosen.before, chosen.results), side(chosen.after, chosen.results)
+    text, cells = compare(*sides, chosen.sweep)
     print("\n".join(text))
     worse = [cell for cell in cells if judged(cell).startswith("worse")]
     return 1 if chosen.fail_if_worse and worse else 0

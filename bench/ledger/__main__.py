@@ -1,6 +1,5 @@
 """`python -m bench.ledger`: the claims of conf/claims against the records there are, to results/claims.md."""
 
-import argparse
 import os
 import sys
 import textwrap
@@ -8,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from bench.command import add_places, framed, parser, refuse
 from bench.errors import BadInput
 from bench.ledger import claim, provenance
 from bench.ledger.evaluate import Row, row
@@ -76,33 +76,24 @@ def _indented(text: str) -> str:
     return textwrap.fill(text, COLUMNS, initial_indent=" " * 5, subsequent_indent=" " * 7)
 
 
+@framed
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        "python -m bench.ledger",
-        description="Put the claims of conf/claims to the test: the exact ones now, the others on recorded sweeps.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    """Evaluate the claims that the command line asks for. Returns 2 where one cannot be evaluated."""
+    options = parser(
+        "bench.ledger",
+        "Put the claims of conf/claims to the test: the exact ones now, the others on recorded sweeps.",
+        EXAMPLES,
     )
-    parser.add_argument("--runs", default="runs", help="folder of the records (default: %(default)s)")
-    parser.add_argument("--results", default="results", help="folder to write to (default: %(default)s)")
-    parser.add_argument("--claims", default=str(claim.FOLDER), help="folder of the claim files")
-    parser.add_argument(
-        "--only", action="append", nargs="+", metavar="ID", help="these claims; writes nothing"
+    add_places(options, runs="of the records", results="to write to")
+    options.add_argument("--claims", default=str(claim.FOLDER), help="folder of the claim files")
+    options.add_argument(
+        "--only", action="extend", nargs="+", metavar="ID", help="these claims; writes nothing"
     )
-    chosen = parser.parse_args(arguments)
-    os.environ.setdefault(
-        "OMP_NUM_THREADS", "1"
-    )  # before torch is: small networks, and the same sums everywhere
-    only = [name for names in chosen.only or () for name in names]
-    try:
-        rows = build(Path(chosen.runs), Path(chosen.results), Path(chosen.claims), only or None, _say)
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    bad = [found for found in rows if found.is_bad]
-    for found in bad:
-        print(f"error: {found.why}", file=sys.stderr)
-    return 2 if bad else 0
+    chosen = options.parse_args(arguments)
+    # Before torch is imported: the networks are small, and the same sums come out everywhere.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    rows = build(Path(chosen.runs), Path(chosen.results), Path(chosen.claims), chosen.only, _say)
+    return max((refuse(evaluated.why) for evaluated in rows if evaluated.is_bad), default=0)
 
 
 def _say(text: str) -> None:

@@ -4,19 +4,19 @@ import sys
 from collections.abc import Sequence
 
 from bench.__main__ import main as bench
+from bench.command import framed
+from bench.errors import BadInput
 
 AGAIN = "--again"
 OVERRIDES = ("hydra/help=measure", "hydra/launcher=measure", "hydra.mode=MULTIRUN")
 
 
+@framed
 def main() -> int:
     """The command line of a sweep, under the launcher that measures; its exit codes and its one line on stderr."""
     given = [word for word in sys.argv[1:] if word != AGAIN]
     if elsewhere := [word for word in given if word.startswith("hydra/launcher")]:
-        print(
-            f"error: {elsewhere[0]} is not allowed: costs are measured on this machine alone", file=sys.stderr
-        )
-        return 2
+        raise BadInput(f"{elsewhere[0]} is not allowed: costs are measured on this machine alone")
     sys.argv[1:] = _with_ours(given, again=AGAIN in sys.argv)
     return bench()
 

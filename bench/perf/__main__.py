@@ -4,13 +4,14 @@ Every part but `sweeps`, which prints, goes into results/performance.md; parts t
 that are there.
 """
 
-import argparse
 import logging
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench import machine
+from bench.command import framed, parser
 from bench.errors import BadInput
 from bench.perf import sweeps
 from bench.perf.page import PICTURE, SECTIONS, page
@@ -19,37 +20,34 @@ from bench.records import read_json, write_bytes_atomic, write_json
 FIGURES = "figures.json"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.perf", description=__doc__)
-    parser.add_argument(
+@framed
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure the parts that the command line asks for."""
+    options = parser("bench.perf", __doc__)
+    options.add_argument(
         "--only",
         nargs="+",
         choices=("sweeps", *SECTIONS),
         metavar="PART",
         help=f"of sweeps, {', '.join(SECTIONS)}",
     )
-    parser.add_argument(
+    options.add_argument(
         "--out",
         type=Path,
         metavar="DIR",
         help="where the page goes (default: results; with --quick a temporary folder)",
     )
-    parser.add_argument("--quick", action="store_true", help="tiny networks, two turns: to see that it runs")
-    asked = parser.parse_args()
-    out = asked.out or Path(tempfile.mkdtemp() if asked.quick else "results")
-    parts = asked.only or ["sweeps", *SECTIONS]
-    try:
-        if asked.only and "gpu" in asked.only and not machine.gpus():
-            raise BadInput("--only gpu: there is no GPU here; without --only its rows are left as holes")
-        if "sweeps" in parts:
-            with tempfile.TemporaryDirectory() as scratch:
-                sweeps.report(Path(scratch))
-        if set(parts) != {"sweeps"}:
-            _measure([part for part in SECTIONS if part in parts], out, asked.quick)
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    options.add_argument("--quick", action="store_true", help="tiny networks, two turns: to see that it runs")
+    chosen = options.parse_args(arguments)
+    if chosen.only and "gpu" in chosen.only and not machine.gpus():
+        raise BadInput("--only gpu: there is no GPU here; without --only its rows are left as holes")
+    parts = chosen.only or ["sweeps", *SECTIONS]
+    if "sweeps" in parts:
+        with tempfile.TemporaryDirectory() as scratch:
+            sweeps.report(Path(scratch))
+    if set(parts) != {"sweeps"}:
+        out = chosen.out or Path(tempfile.mkdtemp() if chosen.quick else "results")
+        _measure([part for part in SECTIONS if part in parts], out, chosen.quick)
 
 
 def _measure(parts: list[str], out: Path, quick: bool) -> None:
