@@ -1,11 +1,12 @@
 """What the cells of a grid were found to cost, as text for the terminal."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from textwrap import fill
 from typing import Any
 
 from bench.cell import Cell
 from bench.ensure import ensure_cost
+from bench.records import leaves
 from bench.report.cost_notes import cost_notes
 from bench.report.costs import cost_tables
 from bench.report.markup import folded, plain
@@ -50,19 +51,10 @@ def _section(task: str, data: str, members: Sequence[Measured]) -> str:
 
 def _labels(cells: Sequence[Cell]) -> list[str]:
     """The label of each one's tying, with the keys in which the cells differ besides."""
-    configs = [dict(_flat({key: cell.config[key] for key in DESCRIBED})) for cell in cells]
+    configs = [leaves({key: cell.config[key] for key in DESCRIBED}) for cell in cells]
     keys = sorted({key for config in configs for key in config})
     differ = [key for key in keys if any(config.get(key) != configs[0].get(key) for config in configs)]
     return [
         " ".join([cell.label, *(f"{key}={config[key]}" for key in differ if key in config)])
         for cell, config in zip(cells, configs, strict=True)
     ]
-
-
-def _flat(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Each value under its dotted key."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{above}{key}.")
-        else:
-            yield f"{above}{key}", value

@@ -162,3 +162,18 @@ def read_records(runs: Path, run_ids: Iterable[str]) -> dict[str, dict[str, Any]
         except NoRecord as error:
             found[run_id] = {"id": run_id, "status": FAILED, "reason": f"record is damaged: {error}"}
     return found
+
+
+def leaves(tree: Mapping[str, Any], separator: str = ".") -> dict[str, Any]:
+    """Return the values of nested mappings by the keys on the way to them, as in {"test.nll": 0.1}.
+
+    Lists and empty mappings are values. The order is that of the mappings.
+    """
+    values: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            inner = leaves(value, separator)
+            values |= {f"{key}{separator}{below}": leaf for below, leaf in inner.items()}
+        else:
+            values[str(key)] = value
+    return values

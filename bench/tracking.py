@@ -16,7 +16,7 @@ from wandb.sdk.lib.service.service_token import WandbServiceConnectionError
 from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
 from wandb.sdk.mailbox.mailbox_handle import ServerResponseError
 
-from bench.records import cost_folder, recorded
+from bench.records import cost_folder, leaves, recorded
 
 TROUBLE = (wandb.Error, OSError, MailboxClosedError, HandleAbandonedError, ServerResponseError)
 TROUBLE += (WandbServiceConnectionError,)
@@ -48,8 +48,8 @@ def close_logger(
         return
     measured = request["cost"] and recorded(cost_folder(runs, request["cost"]) / "cost.json")
     cost = measured or {}
-    summary = dict(flatten({key: record[key] for key in record if key not in ("curves", "decay")}))
-    summary |= dict(flatten({"cost": {key: cost[key] for key in COST_KEYS if key in cost}}))
+    summary = leaves({key: record[key] for key in record if key not in ("curves", "decay")}, "/")
+    summary |= leaves({"cost": {key: cost[key] for key in COST_KEYS if key in cost}}, "/")
     # For anything else W&B imports pandas, half a second in each run; the record has it.
     summary = {key: value for key, value in summary.items() if isinstance(value, int | float | str)}
     if isinstance(logger, Mirror):
@@ -60,15 +60,6 @@ def close_logger(
 
 
 COST_KEYS = ("train_step", "latency", "memory", "flops", "energy")
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Leaves of nested mappings as ("test/nll", value)."""
-    leaves = []
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        leaves += flatten(value, f"{name}/") if isinstance(value, Mapping) else [(name, value)]
-    return leaves
 
 
 class Mirror(Logger):

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.records import leaves
 from bench.report.numbers import axis
 from bench.report.order import parts
 from bench.report.rows import Run, look_up
@@ -64,7 +65,7 @@ def _without_seed(text: str, label: str) -> str | None:
 
 def _overrides(config: Mapping[str, Any], label: str) -> list[str] | None:
     """What to say besides the seed; None where conf/ has no such task, data or tying."""
-    recorded, data = _flat(config), config["data"]["name"]
+    recorded, data = leaves(config), config["data"]["name"]
     task = _fewest(_tasks(config), recorded, ("task", "model", "optimizer", "trainer"))
     tying = _fewest(_tyings(config, label), recorded, ("tying",))
     if task is None or tying is None or not (CONF / "data" / f"{data}.yaml").is_file():
@@ -132,8 +133,8 @@ def _tyings(config: Mapping[str, Any], label: str) -> Iterator[Choice]:
             yield choice
 
 
-def _strategies(leaves: Leaves) -> set[str]:
-    return {key.split(".")[2] for key in leaves if key.startswith("tying.parts.")}
+def _strategies(composed: Leaves) -> set[str]:
+    return {key.split(".")[2] for key in composed if key.startswith("tying.parts.")}
 
 
 def _differing(recorded: Leaves, choice: Choice, groups: tuple[str, ...]) -> dict[str, str]:
@@ -174,18 +175,9 @@ def _composed(*overrides: str) -> Leaves:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONF), job_name="bench", version_base="1.3"):
-            return _flat(OmegaConf.to_container(compose("config", overrides=list(overrides))))
+            return leaves(OmegaConf.to_container(compose("config", overrides=list(overrides))))
     finally:
         GlobalHydra.instance().hydra = running
-
-
-def _flat(tree: Any, prefix: str = "") -> Leaves:
-    if not isinstance(tree, Mapping) or not tree:
-        return {prefix: tree}
-    found: Leaves = {}
-    for key, inner in tree.items():
-        found |= _flat(inner, f"{prefix}.{key}" if prefix else str(key))
-    return found
 
 
 def value(given: Any) -> str:

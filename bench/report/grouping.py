@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
+from bench.records import leaves
 from bench.report.cells import Cell, Section
 from bench.report.order import natural, started, tying_key
 from bench.report.rows import Run
@@ -64,20 +65,19 @@ def _varied(runs: list[Run]) -> list[str]:
     return sorted(keys)
 
 
-def flat(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one with dotted keys, without what names a machine and not a result."""
-    if prefix in OUTSIDE or any(str(item).startswith("/") for item in _items(config)):
-        return {}
-    if not isinstance(config, Mapping):
-        return {prefix: config}
-    found: dict[str, Any] = {}
-    for key in sorted(config):
-        found |= flat(config[key], f"{prefix}.{key}" if prefix else str(key))
-    return found
+def flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a config by their dotted keys, without what names a machine and not a result."""
+    values = leaves(config)
+    return {key: values[key] for key in sorted(values) if not _is_outside(key, values[key])}
 
 
-def _items(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
+def _is_outside(key: str, value: Any) -> bool:
+    items = value if isinstance(value, list) else [value]
+    return (
+        value == {}
+        or f"{key}.".startswith(tuple(f"{outside}." for outside in OUTSIDE))
+        or any(str(item).startswith("/") for item in items)
+    )
 
 
 def _variant(run: Run, keys: list[str], alike: list[Run]) -> str:
