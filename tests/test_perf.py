@@ -9,11 +9,11 @@ import torch
 from bench import machine
 from bench.errors import BadInput
 from bench.perf import __main__ as command
-from bench.perf import compiled, floor, gpu, growth, output, precision, sidebyside, stepping
+from bench.perf import growth, output, steps, timing
 from bench.perf.loops import Watched, ours, plain_loss, same_loss
-from bench.perf.pace import QUICK
 from bench.perf.page import page
-from bench.perf.subjects import subject
+from bench.perf.subjects import subject_of
+from bench.perf.timing import QUICK
 from bench.records import read_json, write_json
 from bench.tying import strategies
 
@@ -24,7 +24,7 @@ LANGUAGE = TASKS[1:]
 @pytest.fixture
 def made(cell):
     """(task, *overrides) -> the subject of its cell at a test's sizes."""
-    return lambda task, *overrides: subject(cell(task, "none", *overrides), task)
+    return lambda task, *overrides: subject_of(cell(task, "none", *overrides), task)
 
 
 def weights(model):
@@ -37,11 +37,11 @@ def weights(model):
 @pytest.mark.parametrize("task", TASKS)
 def test_every_loop_takes_the_same_steps(made, task):
     one = made(task)
-    start, reached = weights(one.model), weights(stepping.trained(one, ours, 5))
+    start, reached = weights(one.model), weights(steps.trained(one, ours, 5))
     assert not torch.equal(start, reached)
-    for name, way in stepping.ways(one, same_loss, talks=False).items():
-        other = weights(stepping.trained(one, way, 5))
-        if name == stepping.BY_HAND:
+    for name, way in steps.ways(one, same_loss, talks=False).items():
+        other = weights(steps.trained(one, way, 5))
+        if name == steps.BY_HAND:
             assert torch.equal(reached, other)
         else:
             torch.testing.assert_close(other, reached, rtol=1e-5, atol=1e-6)
@@ -49,8 +49,8 @@ def test_every_loop_takes_the_same_steps(made, task):
 
 
 def test_only_language_models_are_trained_by_transformers(made):
-    assert stepping.HUGGING_FACE not in stepping.ways(made("image_cnn"), same_loss, talks=False)
-    assert stepping.HUGGING_FACE in stepping.ways(made("text_gru"), same_loss, talks=False)
+    assert steps.HUGGING_FACE not in steps.ways(made("image_cnn"), same_loss, talks=False)
+    assert steps.HUGGING_FACE in steps.ways(made("text_gru"), same_loss, talks=False)
 
 
 @pytest.mark.parametrize("task", LANGUAGE)
@@ -90,8 +90,8 @@ def test_calls_side_by_side_take_turns_forwards_and_backwards(monkeypatch):
 
         return advance
 
-    monkeypatch.setattr(sidebyside.time, "perf_counter", lambda: now)
-    found = sidebyside.medians({"a": call("a", 1.0), "b": call("b", 3.0)}, rounds=3)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now)
+    found = timing.medians({"a": call("a", 1.0), "b": call("b", 3.0)}, rounds=3)
     assert found == {"a": 1.0, "b": 3.0}
     assert "".join(made) == "aabb" + "ab" + "ba" + "ab"
 
@@ -109,10 +109,10 @@ def test_an_exponent_is_the_slope_of_logarithms_with_its_standard_error():
 
 
 def test_the_floor_counts_operations_and_bytes(made, monkeypatch):
-    monkeypatch.setattr(floor, "matmul_rate", lambda dtype, device: 4e9 if dtype == torch.bfloat16 else 1e9)
-    monkeypatch.setattr(floor, "copy_rate", lambda device: 1e9)
+    monkeypatch.setattr(steps, "matmul_rate", lambda dtype, device: 4e9 if dtype == torch.bfloat16 else 1e9)
+    monkeypatch.setattr(steps, "copy_rate", lambda device: 1e9)
     one = made("text_gru")
-    (row,) = floor.measure([one], QUICK)["rows"]
+    (row,) = steps.floor([one], QUICK)["rows"]
     vocabulary, width = one.model.output_layer.weight.shape
     tokens = 16 * 8
     assert row["output_flops"] == 3 * 2 * tokens * width * vocabulary
@@ -124,8 +124,8 @@ def test_the_floor_counts_operations_and_bytes(made, monkeypatch):
 
 
 def test_our_defaults_and_theirs_reach_the_same_loss_in_less_memory(made):
-    (first, second) = stepping.defaults([made("text_gru")], QUICK)["rows"]
-    assert [first["way"], second["way"]] == [stepping.HUGGING_FACE, stepping.LIGHTNING]
+    (first, second) = steps.defaults([made("text_gru")], QUICK)["rows"]
+    assert [first["way"], second["way"]] == [steps.HUGGING_FACE, steps.LIGHTNING]
     assert first["nll_of_way"] == pytest.approx(second["nll_of_way"], rel=1e-5)
     assert first["nll"] == pytest.approx(first["nll_of_way"], rel=1e-2)
     assert first["peak_bytes"] < first["peak_bytes_of_way"]
@@ -133,7 +133,7 @@ def test_our_defaults_and_theirs_reach_the_same_loss_in_less_memory(made):
 
 
 def test_every_task_is_stepped_in_each_precision_that_it_can_be_given():
-    rows = precision.measure(QUICK)["rows"]
+    rows = steps.precision(QUICK)["rows"]
     asked = [(row["subject"], row["output_precision"], row["precision"]) for row in rows]
     assert asked == [
         ("image_cnn", None, "bf16-mixed"),
@@ -165,7 +165,7 @@ def test_without_a_compiler_the_row_says_so(made, monkeypatch):
         raise BadInput("no compiler")
 
     monkeypatch.setattr(machine, "check_compiler", refuse)
-    (row,) = compiled.measure([made("text_gru")], QUICK)["rows"]
+    (row,) = steps.compiled([made("text_gru")], QUICK)["rows"]
     assert row == {"subject": "text_gru", "mode": "default", "reason": "no compiler"}
 
 
@@ -175,26 +175,26 @@ def test_a_compiled_step_is_timed_against_the_plain_one(made, monkeypatch):
 
     modes = []
     monkeypatch.setattr(machine, "check_compiler", lambda mode: None)
-    monkeypatch.setattr(compiled.assembly, "compile_in_place", same)
-    (row,) = compiled.measure([made("text_gru")], QUICK)["rows"]
+    monkeypatch.setattr(steps.assembly, "compile_in_place", same)
+    (row,) = steps.compiled([made("text_gru")], QUICK)["rows"]
     assert modes == ["default", None] and row["first_s"] > 0 and row["pair"]["turns"] == 1
 
 
 def test_what_a_gpu_would_do_runs_anywhere():
     tiny = dataclasses.replace(
-        gpu.SUBJECTS[1],
-        make=lambda: gpu.GRULanguageModel(40, 2, 8),
+        growth.NETWORKS_OF_GPU[1],
+        make=lambda: growth.GRULanguageModel(40, 2, 8),
         vocabulary=40,
         batch=2,
         window=4,
     )
-    (row,) = gpu.measure(QUICK, torch.device("cpu"), [tiny])["rows"]
+    (row,) = growth.on_gpu(QUICK, torch.device("cpu"), [tiny])["rows"]
     assert row["tokens"] == 8 and row["num_params"] < row["num_params_untied"]
     assert row["peak_per_s"] is None and row["flops"] > 0
 
 
 def test_gpt2_small_has_the_published_number_of_parameters():
-    model = gpu.SUBJECTS[0].make()
+    model = growth.NETWORKS_OF_GPU[0].make()
     assert strategies.embedding(model).num_params(model) == 124_439_808
 
 
@@ -254,7 +254,7 @@ def test_figures_of_two_machines_are_told_apart():
     elsewhere = {**PROVENANCE, "device": "another"}
     figures = {
         "overhead": {"rows": [COMPARED], "provenance": PROVENANCE},
-        "gpu": {**gpu.holes("no GPU here"), "provenance": elsewhere},
+        "gpu": {**growth.holes("no GPU here"), "provenance": elsewhere},
     }
     text = page(figures, "performance")
     assert "Of: overhead." in text and "Of: gpu." in text

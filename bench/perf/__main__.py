@@ -14,7 +14,7 @@ from bench import machine
 from bench.command import framed, parser
 from bench.errors import BadInput
 from bench.perf import sweeps
-from bench.perf.page import PICTURE, SECTIONS, page
+from bench.perf.page import PICTURE, SECTIONS, growth_picture, page
 from bench.records import read_json, write_bytes_atomic, write_json
 
 FIGURES = "figures.json"
@@ -54,9 +54,8 @@ def _measure(parts: list[str], out: Path, quick: bool) -> None:
     # Not before the sweeps: the memory of a command counts what its parent had when it was started.
     import torch
 
-    from bench.perf import pictures
-    from bench.perf.pace import FULL, QUICK
     from bench.perf.parts import measure
+    from bench.perf.timing import FULL, QUICK
     from bench.plots.style import draw
     from bench.report.markup import plain
 
@@ -74,7 +73,7 @@ def _measure(parts: list[str], out: Path, quick: bool) -> None:
         write_json(folder / FIGURES, figures)
         print(f"{SECTIONS[part][0]}\n\n{plain(SECTIONS[part][2](figures[part]))}", flush=True)
         if part == "growth":
-            for kind, content in draw(pictures.growth, figures[part]["rows"]).items():
+            for kind, content in draw(growth_picture, figures[part]["rows"]).items():
                 write_bytes_atomic(folder / f"{PICTURE}{kind}", content)
         write_bytes_atomic(out / "performance.md", page(figures, folder.name).encode())
     print(out / "performance.md")

@@ -1,19 +1,62 @@
-"""How cost grows: seconds and exact peak memory of a training step against each size of a language model."""
+"""Language models on random words: how the cost of a step grows with each size, and what a GPU makes of larger ones."""
 
-import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from torch import nn
+from scipy.stats import linregress
+from torch import Tensor, nn
 
+from bench.cross_entropy import linear_cross_entropy
+from bench.measure.flops import flops_of
+from bench.measure.memory import peak_bytes
+from bench.measure.rates import datasheet_rate
+from bench.measure.turns import in_turns, other_processes
 from bench.models.gru import GRULanguageModel
 from bench.models.transformer import CausalLM
-from bench.perf.pace import Pace
-from bench.perf.sidebyside import medians
-from bench.perf.stepping import CPU
-from bench.perf.words import WordStep
-from bench.tying import strategies
+from bench.perf.subjects import WIKITEXT
+from bench.perf.timing import CPU, Pace, medians
+from bench.tying import TyingPlan, strategies
+
+
+class WordStep:
+    """Takes the same step again at each call. autocast: bfloat16 around the layers below the output too."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        vocabulary: int,
+        batch: int,
+        window: int,
+        device: torch.device,
+        autocast: bool = False,
+    ) -> None:
+        self.model = model.train().to(device)
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, fused=True)
+        words = torch.randint(vocabulary, (batch, window + 1), generator=torch.Generator().manual_seed(0))
+        self.inputs, self.targets = words[:, :-1].to(device), words[:, 1:].flatten().to(device)
+        self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=autocast)
+
+    def __call__(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        with self.autocast:
+            loss = self._loss()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+
+    def _loss(self) -> Tensor:
+        layer, hidden = self.model.output_layer, self.model.hidden(self.inputs)[0].flatten(0, 1)
+        return linear_cross_entropy(hidden, layer.weight, layer.bias, self.targets, torch.bfloat16)
+
+    def num_params(self) -> int:
+        return sum(p.numel() for p in self.model.parameters())
+
+    def peak_bytes(self) -> int:
+        return peak_bytes(self.model, self.optimizer, self, [self.inputs, self.targets])["total"]
+
 
 WINDOW, HEADS = 32, 4
 NETWORKS: dict[str, Callable[[int, int, int], nn.Module]] = {
@@ -67,14 +110,8 @@ def _along(axis: str, sizes: Sequence[Sizes], make: Callable[..., nn.Module], ro
 
 def exponent(sizes: Sequence[float], costs: Sequence[float]) -> tuple[float, float | None]:
     """b of cost = a x size ** b by least squares of the logarithms, and its standard error (None below 3 points)."""
-    xs, ys = [math.log(x) for x in sizes], [math.log(y) for y in costs]
-    n, mean_x, mean_y = len(xs), sum(xs) / len(xs), sum(ys) / len(ys)
-    spread = sum((x - mean_x) ** 2 for x in xs)
-    slope = sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True)) / spread
-    if n < 3:
-        return slope, None
-    left = sum((y - mean_y - slope * (x - mean_x)) ** 2 for x, y in zip(xs, ys, strict=True))
-    return slope, math.sqrt(left / (n - 2) / spread)
+    line = linregress(np.log(sizes), np.log(costs))
+    return float(line.slope), None if len(sizes) < 3 else float(line.stderr)
 
 
 def _step(make: Callable[[int, int, int], nn.Module], sizes: Sizes) -> WordStep:
@@ -82,3 +119,83 @@ def _step(make: Callable[[int, int, int], nn.Module], sizes: Sizes) -> WordStep:
     model = make(sizes.vocabulary, sizes.depth, sizes.width)
     strategies.top_k(model, k=sizes.tied).apply(model)
     return WordStep(model, sizes.vocabulary, sizes.batch, WINDOW, CPU)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network with the batch and the tie that it is measured at; bf16 autocast around all of it, or float32."""
+
+    name: str
+    make: Callable[[], nn.Module]
+    tie: Callable[[nn.Module], TyingPlan]
+    tying: str
+    vocabulary: int
+    batch: int
+    window: int
+    autocast: bool
+
+    @property
+    def tokens(self) -> int:
+        return self.batch * self.window
+
+
+GPT2_WORDS, GPT2_WINDOW = 50_257, 1024
+
+NETWORKS_OF_GPU = (
+    Network(
+        "GPT-2 small",
+        lambda: CausalLM(GPT2_WORDS, GPT2_WINDOW, depth=12, width=768, heads=12),
+        strategies.embedding,
+        "embedding",
+        GPT2_WORDS,
+        batch=16,
+        window=GPT2_WINDOW,
+        autocast=True,
+    ),
+    Network(
+        "GRU, 4 layers of 512",
+        lambda: GRULanguageModel(WIKITEXT, depth=4, width=512),
+        strategies.cross_layer,
+        "cross_layer",
+        WIKITEXT,
+        batch=64,
+        window=64,
+        autocast=False,
+    ),
+)
+"""GPT-2 small has 124M parameters with its embedding tied, as it was published, and 163M without."""
+
+
+def on_gpu(pace: Pace, device: torch.device, subjects: Sequence[Network] = NETWORKS_OF_GPU) -> dict[str, Any]:
+    """The tied step over the untied one, in turns; what either does a second, as tokens and as a share of the peak."""
+    return {"rows": [_row(subject, pace, device) for subject in subjects]}
+
+
+def holes(reason: str) -> dict[str, Any]:
+    """The same rows with the reason why they are empty."""
+    return {"rows": [{"subject": one.name, "tying": one.tying, "reason": reason} for one in NETWORKS_OF_GPU]}
+
+
+def _row(subject: Network, pace: Pace, device: torch.device) -> dict[str, Any]:
+    tied, untied = _tied_or_not(subject, device, tied=True), _tied_or_not(subject, device, tied=False)
+    pair = in_turns(tied, untied, **pace.limits(warmup=5, device=device))
+    return {
+        "subject": subject.name,
+        "tying": subject.tying,
+        "precision": "bf16-mixed" if subject.autocast else "32-true, output bf16",
+        "tokens": subject.tokens,
+        "num_params": tied.num_params(),
+        "num_params_untied": untied.num_params(),
+        "pair": pair.as_record(),
+        "flops": flops_of(tied),
+        "peak_per_s": datasheet_rate(torch.bfloat16, device) if subject.autocast else None,
+        "suspect": other_processes(device),
+    }
+
+
+def _tied_or_not(subject: Network, device: torch.device, *, tied: bool) -> WordStep:
+    torch.manual_seed(0)
+    model = subject.make()
+    if tied:
+        subject.tie(model).apply(model)
+    return WordStep(model, subject.vocabulary, subject.batch, subject.window, device, subject.autocast)

@@ -10,9 +10,8 @@ from torch.nn import functional as F
 from bench.cross_entropy import linear_cross_entropy
 from bench.measure.memory import peak_bytes
 from bench.measure.turns import seconds_of, turns_of
-from bench.perf.pace import Pace
-from bench.perf.stepping import CPU, suspect
 from bench.perf.subjects import WIKITEXT
+from bench.perf.timing import CPU, Pace, in_record
 
 
 class Shape(NamedTuple):
@@ -91,13 +90,9 @@ def _at(shape: Shape, pace: Pace) -> Sequence[dict[str, Any]]:
             (pair,) = turns_of(
                 lambda form=form: _seconds(shape, form),
                 lambda: _seconds(shape, forms()[PLAIN]),
-                warmup=1,
-                min_turns=pace.turns,
-                min_seconds=pace.least_s / 2,
-                max_seconds=pace.most_s,
-                device=CPU,
+                **pace.limits(1 / 2),
             )
-            row |= {"pair": pair.as_record(), "suspect": suspect(pair)}
+            row |= in_record(pair)
             one = Output(shape, form)
             row["peak_bytes"] = peak_bytes(one, None, one.step, [one.targets])["total"]
         rows.append(row)

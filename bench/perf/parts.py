@@ -7,30 +7,30 @@ from typing import Any
 import torch
 
 from bench import machine
-from bench.perf import compiled, floor, gpu, growth, output, precision, stepping
-from bench.perf.pace import Pace
+from bench.perf import growth, output, steps
 from bench.perf.subjects import TASKS, Subject, language_models, of_tasks, smallest
+from bench.perf.timing import Pace
 
 VERSIONS = ("torch", "lightning", "transformers", "accelerate")
 
 Subjects = list[Subject]
 
 PARTS: dict[str, Callable[[Subjects, Pace], dict[str, Any]]] = {
-    "floor": floor.measure,
-    "overhead": lambda subjects, pace: stepping.overhead([smallest(), *subjects], pace),
-    "defaults": lambda subjects, pace: stepping.defaults(language_models(subjects), pace),
+    "floor": steps.floor,
+    "overhead": lambda subjects, pace: steps.overhead([smallest(), *subjects], pace),
+    "defaults": lambda subjects, pace: steps.defaults(language_models(subjects), pace),
     "output": lambda _, pace: output.measure(pace),
-    "precision": lambda _, pace: precision.measure(pace),
+    "precision": lambda _, pace: steps.precision(pace),
     "growth": lambda _, pace: growth.measure(pace),
-    "compile": lambda subjects, pace: compiled.measure([one for one in subjects if one.name in TASKS], pace),
+    "compile": lambda subjects, pace: steps.compiled([one for one in subjects if one.name in TASKS], pace),
     "gpu": lambda _, pace: _on_gpu(pace),
 }
 
 
 def _on_gpu(pace: Pace) -> dict[str, Any]:
     if not machine.gpus():
-        return gpu.holes("no GPU here")
-    return gpu.measure(pace, torch.device("cuda"))
+        return growth.holes("no GPU here")
+    return growth.on_gpu(pace, torch.device("cuda"))
 
 
 def measure(part: str, pace: Pace) -> dict[str, Any]:

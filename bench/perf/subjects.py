@@ -63,7 +63,7 @@ class Subject:
         return list(itertools.islice(itertools.cycle(made), count))
 
 
-def subject(cell: Cell, name: str, vocabulary: int | None = None) -> Subject:
+def subject_of(cell: Cell, name: str, vocabulary: int | None = None) -> Subject:
     """vocabulary: words of the network, of which the text then uses the first; None: those of the text."""
     trainer = {**cell.config["trainer"], "val_check_interval": 1.0, "max_epochs": 1}
     config = {**cell.config, "trainer": trainer}
@@ -85,15 +85,17 @@ def of_tasks(tiny: bool) -> list[Subject]:
     found = []
     for task in TASKS:
         cell = composed(f"task={task}", *(TINY[task] if tiny else ()))
-        found.append(subject(cell, task))
+        found.append(subject_of(cell, task))
         if found[-1].speaks and not tiny:
-            found.append(subject(cell, f"{task}, {WIKITEXT:,} words", WIKITEXT))
+            found.append(subject_of(cell, f"{task}, {WIKITEXT:,} words", WIKITEXT))
     return found
 
 
 def smallest() -> Subject:
     """A network of next to no operations: a step of it is what its loop costs, whatever else the processor does."""
-    return subject(composed("task=text_transformer", *SMALLEST), "next to nothing (a transformer of width 4)")
+    return subject_of(
+        composed("task=text_transformer", *SMALLEST), "next to nothing (a transformer of width 4)"
+    )
 
 
 def language_models(subjects: Sequence[Subject]) -> list[Subject]:

@@ -1,0 +1,310 @@
+"""Training steps of the tasks' networks: against their floor, other loops and trainers, precisions, torch.compile."""
+
+import contextlib
+import functools
+import itertools
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench import assembly, machine
+from bench.cross_entropy import linear_cross_entropy
+from bench.errors import BadInput
+from bench.measure.flops import flops_of
+from bench.measure.memory import peak_bytes
+from bench.measure.rates import copy_rate, matmul_rate
+from bench.measure.turns import in_turns, seconds_of, turns_of
+from bench.perf.loops import (
+    AHEAD,
+    Losses,
+    Watched,
+    adamw,
+    bare_step,
+    by_hand,
+    hugging_face,
+    lightning_default,
+    ours,
+    plain_loss,
+    same_loss,
+)
+from bench.perf.subjects import TASKS, TINY, Subject, composed, subject_of
+from bench.perf.timing import CPU, QUICK, Pace, in_record, medians
+
+PASSES = 10
+"""Over each weight's four bytes after the backward pass: clipping reads a gradient, then reads and writes it; AdamW
+reads weight, gradient and two moments, and writes weight and two moments."""
+
+ELEMENT = 4
+
+
+def floor(subjects: Sequence[Subject], pace: Pace) -> dict[str, Any]:
+    """floor_s = FLOPs over the matmul rate of their precision + PASSES over the weights at the copy rate."""
+    rates = {
+        "float32": matmul_rate(torch.float32, CPU),
+        "bfloat16": matmul_rate(torch.bfloat16, CPU),
+        "copy": copy_rate(CPU),
+    }
+    counts = {subject.name: _counts(subject) for subject in subjects}
+    calls = {subject.name: _step_again(subject) for subject in subjects}
+    took = medians(calls, pace.rounds)
+    rows = []
+    for name, (body, output, precision, moved) in counts.items():
+        least = body / rates["float32"] + output / rates[precision] + moved / rates["copy"]
+        flops = {"body_flops": body, "output_flops": output, "output_precision": precision}
+        rows.append({"subject": name, **flops, "bytes": moved, "floor_s": least, "step_s": took[name]})
+    return {"rates": rates, "passes": PASSES, "rounds": pace.rounds, "rows": rows}
+
+
+def _counts(subject: Subject) -> tuple[int, int, str, int]:
+    """FLOPs of a step below the output layer, and in it; the latter's precision; bytes that are moved after it."""
+    total = flops_of(_step_again(subject))
+    moved = PASSES * ELEMENT * sum(p.numel() for p in subject.model.parameters())
+    if not subject.speaks:
+        return total, 0, "float32", moved
+    layer = subject.model.output_layer
+    (batch,) = subject.batches(1)
+    hidden = torch.zeros(batch[1].numel(), layer.in_features, requires_grad=True)
+    precision = "bfloat16" if subject.config["trainer"]["output_precision"] == "bf16" else "float32"
+
+    def output() -> None:
+        dtype = getattr(torch, precision)
+        linear_cross_entropy(hidden, layer.weight, layer.bias, batch[1].flatten(), dtype).backward()
+
+    within = flops_of(output)
+    layer.zero_grad(set_to_none=True)
+    return total - within, within, precision, moved
+
+
+def _step_again(subject: Subject) -> Callable[[], None]:
+    """A bare training step of a copy, on one batch over and over."""
+    model = subject.fresh().train()
+    step = bare_step(subject, model)
+    (batch,) = subject.batches(1)
+    return lambda: step(batch)
+
+
+Way = Callable[[Subject, nn.Module, Watched, Path], None]
+
+BY_HAND, HUGGING_FACE, LIGHTNING = "hand-written loop", "transformers.Trainer", "Lightning, default settings"
+SCORED = 20
+"""Batches of the validation split that losses are compared on."""
+
+
+def ways(subject: Subject, losses: Losses, talks: bool) -> dict[str, Way]:
+    """The other ways to train `subject`; transformers.Trainer for language models alone."""
+    found = {
+        BY_HAND: functools.partial(by_hand, losses=losses),
+        HUGGING_FACE: functools.partial(hugging_face, losses=losses, talks=talks),
+        LIGHTNING: functools.partial(lightning_default, losses=losses, talks=talks),
+    }
+    return {name: way for name, way in found.items() if subject.speaks or name != HUGGING_FACE}
+
+
+def overhead(subjects: Sequence[Subject], pace: Pace) -> dict[str, Any]:
+    """Same precision, same loss, same batches, nothing logged: what is left is what a loop costs."""
+    rows = []
+    for subject in subjects:
+        for name, way in ways(subject, same_loss, talks=False).items():
+            rows.append({"subject": subject.name, "way": name, **compared(subject, way, pace)})
+    return {"rows": rows}
+
+
+def defaults(subjects: Sequence[Subject], pace: Pace) -> dict[str, Any]:
+    """Ours as it comes against the others as they come, on language models: speed, memory, and the loss reached."""
+    rows = []
+    for subject in subjects:
+        reached = score(subject, trained(subject, ours, pace.quality_steps))
+        peak = peak_of_step(subject, same_loss)
+        for name, way in ways(subject, plain_loss, talks=True).items():
+            if name == BY_HAND:
+                continue
+            rows.append(
+                {
+                    "subject": subject.name,
+                    "way": name,
+                    **compared(subject, way, pace),
+                    "nll": reached,
+                    "nll_of_way": score(subject, trained(subject, way, pace.quality_steps)),
+                    "peak_bytes": peak,
+                    "peak_bytes_of_way": peak_of_step(subject, plain_loss),
+                }
+            )
+    return {"quality_steps": pace.quality_steps, "rows": rows}
+
+
+def compared(subject: Subject, way: Way, pace: Pace) -> dict[str, Any]:
+    """Ours over `way`: a turn of a side is a whole `fit` of a fresh copy of the network over the same batches."""
+    steps = _steps_of_a_turn(subject, way, pace)
+    batches = subject.batches(steps + AHEAD)
+    (pair,) = turns_of(
+        lambda: (_seconds(subject, ours, batches),),
+        lambda: (_seconds(subject, way, batches),),
+        **pace.limits(),
+    )
+    return {**in_record(pair), "steps": steps}
+
+
+def _steps_of_a_turn(subject: Subject, way: Way, pace: Pace) -> int:
+    seconds = _seconds(subject, way, subject.batches(QUICK.steps + AHEAD))
+    return max(QUICK.steps, min(pace.steps, round(pace.turn_s / seconds)))
+
+
+def trained(subject: Subject, way: Way, steps: int) -> nn.Module:
+    """A copy of the network after that many steps."""
+    model = subject.fresh()
+    _train(subject, model, way, Watched(subject.batches(steps)))
+    return model
+
+
+def _seconds(subject: Subject, way: Way, batches: Sequence[Any]) -> float:
+    watched = Watched(batches)
+    _train(subject, subject.fresh(), way, watched)
+    return watched.seconds()
+
+
+def _train(subject: Subject, model: nn.Module, way: Way, watched: Watched) -> None:
+    with tempfile.TemporaryDirectory() as folder, _silence():
+        way(subject, model, watched, Path(folder))
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """What trainers print goes nowhere; that they print is part of what they cost."""
+    with (
+        open(os.devnull, "w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        yield
+
+
+@torch.no_grad()
+def score(subject: Subject, model: nn.Module) -> float:
+    """Mean nll on the first batches of the validation split, in full precision, in nats."""
+    module = subject.module(model).eval()
+    nll = count = 0.0
+    for index, batch in enumerate(subject.data.val_dataloader()):
+        if index == SCORED:
+            break
+        sums = module.tally(batch)
+        nll, count = nll + float(sums["nll"]), count + float(sums["count"])
+    return nll / count
+
+
+def peak_of_step(subject: Subject, losses: Losses) -> int:
+    """Exact peak of a training step, in bytes."""
+    model = subject.fresh().train()
+    optimizer = adamw(subject, model)
+    step = bare_step(subject, model, losses, optimizer)
+    (batch,) = subject.batches(1)
+    tensors = [item for item in batch if isinstance(item, torch.Tensor)]
+    return peak_bytes(model, optimizer, lambda: step(batch), tensors)["total"]
+
+
+NAMES = (*TASKS, "main/text_gru", "main/text_transformer")
+"""Tasks at their default sizes, and the language models at those of the `main` sweep."""
+
+PLAIN = (None, "32-true")
+PRECISIONS = (("bf16", "32-true"), ("bf16", "bf16-mixed"))
+"""trainer.output_precision and trainer.precision; either is compared with PLAIN."""
+
+
+def precision(pace: Pace) -> dict[str, Any]:
+    """Bare steps over the first batch, in turns with single precision throughout."""
+    named = TINY if pace.tiny else dict.fromkeys(NAMES, ())
+    rows = []
+    for task, sizes in named.items():
+        for output, below in PRECISIONS:
+            speaks = not task.endswith("image_cnn")
+            if speaks or below != "32-true":  # an image network has no output layer worth a precision
+                rows.append(_precision(task, sizes, output if speaks else None, below, pace))
+    return {"rows": rows}
+
+
+def _precision(task: str, sizes: Sequence[str], output: str | None, below: str, pace: Pace) -> dict[str, Any]:
+    (pair,) = turns_of(
+        _seconds_of_step(task, sizes, output, below),
+        _seconds_of_step(task, sizes, *PLAIN),
+        **pace.limits(1 / 2),
+    )
+    return {"subject": task, "output_precision": output, "precision": below, **in_record(pair)}
+
+
+def _seconds_of_step(
+    task: str, sizes: Sequence[str], output: str | None, below: str
+) -> Callable[[], tuple[float]]:
+    """Seconds of the second step of a fresh copy, as copies differ by where they lie in memory."""
+    asked = (f"trainer.output_precision={output or 'null'}", f"trainer.precision={below}")
+    one = subject_of(composed(f"task={task}", *asked, *sizes), task)
+    (batch,) = one.batches(1)
+
+    def measured() -> tuple[float]:
+        model = one.fresh().train()
+        step = bare_step(one, model)
+
+        def call() -> None:
+            with torch.autocast(CPU.type, torch.bfloat16, enabled=below == "bf16-mixed"):
+                step(batch)
+
+        call()
+        return (seconds_of(call, CPU),)
+
+    return measured
+
+
+MODE, CACHE = "default", "TORCHINDUCTOR_CACHE_DIR"
+
+FIRST = 3
+"""Steps that compile: of a new state, of one that is carried, and what these make of a second look."""
+
+
+def compiled(subjects: Sequence[Subject], pace: Pace) -> dict[str, Any]:
+    """The compiled step over the plain one, in turns, and the seconds of the first steps; or why there is none."""
+    rows = [{"subject": subject.name, "mode": MODE, **_compiled(subject, pace)} for subject in subjects]
+    return {"first": FIRST, "rows": rows}
+
+
+def _compiled(subject: Subject, pace: Pace) -> dict[str, Any]:
+    try:
+        machine.check_compiler(MODE)
+    except BadInput as reason:
+        return {"reason": str(reason)}
+    with _empty_cache():
+        fast, plain = _steps_in_turn(subject, MODE), _steps_in_turn(subject, None)
+        began = time.perf_counter()
+        for _ in range(FIRST):
+            fast()
+        first = time.perf_counter() - began
+        pair = in_turns(fast, plain, **pace.limits(1 / 4, warmup=2))
+    return {**in_record(pair), "first_s": first}
+
+
+def _steps_in_turn(subject: Subject, mode: str | None) -> Callable[[], None]:
+    """A bare step of a copy over the first batches, one after another."""
+    model = subject.fresh().train()
+    assembly.compile_in_place(model, mode)
+    step, batches = bare_step(subject, model), itertools.cycle(subject.batches(2 * FIRST))
+    return lambda: step(next(batches))
+
+
+@contextlib.contextmanager
+def _empty_cache() -> Iterator[None]:
+    """Without, the seconds of a second call would be those of reading what the first had compiled."""
+    before = os.environ.get(CACHE)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ[CACHE] = folder
+        try:
+            yield
+        finally:
+            os.environ.pop(CACHE)
+            if before is not None:
+                os.environ[CACHE] = before
