@@ -64,21 +64,24 @@ def forest(sections: list[Section]) -> Figure | None:
     if not found:
         return None
     every = [row for _, rows in found for row in rows]
-    names = max(len(line) for row in every if row.against for line in row.text.split("\n"))
-    note = [NOTE, left_out([section for section, _ in found]), more]
-    note.insert(1, HOLLOW if any(row.difference and row.difference.n == 1 for row in every) else "")
-    note.insert(2, STAR if any(row.against and row.against.verdict.endswith(FEW) for row in every) else "")
-    low, top = MARGINS[2] + LINE, MARGINS[3]
-    pitch = ROW * max(1 + row.text.count("\n") for row in every)
     most = max(len(rows) for _, rows in found)
-    margins = (0.25 + LETTER * names, VERDICT, low, top)
-    size = (margins[0] + PLOT + VERDICT, (most + 0.4) * pitch + low + top)
-    titles = [section.title for section, _ in found]
-    made, all_axes = panels(titles, None, " ".join(filter(None, note)), 2, size, margins)
+    names = max(len(line) for row in every if row.against for line in row.text.split("\n"))
+    margins = (0.25 + LETTER * names, VERDICT, MARGINS[2] + LINE, MARGINS[3])
+    pitch = ROW * max(1 + row.text.count("\n") for row in every)
+    size = (margins[0] + PLOT + VERDICT, (most + 0.4) * pitch + margins[2] + margins[3])
+    note = _note(every, left_out([section for section, _ in found]), more)
+    made, all_axes = panels([section.title for section, _ in found], None, note, 2, size, margins)
     for (section, rows), axes in zip(found, all_axes, strict=True):
         axes.set_ylim(-most + 0.4, 0.8)
         _draw(axes, section, rows, styles(sections), margins[0])
     return made
+
+
+def _note(rows: list[Row], missing: str, more: str) -> str:
+    """Return what stands below the panels: how they are read, what they leave out, and what else there is."""
+    hollow = HOLLOW if any(row.difference and row.difference.n == 1 for row in rows) else ""
+    star = STAR if any(row.against and row.against.verdict.endswith(FEW) for row in rows) else ""
+    return " ".join(filter(None, (NOTE, hollow, star, missing, more)))
 
 
 def _rows(section: Section) -> Iterator[Row]:

@@ -54,19 +54,15 @@ def pareto(sections: list[Section]) -> Figure | None:
     if len(kept) > 3:
         measures, more = measures[:1], more or "Memory and latency are in the tables."
     pairs = [(section, measure) for section in kept for measure in measures]
-    most = 0 if crowded else max(_high(section) for section in kept)
     across = len(measures) if len(measures) > 1 else min(3, len(pairs))
-    wide = {1: 7.6, 2: 6.0}.get(across, 4.9)
-    tyings = [cells for section in kept for cells in section.tyings.values()]
-    if any(len(cells) > 1 for cells in tyings) and not crowded:
-        more = f"{FAINT} {more}"
-    if any(_suspect(points_of(section, measure), measure) for section, measure in pairs):
-        more = f"{more} {SUSPECT}".lstrip()
-    named = {tying: (colour, marker, "") for tying, (colour, marker, _) in looks.items()} if crowded else None
-    titles = [section.title if measure is measures[0] else "" for section, measure in pairs]
-    made, found = panels(
-        titles, named, f"{NOTE} {more}", across, (wide, 1.15 + max(3.0, 1.1 * most)), (0.85, 0.1, 0.7, 0.4)
+    high = 0 if crowded else max(_high(section) for section in kept)
+    size = ({1: 7.6, 2: 6.0}.get(across, 4.9), 1.15 + max(3.0, 1.1 * high))
+    legend = (
+        {tying: (colour, marker, "") for tying, (colour, marker, _) in looks.items()} if crowded else None
     )
+    titles = [section.title if measure is measures[0] else "" for section, measure in pairs]
+    note = _note(pairs, crowded, more)
+    made, found = panels(titles, legend, note, across, size, (0.85, 0.1, 0.7, 0.4))
     for (section, measure), axes in zip(pairs, found, strict=True):
         _draw(axes, section, measure, looks, crowded)
         if measure is measures[0]:
@@ -74,6 +70,14 @@ def pareto(sections: list[Section]) -> Figure | None:
         else:
             axes.tick_params(labelleft=False)
     return made
+
+
+def _note(pairs: list[tuple[Section, Measure]], crowded: bool, more: str) -> str:
+    """Return what stands below the panels: how they are read, which costs are in doubt, and what else there is."""
+    has_faint = any(len(cells) > 1 for section, _ in pairs for cells in section.tyings.values())
+    is_suspect = any(_suspect(points_of(section, measure), measure) for section, measure in pairs)
+    faint = FAINT if has_faint and not crowded else ""
+    return " ".join(filter(None, (NOTE, faint, more, SUSPECT if is_suspect else "")))
 
 
 def _suspect(points: list[Point], measure: Measure) -> bool:
