@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import lightning as L
 import torch
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
+from torch import nn
 
 from bench import assembly, machine, ranks, tracking
 from bench.checkpoint import Best, Checked, Resume
@@ -48,6 +50,52 @@ def train(
     """
     torch.set_num_threads(config["trainer"]["threads"])
     _connect(config)
+    built = _build(request, config, folder)
+    module, plan = built.module, built.plan
+    # The dropout stream starts here for every tying alike, whatever the building of the model drew.
+    torch.manual_seed(config["seed"] + STREAM + ranks.rank() * APART)
+
+    metric = config["task"]["metric"]
+    logger = tracking.open_logger(request, config, folder) if ranks.rank() == 0 else False
+    measured = assembly.measured_ties(module.model)
+    journal = Journal(folder, metric["name"], measured["depth"], launched)
+    best = Best(folder / "best.ckpt", metric)
+    resume = Resume(folder / RESUME, config["trainer"]["checkpoint_every_s"], _stamp(request), journal.paused)
+    callbacks: list[L.Callback] = [best, journal, resume]
+    if config["trainer"]["use_gradients"]:
+        callbacks.insert(0, UseCurves(folder / "uses.csv", plan))  # before the journal's clock goes on
+    trainer = trainer_of(config, folder, logger, callbacks)
+    with resume.listening():
+        trainer.fit(module, built.data, ckpt_path=resume.found(), weights_only=True)
+        record = {
+            **built.origin,
+            **_evaluate(trainer, module, plan, best, journal),
+            "int8": scored_in_int8(trainer, module, plan) if config["trainer"]["quantize"] else None,
+            **_figures_of_weights(module.model, measured),
+            **_figures_of_training(module, trainer, journal),
+            "attempts": request.get("attempts", 1),
+            "resumed_from": resume.resumed_from,
+            "checkpoint_bytes": best.path.stat().st_size,
+        }
+        if ranks.rank() == 0:
+            tracking.close_logger(logger, request, record, folder.parent)
+            record["seconds"]["total"] = journal.total_s()
+    ranks.close()
+    return record
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a run trains, and where it comes from: `origin` is the part of its record that building it settles."""
+
+    data: L.LightningDataModule
+    module: Training
+    plan: TyingPlan
+    origin: Mapping[str, Any]
+
+
+def _build(request: Mapping[str, Any], config: Mapping[str, Any], folder: Path) -> Built:
+    """Make the network, give it the weights that it starts from, and tie it."""
     data = assembly.data_module(config)
     sized, control = controlled(config, data.shapes)
     model = assembly.network(sized, data.shapes, config["dropout"])
@@ -60,52 +108,13 @@ def train(
     if config["trainer"]["precision"] == "64-true":
         module.double()  # before a checkpoint is loaded into it, not after
     assembly.compile_in_place(model, config["trainer"]["compile"])
-    # The dropout stream starts here for every tying alike, whatever the building of the model drew.
-    torch.manual_seed(config["seed"] + STREAM + ranks.rank() * APART)
-
-    metric = config["task"]["metric"]
-    logger = tracking.open_logger(request, config, folder) if ranks.rank() == 0 else False
-    measured = assembly.measured_ties(model)
-    journal = Journal(folder, metric["name"], measured["depth"], launched)
-    best = Best(folder / "best.ckpt", metric)
-    resume = Resume(folder / RESUME, config["trainer"]["checkpoint_every_s"], _stamp(request), journal.paused)
-    callbacks: list[L.Callback] = [best, journal, resume]
-    if config["trainer"]["use_gradients"]:
-        callbacks.insert(0, UseCurves(folder / "uses.csv", plan))  # before the journal's clock goes on
-    trainer = trainer_of(config, folder, logger, callbacks)
-    with resume.listening():
-        trainer.fit(module, data, ckpt_path=resume.found(), weights_only=True)
-        record = {
-            "num_params": sum(p.numel() for p in model.parameters()),
-            "num_params_untied": control["untied_params"] if control else untied,
-            "control": control,
-            "start": start,
-            **_evaluate(trainer, module, plan, best, journal),
-            "int8": scored_in_int8(trainer, module, plan) if config["trainer"]["quantize"] else None,
-            "epochs": trainer.current_epoch,
-            "steps": trainer.global_step,
-            "spread": {name: ties.spread(model) for name, ties in measured.items()},
-            "similarity": assembly.similarity(model),
-            "dropout_sites": dropout_sites(model),
-            **_training_figures(module, trainer, journal),
-            "ranks": ranks.count(),
-            "attempts": request.get("attempts", 1),
-            "resumed_from": resume.resumed_from,
-            "checkpoint_bytes": best.path.stat().st_size,
-            "peak_rss_bytes": peak_rss_bytes(),
-            "device": assembly.device_name(trainer.strategy.root_device),
-            "seconds": {
-                "total": journal.total_s(),
-                "fit": journal.start_s + journal.training_s,
-                "first_steps": journal.start_s,
-                "to_first_step": journal.first_step_s,
-            },
-        }
-        if ranks.rank() == 0:
-            tracking.close_logger(logger, request, record, folder.parent)
-            record["seconds"]["total"] = journal.total_s()
-    ranks.close()
-    return record
+    origin = {
+        "num_params": sum(p.numel() for p in model.parameters()),
+        "num_params_untied": control["untied_params"] if control else untied,
+        "control": control,
+        "start": start,
+    }
+    return Built(data, module, plan, origin)
 
 
 def _connect(config: Mapping[str, Any]) -> None:
@@ -199,11 +208,30 @@ def _gap(scores: Mapping[str, Mapping[str, Any]]) -> float:
     return scores["val"]["nll"] - scores["train"]["nll"]
 
 
-def _training_figures(module: Training, trainer: L.Trainer, journal: Journal) -> dict[str, Any]:
+def _figures_of_weights(model: nn.Module, ties: Mapping[str, TyingPlan]) -> dict[str, Any]:
+    return {
+        "spread": {name: plan.spread(model) for name, plan in ties.items()},
+        "similarity": assembly.similarity(model),
+        "dropout_sites": dropout_sites(model),
+    }
+
+
+def _figures_of_training(module: Training, trainer: L.Trainer, journal: Journal) -> dict[str, Any]:
     seen = ranks.total(seen=module.seen - journal.seen_at_start)["seen"]
     return {
+        "epochs": trainer.current_epoch,
+        "steps": trainer.global_step,
         "decay": {**module.decay, "dose": module.dose},
         "clipped_share": float(module.clipped) / max(1, trainer.global_step),
         "curves": journal.curves,
         "throughput": {"value": seen / journal.training_s if seen else None, "unit": module.unit},
+        "ranks": ranks.count(),
+        "peak_rss_bytes": peak_rss_bytes(),
+        "device": assembly.device_name(trainer.strategy.root_device),
+        "seconds": {
+            "total": journal.total_s(),
+            "fit": journal.start_s + journal.training_s,
+            "first_steps": journal.start_s,
+            "to_first_step": journal.first_step_s,
+        },
     }

@@ -43,6 +43,24 @@ reads weight, gradient and two moments, and writes weight and two moments."""
 
 ELEMENT = 4
 
+Way = Callable[[Subject, nn.Module, Watched, Path], None]
+
+BY_HAND, HUGGING_FACE, LIGHTNING = "hand-written loop", "transformers.Trainer", "Lightning, default settings"
+SCORED = 20
+"""Batches of the validation split that losses are compared on."""
+
+NAMES = (*TASKS, "main/text_gru", "main/text_transformer")
+"""Tasks at their default sizes, and the language models at those of the `main` sweep."""
+
+PLAIN = (None, "32-true")
+PRECISIONS = (("bf16", "32-true"), ("bf16", "bf16-mixed"))
+"""trainer.output_precision and trainer.precision; either is compared with PLAIN."""
+
+MODE, CACHE = "default", "TORCHINDUCTOR_CACHE_DIR"
+
+FIRST = 3
+"""Steps that compile: of a new state, of one that is carried, and what these make of a second look."""
+
 
 def floor(subjects: Sequence[Subject], pace: Pace) -> dict[str, Any]:
     """floor_s = FLOPs over the matmul rate of their precision + PASSES over the weights at the copy rate."""
@@ -88,13 +106,6 @@ def _step_again(subject: Subject) -> Callable[[], None]:
     step = bare_step(subject, model)
     (batch,) = subject.batches(1)
     return lambda: step(batch)
-
-
-Way = Callable[[Subject, nn.Module, Watched, Path], None]
-
-BY_HAND, HUGGING_FACE, LIGHTNING = "hand-written loop", "transformers.Trainer", "Lightning, default settings"
-SCORED = 20
-"""Batches of the validation split that losses are compared on."""
 
 
 def ways(subject: Subject, losses: Losses, talks: bool) -> dict[str, Way]:
@@ -210,14 +221,6 @@ def peak_of_step(subject: Subject, losses: Losses) -> int:
     return peak_bytes(model, optimizer, lambda: step(batch), tensors)["total"]
 
 
-NAMES = (*TASKS, "main/text_gru", "main/text_transformer")
-"""Tasks at their default sizes, and the language models at those of the `main` sweep."""
-
-PLAIN = (None, "32-true")
-PRECISIONS = (("bf16", "32-true"), ("bf16", "bf16-mixed"))
-"""trainer.output_precision and trainer.precision; either is compared with PLAIN."""
-
-
 def precision(pace: Pace) -> dict[str, Any]:
     """Bare steps over the first batch, in turns with single precision throughout."""
     named = TINY if pace.tiny else dict.fromkeys(NAMES, ())
@@ -259,12 +262,6 @@ def _seconds_of_step(
         return (seconds_of(call, CPU),)
 
     return measured
-
-
-MODE, CACHE = "default", "TORCHINDUCTOR_CACHE_DIR"
-
-FIRST = 3
-"""Steps that compile: of a new state, of one that is carried, and what these make of a second look."""
 
 
 def compiled(subjects: Sequence[Subject], pace: Pace) -> dict[str, Any]:
