@@ -32,8 +32,9 @@ from bench.worker import DoesNotApply
 GOLDEN = Path(__file__).with_name("golden.json")
 HOW = "python -m pytest -n 0 tests/golden --write-golden"
 
-TOLERANCE = 1e-6
-"""Relative, of numbers on another machine than that of golden.json."""
+TOLERANCE = 3e-5
+"""Relative, of numbers on another machine than that of golden.json. The same runs with kernels for AVX2 and for SSE
+came within 9e-6, most within 1e-7; the farthest are those in bfloat16 and a spread that is nearly zero."""
 
 # Two epochs in two orders; dropout, decay and clipping, so that everything that is carried matters.
 SETTINGS = (
@@ -315,7 +316,7 @@ def test_numbers_are_compared_to_the_bit(golden, writes):
     [
         ({}, [], []),
         ({"nll": math.nextafter(2.0, 3)}, ["nll: 2.0 -> 2.0000000000000004"], []),
-        ({"nll": 2.00001}, ["nll: 2.0 -> 2.00001"], ["nll: 2.0 -> 2.00001"]),
+        ({"nll": 2.0001}, ["nll: 2.0 -> 2.0001"], ["nll: 2.0 -> 2.0001"]),
         ({"nll": None}, ["nll: 2.0 -> None"], ["nll: 2.0 -> None"]),
         ({"num_params": 8}, ["num_params: 7 -> 8"], ["num_params: 7 -> 8"]),
         ({"parameters": "b"}, ["parameters: a -> b"], []),
