@@ -28,6 +28,7 @@ LONGEST = (
     "test_controls.py",
     "test_chaos.py",
     "test_learned.py",
+    "test_golden.py",
 )
 """Files of tests that start whole sweeps. Of files tested side by side these must not begin last."""
 
@@ -46,7 +47,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(GOLDEN_OPTION, action="store_true", help="write tests/golden.json anew from this code")
+    parser.addoption(
+        GOLDEN_OPTION, action="store_true", help="write tests/golden/golden.json anew from this code"
+    )
 
 
 @pytest.fixture(scope="session")
