@@ -1,14 +1,14 @@
 """An audit in words: tables for the terminal and as markdown, the same figures as JSON, and a heat map."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from bench.audit import blocks_page
 from bench.audit.audit import Audit
+from bench.audit.blocks import Blocks, Neighbours
 from bench.audit.candidates import Candidate
 from bench.audit.kinds import Kind
 from bench.plots.similarity import Map, map_sheet
@@ -17,6 +17,7 @@ from bench.report.columns import Column, tabulate
 from bench.report.markup import Table
 from bench.report.numbers import NOTHING, fixed, short_count
 from bench.saving import as_data
+from bench.similarity import Aligned
 
 LISTED, MAPS = 30, 11
 """Candidates that a table lists, and kinds of weight that have a map of their own."""
@@ -27,14 +28,23 @@ HOW = (
     "count from 1 at the input. What tying costs is not known from this: tie, train on, and measure."
 )
 
+HOW_OF_BLOCKS = (
+    "A block and the next, in brackets at random. Aligned: the feed-forward weights (or those of two convolutions) "
+    "once the hidden units of one block stand in the best order for the other, which finds agreement by chance: "
+    "compare it with that at random. CKA: of the blocks' outputs on the sample, 1 where one is the other turned and "
+    "scaled; with many features on few positions it is high by chance too. Influence: 1 - the mean cosine of a "
+    "block's input and output, 0 where it passes on what it reads."
+)
+UNREAD, NOT_HERE = "n/a (no --sample)", "n/a"
+
 
 def sections(found: Audit) -> list[tuple[str, str | Table]]:
     """(heading, table or sentence), in order."""
     told: list[tuple[str, str | Table]] = [("", _headline(found)), ("How alike", kinds_table(found))]
     if found.no_floor:
         told.append(("", f"At random: n/a, {found.no_floor}."))
-    told.append(("Blocks", blocks_page.blocks_table(found)))
-    told += [("", reason) for reason in blocks_page.reasons(found)]
+    told.append(("Blocks", blocks_table(found)))
+    told += [("", reason) for reason in reasons(found)]
     if found.candidates:
         told.append(("Candidates", candidates_table(found)))
         if (left := len(found.candidates) - LISTED) > 0:
@@ -48,7 +58,7 @@ def written(found: Audit, spelled: Callable[[Table], str], mark: str) -> str:
     for heading, content in sections(found):
         lines += [f"{mark}{mark} {heading}".strip(), ""] if heading and mark else []
         lines += [content if isinstance(content, str) else spelled(content).rstrip(), ""]
-    return "\n".join([*lines, HOW, "", blocks_page.HOW, ""])
+    return "\n".join([*lines, HOW, "", HOW_OF_BLOCKS, ""])
 
 
 def _headline(found: Audit) -> str:
@@ -108,8 +118,8 @@ def _mean(values: list[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _number(value: float | None) -> str:
-    return NOTHING if value is None or math.isnan(value) else fixed(value, 3)
+def _number(value: float | None, hole: str = NOTHING) -> str:
+    return hole if value is None or math.isnan(value) else fixed(value, 3)
 
 
 def _floor(found: Audit, kind: Kind) -> str:
@@ -117,6 +127,66 @@ def _floor(found: Audit, kind: Kind) -> str:
         return NOTHING
     mean, highest = found.floors[kind.names]
     return f"{fixed(mean, 3)} ({fixed(highest, 3)})"
+
+
+def blocks_table(found: Audit) -> Table:
+    rows = range(found.depth)
+    of, twins = found.alike, found.alike.twins
+    columns = [
+        Column("cosine,\nnext block", lambda at: _beside(of, lambda side: side.cosine, at)),
+        Column("feed-forward\nas stored", lambda at: _aligned(of, at, lambda each: each.raw)),
+        Column("feed-forward\naligned", lambda at: _aligned(of, at, lambda each: each.cosine)),
+        Column("CKA,\nnext block", lambda at: _read(of, lambda side: side.cka, at, found.depth - 1)),
+        Column("influence", lambda at: _read(of, lambda side: side.influence, at, found.depth)),
+    ]
+    if twins is not None:
+        columns += [
+            Column("as stored,\nother model", lambda at: _of(twins.aligned[at], lambda each: each.raw)),
+            Column("aligned,\nother model", lambda at: _of(twins.aligned[at], lambda each: each.cosine)),
+            Column("CKA,\nother model", lambda at: _number(twins.cka[at], NOT_HERE) if twins.cka else UNREAD),
+        ]
+    return tabulate(["block"], [[str(at + 1)] for at in rows], columns, rows)
+
+
+def reasons(found: Audit) -> list[str]:
+    """A sentence for each reason why blocks have no aligned cosine."""
+    told: dict[str, list[str]] = {}
+    for at, each in enumerate(found.alike.trained.aligned):
+        if isinstance(each, str):
+            told.setdefault(each, []).append(f"{at + 1}-{at + 2}")
+    return [f"Aligned: n/a for blocks {', '.join(pairs)}: {reason}." for reason, pairs in told.items()]
+
+
+def _beside(of: Blocks, figures: Callable[[Neighbours], Sequence[float | None]], at: int) -> str:
+    """A figure of the trained network, and in brackets that at random; a dash behind the last of them."""
+    values = figures(of.trained)
+    if at >= len(values):
+        return NOTHING
+    return _with_chance(
+        _number(values[at], NOT_HERE),
+        None if of.random is None else _number(figures(of.random)[at], NOT_HERE),
+    )
+
+
+def _aligned(of: Blocks, at: int, figure: Callable[[Aligned], float]) -> str:
+    if at >= len(of.trained.aligned):
+        return NOTHING
+    chance = None if of.random is None else _of(of.random.aligned[at], figure)
+    return _with_chance(_of(of.trained.aligned[at], figure), chance)
+
+
+def _read(of: Blocks, figures: Callable[[Neighbours], Sequence[float | None]], at: int, last: int) -> str:
+    if at < last and not of.trained.influence:
+        return UNREAD
+    return _beside(of, figures, at)
+
+
+def _of(each: Aligned | str, figure: Callable[[Aligned], float]) -> str:
+    return NOT_HERE if isinstance(each, str) else fixed(figure(each), 3)
+
+
+def _with_chance(text: str, chance: str | None) -> str:
+    return text if chance is None or text == NOT_HERE else f"{text} ({chance})"
 
 
 def as_json(found: Audit) -> dict[str, Any]:
@@ -128,7 +198,7 @@ def as_json(found: Audit) -> dict[str, Any]:
         "threshold": found.threshold,
         "depth": found.depth,
         "blocks": found.blocks,
-        **blocks_page.blocks_json(found),
+        **blocks_json(found),
         "no_floor": found.no_floor or None,
         "kinds": [_kind_as_json(found, kind) for kind in found.kinds],
         "candidates": [_candidate_as_json(each) for each in found.candidates],
@@ -167,6 +237,47 @@ def _candidate_as_json(each: Candidate) -> dict[str, Any]:
     }
 
 
+def blocks_json(found: Audit) -> dict[str, Any]:
+    """`neighbours`: a block and the next; `blocks`: by themselves and against the other model; `cka`: all pairs."""
+    of, twins = found.alike, found.alike.twins
+    neighbours, blocks = [], []
+    for at in range(found.depth):
+        blocks.append({"block": at + 1})
+        blocks[-1] |= _both(of, lambda side, at=at: {"influence": _at(side.influence, at)})
+        if twins is not None:
+            blocks[-1] |= _labelled(
+                "other_model", _alignment(twins.aligned[at]) | {"cka": _at(twins.cka, at)}
+            )
+        if at < found.depth - 1:
+            neighbours.append(
+                {"blocks": [at + 1, at + 2]} | _both(of, lambda side, at=at: _neighbours_as_json(side, at))
+            )
+    return {"neighbours": neighbours, "by_block": blocks, "cka": of.cka}
+
+
+def _both(of: Blocks, figures: Callable[[Neighbours], dict[str, Any]]) -> dict[str, Any]:
+    random = {} if of.random is None else _labelled("random", figures(of.random))
+    return figures(of.trained) | random
+
+
+def _labelled(where: str, figures: dict[str, Any]) -> dict[str, Any]:
+    return {f"{where}_{name}": value for name, value in figures.items()}
+
+
+def _neighbours_as_json(side: Neighbours, at: int) -> dict[str, Any]:
+    return {"cosine": side.cosine[at], **_alignment(side.aligned[at]), "cka": _at(side.cka, at)}
+
+
+def _alignment(each: Aligned | str) -> dict[str, Any]:
+    if isinstance(each, str):
+        return {"feed_forward": None, "aligned": None, "not_aligned": each}
+    return {"feed_forward": each.raw, "aligned": each.cosine, "not_aligned": None}
+
+
+def _at(values: Sequence[float | None], at: int) -> float | None:
+    return values[at] if values else None
+
+
 def _plain(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else value
 
@@ -178,7 +289,9 @@ def pictures(found: Audit) -> dict[str, bytes]:
 
 def _maps(found: Audit) -> Figure:
     maps = [Map("all weights", "all weights", np.array(found.blocks, dtype=float), 1)]
-    maps += blocks_page.cka_maps(found)
+    if found.alike.cka is not None:
+        cka = np.array(found.alike.cka, dtype=float)
+        maps.append(Map("outputs (CKA)", "outputs on the sample", cka, 1, "CKA"))
     maps += [Map(_broken(kind.pattern), kind.pattern, _square(kind), 1) for kind in found.kinds[:MAPS]]
     note = "Cosine of the raw weights of two blocks."
     if found.alike.cka is not None:
