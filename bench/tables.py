@@ -84,8 +84,9 @@ def _known(runs: Path, results: Path, names: Sequence[str] | None) -> list[str]:
 def _build_sweep(runs: Path, results: Path, name: str, out: Callable[[str], object]) -> Path:
     sweep, folder = archive.load(runs, results, name), results / name
     found = sections(rows(sweep))
-    files = {archive.FILE: archive.content(sweep)}
-    files |= {file: text.encode() for file, text in texts(sweep, found).items()}
+    files = {file: text.encode() for file, text in texts(sweep, found).items()}
+    if manifest_path(runs, name).exists():
+        files[archive.FILE] = archive.content(sweep)
     for stem, members in stems(found).items():
         files |= _pictures(stem, members)
     files["index.html"] = webpage.page(name, found, files, sweep.note, sweep.lacks)

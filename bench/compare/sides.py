@@ -30,9 +30,7 @@ def side(given: str, results: str = "results") -> Side:
     path = Path(given)
     found = _in_folder(path) if path.is_dir() else _in_commit(given, results)
     if not found:
-        raise BadInput(
-            f"{given}: no {FILE} there: give results/, results/SWEEP, or a commit that has them"
-        )
+        raise BadInput(f"{given}: no {FILE} there: give results/, results/SWEEP, or a commit that has them")
     return Side(given, found)
 
 

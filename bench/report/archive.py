@@ -1,4 +1,4 @@
-"""A sweep as it is recorded: read from runs/, kept whole in results/<sweep>/records.jsonl.gz, and read back from there."""
+"""Read a sweep as it is recorded, from runs/ or from results/<sweep>/records.jsonl.gz, which holds it whole."""
 
 import gzip
 import hashlib
@@ -10,8 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BadInput
-from bench import records as store
-from bench.records import DONE, FAILED, cost_folder, manifest_path, read_json, read_records, recorded
+from bench.records import (
+    DONE,
+    FAILED,
+    cost_folder,
+    manifest_path,
+    read_json,
+    read_records,
+    recorded,
+)
+from bench.records import SCHEMA as RECORD_SCHEMA
 
 FILE = "records.jsonl.gz"
 SCHEMA = 1
@@ -139,7 +147,9 @@ def portable(record: Mapping[str, Any], runs: Path) -> dict[str, Any]:
         kept["reason"] = " ".join(str(reason).replace(f"{runs}/", "").split())
     config, provenance = kept.get("config"), kept.get("provenance")
     if isinstance(config, dict) and isinstance(config.get("data"), dict):
-        data = {key: value for key, value in config["data"].items() if key != "meta"}  # it is `data_meta` again
+        data = {
+            key: value for key, value in config["data"].items() if key != "meta"
+        }  # it is `data_meta` again
         kept["config"] = {**config, "data": data}
     if isinstance(provenance, dict) and provenance.get("host"):
         host = hashlib.sha256(str(provenance["host"]).encode()).hexdigest()[:8]
@@ -206,7 +216,7 @@ def parse(packed: bytes, where: str) -> Recorded:
     entries, records, costs = {}, {}, {}
     for number, line in lines:
         kind, entry, record = line.get("kind"), line.get("entry"), line.get("record")
-        if isinstance(record, dict) and record.get("schema", 0) > store.SCHEMA:
+        if isinstance(record, dict) and record.get("schema", 0) > RECORD_SCHEMA:
             raise BadInput(f"{where}, line {number}: a record of schema {record['schema']}: update the bench")
         if kind == "run" and isinstance(entry, dict) and "id" in entry and isinstance(record, dict | None):
             entries[str(entry["id"])] = entry

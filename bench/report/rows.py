@@ -24,7 +24,7 @@ class Metric:
 
     @classmethod
     def named(cls, name: str) -> "Metric":
-        """The metric of that name in a records.csv, which has no mode: an accuracy is best high, any other low."""
+        """The metric of that name in flat rows, which have no mode: an accuracy is best high, any other low."""
         return cls(name, "max" if name.endswith("accuracy") else "min")
 
     @property

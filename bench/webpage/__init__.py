@@ -50,7 +50,8 @@ def page(
     """index.html of the sweep `name`: needs no network and no other file; the same input gives the same bytes.
 
     pictures: file name -> content; the svg ones of a stem (see `bench.report.pages.stems`) are put on the page,
-    in their order. lacks: what the records do not hold, which pictures would show. Without a record the page says so. ElementTree.ParseError for an svg that is none.
+    in their order. lacks: what the records do not hold, which pictures would show. Without a record the page says so.
+    ElementTree.ParseError for an svg that is none.
     """
     sections = list(sections)
     runs = [run for section in sections for run in section.runs]
