@@ -42,9 +42,14 @@ class Holder:
         return max(0.0, time.time() - self.beat)
 
     @property
+    def is_fresh(self) -> bool:
+        """Whether the last beat is less than a minute away from now, on either side: clocks differ."""
+        return abs(time.time() - self.beat) < SILENT_S
+
+    @property
     def at_work(self) -> bool:
         """What a reader may say without waiting: alive, or of another machine and heard of lately."""
-        return self.age_s < SILENT_S if self.alive is None else self.alive
+        return self.is_fresh if self.alive is None else self.alive
 
 
 def holder(folder: Path) -> Holder | None:
@@ -128,9 +133,10 @@ def _bury(folder: Path, dead: Holder | None) -> None:
 def _silent(folder: Path, seen: Holder) -> bool:
     """Whether another machine's process has stopped: only a beat that stands still *while we look* is proof.
 
-    Clocks of two machines differ, so ages are no proof. A beat that is fresh by our clock needs no look.
+    Clocks of two machines differ, so ages are no proof. A beat that is fresh by our clock needs no look; one that lies
+    far in the future does, or a claim that was left by a clock ahead of ours would be kept for ever.
     """
-    if seen.age_s < SILENT_S:
+    if seen.is_fresh:
         return False
     until = time.monotonic() + 2 * BEAT_S
     while time.monotonic() < until:
