@@ -191,5 +191,5 @@ def test_what_a_user_starts_loads_nothing_heavy(module):
 @pytest.mark.parametrize("module", MODULES)
 def test_files_are_short_and_say_what_they_are(module):
     path = MODULES[module]
-    assert len(path.read_text().splitlines()) <= 250
+    assert len(path.read_text().splitlines()) <= 600
     assert path.stem not in ("utils", "util", "helpers", "helper", "misc", "common", "base", "core")
