@@ -92,9 +92,9 @@ def _in_full(runs: Path, name: str) -> str:
             if any(state.is_open for _, state in members)
         ),
         _running(runs, seen),
-        _measured(seen),
         _reasons(runs, seen),
         _to_go(runs, seen),
+        _measured(seen),
         _next(runs, name, seen),
     ]
     return "\n\n".join(part for part in parts if part)
