@@ -18,6 +18,7 @@ from bench.states import run_name
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.live import Live
 
 PER_SECOND = 2
 """How often a terminal is drawn anew."""
@@ -171,13 +172,19 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
             self.out.flush()
 
 
-def _live(progress: Progress) -> Any:
-    """rich's display of `progress`. Imports rich, 0.04 s, which only a terminal needs."""
+def _live(progress: Progress) -> "Live | None":
+    """rich's display of `progress`; None on a terminal that cannot move its cursor (TERM=dumb).
+
+    Imports rich, 0.04 s, which only a terminal needs.
+    """
     from rich.console import Console
     from rich.live import Live
 
+    console = Console(file=progress.out)
+    if console.is_dumb_terminal:
+        return None
     return Live(
-        console=Console(file=progress.out),
+        console=console,
         get_renderable=progress.drawn,
         refresh_per_second=PER_SECOND,
         redirect_stdout=False,  # what goes to a file must not come out here

@@ -157,6 +157,11 @@ def test_a_log_is_never_coloured_and_costs_no_import(monkeypatch):
     assert "\x1b" not in run_of(io.StringIO())
 
 
+def test_plain_lines_on_a_terminal_that_cannot_move_its_cursor(monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    assert run_of(Terminal()) == run_of(io.StringIO())
+
+
 def test_a_bar_on_a_terminal(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")
