@@ -42,14 +42,14 @@ class Holder:
         return max(0.0, time.time() - self.beat)
 
     @property
-    def is_fresh(self) -> bool:
-        """Whether the last beat is less than a minute away from now, on either side: clocks differ."""
-        return abs(time.time() - self.beat) < SILENT_S
-
-    @property
     def at_work(self) -> bool:
         """What a reader may say without waiting: alive, or of another machine and heard of lately."""
         return self.is_fresh if self.alive is None else self.alive
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the last beat is near now by our clock; one far in the future tells as little as an old one."""
+        return abs(time.time() - self.beat) < SILENT_S
 
 
 def holder(folder: Path) -> Holder | None:
@@ -133,8 +133,7 @@ def _bury(folder: Path, dead: Holder | None) -> None:
 def _silent(folder: Path, seen: Holder) -> bool:
     """Whether another machine's process has stopped: only a beat that stands still *while we look* is proof.
 
-    Clocks of two machines differ, so ages are no proof. A beat that is fresh by our clock needs no look; one that lies
-    far in the future does, or a claim that was left by a clock ahead of ours would be kept for ever.
+    Clocks of two machines differ, so ages are no proof. A beat that is fresh by our clock needs no look.
     """
     if seen.is_fresh:
         return False

@@ -39,7 +39,13 @@ class GridSweeper(Sweeper):
             override.get_key_element(): _values(override) for override in parser.parse_overrides(given)
         }
         named = [[f"{key}={value}" for value in values] for key, values in choices.items()]
-        return self.launcher.launch(list(itertools.product(*named)), initial_job_idx=0)
+        cells = list(itertools.product(*named))
+        if not cells:
+            empty = [word for word in given if "range(" in word]
+            raise BadInput(
+                f"{' '.join(empty)}: there is nothing to run in an empty range; give one with a value in it"
+            )
+        return self.launcher.launch(cells, initial_job_idx=0)
 
 
 def _values(override: Override) -> list[str]:

@@ -44,6 +44,11 @@ def test_an_interval_is_refused(sweepers, tmp_path):
         asked(sweepers[0], tmp_path, ["x=interval(1,2)"])
 
 
+def test_an_empty_range_is_refused(sweepers, tmp_path):
+    with pytest.raises(BadInput, match=r"^x=range\(2,1\): there is nothing to run"):
+        asked(sweepers[0], tmp_path, ["y=1,2", "x=range(2,1)"])
+
+
 def test_it_composes_nothing_and_writes_nothing(sweepers, tmp_path):
     asked(sweepers[0], tmp_path / "runs", ARGUMENTS)
     assert not (tmp_path / "runs").exists()
