@@ -169,8 +169,8 @@ def test_tidy_removes_the_drafts_of_the_dead_alone(tmp_path):
 
 
 def test_without_proc_a_process_is_looked_up_by_its_number(monkeypatch, tmp_path):
+    machine, pid, _ = owner.token().split("-")  # before, as the machine's name is kept
     monkeypatch.setattr(owner, "_PROC", tmp_path)
-    machine, pid, _ = owner.token().split("-")
     assert owner.alive(f"{machine}-{pid}-0") is True
     assert owner.alive(dead_owner()) is False
 
