@@ -118,7 +118,9 @@ def _bury(folder: Path, dead: Holder | None) -> None:
     """Remove the claim of `dead` (None: one that nobody can read), and nobody else's, whoever comes meanwhile."""
     grave = draft(folder / CLAIM)
     with _one_heir(folder):
-        if holder(folder) != dead:
+        # `holder` is None also where the claim was just released: what is then made anew is a living process's.
+        before = _inode(folder / CLAIM)
+        if before is None or holder(folder) != dead or _inode(folder / CLAIM) != before:
             return
         with contextlib.suppress(FileNotFoundError):
             os.rename(folder / CLAIM, grave)
@@ -128,6 +130,13 @@ def _bury(folder: Path, dead: Holder | None) -> None:
             with contextlib.suppress(FileExistsError):
                 os.link(grave, folder / CLAIM)
         grave.unlink(missing_ok=True)
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 def _silent(folder: Path, seen: Holder) -> bool:
