@@ -119,8 +119,8 @@ def _bury(folder: Path, dead: Holder | None) -> None:
     grave = draft(folder / CLAIM)
     with _one_heir(folder):
         # `holder` is None also where the claim was just released: what is then made anew is a living process's.
-        before = _inode(folder / CLAIM)
-        if before is None or holder(folder) != dead or _inode(folder / CLAIM) != before:
+        before = _file_of(folder / CLAIM)
+        if before is None or holder(folder) != dead or _file_of(folder / CLAIM) != before:
             return
         with contextlib.suppress(FileNotFoundError):
             os.rename(folder / CLAIM, grave)
@@ -132,9 +132,10 @@ def _bury(folder: Path, dead: Holder | None) -> None:
         grave.unlink(missing_ok=True)
 
 
-def _inode(path: Path) -> int | None:
+def _file_of(path: Path) -> tuple[int, int] | None:
+    """What tells the file at `path` from one that is there later: numbers of files are used again, times are not."""
     try:
-        return path.stat().st_ino
+        return path.stat().st_ino, path.stat().st_ctime_ns
     except FileNotFoundError:
         return None
 
