@@ -11,8 +11,8 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.plugins.io import CheckpointIO
-from torch.utils._pytree import tree_map_only
 
 from bench import ranks
 from bench.errors import BadInput
@@ -175,7 +175,7 @@ def _state(module: Training) -> dict[str, Any]:
     return {
         "cpu": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state(module.device) if on_gpu else None,
-        "module": tree_map_only(torch.Tensor, lambda t: t.cpu(), carried),
+        "module": move_data_to_device(carried, torch.device("cpu")),
     }
 
 
@@ -184,7 +184,7 @@ def _restore(module: Training, state: dict[str, Any]) -> None:
     if state["cuda"] is not None:
         torch.cuda.set_rng_state(state["cuda"], module.device)
     for name, value in state["module"].items():
-        setattr(module, name, tree_map_only(torch.Tensor, lambda t: t.to(module.device), value))
+        setattr(module, name, move_data_to_device(value, module.device))
 
 
 class Checked(CheckpointIO):

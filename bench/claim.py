@@ -44,7 +44,12 @@ class Holder:
     @property
     def at_work(self) -> bool:
         """What a reader may say without waiting: alive, or of another machine and heard of lately."""
-        return self.age_s < SILENT_S if self.alive is None else self.alive
+        return self.is_fresh if self.alive is None else self.alive
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the last beat is near now by our clock; one far in the future tells as little as an old one."""
+        return abs(time.time() - self.beat) < SILENT_S
 
 
 def holder(folder: Path) -> Holder | None:
@@ -113,7 +118,9 @@ def _bury(folder: Path, dead: Holder | None) -> None:
     """Remove the claim of `dead` (None: one that nobody can read), and nobody else's, whoever comes meanwhile."""
     grave = draft(folder / CLAIM)
     with _one_heir(folder):
-        if holder(folder) != dead:
+        # `holder` is None also where the claim was just released: what is then made anew is a living process's.
+        before = _file_of(folder / CLAIM)
+        if before is None or holder(folder) != dead or _file_of(folder / CLAIM) != before:
             return
         with contextlib.suppress(FileNotFoundError):
             os.rename(folder / CLAIM, grave)
@@ -125,12 +132,20 @@ def _bury(folder: Path, dead: Holder | None) -> None:
         grave.unlink(missing_ok=True)
 
 
+def _file_of(path: Path) -> tuple[int, int] | None:
+    """What tells the file at `path` from one that is there later: numbers of files are used again, times are not."""
+    try:
+        return path.stat().st_ino, path.stat().st_ctime_ns
+    except FileNotFoundError:
+        return None
+
+
 def _silent(folder: Path, seen: Holder) -> bool:
     """Whether another machine's process has stopped: only a beat that stands still *while we look* is proof.
 
     Clocks of two machines differ, so ages are no proof. A beat that is fresh by our clock needs no look.
     """
-    if seen.age_s < SILENT_S:
+    if seen.is_fresh:
         return False
     until = time.monotonic() + 2 * BEAT_S
     while time.monotonic() < until:

@@ -8,14 +8,29 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
+import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.errors import BadInput
 
+if TYPE_CHECKING:
+    import psutil
+
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+MACHINE, TURNSTILE = "machine", "turnstile"
+"""The two locks of this machine."""
+
+WAITING = "note: waiting for"
+"""How the last line of a run's log begins while the run waits for others on its machine."""
+
+NAMED = 3
+"""How many of those that one waits for are named."""
 
 PACKAGES = ("torch", "lightning", "transformers", "tokenizers", "datasets", "hydra-core", "wandb", "numpy")
 
@@ -118,21 +133,74 @@ def alone() -> Iterator[None]:
         yield
 
 
+def measured_by() -> str | None:
+    """Who measures alone on this machine now, so that no run may start: `process 71 (python -m bench.perf)`.
+
+    Returns None where nobody does.
+    """
+    with _open_lock(MACHINE) as machine, _open_lock(TURNSTILE):
+        return None if _locked_at_once(machine, fcntl.LOCK_SH) else _holders()
+
+
 @contextlib.contextmanager
 def _machine_lock(mode: int) -> Iterator[None]:
-    with _open_lock("machine") as machine:
+    """Hold the lock of the machine; where somebody else has it, say on stderr who that is, and wait."""
+    with _open_lock(MACHINE) as machine:
         # A measurement waits inside the turnstile, so that new runs queue behind it instead of starving it.
-        with _open_lock("turnstile") as turnstile:
-            fcntl.flock(turnstile, fcntl.LOCK_EX)
-            fcntl.flock(machine, mode)
+        with _open_lock(TURNSTILE) as turnstile:
+            if not (_locked_at_once(turnstile, fcntl.LOCK_EX) and _locked_at_once(machine, mode)):
+                what = "a measurement to end" if mode == fcntl.LOCK_SH else "the machine to be free"
+                print(f"{WAITING} {what}: {_holders()}", file=sys.stderr, flush=True)
+                since = time.monotonic()
+                fcntl.flock(turnstile, fcntl.LOCK_EX)
+                fcntl.flock(machine, mode)
+                print(f"note: waited {time.monotonic() - since:.0f} s", file=sys.stderr, flush=True)
         yield
+
+
+def _locked_at_once(handle: int, mode: int) -> bool:
+    try:
+        fcntl.flock(handle, mode | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _holders() -> str:
+    """Who has the lock of the machine, in words.
+
+    Whoever waits for it has the turnstile open too. Where no such process can be seen it is in another container.
+    """
+    import psutil  # 20 ms, which only who waits pays
+
+    holders = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            opened = {file.path for file in process.open_files()}
+            if str(_lock_path(MACHINE)) in opened and str(_lock_path(TURNSTILE)) not in opened:
+                holders.append(_in_words(process))
+    more = [f"and {len(holders) - NAMED} more"] if len(holders) > NAMED else []
+    return ", ".join(holders[:NAMED] + more) or "a process that cannot be seen from here"
+
+
+def _in_words(process: "psutil.Process") -> str:
+    command = textwrap.shorten(" ".join(process.cmdline()), 60, placeholder=" ...")
+    if process.status() == "stopped":
+        return (
+            f"process {process.pid} ({command}), which is stopped: `kill -CONT {process.pid}` lets it go on"
+        )
+    return f"process {process.pid} ({command})"
+
+
+def _lock_path(name: str) -> Path:
+    """A file to flock, one for each user of the machine."""
+    return Path(tempfile.gettempdir()).resolve() / f"tying-bench-{os.getuid()}-{name}.lock"
 
 
 @contextlib.contextmanager
 def _open_lock(name: str) -> Iterator[int]:
-    """A file to flock, one for each user of the machine; closing it releases it, also when the process dies."""
-    path = Path(tempfile.gettempdir()) / f"tying-bench-{os.getuid()}-{name}.lock"
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Closing it releases it, also when the process dies."""
+    handle = os.open(_lock_path(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         yield handle
     finally:

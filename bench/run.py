@@ -20,6 +20,7 @@ from bench.fitting import Training
 from bench.inherit import inherit
 from bench.int8 import scored_in_int8
 from bench.journal import Journal
+from bench.lightning_compat import leave_signals_alone
 from bench.likeness import before_tying
 from bench.measure.memory import peak_rss_bytes
 from bench.models.parts import dropout_sites
@@ -151,10 +152,7 @@ def trainer_of(config: Mapping[str, Any], folder: Path, logger: Any, callbacks: 
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    # Signals are ours. Lightning's handler would broadcast to the other ranks from inside the signal, which can hang
-    # for good, and before each step it broadcasts whether there was one, and on a GPU waits for that.
-    trainer._signal_connector.register_signal_handlers = lambda: None
-    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
+    leave_signals_alone(trainer)
     return trainer
 
 

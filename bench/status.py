@@ -20,6 +20,7 @@ from bench.records import (
     FAILED,
     INTERRUPTED,
     NOT_APPLICABLE,
+    QUEUED,
     RUNNING,
     cost_folder,
     manifest_path,
@@ -92,6 +93,7 @@ def _in_full(runs: Path, name: str) -> str:
         _running(runs, seen),
         _reasons(runs, seen),
         _to_go(runs, seen),
+        _measured(seen),
         _next(runs, name, seen),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -132,6 +134,14 @@ def _running(runs: Path, seen: Sequence[Seen]) -> str:
         ]
     lines += [f"  and {len(found) - MOST} more"] if len(found) > MOST else []
     return "\n".join(lines)
+
+
+def _measured(seen: Sequence[Seen]) -> str:
+    """Who measures alone on this machine, where there are runs that wait for it."""
+    waits = any(state.status == QUEUED for _, state in seen)
+    if not waits or (measured_by := machine.measured_by()) is None:
+        return ""
+    return _wrapped(f"runs wait on this machine for a measurement to end: {measured_by}", "", "  ")
 
 
 def _position(state: State) -> str:

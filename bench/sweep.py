@@ -187,7 +187,7 @@ def _all(
     found: dict[str, Record] = {}
     if not cells:
         return found
-    progress.begin(phase, len(cells))
+    progress.begin(phase, len(cells), lambda cell: ensure.path(cell).parent)
     try:
         left = []
         for cell in cells:

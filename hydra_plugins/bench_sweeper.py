@@ -1,30 +1,65 @@
 """Hydra's sweeper for grids without its own composing of each cell, which the launcher does before any starts."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from bench.errors import BadInput
 
 
-class GridSweeper(BasicSweeper):
+class GridSweeper(Sweeper):
     """Every combination of comma-separated values, handed to the launcher at once. Writes no file of its own.
 
     Hydra's composes each cell to see whether it can be, which takes 57 ms and is what the launcher does next, and
     leaves multirun.yaml in the runs folder, which two sweeps at once would write over.
     """
 
+    def __init__(self, params: Mapping[str, Any] | None = None) -> None:
+        self.params = params or {}
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context = hydra_context
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
     def sweep(self, arguments: Sequence[str]) -> Any:
         given = [*(f"{key}={values}" for key, values in self.params.items()), *arguments]
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        (cells,) = self.split_arguments(parser.parse_overrides(given), max_batch_size=None)
+        # A key that is given twice keeps its place and takes the later values.
+        choices = {
+            override.get_key_element(): _values(override) for override in parser.parse_overrides(given)
+        }
+        named = [[f"{key}={value}" for value in values] for key, values in choices.items()]
+        cells = list(itertools.product(*named))
+        if not cells:
+            empty = [word for word in given if "range(" in word]
+            raise BadInput(
+                f"{' '.join(empty)}: there is nothing to run in an empty range; give one with a value in it"
+            )
         return self.launcher.launch(cells, initial_job_idx=0)
+
+
+def _values(override: Override) -> list[str]:
+    """The values that an override goes through, as they are written. BadInput for a range that has no end."""
+    if not override.is_sweep_override():
+        return [override.get_value_element_as_str()]
+    if not override.is_discrete_sweep():
+        raise BadInput(
+            f"{override.input_line}: a grid needs a list of values; give them with commas, choice(...) or range(...)"
+        )
+    return list(override.sweep_string_iterator())
 
 
 # In the place of Hydra's default: a choice in conf/config.yaml would win over a search's own.
 ConfigStore.instance().store(
-    group="hydra/sweeper",
-    name="basic",
-    node={"_target_": f"{__name__}.GridSweeper", "max_batch_size": None, "params": None},
+    group="hydra/sweeper", name="basic", node={"_target_": f"{__name__}.GridSweeper", "params": None}
 )

@@ -96,15 +96,24 @@ def test_a_silent_process_of_another_machine_loses_its_claim(tmp_path, hasty):
         assert mine
 
 
-def test_clocks_that_differ_do_not_make_a_living_process_dead(tmp_path, hasty, monkeypatch):
-    """Its beats look two minutes old from here, but they move: only one that stands still is proof."""
+def test_a_claim_from_the_future_is_free_where_its_beat_stands_still(tmp_path, hasty):
+    """A clock that was ahead, then a crash: nobody may have to wait until that time has come."""
+    claimed_by(tmp_path, abroad(owner.token()), age_s=-3600)
+    assert not claim.holder(tmp_path).at_work
+    with claim.held(tmp_path) as mine:
+        assert mine
+
+
+@pytest.mark.parametrize("age_s", [120, -120])
+def test_clocks_that_differ_do_not_make_a_living_process_dead(tmp_path, hasty, monkeypatch, age_s):
+    """Its beats look two minutes old, or to come, from here, but they move: only one that stands still is proof."""
     who = abroad(owner.token())
-    claimed_by(tmp_path, who, age_s=120)
+    claimed_by(tmp_path, who, age_s)
     sleep = time.sleep
 
     def beating(seconds):
         sleep(seconds)
-        claimed_by(tmp_path, who, age_s=119)
+        claimed_by(tmp_path, who, age_s - 1)
 
     monkeypatch.setattr(claim.time, "sleep", beating)
     with claim.held(tmp_path) as mine:
@@ -157,3 +166,17 @@ def test_tidy_removes_the_drafts_of_the_dead_alone(tmp_path):
     tidy(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([living.name, "record.json"])
     tidy(tmp_path / "no such folder")
+
+
+def test_without_proc_a_process_is_looked_up_by_its_number(monkeypatch, tmp_path):
+    machine, pid, _ = owner.token().split("-")  # before, as the machine's name is kept
+    monkeypatch.setattr(owner, "_PROC", tmp_path)
+    assert owner.alive(f"{machine}-{pid}-0") is True
+    assert owner.alive(dead_owner()) is False
+
+
+def test_a_beat_a_little_ahead_of_our_clock_is_believed(tmp_path):
+    claimed_by(tmp_path, abroad(owner.token()), age_s=-30)
+    assert claim.holder(tmp_path).at_work
+    with claim.held(tmp_path) as mine:
+        assert not mine

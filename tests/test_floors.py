@@ -22,7 +22,7 @@ FLOORS = (
     ("assembly", "journal", "use_curves", "int8", "checkpoint", "tracking", "lr_search", "ensure")
     + ("inherit", "learned", "manifest", "outcome")
     + ("progress", "status", "webpage"),
-    ("controls", "likeness"),
+    ("controls", "likeness", "lightning_compat"),
     ("run", "cost", "engines", "tables", "compose"),
     ("sweep", "dry_run", "cost_report"),
     ("__main__", "perf", "ledger", "compare", "mirror", "audit"),

@@ -17,7 +17,7 @@ from bench.report.markup import plain
 from bench.report.pages import task_page
 from bench.report.pairs import ELSEWHERE, csv_rows, pairs_lines, pairs_table, predictions, tied_pairs
 from bench.report.rows import read_sweep
-from bench.stats.rank import spearman
+from bench.stats.statistics import spearman
 from bench.tying import Tie, TyingPlan
 
 PAIRS = list(itertools.combinations(range(4), 2))

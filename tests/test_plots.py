@@ -30,7 +30,7 @@ from bench.report.cells import Section
 from bench.report.grouping import sections
 from bench.report.order import family
 from bench.report.rows import read_sweep
-from bench.stats.student import Interval
+from bench.stats.statistics import Interval
 
 TASK = {"text_gru": "pydocs"}
 OWN = {"pareto": pareto, "forest": forest, "curves": curves, "heat": heat_maps, "similarity": similarity}

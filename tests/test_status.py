@@ -227,3 +227,18 @@ def test_each_run_is_looked_at_once(mixed, monkeypatch):
     monkeypatch.setattr(status, "state_of", lambda *given: seen.append(given) or state_of(*given))
     report(mixed)
     assert len(seen) == len(set(seen)) > 10
+
+
+@pytest.mark.parametrize(("measured_by", "told"), [("process 7 (x)", True), (None, False)])
+def test_who_is_waited_for_is_told_where_runs_wait(tmp_path, monkeypatch, measured_by, told):
+    monkeypatch.setattr(machine, "measured_by", lambda: measured_by)
+    made.write_sweep(tmp_path, lines(2), [])
+    said = "runs wait on this machine for a measurement to end: process 7 (x)"
+    assert (said in report(tmp_path)) == told
+
+
+def test_where_no_run_waits_nobody_looks_who_measures(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "measured_by", lambda: pytest.fail("it was asked"))
+    done = lines(2)
+    made.write_sweep(tmp_path, done, [made.record(line) for line in done])
+    assert "2 done" in report(tmp_path)

@@ -311,6 +311,13 @@ def test_offline_asks_no_server(tracked: Tracked, serve: Callable[..., Server]) 
     tracked.tells_no_secret()
 
 
+@pytest.mark.parametrize("given", [{"mode": "sometimes"}, {"WANDB_DISABLE_GIT": "perhaps"}], ids=str)
+def test_a_malformed_setting_of_wandb_does_not_fail_the_run(tracked: Tracked, given: dict[str, str]) -> None:
+    tracked(**{"mode": "", **given})
+    (note,) = tracked.notes
+    assert "W&B fails" in note and note.endswith("the rest of this run is in its record only")
+
+
 @pytest.mark.parametrize("server", ["refused", "silent", "500"])
 def test_a_server_that_fails_at_the_start_costs_one_wait(
     tracked: Tracked, opening: float, serve: Callable[..., Server], server: str

@@ -10,8 +10,7 @@ from bench.errors import BadInput
 from bench.report.columns import Column, tabulate
 from bench.report.markup import Table, plain
 from bench.report.numbers import NOTHING, axis, fixed, metric_places
-from bench.stats.student import Paired, interval
-from bench.stats.verdict import margin_of, verdict
+from bench.stats.statistics import Paired, interval, margin_of, verdict
 
 EXAMPLES = """examples:
   python -m bench.compare HEAD~1 results                  the last commit's tables against what is there now

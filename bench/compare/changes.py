@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from bench.records import DONE
 from bench.report.order import tying_key
 from bench.report.rows import Metric
-from bench.stats.student import Paired, paired
+from bench.stats.statistics import Paired, paired
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series

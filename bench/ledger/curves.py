@@ -9,7 +9,7 @@ from bench.ledger.costs import cost_of, disturbed
 from bench.ledger.paired import missing, pairs, said
 from bench.ledger.parts import Measure, Part
 from bench.records import DONE
-from bench.stats.student import Interval, interval
+from bench.stats.statistics import Interval, interval
 
 if TYPE_CHECKING:
     from pandas import DataFrame

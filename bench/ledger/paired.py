@@ -9,7 +9,7 @@ from bench.ledger.parts import Measure, Part
 from bench.ledger.select import absent, by_seed, chosen, grouped, metric_of, named
 from bench.records import DONE
 from bench.report.rows import Metric
-from bench.stats.student import paired
+from bench.stats.statistics import paired
 
 if TYPE_CHECKING:
     from pandas import DataFrame

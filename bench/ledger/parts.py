@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from bench.report.numbers import fixed, places
-from bench.stats.student import quantile
+from bench.stats.statistics import quantile
 
 LEVEL = 0.95
 

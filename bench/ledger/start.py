@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bench.ledger import networks
 from bench.ledger.parts import Measure, Part
-from bench.stats.student import interval
+from bench.stats.statistics import interval
 
 
 def scales(tasks: Sequence[str], tying: str, seeds: int) -> list[Part]:

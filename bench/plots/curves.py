@@ -9,7 +9,7 @@ from bench.plots.style import Look, drawn, panels, styles, where
 from bench.report.cells import Cell, Section
 from bench.report.numbers import interval_text
 from bench.report.rows import is_finite
-from bench.stats.student import Interval, interval
+from bench.stats.statistics import Interval, interval
 
 NOTE = "Per tying the cell that validation chose: mean over seeds."
 BAND = "The band is the 95 % interval of the mean."

@@ -24,7 +24,7 @@ from bench.report.dose_tables import amount
 from bench.report.doses import doses as curves
 from bench.report.numbers import interval_text, metric_places, short_count
 from bench.report.order import family
-from bench.stats.student import Interval, Paired
+from bench.stats.statistics import Interval, Paired
 
 SIZE = (6.4, 4.4)
 MARGINS = (1.05, 0.25, 0.7, 0.4)

@@ -27,7 +27,7 @@ from bench.report.against import Against, against_none
 from bench.report.cells import Section
 from bench.report.comparison import places_of
 from bench.report.numbers import axis, fixed, interval_text, p_text, percent
-from bench.stats.student import Paired
+from bench.stats.statistics import Paired
 
 NOTE = "Mean difference paired by seed and its 95 % interval. Shaded: the margin that counts as equivalent."
 HOLLOW = "Hollow: one seed, no interval."

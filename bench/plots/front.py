@@ -7,7 +7,7 @@ from bench.plots.style import reached
 from bench.report.cells import Cell, Section
 from bench.report.numbers import short_count
 from bench.report.rows import is_finite, look_up
-from bench.stats.student import Interval
+from bench.stats.statistics import Interval
 
 SIDE, ASIDE, NARROW = 0.03, 0.15, 0.1
 """Shares of an axis: (nearly) equal costs are moved apart by the first, and by less where all together would be moved

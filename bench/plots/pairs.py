@@ -12,7 +12,7 @@ from bench.plots.style import COLOURS, MARKERS, Look, drawn, metric_name, panels
 from bench.report.cells import Section
 from bench.report.numbers import fixed, interval_text
 from bench.report.pairs import MEASURES, Measure, Seeds, Tied, predictions, tied_pairs
-from bench.stats.student import Interval
+from bench.stats.statistics import Interval
 
 NOTE = (
     "A point is a pair of blocks of a trained network, tied alone, and trained on; above the line tying was worse than "

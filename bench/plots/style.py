@@ -18,7 +18,7 @@ from bench.plots.hover import titled
 from bench.report.cells import Cell, Section
 from bench.report.numbers import axis, interval_text, percent
 from bench.report.order import family, tying_key
-from bench.stats.student import Interval
+from bench.stats.statistics import Interval
 
 # Okabe and Ito's palette for colour-blind readers, and Tol's muted one for patterns along depth; the same tying has the
 # same colour in every picture.

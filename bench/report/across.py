@@ -13,9 +13,7 @@ from bench.report.markup import Table
 from bench.report.numbers import NOTHING, fixed, interval_text
 from bench.report.order import tying_key
 from bench.report.rows import NOT_FINITE, Metric
-from bench.stats.aggregate import of_tasks, performance_profile
-from bench.stats.bootstrap import LEAST
-from bench.stats.student import Interval
+from bench.stats.statistics import LEAST_RESAMPLED, Interval, interquartile_mean_of_tasks, performance_profile
 
 TITLE = "Across tasks"
 THRESHOLDS = (0.95, 0.98, 1.0, 1.02)
@@ -26,8 +24,8 @@ NOTES = (
     "error, exp(none − ours) of an nll, which is the same as of a perplexity. A run that diverged, failed or gave "
     "no number has score 0; not applicable and not run yet have none, nor has a run whose `none` has no number.",
     "Interquartile mean of the scores (Agarwal et al. 2021, sec. 4.3): the lowest and highest n // 4 are cut off. "
-    f"Its 95 % bootstrap interval draws seeds anew within each task, from {LEAST} task x seed on. Share of runs: "
-    "with at least that score. Rows over different tasks do not compare.",
+    f"Its 95 % bootstrap interval draws seeds anew within each task, from {LEAST_RESAMPLED} task x seed on. "
+    "Share of runs: with at least that score. Rows over different tasks do not compare.",
 )
 
 
@@ -51,7 +49,7 @@ class Scores:
 
     @cached_property
     def mean(self) -> Interval | None:
-        return of_tasks(self.tasks) if self.all else None
+        return interquartile_mean_of_tasks(self.tasks) if self.all else None
 
     @property
     def profile(self) -> list[float | None]:

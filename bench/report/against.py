@@ -9,9 +9,7 @@ from functools import lru_cache
 from bench.metrics import mean_sd
 from bench.report.cells import Cell, Section
 from bench.report.rows import Metric
-from bench.stats.holm import holm
-from bench.stats.student import Paired
-from bench.stats.verdict import margin_of, verdict
+from bench.stats.statistics import Paired, holm, margin_of, verdict
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ from bench.metrics import Estimate, mean_sd
 from bench.records import DIVERGED, FAILED, NOT_APPLICABLE
 from bench.report.control import control_note
 from bench.report.rows import NOT_FINITE, NOT_RUN, Metric, Run, is_finite, look_up
-from bench.stats.bootstrap import LEAST, of_groups
-from bench.stats.student import Interval, Paired, interval, paired
+from bench.stats.statistics import LEAST_RESAMPLED, Interval, Paired, bootstrap_of_groups, interval, paired
 
 SAID = {
     FAILED: "failed",
@@ -75,9 +74,9 @@ class Cell:
         if drawn := next((found for run in self.done if (found := run.number("test_groups", "drawn"))), None):
             return Interval(**drawn)
         correct, count = self._per_group("correct"), self._per_group("count")
-        if len(correct) != len(count) or len(count) < LEAST or not all(count):
+        if len(correct) != len(count) or len(count) < LEAST_RESAMPLED or not all(count):
             return None
-        return of_groups(correct, count, resamples=2_000)
+        return bootstrap_of_groups(correct, count, resamples=2_000)
 
     def _per_group(self, key: str) -> list[int]:
         """The sum over finished seeds for each group; empty where seeds have unlike groups or none."""

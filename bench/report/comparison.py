@@ -12,7 +12,7 @@ from bench.report.effective import effective, effective_text, has_effective
 from bench.report.markup import Table
 from bench.report.numbers import axis, fixed, interval_text, metric_places, percent
 from bench.report.rows import is_finite, look_up
-from bench.stats.student import Interval, Paired
+from bench.stats.statistics import Interval, Paired
 
 AGAINST = ("p", "p_holm", "effect", "margin", "verdict", "rank", "rank_change")
 

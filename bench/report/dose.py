@@ -8,7 +8,7 @@ from bench.report.cells import Cell, Section
 from bench.report.numbers import axis, percent
 from bench.report.order import natural, tying_key
 from bench.report.rows import Metric
-from bench.stats.student import Interval, Paired, interval, paired
+from bench.stats.statistics import Interval, Paired, interval, paired
 
 Listed = TypeVar("Listed")
 Value = TypeVar("Value", Interval, Paired)

@@ -5,7 +5,7 @@ import re
 from bench.report.cells import Cell, Section
 from bench.report.dose import Dose, along, difference, point, uncontrolled
 from bench.report.order import parts
-from bench.stats.student import interval
+from bench.stats.statistics import interval
 
 LIMITS = {
     "top_k": "cross_layer",

@@ -6,7 +6,7 @@ from bench.report.columns import Column, tabulate
 from bench.report.dose import Dose
 from bench.report.markup import Table
 from bench.report.numbers import NOTHING, interval_text, metric_places
-from bench.stats.student import Interval, Paired
+from bench.stats.statistics import Interval, Paired
 
 FLIPS, ONE_SIGN = "the sign changes", "one sign"
 MAYBE = "the means change sign, not shown"

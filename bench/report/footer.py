@@ -10,7 +10,7 @@ from bench.report.effective import EFFECTIVE, has_effective
 from bench.report.numbers import fixed, places
 from bench.report.order import natural
 from bench.report.rows import device, is_finite, look_up
-from bench.stats.verdict import ENOUGH, OTHER_MARGIN, SHARE_MARGIN
+from bench.stats.statistics import ENOUGH, OTHER_MARGIN, SHARE_MARGIN
 
 READING = (
     "Mean [95 % Student-t interval] over seeds; one seed has no interval. The difference to none is at the same "

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from bench.metrics import Estimate
 from bench.report.rows import Metric
-from bench.stats.student import Interval, Paired
+from bench.stats.statistics import Interval, Paired
 
 NOTHING = "—"
 Figure = TypeVar("Figure", Estimate, Interval, Paired)

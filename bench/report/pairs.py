@@ -9,8 +9,7 @@ from bench.report.columns import Column, tabulate
 from bench.report.markup import Table
 from bench.report.numbers import fixed, interval_text, metric_places, percent
 from bench.report.rows import is_finite
-from bench.stats.rank import spearman
-from bench.stats.student import Interval, Paired, interval, paired
+from bench.stats.statistics import Interval, Paired, interval, paired, spearman
 
 TITLE = "Does similarity predict the cost of tying"
 LEAST = 4

@@ -40,7 +40,8 @@ def _others_hold(replaced: Mapping[int, str], model: nn.Module, parameters: Mapp
     """Whether there are references to one of them besides those of the model and of `parameters`."""
     known = Counter(id(parameter) for parameter in parameters.values())
     for module in model.modules():
-        known.update(id(parameter) for parameter in module._parameters.values())
+        own = module.named_parameters(recurse=False, remove_duplicate=False)
+        known.update(id(parameter) for _, parameter in own)
         lists = (value for value in vars(module).values() if isinstance(value, list))  # nn.GRU's second list
         known.update(id(item) for items in lists for item in items)
     alone = object()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bench.errors import BadInput
 from bench.ledger.parts import Measure, Part
 from bench.ledger.rule import holds, verdict
-from bench.stats.student import paired
+from bench.stats.statistics import paired
 
 NUMBERS = st.floats(-100, 100).map(lambda x: round(x, 3))
 

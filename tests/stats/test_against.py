@@ -10,7 +10,7 @@ from bench.report.comparison import comparison
 from bench.report.differences import differences
 from bench.report.grouping import sections
 from bench.report.rows import read_sweep
-from bench.stats.holm import holm
+from bench.stats.statistics import holm
 
 
 def section_of(folder, *pairs, records=()):

@@ -5,45 +5,54 @@ import random
 import numpy as np
 import pytest
 
-from bench.stats.aggregate import interquartile_mean, of_tasks, performance_profile
-from bench.stats.bootstrap import of_groups, of_mean
+from bench.stats.statistics import (
+    bootstrap_of_groups,
+    interquartile_mean,
+    interquartile_mean_of_tasks,
+    performance_profile,
+)
 
 COIN = [0, 1] * 10
 
 
 def test_fewer_than_ten_are_refused():
     with pytest.raises(ValueError, match="at least 10"):
-        of_mean([1.0] * 9)
-    with pytest.raises(ValueError, match="at least 10"):
-        of_groups([1] * 9, [2] * 9)
-    assert of_mean([1.0] * 10) == (1.0, 1.0, 1.0, 10)
+        bootstrap_of_groups([1] * 9, [2] * 9)
+    assert bootstrap_of_groups([1] * 10, [1] * 10) == (1.0, 1.0, 1.0, 10)
 
 
 def test_the_same_values_give_the_same_bounds_and_nobody_elses_draws_move():
     before = random.getstate(), np.random.get_state()[1].tolist()
-    roots = [n**0.5 for n in range(20)]
-    assert of_mean(roots) == of_mean(roots) != of_mean(roots, seed=1)
+    groups = list(range(20)), [20] * 20
+    assert (
+        bootstrap_of_groups(*groups) == bootstrap_of_groups(*groups) != bootstrap_of_groups(*groups, seed=1)
+    )
     assert (random.getstate(), np.random.get_state()[1].tolist()) == before
 
 
 def test_a_higher_level_is_wider_and_the_mean_lies_within():
-    narrow, wide = of_mean(COIN, 0.5), of_mean(COIN, 0.99)
+    narrow, wide = bootstrap_of_groups(COIN, [1] * 20, 0.5), bootstrap_of_groups(COIN, [1] * 20, 0.99)
     assert wide.low < narrow.low < 0.5 < narrow.high < wide.high
 
 
 def test_groups_of_one_example_are_the_plain_bootstrap():
-    assert of_groups(COIN, [1] * 20) == of_mean(COIN)
+    from scipy.stats import bootstrap
+
+    values = [0] * 30 + [1] * 70
+    generator = np.random.Generator(np.random.PCG64(0))
+    others = bootstrap([values], np.mean, method="percentile", rng=generator).confidence_interval
+    assert bootstrap_of_groups(values, [1] * 100)[1:3] == pytest.approx(tuple(others), abs=0.011)
 
 
 def test_examples_that_share_their_group_say_less():
-    alone = of_groups([0, 1] * 100, [1] * 200)
-    shared = of_groups([0, 10] * 10, [10] * 20)
+    alone = bootstrap_of_groups([0, 1] * 100, [1] * 200)
+    shared = bootstrap_of_groups([0, 10] * 10, [10] * 20)
     assert alone.mean == shared.mean == 0.5
     assert shared.high - shared.low > 2 * (alone.high - alone.low)
 
 
 def test_groups_of_one_rate_have_no_width_whatever_their_sizes():
-    found = of_groups([2 * size for size in range(1, 13)], [4 * size for size in range(1, 13)])
+    found = bootstrap_of_groups([2 * size for size in range(1, 13)], [4 * size for size in range(1, 13)])
     assert found == (0.5, 0.5, 0.5, 12)
 
 
@@ -52,12 +61,7 @@ def test_groups_of_one_rate_have_no_width_whatever_their_sizes():
 )
 def test_counts_that_are_none_are_refused(correct, count):
     with pytest.raises(ValueError, match="0 <= correct <= count"):
-        of_groups(correct, count)
-
-
-def test_what_is_not_finite_is_refused_and_not_dropped():
-    with pytest.raises(ValueError, match="not finite"):
-        of_mean([1.0] * 10 + [float("nan")])
+        bootstrap_of_groups(correct, count)
 
 
 def test_the_interquartile_mean_is_that_of_the_middle_half():
@@ -85,24 +89,24 @@ def test_a_profile_is_the_share_that_reaches_a_threshold():
 
 def test_below_ten_seeds_an_aggregate_has_no_bounds():
     tasks = [[[1.0, 2.0]] * 4, [[3.0, 4.0]] * 5]
-    assert of_tasks(tasks)[1:] == (None, None, 9)
-    assert None not in of_tasks([*tasks, [[1.0]]])
+    assert interquartile_mean_of_tasks(tasks)[1:] == (None, None, 9)
+    assert None not in interquartile_mean_of_tasks([*tasks, [[1.0]]])
 
 
 def test_seeds_are_drawn_within_their_task():
     """Tasks that differ while seeds do not: drawn from all together the bounds would lie apart."""
-    assert of_tasks([[[0.0]] * 6, [[1.0]] * 6]) == (0.5, 0.5, 0.5, 12)
+    assert interquartile_mean_of_tasks([[[0.0]] * 6, [[1.0]] * 6]) == (0.5, 0.5, 0.5, 12)
 
 
 def test_the_scores_of_a_seed_are_drawn_together():
     """Four times the same score is no more evidence than once."""
-    once = of_tasks([[[float(seed)] for seed in range(12)]])
-    assert of_tasks([[[float(seed)] * 4 for seed in range(12)]]) == once
-    apart = of_tasks([[[float(seed // 4)] for seed in range(48)]])
+    once = interquartile_mean_of_tasks([[[float(seed)] for seed in range(12)]])
+    assert interquartile_mean_of_tasks([[[float(seed)] * 4 for seed in range(12)]]) == once
+    apart = interquartile_mean_of_tasks([[[float(seed // 4)] for seed in range(48)]])
     assert apart.high - apart.low < 0.7 * (once.high - once.low)
 
 
 def test_a_seed_with_fewer_scores_counts_for_those_it_has():
-    assert of_tasks([[[1.0], [1.0, 3.0, 3.0]]]).mean == 2.0
-    uneven = of_tasks([[[2.0], [2.0, 2.0]] * 6])
+    assert interquartile_mean_of_tasks([[[1.0], [1.0, 3.0, 3.0]]]).mean == 2.0
+    uneven = interquartile_mean_of_tasks([[[2.0], [2.0, 2.0]] * 6])
     assert uneven == (2.0, 2.0, 2.0, 12)

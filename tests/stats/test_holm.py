@@ -5,14 +5,20 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from statsmodels.stats.multitest import multipletests
 
-from bench.stats.holm import holm
+from bench.stats.statistics import holm
 
 p_values = st.lists(st.floats(0, 1), max_size=8)
 
 
 def test_done_in_the_head():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+@given(p_values.filter(len))
+def test_it_is_that_of_statsmodels(values):
+    assert holm(values) == pytest.approx(multipletests(values, method="holm")[1])
 
 
 @given(p_values)

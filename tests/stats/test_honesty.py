@@ -3,10 +3,7 @@
 import numpy as np
 import pytest
 
-from bench.stats.bootstrap import of_groups
-from bench.stats.holm import holm
-from bench.stats.student import interval, paired
-from bench.stats.verdict import verdict
+from bench.stats.statistics import bootstrap_of_groups, holm, interval, paired, verdict
 
 TYINGS = 4
 FAMILIES = 10_000
@@ -55,7 +52,7 @@ def test_an_interval_over_groups_holds_the_truth_and_one_over_examples_does_not(
     for _ in range(1000):
         count = generator.integers(2, 31, size=groups)
         correct = generator.binomial(count, generator.beta(8, 2, size=groups))
-        by_group.append(covered(of_groups(correct.tolist(), count.tolist(), resamples=1000), rate))
+        by_group.append(covered(bootstrap_of_groups(correct.tolist(), count.tolist(), resamples=1000), rate))
         p, n = correct.sum() / count.sum(), count.sum()
         by_example.append(abs(p - rate) <= 1.96 * np.sqrt(p * (1 - p) / n))
     assert 0.92 <= np.mean(by_group) <= 0.97

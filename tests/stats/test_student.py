@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.stats.student import around, interval, paired
+from bench.stats.statistics import around, interval, paired
 
 numbers = st.lists(st.integers(-1000, 1000), min_size=2, max_size=8)
 ZEROS = {1: 0.0, 2: 0.0}

@@ -2,8 +2,7 @@
 
 import pytest
 
-from bench.stats.student import paired
-from bench.stats.verdict import margin_of, verdict
+from bench.stats.statistics import margin_of, paired, verdict
 
 
 def difference(*values: float):

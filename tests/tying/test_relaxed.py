@@ -13,6 +13,7 @@ from torch.nn.utils import parametrizations
 from bench.errors import BadInput
 from bench.tying import HARD, NotApplicable, Tie, TyingPlan, cross_layer, cycle, low_rank, relaxed
 from bench.tying.low_rank import LowRank
+from bench.tying.recurrent import ReadAnew
 from bench.tying.sharing import parameters_by_name, weight
 from bench.tying.uses import of_uses
 
@@ -268,3 +269,16 @@ def test_a_gru_reads_its_weights_anew_and_keeps_no_graph():
     assert not torch.equal(model(X), first)
     assert isinstance(low_rank.of(model.blocks[0], "weight_hh_l0"), LowRank)
     copy.deepcopy(model)  # a kept sum could not be
+
+
+def test_torchs_recurrent_modules_still_have_what_is_replaced():
+    """ReadAnew stands on names inside nn.RNNBase: where this fails, see whether it still does what it is for."""
+    replaced = {name for name in vars(ReadAnew) if not name.startswith("__")}
+    assert replaced == {
+        "_flat_weights",
+        "_init_flat_weights",
+        "_update_flat_weights",
+        "flatten_parameters",
+    }
+    assert replaced | {"_flat_weights_names"} <= set(dir(nn.GRU(2, 2)))
+    assert "_flat_weights" in vars(nn.GRU(2, 2))
