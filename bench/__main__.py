@@ -91,7 +91,12 @@ def _one_line(error: Exception) -> str:
             f"hydra/sweeper=optuna needs its plugin, which is not installed: .venv/bin/pip install {OPTUNA}"
         )
     if unknown := re.match(r"Could not override '([^']+)'", text):
-        return f"unknown key {unknown[1]}: `python -m bench --help` lists the keys"
+        from bench.schema import near  # here: pydantic takes 50 ms, which `--help` need not wait for
+
+        meant = near(unknown[1])
+        return f"unknown key {unknown[1]}: " + (
+            f"did you mean {meant}?" if meant else "`python -m bench --help` lists the keys"
+        )
     return re.split(" Config search path:| full_key:", text)[0]
 
 

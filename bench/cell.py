@@ -11,9 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from bench.allowed import LEARNED
 from bench.data.prepare import Prepared, prepare
-from bench.limits import check
 from bench.records import RESULTS_VERSION, SCHEMA, identity, run_folder
 
 RUN_KEYS = (
@@ -36,6 +34,7 @@ OPTION_KEYS = ("logger", "sweep", "retry", "runs", "results", "lr_search")
 
 # Where a run's files are, and on what it runs: recorded, but no part of its identity.
 _OUTSIDE = {
+    "task": ("kind",),
     "data": ("root", "source", "module", "files", "folder", "meta"),
     "trainer": ("accelerator", "threads", "strategy", "checkpoint_every_s"),
 }
@@ -46,6 +45,9 @@ _LATER = {
     "tying": ("groups", "repeats", "rank", "grouping", "shuffle"),
     "trainer": ("use_gradients", "quantize"),
 }
+
+LEARNED = "learned"
+"""The part of a plan whose grouping the controller finds before the run (`bench.learned`)."""
 
 LEARNING = {"groups", "strength", "shuffle"}
 """Keys that say how the controller learns a grouping (`bench.learned`); the plan itself reads none of them."""
@@ -156,6 +158,8 @@ class Cell:
 
 def from_hydra(cfg: DictConfig) -> Cell:
     """The cell that a composed config asks for; prepares its data if need be. BadInput in one line."""
+    from bench.schema import check  # here: pydantic takes 50 ms, which `--help` need not wait for
+
     unused = _null_unused(cfg)
     composed = OmegaConf.to_container(cfg, resolve=True)
     check(composed)
@@ -198,6 +202,8 @@ def _null_unused(cfg: DictConfig) -> tuple[str, ...]:
 
     Hence `tying=none,top_k tying.k=2,3` composes, and its two cells of `none` are one run.
     """
+    if not OmegaConf.is_dict(cfg.tying.get("parts")):
+        return ()  # `check` refuses it
     parts = repr(OmegaConf.to_container(cfg.tying.parts))
     used = set(re.findall(r"\$\{tying\.(\w+)\}", parts))
     if "strength" in used:
