@@ -10,7 +10,7 @@ import hydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from yaml import YAMLError, safe_load
 
 from bench import machine
 from bench.errors import BadInput
@@ -20,8 +20,8 @@ from bench.sweep import RunFailed, control, unfinished
 TRACEBACK = "HYDRA_FULL_ERROR"
 
 ENDS = (BadInput, RunFailed, OmegaConfBaseException, YAMLError, OSError)
-NULLED = "Config group override must be a string or a list. Got NoneType"
-"""What Hydra raises, as a plain ValueError, for `start=null`."""
+NO_CHOICE, HUGE = "Config group override must be a string or a list", "for integer string conversion"
+"""What Hydra raises, as a plain ValueError, for `start=null` and `tying=1`, and Python for a number of 5,000 digits."""
 OPTUNA = "hydra-optuna-sweeper==1.3.0 optuna==2.10.1 'SQLAlchemy<2' 'alembic<1.14'"
 _ended: list[Exception] = []
 
@@ -37,6 +37,7 @@ def app(cfg: DictConfig) -> float | None:
 
 def main() -> int:
     """Exit code: 0 done, 1 a run failed, 2 bad input; one line on stderr for the last two."""
+    _open_closed_streams()
     wanted = os.environ.get(TRACEBACK) == "1"
     os.environ[TRACEBACK] = "1"  # Hydra then raises instead of printing several lines and exiting with 1
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -55,9 +56,10 @@ def main() -> int:
     except (BadInput, HydraException, OmegaConfBaseException, YAMLError, OSError) as error:
         return _refused(error, wanted, code=2)
     except ValueError as error:
-        if NULLED not in str(error):
+        words = _no_choices(error)
+        if words is None:
             raise
-        return _refused(BadInput("a group has no choice null: that of start is start=none"), wanted, 2)
+        return _refused(BadInput(words), wanted, 2)
     except RunFailed as error:
         return _refused(error, wanted, code=1)
     except KeyboardInterrupt:
@@ -66,10 +68,60 @@ def main() -> int:
     return 0
 
 
+def _no_choices(error: ValueError) -> str | None:
+    """Say which word of the command line Hydra could not take, in words that it has not; None: it is another fault."""
+    if HUGE in str(error):
+        return "a number of thousands of digits is not allowed: give a smaller one"
+    if NO_CHOICE not in str(error):
+        return None
+    for word in sys.argv[1:]:
+        key, given, value = word.lstrip("+").partition("=")
+        folder = machine.REPOSITORY / "conf" / key
+        if not given or not folder.is_dir() or all(_is_name(part) for part in value.split(",")):
+            continue
+        if not key:
+            return f"{word} has no key: give key=value, such as seed=1"
+        choices = sorted(path.stem for path in folder.glob("*.yaml"))
+        one = "none" if "none" in choices else choices[0]
+        return (
+            f"{word} is not allowed: {key} is a group and its choices are names, such as {key}={one}; "
+            f"there are {', '.join(choices)}"
+        )
+    return "a group was given a number or null: its choices are names, which `python -m bench --help` lists"
+
+
+def _is_name(text: str) -> bool:
+    try:
+        return isinstance(safe_load(text), str)
+    except YAMLError:  # half of a list
+        return True
+
+
 def _stop(*_: object) -> None:
-    """Ask the runs to save where they are, at once: whoever waits for them may hear of an exception after them."""
+    """Ask the runs to save where they are, at once: whoever waits for them may hear of an exception after them.
+
+    Further signals change nothing: all that is left is to end, within `launch.GRACE_S`.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _go_on_ending)
     threading.Thread(target=stop_all, daemon=True).start()
     raise KeyboardInterrupt
+
+
+def _go_on_ending(*_: object) -> None:
+    """What a second signal meets. Not SIG_IGN, which processes started from here would inherit."""
+
+
+def _open_closed_streams() -> None:
+    """Open what was closed (`>&-`) to nowhere: the next file that is opened would stand in its place."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            at = os.open(os.devnull, os.O_RDWR)
+            if at != number:
+                os.dup2(at, number)
+                os.close(at)
+            os.set_inheritable(number, True)
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
 def _refused(error: Exception, traceback: bool, code: int) -> int:

@@ -4,7 +4,7 @@ import copy
 import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from bench.data.prepare import Prepared, prepare
+from bench.errors import BadInput
 from bench.records import RESULTS_VERSION, SCHEMA, identity, run_folder
 
 RUN_KEYS = (
@@ -178,6 +179,43 @@ def from_hydra(cfg: DictConfig) -> Cell:
 @functools.cache
 def _prepared(data: str, cache: str) -> Prepared:
     return prepare(json.loads(data), Path(cache))
+
+
+def check_one_sweep(cells: Sequence[Cell]) -> None:
+    """Refuse options of a whole sweep that differ between its cells: the first cell's would hold for all.
+
+    Raises:
+        BadInput: the option, with the values that were given.
+    """
+    for key in ("sweep.name", "sweep.note", "sweep.fail_fast", "logger", "retry", "runs", "results"):
+        values = [
+            functools.reduce(lambda section, name: section[name], key.split("."), cell.options)
+            for cell in cells
+        ]
+        if distinct := [value for value in values if value != values[0]]:
+            both = [value["_target_"] if key == "logger" else value for value in (values[0], distinct[0])]
+            raise BadInput(
+                f"{key} is one for a whole sweep, and here it is {both[0]} and {both[1]}: give one value, or start "
+                "a sweep for each"
+            )
+    first: dict[tuple[str, str], Cell] = {}
+    for cell in cells:
+        other = first.setdefault((cell.id, cell.cost), cell)
+        for section, key, value, there in differences_outside(cell.config, other.config):
+            raise BadInput(
+                f"{section}.{key} is {value} and {there} in cells that are one run, for no number depends on it: "
+                "give one value"
+            )
+
+
+def differences_outside(
+    one: Mapping[str, Any], other: Mapping[str, Any]
+) -> Iterator[tuple[str, str, Any, Any]]:
+    """Yield (section, key, value of one, value of other) where two configs of one run are not the same."""
+    for section, keys in _OUTSIDE.items():
+        for key in keys:
+            if key in one[section] and key in other[section] and one[section][key] != other[section][key]:
+                yield section, key, one[section][key], other[section][key]
 
 
 def _hashed(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -44,7 +44,12 @@ class Holder:
     @property
     def at_work(self) -> bool:
         """What a reader may say without waiting: alive, or of another machine and heard of lately."""
-        return self.age_s < SILENT_S if self.alive is None else self.alive
+        return self.is_fresh if self.alive is None else self.alive
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the last beat is near now by our clock; one far in the future tells as little as an old one."""
+        return abs(time.time() - self.beat) < SILENT_S
 
 
 def holder(folder: Path) -> Holder | None:
@@ -130,7 +135,7 @@ def _silent(folder: Path, seen: Holder) -> bool:
 
     Clocks of two machines differ, so ages are no proof. A beat that is fresh by our clock needs no look.
     """
-    if seen.age_s < SILENT_S:
+    if seen.is_fresh:
         return False
     until = time.monotonic() + 2 * BEAT_S
     while time.monotonic() < until:

@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,9 +124,45 @@ def _machine_lock(mode: int) -> Iterator[None]:
     with _open_lock("machine") as machine:
         # A measurement waits inside the turnstile, so that new runs queue behind it instead of starving it.
         with _open_lock("turnstile") as turnstile:
-            fcntl.flock(turnstile, fcntl.LOCK_EX)
-            fcntl.flock(machine, mode)
+            _lock(turnstile, fcntl.LOCK_EX)
+            _lock(machine, mode)
         yield
+
+
+def _lock(handle: int, mode: int) -> None:
+    """Lock an open file; where that must wait, say for whom, in the log of whoever waits."""
+    try:
+        fcntl.flock(handle, mode | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holders = "; ".join(map(_process, _lock_holders(handle))) or "another process of this user"
+        print(
+            f"waiting, because costs are measured alone on a machine: {holders}", file=sys.stderr, flush=True
+        )
+        fcntl.flock(handle, mode)
+
+
+def _lock_holders(handle: int) -> list[int]:
+    """Numbers of the processes that took the lock of an open file; none where the system does not tell."""
+    inode, holders = os.fstat(handle).st_ino, []
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/locks").read_text().splitlines():
+            fields = (
+                line.split()
+            )  # 1: FLOCK ADVISORY WRITE <pid> <device>:<inode> 0 EOF; "->" is one that waits
+            if fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == str(inode) and int(fields[4]) > 0:
+                holders.append(int(fields[4]))
+    return holders
+
+
+def _process(pid: int) -> str:
+    """`process 12 (python -m bench ...)`, and how to wake it where it is stopped."""
+    words, stopped = "", False
+    with contextlib.suppress(OSError):
+        given = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        words = " ".join(given.split())
+        stopped = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    named = f"process {pid} ({words[:80]})"
+    return f"{named}, which is stopped: `kill -CONT {pid}` lets it go on" if stopped else named
 
 
 @contextlib.contextmanager

@@ -7,6 +7,8 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from bench.errors import BadInput
+
 
 class GridSweeper(BasicSweeper):
     """Every combination of comma-separated values, handed to the launcher at once. Writes no file of its own.
@@ -19,6 +21,11 @@ class GridSweeper(BasicSweeper):
         given = [*(f"{key}={values}" for key, values in self.params.items()), *arguments]
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         (cells,) = self.split_arguments(parser.parse_overrides(given), max_batch_size=None)
+        if not cells:
+            empty = [word for word in given if "range(" in word]
+            raise BadInput(
+                f"{' '.join(empty)}: there is nothing to run in an empty range; give one with a value in it"
+            )
         return self.launcher.launch(cells, initial_job_idx=0)
 
 

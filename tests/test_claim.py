@@ -96,15 +96,24 @@ def test_a_silent_process_of_another_machine_loses_its_claim(tmp_path, hasty):
         assert mine
 
 
-def test_clocks_that_differ_do_not_make_a_living_process_dead(tmp_path, hasty, monkeypatch):
-    """Its beats look two minutes old from here, but they move: only one that stands still is proof."""
+def test_a_claim_from_the_future_is_free_where_its_beat_stands_still(tmp_path, hasty):
+    """A clock that was ahead, then a crash: nobody may have to wait until that time has come."""
+    claimed_by(tmp_path, abroad(owner.token()), age_s=-3600)
+    assert not claim.holder(tmp_path).at_work
+    with claim.held(tmp_path) as mine:
+        assert mine
+
+
+@pytest.mark.parametrize("age_s", [120, -120])
+def test_clocks_that_differ_do_not_make_a_living_process_dead(tmp_path, hasty, monkeypatch, age_s):
+    """Its beats look two minutes old, or to come, from here, but they move: only one that stands still is proof."""
     who = abroad(owner.token())
-    claimed_by(tmp_path, who, age_s=120)
+    claimed_by(tmp_path, who, age_s)
     sleep = time.sleep
 
     def beating(seconds):
         sleep(seconds)
-        claimed_by(tmp_path, who, age_s=119)
+        claimed_by(tmp_path, who, age_s - 1)
 
     monkeypatch.setattr(claim.time, "sleep", beating)
     with claim.held(tmp_path) as mine:
