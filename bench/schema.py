@@ -5,7 +5,7 @@ Import this only where a cell is checked: pydantic takes 50 ms that `--help` mus
 
 import difflib
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -486,15 +486,23 @@ def check(config: Mapping[str, Any]) -> None:
         raise BadInput(lines[0] + others) from None
 
 
-def near(path: str) -> str | None:
-    """Find the key that was probably meant: one spelled alike in the same section, or the same word elsewhere."""
+def near(path: str, beside: Collection[str] | None = None) -> str | None:
+    """Find the key that was probably meant: one spelled alike in the same section, or the same word elsewhere.
+
+    beside: the keys of that section; None: all that it can have, whatever its kind.
+    """
     section, _, key = path.rpartition(".")
     places = {known: known.rpartition(".") for known in paths() if known != path}
-    beside = {last: known for known, (inside, _, last) in places.items() if inside == section}
-    alike = difflib.get_close_matches(key, beside, n=1, cutoff=0.75)
-    elsewhere = [known for known, (_, _, last) in places.items() if last == key]
-    misspelled = difflib.get_close_matches(path, places, n=1, cutoff=0.85)
-    return next(iter([beside[last] for last in alike] + elsewhere + misspelled), None)
+    alike = {last: known for known, (inside, _, last) in places.items() if inside == section}
+    alike = {last: known for last, known in alike.items() if beside is None or last in beside}
+    slips = [alike[last] for last in difflib.get_close_matches(key, alike, n=1, cutoff=0.75)]
+    elsewhere = [known for known, (inside, _, last) in places.items() if last == key and inside != section]
+    slips_elsewhere = [
+        known
+        for known in difflib.get_close_matches(path, places, n=1, cutoff=0.85)
+        if places[known][0] != section
+    ]
+    return next(iter(slips + elsewhere + slips_elsewhere), None)
 
 
 def _line(fault: Mapping[str, Any], config: Mapping[str, Any]) -> str:
@@ -505,22 +513,16 @@ def _line(fault: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     path, words, beside = _place(fault, config)
     dotted = ".".join(path)
     if fault["type"] == "extra_forbidden":
-        return _unknown(dotted, beside)
+        meant = near(dotted, beside)
+        return f"unknown key {dotted}: " + (
+            f"did you mean {meant}?" if meant else f"allowed are {', '.join(beside)}"
+        )
     value: Any = config
     for key in path:
         if key not in value:
             return f"{dotted} is missing from the config: choose a task, data set and model that set it"
         value = value[key]
     return f"{dotted}={_shown(value)} is not allowed: it must be {words}"
-
-
-def _unknown(path: str, beside: list[str]) -> str:
-    meant = near(path)
-    if meant is not None and (
-        meant.rpartition(".")[0] != path.rpartition(".")[0] or meant.rpartition(".")[2] in beside
-    ):
-        return f"unknown key {path}: did you mean {meant}?"
-    return f"unknown key {path}: allowed are {', '.join(beside)}"
 
 
 def _place(fault: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[list[str], str, list[str]]:

@@ -1,11 +1,13 @@
 import copy
 import functools
+from types import SimpleNamespace
 
 import cell_maker
 import pytest
 from omegaconf import OmegaConf
 
 from bench import schema
+from bench.checkpoint import Best
 from bench.errors import BadInput
 
 
@@ -321,3 +323,19 @@ def test_a_metric_is_a_score_of_the_task_best_on_its_side(composed, changes, ref
     schema.check(put(composed, "task.metric", {"name": "nll", "mode": "min"}))
     with pytest.raises(BadInput, match=f"^{refused}"):
         schema.check(put(composed, "task.metric", composed["task"]["metric"] | changes))
+
+
+def test_a_score_that_an_own_task_has_not_is_refused_at_its_first_validation(tmp_path):
+    """Its scores are known to its own code alone: a name, and which way is better, are all that can be checked."""
+    best = Best(tmp_path / "best.ckpt", {"name": "nosuch", "mode": "max"})
+    with pytest.raises(
+        BadInput, match="task.metric.name=nosuch is no score of this task: allowed are own, nll"
+    ):
+        best.on_validation_end(None, SimpleNamespace(scores={"own": 0.5, "nll": 1.0, "oov": None}))
+
+
+def test_an_own_task_names_its_own_metric(composed):
+    own = put(composed, "task.module", {"_target_": "my.Task", "_partial_": True})
+    schema.check(put(own, "task.metric", {"name": "f1", "mode": "max"}))
+    with pytest.raises(BadInput, match=r"^task\.metric\.mode=up"):
+        schema.check(put(own, "task.metric", {"name": "f1", "mode": "up"}))
