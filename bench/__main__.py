@@ -10,7 +10,7 @@ import hydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from yaml import YAMLError, safe_load
 
 from bench import machine
 from bench.command import TRACEBACK, framed, refuse
@@ -19,8 +19,8 @@ from bench.launch import stop_all
 from bench.sweep import RunFailed, control, unfinished
 
 ENDS = (BadInput, RunFailed, OmegaConfBaseException, YAMLError, OSError)
-NULLED = "Config group override must be a string or a list. Got NoneType"
-"""What Hydra raises, as a plain ValueError, for `start=null`."""
+NO_CHOICE, HUGE = "Config group override must be a string or a list", "for integer string conversion"
+"""What Hydra raises, as a plain ValueError, for `start=null` and `tying=1`, and Python for a number of 5,000 digits."""
 OPTUNA = "hydra-optuna-sweeper==1.3.0 optuna==2.10.1 'SQLAlchemy<2' 'alembic<1.14'"
 _ended: list[Exception] = []
 
@@ -50,16 +50,55 @@ def main() -> int:
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise BadInput(_reason(error)) from error
     except ValueError as error:
-        if NULLED not in str(error):
+        words = _no_choices(error)
+        if words is None:
             raise
-        raise BadInput("a group has no choice null: that of start is start=none") from error
+        raise BadInput(words) from error
     return refuse("; ".join(unfinished), code=1) if unfinished else 0
 
 
+def _no_choices(error: ValueError) -> str | None:
+    """Say which word of the command line Hydra could not take, in words that it has not; None: it is another fault."""
+    if HUGE in str(error):
+        return "a number of thousands of digits is not allowed: give a smaller one"
+    if NO_CHOICE not in str(error):
+        return None
+    for word in sys.argv[1:]:
+        key, given, value = word.lstrip("+").partition("=")
+        folder = machine.REPOSITORY / "conf" / key
+        if not given or not folder.is_dir() or all(_is_name(part) for part in value.split(",")):
+            continue
+        if not key:
+            return f"{word} has no key: give key=value, such as seed=1"
+        choices = sorted(path.stem for path in folder.glob("*.yaml"))
+        one = "none" if "none" in choices else choices[0]
+        return (
+            f"{word} is not allowed: {key} is a group and its choices are names, such as {key}={one}; "
+            f"there are {', '.join(choices)}"
+        )
+    return "a group was given a number or null: its choices are names, which `python -m bench --help` lists"
+
+
+def _is_name(text: str) -> bool:
+    try:
+        return isinstance(safe_load(text), str)
+    except YAMLError:  # half of a list
+        return True
+
+
 def _stop(*_: object) -> None:
-    """Ask the runs to save where they are, at once: whoever waits for them may hear of an exception after them."""
+    """Ask the runs to save where they are, at once: whoever waits for them may hear of an exception after them.
+
+    Further signals change nothing: all that is left is to end, within `launch.GRACE_S`.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _go_on_ending)
     threading.Thread(target=stop_all, daemon=True).start()
     raise KeyboardInterrupt
+
+
+def _go_on_ending(*_: object) -> None:
+    """What a second signal meets. Not SIG_IGN, which processes started from here would inherit."""
 
 
 def _reason(error: Exception) -> str:
@@ -72,7 +111,12 @@ def _reason(error: Exception) -> str:
             f"hydra/sweeper=optuna needs its plugin, which is not installed: .venv/bin/pip install {OPTUNA}"
         )
     if unknown := re.match(r"Could not override '([^']+)'", text):
-        return f"unknown key {unknown[1]}: `python -m bench --help` lists the keys"
+        from bench.schema import near  # here: pydantic takes 50 ms, which `--help` need not wait for
+
+        meant = near(unknown[1])
+        return f"unknown key {unknown[1]}: " + (
+            f"did you mean {meant}?" if meant else "`python -m bench --help` lists the keys"
+        )
     return re.split(" Config search path:| full_key:", text)[0]
 
 

@@ -4,16 +4,15 @@ import copy
 import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from bench.allowed import LEARNED
 from bench.data.prepare import Prepared, prepare
-from bench.limits import check
+from bench.errors import BadInput
 from bench.records import RESULTS_VERSION, SCHEMA, identity, run_folder
 
 RUN_KEYS = (
@@ -36,6 +35,7 @@ OPTION_KEYS = ("logger", "sweep", "retry", "runs", "results", "lr_search")
 
 # Where a run's files are, and on what it runs: recorded, but no part of its identity.
 _OUTSIDE = {
+    "task": ("kind",),
     "data": ("root", "source", "module", "files", "folder", "meta"),
     "trainer": ("accelerator", "threads", "strategy", "checkpoint_every_s"),
 }
@@ -46,6 +46,9 @@ _LATER = {
     "tying": ("groups", "repeats", "rank", "grouping", "shuffle"),
     "trainer": ("use_gradients", "quantize"),
 }
+
+LEARNED = "learned"
+"""The part of a plan whose grouping the controller finds before the run (`bench.learned`)."""
 
 LEARNING = {"groups", "strength", "shuffle"}
 """Keys that say how the controller learns a grouping (`bench.learned`); the plan itself reads none of them."""
@@ -156,6 +159,8 @@ class Cell:
 
 def from_hydra(cfg: DictConfig) -> Cell:
     """The cell that a composed config asks for; prepares its data if need be. BadInput in one line."""
+    from bench.schema import check  # here: pydantic takes 50 ms, which `--help` need not wait for
+
     unused = _null_unused(cfg)
     composed = OmegaConf.to_container(cfg, resolve=True)
     check(composed)
@@ -174,6 +179,43 @@ def from_hydra(cfg: DictConfig) -> Cell:
 @functools.cache
 def _prepared(data: str, cache: str) -> Prepared:
     return prepare(json.loads(data), Path(cache))
+
+
+def check_one_sweep(cells: Sequence[Cell]) -> None:
+    """Refuse options of a whole sweep that differ between its cells: the first cell's would hold for all.
+
+    Raises:
+        BadInput: the option, with the values that were given.
+    """
+    for key in ("sweep.name", "sweep.note", "sweep.fail_fast", "logger", "retry", "runs", "results"):
+        values = [
+            functools.reduce(lambda section, name: section[name], key.split("."), cell.options)
+            for cell in cells
+        ]
+        if distinct := [value for value in values if value != values[0]]:
+            both = [value["_target_"] if key == "logger" else value for value in (values[0], distinct[0])]
+            raise BadInput(
+                f"{key} is one for a whole sweep, and here it is {both[0]} and {both[1]}: give one value, or start "
+                "a sweep for each"
+            )
+    first: dict[tuple[str, str], Cell] = {}
+    for cell in cells:
+        other = first.setdefault((cell.id, cell.cost), cell)
+        for section, key, value, there in differences_outside(cell.config, other.config):
+            raise BadInput(
+                f"{section}.{key} is {value} and {there} in cells that are one run, for no number depends on it: "
+                "give one value"
+            )
+
+
+def differences_outside(
+    one: Mapping[str, Any], other: Mapping[str, Any]
+) -> Iterator[tuple[str, str, Any, Any]]:
+    """Yield (section, key, value of one, value of other) where two configs of one run are not the same."""
+    for section, keys in _OUTSIDE.items():
+        for key in keys:
+            if key in one[section] and key in other[section] and one[section][key] != other[section][key]:
+                yield section, key, one[section][key], other[section][key]
 
 
 def _hashed(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,6 +240,8 @@ def _null_unused(cfg: DictConfig) -> tuple[str, ...]:
 
     Hence `tying=none,top_k tying.k=2,3` composes, and its two cells of `none` are one run.
     """
+    if not OmegaConf.is_dict(cfg.tying.get("parts")):
+        return ()  # `check` refuses it
     parts = repr(OmegaConf.to_container(cfg.tying.parts))
     used = set(re.findall(r"\$\{tying\.(\w+)\}", parts))
     if "strength" in used:

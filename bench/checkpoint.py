@@ -40,7 +40,12 @@ class Best(L.Callback):
         self.score: float | None = None
 
     def on_validation_end(self, trainer: L.Trainer, module: Training) -> None:
-        score = module.scores[self.name]
+        score = module.scores.get(self.name)
+        if score is None:
+            scores = ", ".join(
+                name for name, value in module.scores.items() if isinstance(value, int | float)
+            )
+            raise BadInput(f"task.metric.name={self.name} is no score of this task: allowed are {scores}")
         if self.score is not None and self.sign * score <= self.sign * self.score:
             return
         self.score = score

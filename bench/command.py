@@ -50,6 +50,7 @@ def framed(main: Callable[..., int | None]) -> Callable[..., int]:
 
     @functools.wraps(main)
     def command(*args: object, **kwargs: object) -> int:
+        _open_closed_streams()
         wanted = os.environ.get(TRACEBACK) == "1"
         try:
             code = main(*args, **kwargs) or 0
@@ -67,6 +68,18 @@ def framed(main: Callable[..., int | None]) -> Callable[..., int]:
             return 130
 
     return command
+
+
+def _open_closed_streams() -> None:
+    """Open what was closed (`>&-`) to nowhere: the next file that is opened would stand in its place."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            at = os.open(os.devnull, os.O_RDWR)
+            if at != number:
+                os.dup2(at, number)
+                os.close(at)
+            os.set_inheritable(number, True)
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
 def refuse(reason: str, code: int = 2) -> int:

@@ -11,10 +11,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from bench import claim, machine
-from bench.cell import Cell
+from bench.cell import Cell, differences_outside
 from bench.launch import GRACE_S, run_process
-from bench.records import FAILED, INTERRUPTED, cost_folder, recorded, write_bytes_atomic, write_json
-from bench.worker import BUSY, CONFIG, REQUEST, RESUME, STOPPED
+from bench.records import ENDED, FAILED, INTERRUPTED, cost_folder, recorded, write_bytes_atomic, write_json
+from bench.worker import BUSY, CONFIG, FULL, REQUEST, RESUME, STOPPED
 
 Record = dict[str, Any]
 
@@ -57,19 +57,34 @@ class Ensure:
             self._put_away(cell, found)
             return found
         if ending.code in (STOPPED, -signal.SIGTERM):
-            return self.settled(cell, INTERRUPTED, "stopped; the same command goes on")
+            return self.settled(cell, INTERRUPTED, "the same command goes on")
+        if ending.code == FULL:
+            return self.settled(
+                cell, INTERRUPTED, f"the disk of {cell.runs} is full; make room, the same command goes on"
+            )
         return self.lost(cell, ending.reason)
 
     def path(self, cell: Cell) -> Path:
         return (cell.folder if self == ensure_run else cost_folder(cell.runs, cell.cost)) / self.name
 
     def found(self, cell: Cell) -> Record | None:
-        """The record that stands: a failed one does not where it is to be retried, nor one that is damaged."""
+        """Return the record that stands.
+
+        A failed one does not stand where it is to be retried, nor where it failed under other settings outside the
+        run's identity (another logger, more threads), which may have been why. One that is damaged or that holds
+        something else never does.
+        """
         found = recorded(self.path(cell))
-        if found is None or (found["status"] == FAILED and cell.options["retry"]):
+        if found is None or found.get("status") not in ENDED:
+            return None
+        if found["status"] == FAILED and (cell.options["retry"] or self._failed_otherwise(cell, found)):
             return None
         self._put_away(cell, found)
         return found
+
+    def _failed_otherwise(self, cell: Cell, found: Record) -> bool:
+        other_logger = found.get("logger", cell.options["logger"]) != cell.options["logger"]
+        return other_logger or any(differences_outside(cell.config, found["config"]))
 
     def _put_away(self, cell: Cell, found: Record) -> None:
         """What a process leaves that died between its record and its end."""

@@ -19,7 +19,8 @@ from pathlib import Path
 from bench.records import draft
 from bench.worker import BUSY, blame, blame_path, blamed, enter
 
-# A launcher's or another job's variables would make a run join ranks that are not its own.
+# A launcher's or another job's variables would make a run join ranks that are not its own. A notebook's MPLBACKEND
+# names a module of its own environment, and matplotlib refuses to be imported where that is not there.
 STRIPPED = (
     "LOCAL_RANK",
     "RANK",
@@ -28,7 +29,7 @@ STRIPPED = (
     "GROUP_RANK",
     "WORLD_SIZE",
     "LOCAL_WORLD_SIZE",
-) + ("MASTER_ADDR", "MASTER_PORT")
+) + ("MASTER_ADDR", "MASTER_PORT", "MPLBACKEND")
 STRIPPED_PREFIXES = ("PL_", "TORCHELASTIC_", "SLURM_", "SUBMITIT_", "RAY_", "HYDRA_")
 
 WORKERS = ("bench.run", "bench.cost", "wandb.sdk.launch")

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.allowed import LEARNED
-from bench.cell import Cell
+from bench.cell import LEARNED, Cell
 from bench.records import DONE, FAILED, INTERRUPTED, NOT_APPLICABLE
 
 Grouping = list[int]

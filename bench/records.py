@@ -1,6 +1,7 @@
 """Run identity and records: JSON files, written atomically and read back in bulk. Imports no torch."""
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import json
@@ -22,6 +23,7 @@ RESULTS_VERSION = 2
 """Raised whenever the code changes a number: it is part of every identity, so old records are not reused."""
 
 DONE, FAILED, DIVERGED, NOT_APPLICABLE = "done", "failed", "diverged", "not_applicable"
+ENDED = (DONE, FAILED, DIVERGED, NOT_APPLICABLE)
 """How a run can end: what a record says."""
 
 QUEUED, RUNNING, INTERRUPTED = "queued", "running", "interrupted"
@@ -80,7 +82,8 @@ def written_atomically(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise BadInput(
+        kind = DiskFull if is_disk_full(error) else BadInput
+        raise kind(
             f"cannot write {path}: {error.strerror}; choose a folder that you may write to, with space left"
         ) from error
     finally:
@@ -119,6 +122,14 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_bytes_atomic(path, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
 
 
+class DiskFull(BadInput):
+    """There is no space left: no fault of what was being done, which can go on once there is."""
+
+
+def is_disk_full(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 class NoRecord(BadInput):
     """There is no file, or it is damaged: what should be in it can be made again."""
 
@@ -135,10 +146,11 @@ def read_json(path: Path) -> dict[str, Any]:
         raise BadInput(f"cannot read {path}: {error.strerror}") from error
     if not isinstance(content, dict):
         raise NoRecord(f"{path} is damaged (not a JSON object); delete it and run the sweep again")
-    if content.get("schema", SCHEMA) > SCHEMA:
-        raise BadInput(
-            f"{path} has schema {content['schema']}, this version reads up to {SCHEMA}: update the bench"
-        )
+    schema = content.get("schema", SCHEMA)
+    if not isinstance(schema, int):
+        raise NoRecord(f"{path} is none of ours (schema {schema!r}); delete it and run the sweep again")
+    if schema > SCHEMA:
+        raise BadInput(f"{path} has schema {schema}, this version reads up to {SCHEMA}: update the bench")
     return content
 
 
@@ -159,6 +171,8 @@ def read_records(runs: Path, run_ids: Iterable[str]) -> dict[str, dict[str, Any]
             continue
         try:
             found[run_id] = read_json(path)
+            if found[run_id].get("status") not in ENDED:
+                raise NoRecord(f"{path} is none of ours; delete it and run the sweep again")
         except NoRecord as error:
             found[run_id] = {"id": run_id, "status": FAILED, "reason": f"record is damaged: {error}"}
     return found

@@ -19,7 +19,18 @@ from omegaconf import OmegaConf
 
 from bench import claim
 from bench.errors import BadInput
-from bench.records import DIVERGED, DONE, FAILED, NOT_APPLICABLE, read_json, recorded, tidy, write_json
+from bench.records import (
+    DIVERGED,
+    DONE,
+    FAILED,
+    NOT_APPLICABLE,
+    DiskFull,
+    is_disk_full,
+    read_json,
+    recorded,
+    tidy,
+    write_json,
+)
 
 REQUEST = "request.json"
 CONFIG = "config.yaml"
@@ -33,8 +44,9 @@ Work = Callable[[dict[str, Any], dict[str, Any]], Mapping[str, Any]]
 MEETING = "BENCH_MEETING"
 """Variable of a run's ranks: the file where they find each other, a new one for each launch."""
 
-BUSY, STOPPED = 75, 143
-"""Exit codes of a run's process: a living process elsewhere has the run; it was asked to stop and left no record."""
+BUSY, STOPPED, FULL = 75, 143, 74
+"""Exit codes of a run's process that leaves no record: a living process elsewhere has the run; it was asked to stop;
+the disk is full."""
 
 KEPT = {REQUEST, CONFIG, "env", "log", claim.CLAIM}
 """What the controller put into a run's folder; the rest is cleared when a run starts from nothing."""
@@ -121,14 +133,17 @@ def settle(folder: Path, name: str, work: Work) -> None:
             raise SystemExit(BUSY)
         if recorded(folder / name) is not None:
             return
-        request, config = {**read_json(folder / REQUEST), "attempts": _attempt(folder)}, _config(folder)
-        asked = request.pop("config_sha256")
         try:
+            request, config = {**read_json(folder / REQUEST), "attempts": _attempt(folder)}, _config(folder)
+            asked = request.pop("config_sha256")
             outcome = _outcome(lambda: work(request, _frozen(folder, asked, config)))
+            write_json(folder / name, {**request, "config": config, **outcome})
         except Stopped as end:
             print(f"stopped: {end}", file=sys.stderr)
             raise SystemExit(STOPPED) from None
-        write_json(folder / name, {**request, "config": config, **outcome})
+        except DiskFull as end:
+            print(f"stopped: {end}", file=sys.stderr)
+            raise SystemExit(FULL) from None
         if outcome["status"] != FAILED:
             (folder / RESUME).unlink(missing_ok=True)
 
@@ -183,11 +198,16 @@ def _outcome(work: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         return {"status": DONE, "reason": None, **work()}
     except Settled as end:
         return {"status": end.status, "reason": one_line(end)}
+    except DiskFull:
+        raise
     except BadInput as error:
         return {"status": FAILED, "reason": one_line(error), "bad_input": True}
     except Stopped:
         raise
-    except BaseException as error:  # whatever it is, it must become a row of the table and not end the sweep
+    except BaseException as error:
+        if is_disk_full(error):
+            raise DiskFull(one_line(error)) from error
+        # Whatever it is, it is, it must become a row of the table and not end the sweep.
         traceback.print_exc()
         return {"status": FAILED, "reason": _fault_of_another() or _described(error)}
 

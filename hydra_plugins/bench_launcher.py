@@ -17,7 +17,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, open_dict
 
 from bench import cost_report, sweep, tables
-from bench.cell import Cell, from_hydra
+from bench.cell import Cell, check_one_sweep, from_hydra
 from bench.compose import Composer
 from bench.dry_run import report
 from bench.engines import Engine
@@ -32,7 +32,9 @@ class ComposingLauncher(Launcher):
         self.compose = Composer(hydra_context.config_loader, config)
 
     def cells(self, job_overrides: Sequence[Sequence[str]]) -> list[Cell]:
-        return [self._cell(overrides) for overrides in job_overrides]
+        cells = [self._cell(overrides) for overrides in job_overrides]
+        check_one_sweep(cells)
+        return cells
 
     def _cell(self, overrides: Sequence[str]) -> Cell:
         cfg = self.compose(overrides)
@@ -105,10 +107,10 @@ def _note_unfinished(records: Sequence[dict[str, Any]]) -> None:
         sweep.unfinished.append(
             f"{len(failed)} of {len(records)} runs failed: {failed[0]['reason']}; retry=true runs them again"
         )
-    interrupted = sum(record["status"] == INTERRUPTED for record in records)
+    interrupted = [record for record in records if record["status"] == INTERRUPTED]
     if interrupted:
         sweep.unfinished.append(
-            f"{interrupted} of {len(records)} runs were interrupted: the same command goes on"
+            f"{len(interrupted)} of {len(records)} runs were interrupted: {interrupted[0]['reason']}"
         )
 
 

@@ -2,7 +2,7 @@ import cell_maker
 import pytest
 from cell_maker import made
 
-from bench.cell import _hashed
+from bench.cell import _hashed, check_one_sweep
 from bench.errors import BadInput
 
 DEFAULT = made()
@@ -223,3 +223,33 @@ def test_header_names_the_cell():
 def test_what_is_wrong_is_said_before_data_is_prepared():
     with pytest.raises(BadInput, match="dropout=2"):
         cell_maker.cell.from_hydra(cell_maker.composed("dropout=2", "cache=/proc/nope"))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "key"),
+    [
+        (["sweep.name=a"], ["sweep.name=b"], "sweep.name"),
+        (["sweep.note=a"], ["sweep.note=b"], "sweep.note"),
+        (["sweep.fail_fast=true"], [], "sweep.fail_fast"),
+        (["logger=csv"], ["logger=none"], "logger"),
+        (["retry=true"], [], "retry"),
+        (["runs=a"], ["runs=b"], "runs"),
+        (["results=a"], ["results=b"], "results"),
+        (["data.root=/a"], ["data.root=/b"], "data.root"),
+        (["trainer.checkpoint_every_s=1"], [], "trainer.checkpoint_every_s"),
+    ],
+)
+def test_what_is_one_for_a_sweep_is_not_swept_over(one, other, key):
+    check_one_sweep([made(*one), made(*one, "seed=2")])
+    with pytest.raises(BadInput, match=f"^{key} is .* and .* give one value"):
+        check_one_sweep([made("seed=2", *one), made(*one), made(*other)])
+
+
+def test_what_cells_may_differ_in_is_swept_over():
+    swept = [
+        made("lr_search.factors=[1]"),
+        made("seed=2"),
+        made("seed=3", "sweep.point={a:1}"),
+        made("dropout=0.1"),
+    ]
+    check_one_sweep([*swept, *swept])

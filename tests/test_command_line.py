@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from command import ROOT, Bench, refused, until
+from command import ROOT, TINY, Bench, refused, until
 
 from bench.report import archive
 
@@ -36,7 +36,33 @@ SECRET = "local-0123456789abcdef0123456789abcdef01234567"
         (["seed=1.5"], ["seed=1.5", "whole number"]),
         (["trainer.max_epochs=x"], ["trainer.max_epochs=x", "whole number >= 1"]),
         (["trainer.max_epochs=0"], ["trainer.max_epochs=0", "whole number >= 1"]),
-        (["start=null"], ["start=none"]),
+        (["droput=1"], ["unknown key droput: did you mean dropout?"]),
+        (["lr=1"], ["unknown key lr: did you mean optimizer.lr?"]),
+        (["start=null"], ["start=null is not allowed", "start=none"]),
+        (["data=null"], ["data=null is not allowed", "data=blood_cells", "digits"]),
+        (["logger=1.5"], ["logger=1.5 is not allowed", "logger=none", "wandb"]),
+        (["-m", "tying=none,2"], ["tying=none,2 is not allowed", "tying=none"]),
+        (["=1"], ["=1 has no key", "key=value"]),
+        (["tying.parts=1"], ["tying.parts=1 is not allowed"]),
+        (["tying=cross_layer", "tying.scope=5"], ["tying.scope=5 is not allowed", "role"]),
+        (["data=fashion_mnist", "data.root='~no_such_user/x'"], ["~no_such_user/x", "no user"]),
+        (["seed=" + "1" * 5000], ["thousands of digits"]),
+        (["seed=99999999999999999999"], ["seed=99999999999999999999 is not allowed", "2**32"]),
+        (["runs="], ["runs= is not allowed"]),
+        (["task.name=../up"], ["task.name=../up is not allowed", "letters"]),
+        (["task.metric.mode=up"], ["task.metric.mode=up is not allowed", "max or min"]),
+        (["task.metric.name=nosuch"], ["task.metric.name=nosuch is not allowed", "accuracy or nll"]),
+        (["data.module=1"], ["data.module=1 is not allowed"]),
+        (["trainer.threads=100000"], ["trainer.threads=100000 is not allowed", "1024"]),
+        (["-m", "seed=range(0,0)"], ["seed=range(0,0)", "empty range"]),
+        (["-m", "sweep.name=a,b"], ["sweep.name is one for a whole sweep", "a and b"]),
+        (["-m", "sweep=smoke,quick"], ["sweep.name is one for a whole sweep", "smoke and quick"]),
+        (["-m", "runs=runs_a,runs_b"], ["runs is one for a whole sweep", "runs_a and runs_b"]),
+        (
+            ["-m", "logger=csv,none"],
+            ["logger is one for a whole sweep", "csv_logger and bench.tracking.no_logger"],
+        ),
+        (["-m", "retry=true,false"], ["retry is one for a whole sweep"]),
         (["tying=learned", "tying.grouping=[0,0,0,0,0,1]"], ["tying=learned finds", "tying=grouped"]),
         (["tying=learned", "tying.groups=7"], ["tying.groups=7", "from 1 to 6"]),
         (["tying=top_k", "tying.k=0"], ["tying.k=0", "from 1"]),
@@ -370,3 +396,41 @@ def test_a_run_in_wandb_is_the_run_on_disk(bench: Bench) -> None:
     hidden = SECRET.removeprefix("local-").encode()
     files = [path for path in bench.folder.rglob("*") if path.is_file()]
     assert not [path for path in files if hidden in path.read_bytes()]
+
+
+SIGNALLED = """
+import os, signal
+from bench import __main__ as command
+signal.signal(signal.SIGTERM, command._stop)
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+except KeyboardInterrupt:
+    for number in (signal.SIGTERM, signal.SIGINT) * 3:  # while the first is being answered
+        os.kill(os.getpid(), number)
+    print("ended well")
+"""
+
+
+def test_a_second_signal_does_not_disturb_the_end(bench: Bench) -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", SIGNALLED], cwd=ROOT, env=bench.env, capture_output=True, text=True
+    )
+    assert (result.stdout, result.stderr) == ("ended well\n", "")
+
+
+@pytest.mark.parametrize("closed", [">&-", "<&-", ">&- <&-"])
+def test_a_closed_stream_is_no_error(bench: Bench, closed: str) -> None:
+    command = f"{sys.executable} -m bench dropout=2 {closed}"
+    result = subprocess.run(["bash", "-c", command], cwd=ROOT, env=bench.env, capture_output=True, text=True)
+    refused(result, "dropout=2 is not allowed")
+
+
+def test_a_run_with_closed_streams_and_the_pictures_of_a_notebook(bench: Bench) -> None:
+    """What Jupyter sets for all its children names a module that is not here."""
+    words = " ".join([*bench.places, *TINY, "measure.max_seconds=0"])
+    command = f"{sys.executable} -m bench -m seed=1 {words} >&- <&-"
+    env = {**bench.env, "MPLBACKEND": "module://of_a_notebook.inline"}
+    result = subprocess.run(["bash", "-c", command], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    (record,) = bench.records().values()
+    assert record["status"] == "done" and list((bench.results / "custom").glob("*.png"))

@@ -11,7 +11,7 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from bench.cell import LEARNING, _null_unused
-from bench.limits import check
+from bench.schema import check
 
 GROUPS = ("task", "tying", "start", "data", "model", "logger", "trainer", "sweep")
 CHOICES = [

@@ -3,10 +3,12 @@
 import csv
 
 import pytest
+from cell_maker import composed
 from grid import build
+from omegaconf import OmegaConf
 
-from bench import limits
 from bench.errors import BadInput
+from bench.schema import check
 from bench.sweep import ensure_run
 from bench.use_curves import COLUMNS
 
@@ -46,8 +48,9 @@ def test_a_run_with_them_is_the_run_without(cell, task):
     assert "uses/agreement" in logged
 
 
-def test_a_compiled_network_has_none(cell):
-    config = cell("image_cnn", "cross_layer").config
-    told = {**config, "trainer": {**config["trainer"], "use_gradients": True, "compile": "default"}}
+def test_a_compiled_network_has_none():
+    config = OmegaConf.to_container(
+        composed("trainer.use_gradients=true", "trainer.compile=default"), resolve=True
+    )
     with pytest.raises(BadInput, match=r"trainer.use_gradients=true .*trainer.compile"):
-        limits.check({**told, **cell("image_cnn", "cross_layer").options})
+        check(config)

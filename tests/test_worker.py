@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import json
 import subprocess
@@ -9,11 +10,12 @@ from omegaconf import OmegaConf
 
 from bench.errors import BadInput
 from bench.owner import token
-from bench.records import read_json, write_json
+from bench.records import DiskFull, read_json, write_json
 from bench.worker import (
     ATTEMPTS,
     BUSY,
     CONFIG,
+    FULL,
     LONGEST,
     REQUEST,
     RESUME,
@@ -192,3 +194,15 @@ def test_a_process_that_dies_frees_its_claim(folder):
     assert subprocess.run([sys.executable, "-c", code, str(folder)]).returncode == 9
     assert not (folder / "record.json").exists()
     assert settled(folder, lambda *_: {"test": 1})["status"] == "done"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("raised", [OSError, DiskFull])
+def test_a_full_disk_is_no_outcome(folder, number, raised):
+    """It says nothing about the run, which goes on once there is room."""
+    error = OSError(number, "no room") if raised is OSError else DiskFull("no room")
+    (folder / RESUME).write_text("where it was")
+    with pytest.raises(SystemExit) as end:
+        settle(folder, "record.json", raising(error))
+    assert end.value.code == FULL
+    assert not (folder / "record.json").exists() and (folder / RESUME).exists()

@@ -20,8 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.data import settings
-from bench.data.sources import Source
+from bench.data.sources import Source, source_of
 from bench.errors import BadInput
 
 CODE = (
@@ -41,6 +40,9 @@ CODE = (
     "tokenization",
 )
 
+NOT_PREPARED = ("root", "train_limit", "module", "source", "files")
+"""Settings that change nothing in the arrays; the source says itself what identifies it."""
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -54,18 +56,22 @@ class Prepared:
 def prepare(data: Mapping[str, Any], cache: Path) -> Prepared:
     """The prepared data set that the group `data` describes, made if it is not in `cache` or is torn there.
 
-    BadInput: a setting out of range, a source that is absent or unreadable, a cache that cannot be written.
+    Args:
+        data: resolved, and allowed by `bench.schema`.
+        cache: the folder of prepared data.
+
+    Raises:
+        BadInput: a source that is absent or unreadable, a cache that cannot be written.
     """
-    wanted = settings.checked(data)
-    source = settings.source_of(wanted)
-    key = identity(wanted, source)
+    source = source_of(data)
+    key = identity(data, source)
     cache = Path(cache).expanduser().resolve()
     if found := lookup(cache, key):
         return found
     with locked(cache):
         if found := lookup(cache, key):  # another process was faster
             return found
-        return build(wanted, source, cache, key)
+        return build(data, source, cache, key)
 
 
 def load(folder: Path | str) -> Prepared:
@@ -81,7 +87,7 @@ def load(folder: Path | str) -> Prepared:
 
 def identity(wanted: Mapping[str, Any], source: Source) -> str:
     """Hash of everything that the prepared arrays depend on, the code of this folder included."""
-    parts = {k: v for k, v in wanted.items() if k not in settings.NOT_PREPARED}
+    parts = {k: v for k, v in wanted.items() if k not in NOT_PREPARED}
     text = json.dumps([code_version(), parts, source.identity()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 

@@ -8,11 +8,11 @@ keeps its own.
 
 import sys
 import sysconfig
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.data.corpus import pydocs_lines
 from bench.data.files import stamps, text_lines, text_paths
@@ -30,6 +30,28 @@ class Source:
 
     identity: Callable[[], dict]
     load: Callable[[], "DatasetDict"]
+
+
+def source_of(plain: Mapping[str, Any]) -> Source:
+    """The `Source` that `data.source` names; BadInput where it is none or refuses its arguments."""
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    node = plain["source"]
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        raise BadInput(
+            "data.source needs a _target_: for example bench.data.sources.hub; see conf/data/*.yaml"
+        )
+    try:
+        source = instantiate(dict(node))
+    except InstantiationException as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise BadInput(f"data.source: {reason}; see the arguments in bench/data/sources.py") from error
+    if not isinstance(source, Source):
+        raise BadInput(
+            f"data.source._target_={node['_target_']} is not allowed: it must be a function that returns a Source"
+        )
+    return source
 
 
 def hub(

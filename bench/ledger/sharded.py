@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import get_args
 
 import torch
 import torch.distributed as dist
@@ -13,10 +14,10 @@ from torch import nn
 from torch.multiprocessing.spawn import ProcessContext, ProcessException
 from torch.nn.parallel import DistributedDataParallel
 
-from bench.allowed import LIMITS
 from bench.errors import BadInput
 from bench.ledger.parts import Measure, Part
 from bench.models.gru import GRULanguageModel
+from bench.schema import Trainer
 from bench.tying import TyingPlan, strategies
 
 RANKS = 2
@@ -72,9 +73,9 @@ def _ended(context: ProcessContext) -> bool:
 
 
 def _refuses_fsdp() -> bool:
-    """Whether the limits of the config refuse it, and say so by its name."""
-    allowed, said = next((rule, text) for path, rule, text in LIMITS if path == "trainer.strategy")
-    return not allowed("fsdp") and "fsdp" in said
+    """Whether the config's schema refuses it, and says so by its name."""
+    strategy = Trainer.model_fields["strategy"]
+    return "fsdp" not in get_args(strategy.annotation) and "fsdp" in strategy.description
 
 
 def _rank(rank: int, folder: str) -> None:

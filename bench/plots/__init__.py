@@ -1,8 +1,13 @@
 """Pictures of sections as png and svg: a module per picture. Importing this package loads nothing heavy."""
 
+import os
 from importlib import import_module
 
 from bench.report.cells import Section
+
+# Pictures are drawn to files. What a notebook sets for all its children names a module that may not be there, and
+# matplotlib then refuses to be imported.
+os.environ["MPLBACKEND"] = "agg"
 
 PICTURES = {
     "pareto": "bench.plots.pareto:pareto",

@@ -170,7 +170,7 @@ def test_a_line_is_of_the_first_module_that_has_it(tmp_path: Path) -> None:
 def test_sst2_counts_and_shares_no_phrase(
     real_root: str, configured: Callable[..., dict], tmp_path: Path
 ) -> None:
-    from bench.data.settings import source_of
+    from bench.data.sources import source_of
 
     config = configured("sst2", root=real_root)
     splits, dropped = phrase_free_splits(source_of(config).load(), 0, config["holdout"])

@@ -1,14 +1,31 @@
 """Every yaml of the group has the keys of its kind; every wrong value gets one line."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
+import cell_maker
 import pytest
+from omegaconf import OmegaConf
 
-from bench.data.settings import KEYS, checked, source_of
+from bench import schema
+from bench.data.sources import source_of
 from bench.errors import BadInput
 
 NAMES = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "data").glob("*.yaml"))
+
+TASKS = {"image": "image_cnn", "text": "text_gru", "series": "series_gru", "labelled_text": "text_classifier"}
+KINDS = schema.section_of(schema.Config.model_fields["data"])
+
+
+@functools.cache
+def composed(kind: str) -> dict:
+    return OmegaConf.to_container(cell_maker.composed(f"task={TASKS[kind]}"), resolve=True)
+
+
+def check(data: dict) -> None:
+    """The schema's check of a config with these data, under a task that takes them."""
+    schema.check({**composed(data["kind"] if data["kind"] in TASKS else "image"), "data": data})
 
 
 def test_the_group_is_complete() -> None:
@@ -33,11 +50,11 @@ def test_the_group_is_complete() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_yaml_has_exactly_the_keys_of_its_kind(name: str, configured: Callable[..., dict]) -> None:
     config = configured(name, train_limit=12, root="somewhere")
-    assert set(config) == set(KEYS[config["kind"]])
+    assert set(config) == set(schema.fields_of(KINDS[config["kind"]]))
     assert config["name"] == name
     assert config["module"]["_partial_"] is True and config["module"]["train_limit"] == 12
     assert config["source"].get("root", "somewhere") == "somewhere"
-    checked(config)
+    check(config)
     source_of(config)
 
 
@@ -74,15 +91,15 @@ def test_yaml_has_exactly_the_keys_of_its_kind(name: str, configured: Callable[.
 )
 def test_wrong_value(name: str, change: dict, configured: Callable[..., dict]) -> None:
     with pytest.raises(BadInput, match="data.(vocab_size|" + list(change)[0] + ")") as error:
-        checked(configured(name) | change)
+        check(configured(name) | change)
     assert "\n" not in str(error.value)
 
 
 def test_missing_key(configured: Callable[..., dict]) -> None:
     config = configured("pydocs")
     del config["vocab_size"]
-    with pytest.raises(BadInput, match="missing key data.vocab_size"):
-        checked(config)
+    with pytest.raises(BadInput, match="data.vocab_size is missing from the config"):
+        check(config)
 
 
 @pytest.mark.parametrize(
