@@ -7,7 +7,7 @@ from typing import Any
 
 TOP = frozenset(
     ("task", "data", "model", "tying", "dropout", "weight_decay", "seed", "optimizer", "trainer", "measure")
-    + ("control", "start", "lr_search", "logger", "sweep", "retry", "runs", "results", "cache")
+    + ("control", "start", "lr_search", "logger", "sweep", "retry", "reuse", "runs", "results", "cache")
 )
 
 
@@ -113,6 +113,7 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("sweep.name", _optional(_is_name), "letters, digits, _, - and . (it names a folder of results)"),
     ("sweep.fail_fast", lambda v: isinstance(v, bool), "true or false"),
     ("retry", lambda v: isinstance(v, bool), "true or false"),
+    ("reuse", lambda v: isinstance(v, bool), "true or false"),
 )
 
 START = (

@@ -128,7 +128,7 @@ def settle(folder: Path, name: str, work: Work) -> None:
         except Stopped as end:
             print(f"stopped: {end}", file=sys.stderr)
             raise SystemExit(STOPPED) from None
-        write_json(folder / name, {**request, "config": config, **outcome})
+        write_json(folder / name, {**request, "config": config, **outcome, "ended_at": time.time()})
         if outcome["status"] != FAILED:
             (folder / RESUME).unlink(missing_ok=True)
 
