@@ -111,7 +111,7 @@ class _Source:
 
 _Stamp = tuple[int, int] | None
 _sources: dict[Path, tuple[_Stamp, _Source]] = {}
-_walks: dict[str, tuple[dict[Path, _Stamp], dict[str, str]]] = {}
+_walks: dict[tuple[str, ...], tuple[dict[Path, _Stamp], dict[str, str]]] = {}
 
 
 def _stamp(path: Path) -> _Stamp:
@@ -129,14 +129,15 @@ def _modules(target: str) -> dict[str, str]:
     Answers are kept until one of the user's files changes. The suite's own files are read once a process: so are
     they by the process that runs are forked from.
     """
-    stamps, modules = _walks.get(target, ({}, None))
+    key = (target, *sys.path)
+    stamps, modules = _walks.get(key, ({}, None))
     if modules is None or any(_stamp(path) != stamp for path, stamp in stamps.items()):
         stamps, modules = {}, {}
         for name, path in _defining_files(target).items():
             if not is_own(name):
                 stamps[path] = _stamp(path)
             modules[name] = _source(name, path).digest
-        _walks[target] = stamps, modules
+        _walks[key] = stamps, modules
     return modules
 
 

@@ -3,6 +3,7 @@ import json
 import subprocess
 import sys
 import textwrap
+import time
 
 import pytest
 from omegaconf import OmegaConf

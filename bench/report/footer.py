@@ -128,7 +128,7 @@ def provenance(what: str, records: list[Mapping[str, Any]]) -> list[str]:
 def code_notes(what: str, records: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a line where records were made with different code of one module, and where their code is not known."""
     hashes: dict[str, dict[int, str]] = {}
-    unknown: dict[str, int] = Counter()
+    unknown: Counter[str] = Counter()
     for number, record in enumerate(records):
         for role, code in (record.get("code") or {}).items():
             for module, digest in code.get("modules", {}).items():
@@ -143,11 +143,11 @@ def code_notes(what: str, records: Sequence[Mapping[str, Any]]) -> list[str]:
         for module, found in sorted(counts.items())
         if len(found) > 1
     ]
+    of_all = f"of {len(records)} {what.lower()}"
     lines = [f"{what} were made with more than one code of {', '.join(mixed)}."] if mixed else []
     if missing := sum(not record.get("code") for record in records):
-        lines.append(f"Code not recorded for {missing} {what.lower()}.")
-    lines += [f"Code not known for {n} {what.lower()}, {reason}." for reason, n in sorted(unknown.items())]
-    return lines
+        lines.append(f"Code not recorded for {missing} {of_all}.")
+    return lines + [f"Code not known for {n} {of_all}, {reason}." for reason, n in sorted(unknown.items())]
 
 
 def _commit(record: Mapping[str, Any]) -> str | None:
