@@ -80,16 +80,17 @@ def other_code(modules: Iterable[str]) -> str:
 
 def _targets(section: Any) -> Iterator[str]:
     """Yield every import path in a part of a config: what Hydra instantiates, and what it looks up for that."""
-    if isinstance(section, Mapping):
-        target = section.get("_target_")
-        if isinstance(target, str):
-            looked_up = section.get("path") if target.startswith("hydra.utils.get_") else None
-            yield looked_up if isinstance(looked_up, str) else target
-        for value in section.values():
-            yield from _targets(value)
-    elif isinstance(section, list | tuple):
-        for value in section:
-            yield from _targets(value)
+    waiting = [section]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            target = part.get("_target_")
+            if isinstance(target, str):
+                looked_up = part.get("path") if target.startswith("hydra.utils.get_") else None
+                yield looked_up if isinstance(looked_up, str) else target
+            part = list(part.values())
+        if isinstance(part, list):
+            waiting += [inner for inner in part if isinstance(inner, dict | list)]
 
 
 class UnknownCode(Exception):

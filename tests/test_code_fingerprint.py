@@ -259,7 +259,7 @@ def test_tables_say_of_how_many_codes_their_rows_are(cells, shop):
 
 def test_of_this_suite_only_the_modules_that_are_named_count():
     code = code_of(made("task=text_gru", "tying=embedding_top_k").config)
-    assert {role: list(part["modules"]) for role, part in code.items()} == {
+    assert {role: sorted(part["modules"]) for role, part in code.items()} == {
         "model": ["bench.models.gru"],
         "method:embedding": ["bench.tying.strategies"],
         "method:top_k": ["bench.tying.strategies"],
