@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from bench.data.prepare import Prepared, prepare
 from bench.errors import BadInput
-from bench.records import RESULTS_VERSION, SCHEMA, identity, run_folder
+from bench.records import RESULTS_VERSION, SCHEMA, identity, recorded_names, run_folder
 
 RUN_KEYS = (
     "task",
@@ -31,7 +31,7 @@ RUN_KEYS = (
 )
 """What a run, or the measurement of its cost, is made of."""
 
-OPTION_KEYS = ("logger", "sweep", "retry", "runs", "results", "lr_search")
+OPTION_KEYS = ("logger", "sweep", "retry", "reuse", "runs", "results", "lr_search")
 
 # Where a run's files are, and on what it runs: recorded, but no part of its identity.
 _OUTSIDE = {
@@ -187,7 +187,7 @@ def check_one_sweep(cells: Sequence[Cell]) -> None:
     Raises:
         BadInput: the option, with the values that were given.
     """
-    for key in ("sweep.name", "sweep.note", "sweep.fail_fast", "logger", "retry", "runs", "results"):
+    for key in ("sweep.name", "sweep.note", "sweep.fail_fast", "logger", "retry", "reuse", "runs", "results"):
         values = [
             functools.reduce(lambda section, name: section[name], key.split("."), cell.options)
             for cell in cells
@@ -227,7 +227,7 @@ def _hashed(config: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in config.items()
         if key != "measure" and _counts(None, key, value)
     }
-    return {**kept, "results_version": RESULTS_VERSION}
+    return {**recorded_names(kept), "results_version": RESULTS_VERSION}
 
 
 def _counts(section: str | None, key: str, value: Any) -> bool:

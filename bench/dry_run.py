@@ -7,6 +7,7 @@ from typing import Any
 
 from bench import learned, lr_search
 from bench.cell import Cell
+from bench.code_fingerprint import other_code
 from bench.engines.joblib import Joblib
 from bench.records import DONE, FAILED, INTERRUPTED, NOT_APPLICABLE, QUEUED, cost_folder, recorded
 from bench.states import COST, RECORD, Durations, State, count, in_words, makespan, run_name, state_of, tally
@@ -70,10 +71,19 @@ def report(cells: Sequence[Cell]) -> str:
         waiting = sum(cell is None and grouped[key] is not None for key, cell in settled.items())
         lines.append(f"learning rates: {len(search.cells)} runs to choose from, {len(search.to_do)} to run")
         lines += [f"  {waiting} runs wait for their rate; they count as to run"] if waiting else []
+    lines += _other_code("recorded run", {key: s for phase in phases for key, s in phase.states.items()})
+    lines += _other_code("recorded cost", costs.states)
     first = [run_name(cell.header()) for phase in (sources, starts) for cell, _ in phase.to_do]
     first += [f"{run_name(c.header())} lr={c.config['optimizer']['lr']:g}" for c, _ in search.to_do]
     first += [run_name(cell.header()) for cell, _ in grid.to_do]
     return "\n".join([*lines, *_named(list(dict.fromkeys(first))), _time(costs, phases)])
+
+
+def _other_code(what: str, states: Mapping[str, State]) -> list[str]:
+    """A line on the records that were made with other code than the present."""
+    stale = [state for state in states.values() if state.changed]
+    made = other_code(name for state in stale for name in state.changed)
+    return [f"{count(len(stale), what)} {made}: to make again; reuse=true accepts them"] if stale else []
 
 
 def _phase(cells: Iterable[Cell | None]) -> Phase:
@@ -86,11 +96,11 @@ def _runs(phase: Phase) -> str:
 
 
 def _state_of_run(cell: Cell) -> State:
-    return state_of(cell.folder, RECORD)
+    return state_of(cell.folder, RECORD, cell.config, cell.options["reuse"])
 
 
 def _state_of_cost(cell: Cell) -> State:
-    return state_of(cost_folder(cell.runs, cell.cost), COST)
+    return state_of(cost_folder(cell.runs, cell.cost), COST, cell.config, cell.options["reuse"])
 
 
 def _is_retried(cell: Cell, state: State) -> bool:
@@ -114,10 +124,10 @@ def _settled(cell: Cell, search: Phase) -> Cell | None:
 def _grouped(cell: Cell) -> Cell | None:
     """The cell with the groups learned that it asks for; None where they are still to be."""
     source = learned.source(cell)
-    record = recorded(source.folder / RECORD) if source else None
     if source is None:
         return cell
-    if record is None or _is_retried(source, State(record["status"])):
+    record, state = recorded(source.folder / RECORD), _state_of_run(source)
+    if record is None or state.changed or _is_retried(source, state):
         return None
     try:
         return learned.resolved(cell, {source.id: record})

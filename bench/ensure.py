@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from bench import claim, machine
 from bench.cell import Cell, differences_outside
+from bench.code_fingerprint import Code, changed_modules, code_of
 from bench.launch import GRACE_S, run_process
 from bench.records import ENDED, FAILED, INTERRUPTED, cost_folder, recorded, write_bytes_atomic, write_json
 from bench.worker import BUSY, CONFIG, FULL, REQUEST, RESUME, STOPPED
@@ -42,7 +43,7 @@ class Ensure:
         if self.is_elsewhere(cell) or not self._clear(cell):
             return None
         path, trainer = self.path(cell), cell.config["trainer"]
-        _freeze(cell, path.parent)
+        self._freeze(cell, path.parent)
         visible = cell.options.get("gpus")
         ending = run_process(
             self.module,
@@ -68,19 +69,50 @@ class Ensure:
         return (cell.folder if self == ensure_run else cost_folder(cell.runs, cell.cost)) / self.name
 
     def found(self, cell: Cell) -> Record | None:
-        """Return the record that stands.
+        """Return the record that stands, None where there is none.
 
-        A failed one does not stand where it is to be retried, nor where it failed under other settings outside the
-        run's identity (another logger, more threads), which may have been why. One that is damaged or that holds
-        something else never does.
+        A record does not stand that is damaged, holds something else or was made with other code. A failed one does
+        not where it is to be retried, nor where it failed under other settings outside the run's identity (another
+        logger, more threads), which may have been why.
         """
-        found = recorded(self.path(cell))
-        if found is None or found.get("status") not in ENDED:
-            return None
-        if found["status"] == FAILED and (cell.options["retry"] or self._failed_otherwise(cell, found)):
-            return None
-        self._put_away(cell, found)
-        return found
+        record, changed = self.look(cell)
+        return None if changed else record
+
+    def look(self, cell: Cell) -> tuple[Record | None, list[str]]:
+        """Return the record, unless it is a failed one to be retried, and the modules that changed since it was made.
+
+        Where any changed the record does not stand.
+        """
+        record = recorded(self.path(cell))
+        if record is None or record.get("status") not in ENDED:
+            return None, []
+        if changed := self._changed(cell, record):
+            return record, changed
+        if record["status"] == FAILED and (cell.options["retry"] or self._failed_otherwise(cell, record)):
+            return None, []
+        self._put_away(cell, record)
+        return record, []
+
+    def made(self, cell: Cell) -> Record | None:
+        """Return the record, unless it is the one of other code in whose place the cell is made again."""
+        record = recorded(self.path(cell))
+        superseded = cell.options.get("superseded")
+        return None if record and superseded and record.get("ended_at") == superseded else record
+
+    def code(self, cell: Cell) -> Code:
+        """Return the present code of what is recorded: a cost depends on neither the task's nor the data's."""
+        return code_of(cell.config, cost=self == ensure_cost)
+
+    def _changed(self, cell: Cell, made: Record | None) -> list[str]:
+        """Return the modules that differ from those with which a record or request was made; none if all is reused."""
+        if made is None or cell.options["reuse"]:
+            return []
+        return changed_modules(made.get("code"), self.code(cell))
+
+    def _is_resume_stale(self, cell: Cell) -> bool:
+        """Whether the checkpoint to go on from was made with other code, as the request of that attempt says."""
+        folder = self.path(cell).parent
+        return (folder / RESUME).exists() and bool(self._changed(cell, recorded(folder / REQUEST)))
 
     def _failed_otherwise(self, cell: Cell, found: Record) -> bool:
         other_logger = found.get("logger", cell.options["logger"]) != cell.options["logger"]
@@ -95,13 +127,18 @@ class Ensure:
                     (folder / RESUME).unlink(missing_ok=True)
 
     def _clear(self, cell: Cell) -> bool:
-        """Remove a record that does not stand; False where somebody else is at it. The rest the worker clears."""
+        """Remove a record that does not stand, and a checkpoint of other code; False where somebody else is at it.
+
+        The rest the worker clears.
+        """
         path = self.path(cell)
-        if not path.exists():
+        if not path.exists() and not self._is_resume_stale(cell):
             return True
         with claim.held(path.parent) as mine:
             if mine and self.found(cell) is None:
                 path.unlink(missing_ok=True)
+                if self._is_resume_stale(cell):
+                    (path.parent / RESUME).unlink()
                 return True
         return False
 
@@ -123,37 +160,38 @@ class Ensure:
                 if mine:
                     log = path.parent / "log"
                     said = f"{reason}; see {log}" if log.exists() else reason
-                    return recorded(path) or self.settled(cell, FAILED, said)
+                    return self.made(cell) or self.settled(cell, FAILED, said)
             time.sleep(GRACE_S / 50)
         return None
 
     def settled(self, cell: Cell, status: str, reason: str) -> Record:
         """The cell's record where no process makes it; of an interrupted one none is kept."""
-        found = {**_request(cell), "config": cell.config, "status": status, "reason": reason}
+        found = {**self._request(cell), "config": cell.config, "status": status, "reason": reason}
+        found["ended_at"] = time.time()
         if status != INTERRUPTED:
             write_json(self.path(cell), found)
         return found
 
+    def _freeze(self, cell: Cell, folder: Path) -> None:
+        """Write down what will run, before it does: edits to conf/ during a sweep change nothing."""
+        config = OmegaConf.to_yaml(OmegaConf.create(cell.config)).encode()
+        request = {**self._request(cell), "config_sha256": hashlib.sha256(config).hexdigest()}
+        write_bytes_atomic(folder / CONFIG, config)
+        write_json(folder / REQUEST, request)
+        write_bytes_atomic(folder / "env", machine.installed().encode())
+
+    def _request(self, cell: Cell) -> Record:
+        return {
+            **cell.header(),
+            "code": self.code(cell),
+            "logger": cell.options["logger"],
+            "sweep": cell.options["sweep"]["name"] or "single",
+            "lr_search": cell.options.get("lr_reached"),
+            "learned_from": cell.options.get("learned_from"),
+            "start": cell.start and {"run": cell.start.id},
+            "provenance": {**machine.provenance(), "threads": cell.config["trainer"]["threads"]},
+        }
+
 
 ensure_run = Ensure("bench.run", "record.json")
 ensure_cost = Ensure("bench.cost", "cost.json")
-
-
-def _freeze(cell: Cell, folder: Path) -> None:
-    """Write down what will run, before it does: edits to conf/ during a sweep change nothing."""
-    config = OmegaConf.to_yaml(OmegaConf.create(cell.config)).encode()
-    write_bytes_atomic(folder / CONFIG, config)
-    write_json(folder / REQUEST, {**_request(cell), "config_sha256": hashlib.sha256(config).hexdigest()})
-    write_bytes_atomic(folder / "env", machine.installed().encode())
-
-
-def _request(cell: Cell) -> Record:
-    return {
-        **cell.header(),
-        "logger": cell.options["logger"],
-        "sweep": cell.options["sweep"]["name"] or "single",
-        "lr_search": cell.options.get("lr_reached"),
-        "learned_from": cell.options.get("learned_from"),
-        "start": cell.start and {"run": cell.start.id},
-        "provenance": {**machine.provenance(), "threads": cell.config["trainer"]["threads"]},
-    }

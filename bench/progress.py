@@ -96,6 +96,11 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         if self.total > 1 and record["status"] not in (DONE, NOT_APPLICABLE):
             self._write(f"{record['status']}: {_name(cell)}: {record['reason']}")
 
+    def say(self, text: str) -> None:
+        """Print a line of its own."""
+        with self.lock:
+            self._write(f"{text}\n")
+
     def line(self) -> str:
         """`training 12/60: 11 done, 1 failed, 48 left, 9:40 to go | text_gru soft(...) step 340/900 perplexity 121`"""
         with self.lock:

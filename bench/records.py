@@ -41,6 +41,33 @@ def identity(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+RECORDED_NAMES: dict[str, str] = {}
+"""The import path of something that a config names -> the path that it had when runs were recorded with it.
+
+Identities are made of the latter: a file that moves leaves its runs their identity.
+"""
+
+
+def recorded_names(value: Any) -> Any:
+    """Return `value`, part of a config, with the import paths under which runs were recorded."""
+    return _renamed(value, RECORDED_NAMES)
+
+
+def present_names(value: Any) -> Any:
+    """Return `value`, part of a recorded config, with the import paths of today."""
+    return _renamed(value, {then: now for now, then in RECORDED_NAMES.items()})
+
+
+def _renamed(value: Any, names: Mapping[str, str]) -> Any:
+    if isinstance(value, str):
+        return names.get(value, value)
+    if isinstance(value, Mapping):
+        return {key: _renamed(item, names) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_renamed(item, names) for item in value]
+    return value
+
+
 def _numbers(value: Any) -> Any:
     """`value` with whole floats as integers: `dropout=0` and `dropout=0.0` are the same run."""
     if isinstance(value, float) and value.is_integer():

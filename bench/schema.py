@@ -396,6 +396,7 @@ class Config(Section):
     logger: Logger
     sweep: Sweep
     retry: Flag
+    reuse: Flag
     runs: Folder
     results: Folder
     cache: Folder

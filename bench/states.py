@@ -1,17 +1,30 @@
 """In which state a run is, read from its folder: what is recorded, who is at work, how far it got. Imports no torch."""
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from bench import claim
-from bench.records import DIVERGED, DONE, FAILED, INTERRUPTED, NOT_APPLICABLE, QUEUED, RUNNING, recorded
+from bench.code_fingerprint import changed_modules, code_of, other_code
+from bench.records import (
+    DIVERGED,
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    NOT_APPLICABLE,
+    QUEUED,
+    RUNNING,
+    present_names,
+    recorded,
+)
 from bench.report.markup import Table, plain
 from bench.report.order import tying_key
 from bench.report.rows import is_finite, look_up
-from bench.worker import ATTEMPTS, RESUME
+from bench.worker import ATTEMPTS, CONFIG, REQUEST, RESUME
 
 RECORD, COST = "record.json", "cost.json"
 
@@ -34,7 +47,8 @@ class State:
     """`value` is the validation metric: the last one of a run under way, the chosen one of a finished run.
 
     `step` of an interrupted run is where it goes on, None where it has no checkpoint. `beat_s`: seconds since its
-    process last gave a sign of life. `attempts`: how often it was started, as far as its folder tells.
+    process last gave a sign of life. `attempts`: how often it was started, as far as its folder tells. `changed`: the
+    modules that changed since it was recorded, for which it is to be made again.
     """
 
     status: str
@@ -47,6 +61,7 @@ class State:
     beat_s: float | None = None
     host: str | None = None
     attempts: int = 0
+    changed: tuple[str, ...] = ()
 
     @property
     def is_left(self) -> bool:
@@ -64,20 +79,37 @@ class State:
         return 1 - min(self.step / self.steps, 1) if self.step is not None and self.steps else 1.0
 
 
-def state_of(folder: Path, name: str = RECORD) -> State:
+def state_of(
+    folder: Path, name: str = RECORD, config: Mapping[str, Any] | None = None, reuse: bool = False
+) -> State:
     """The state of the run in `folder` (or, with COST, of a measurement). Reads a few small files, keeps none.
 
-    A damaged record counts as missing and `reason` says so. BadInput for a record of a newer schema.
+    A damaged record counts as missing and `reason` says so, and so does one that was made with other code.
+
+    Args:
+        config: Of the run that is asked for, whose code counts; None: the recorded one.
+        reuse: Accept what was made with other code.
+
+    Raises:
+        BadInput: For a record of a newer schema.
     """
     path = folder / name
-    if ended := _ended(path):
+
+    def changed(made: Mapping[str, Any]) -> tuple[str, ...]:
+        """Modules that changed since a record or a request was made."""
+        if reuse or "code" not in made:
+            return ()
+        asked = present_names(made["config"]) if config is None else config
+        return tuple(changed_modules(made["code"], code_of(asked, cost=name == COST)))
+
+    if ended := _ended(path, changed):
         return ended
     damaged = DAMAGED if path.exists() else None
     holder = claim.holder(folder)
     if holder is not None and holder.at_work:
         return _under_way(folder, RUNNING, damaged, beat_s=holder.age_s, host=holder.host)
     # A run that ended since we looked has released its claim after it had written its record.
-    if ended := _ended(path):
+    if ended := _ended(path, changed):
         return ended
     attempts = _attempts(folder)
     if not attempts:
@@ -87,18 +119,31 @@ def state_of(folder: Path, name: str = RECORD) -> State:
         return State(
             INTERRUPTED, damaged or "stopped before its first checkpoint", host=host, attempts=len(attempts)
         )
+    if modules := changed(_request(folder)):
+        reason = f"stopped: it begins anew, {other_code(modules)}"
+        return State(INTERRUPTED, damaged or reason, host=host, attempts=len(attempts))
     return _under_way(
         folder, INTERRUPTED, damaged or "stopped: it goes on from its last checkpoint", host=host
     )
 
 
-def _ended(path: Path) -> State | None:
+def _request(folder: Path) -> Mapping[str, Any]:
+    """What the last attempt was asked to do, with its config."""
+    request, config = recorded(folder / REQUEST), folder / CONFIG
+    if request is None or not config.exists():
+        return {}
+    return {**request, "config": OmegaConf.to_container(OmegaConf.load(config))}
+
+
+def _ended(path: Path, changed: Callable[[Mapping[str, Any]], tuple[str, ...]]) -> State | None:
     try:
         record = recorded(path)
     except FileNotFoundError:  # removed, to be made again, while we looked
         return None
     if record is None or record.get("status") not in SHOWN:
         return None
+    if modules := changed(record):
+        return State(QUEUED, other_code(modules), changed=modules, attempts=record.get("attempts") or 1)
     metric = look_up(record, "metric", "name")
     seconds, steps = record.get("seconds"), record.get("steps")
     return State(

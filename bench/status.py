@@ -12,6 +12,7 @@ from textwrap import fill
 from typing import Any
 
 from bench import machine, states
+from bench.code_fingerprint import other_code
 from bench.command import add_places, add_sweep, framed, parser
 from bench.errors import BadInput
 from bench.records import (
@@ -90,6 +91,7 @@ def _in_full(runs: Path, name: str) -> str:
             for part, members in before.items()
             if any(state.is_open for _, state in members)
         ),
+        _other_code(seen),
         _running(runs, seen),
         _reasons(runs, seen),
         _to_go(runs, seen),
@@ -119,6 +121,15 @@ def _costs(runs: Path, seen: Sequence[Seen]) -> str:
         if state.status == FAILED:
             lines.append(_wrapped(f"{state.reason} (log: {cost_folder(runs, cost) / 'log'})", "  "))
     return "\n".join(lines)
+
+
+def _other_code(seen: Sequence[Seen]) -> str:
+    stale = [state for _, state in seen if state.changed]
+    if not stale:
+        return ""
+    made = other_code(name for state in stale for name in state.changed)
+    counted = f"{count(len(stale), 'recorded run')} {made}, counted as queued"
+    return _wrapped(f"{counted}: the sweep makes them again, reuse=true accepts them", "", "  ")
 
 
 def _running(runs: Path, seen: Sequence[Seen]) -> str:

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from bench import claim, learned, lr_search, manifest
 from bench.cell import Cell, from_hydra
+from bench.code_fingerprint import other_code
 from bench.engines import Engine
 from bench.engines.joblib import Joblib
 from bench.ensure import Ensure, architectures, ensure_cost, ensure_run
@@ -24,7 +25,7 @@ from bench.records import (
     recorded,
     tidy,
 )
-from bench.states import PHASES
+from bench.states import PHASES, count
 
 Record = dict[str, Any]
 
@@ -45,19 +46,37 @@ def control(cfg: DictConfig) -> float | None:
     cell = from_hydra(cfg)
     for key in cell.unused:
         print(f"note: {key} is not used by tying={cell.label}")
+    began = time.time()
     (cell,), (record,) = conduct([cell], Joblib(n_jobs=1))
     print(outcome(cell, record))
     if record["status"] == NOT_APPLICABLE:
         raise BadInput(
             f"tying={cell.label} cannot be applied to {cell.config['task']['name']}: {record['reason']}"
         )
+    again = recorded_before([record], began) if record["status"] == FAILED else ""
+    again = f"{again}; retry=true runs it again" if again else ""
     if record.get("bad_input"):
-        raise BadInput(record["reason"])
+        raise BadInput(f"{record['reason']}{again}")
     if record["status"] != DONE:
         raise RunFailed(
-            f"the run ended as {record['status']}: {record['reason']} (log: {cell.folder / 'log'})"
+            f"the run ended as {record['status']}: {record['reason']} (log: {cell.folder / 'log'}){again}"
         )
     return float(record["val"][record["metric"]["name"]])
+
+
+def recorded_before(failed: Sequence[Record], began: float) -> str:
+    """Say which failures are records from before this command, and when the newest of them ended; empty for none.
+
+    Args:
+        began: When the command began, in seconds since the epoch.
+    """
+    ends = [record.get("ended_at", 0.0) for record in failed]
+    if not (earlier := [end for end in ends if end < began]):
+        return ""
+    newest = (
+        time.strftime("on %Y-%m-%d at %H:%M", time.localtime(max(earlier))) if max(earlier) else "earlier"
+    )
+    return f" ({len(earlier)} of them recorded {newest})" if len(failed) > 1 else f" (recorded {newest})"
 
 
 def conduct(
@@ -154,7 +173,8 @@ def _grouped_before(cells: Sequence[Cell]) -> list[Cell]:
     found = {cell.id: ensure_run.found(cell) for cell in sources}
     if None in found.values():
         raise BadInput(
-            "tying=learned learns its groups in a run that is not recorded: train such a cell first, or measure grouped"
+            "tying=learned learns its groups in a run that is not recorded with the present code: train such a cell "
+            "first, accept an older record with reuse=true, or measure grouped"
         )
     try:
         return [learned.resolved(cell, found) for cell in cells]
@@ -190,12 +210,23 @@ def _all(
     progress.begin(phase, len(cells), lambda cell: ensure.path(cell).parent)
     try:
         left = []
+        modules: list[str] = []
+        superseded = 0
         for cell in cells:
-            record = ensure.found(cell)
-            if record is None:
+            record, changed = ensure.look(cell)
+            if changed:
+                superseded += 1
+                modules += changed
+                left.append(replace(cell, options=cell.options | {"superseded": record.get("ended_at")}))
+            elif record is None:
                 left.append(cell)
             else:
                 _note(found, ensure, cell, record, progress)
+        if superseded:
+            what = "recorded run" if ensure == ensure_run else "recorded cost"
+            progress.say(
+                f"{count(superseded, what)} {other_code(modules)}: made again; reuse=true accepts what is recorded"
+            )
         while left:
             elsewhere = []
             for cell, record in engine.map(ensure, left, progress.started):

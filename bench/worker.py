@@ -137,7 +137,7 @@ def settle(folder: Path, name: str, work: Work) -> None:
             request, config = {**read_json(folder / REQUEST), "attempts": _attempt(folder)}, _config(folder)
             asked = request.pop("config_sha256")
             outcome = _outcome(lambda: work(request, _frozen(folder, asked, config)))
-            write_json(folder / name, {**request, "config": config, **outcome})
+            write_json(folder / name, {**request, "config": config, **outcome, "ended_at": time.time()})
         except Stopped as end:
             print(f"stopped: {end}", file=sys.stderr)
             raise SystemExit(STOPPED) from None

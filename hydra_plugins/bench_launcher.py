@@ -6,6 +6,7 @@ Hydra takes launchers from the namespace package `hydra_plugins` alone, which is
 import functools
 import inspect
 import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -65,9 +66,10 @@ class BenchLauncher(ComposingLauncher):
         for place in (cells[0].runs, Path(options["results"])):
             require_writable(place)
         # A sweeper that searches launches several times: what it asks for belongs to one sweep.
+        began = time.time()
         cells, records = sweep.conduct(cells, self.engine, sweep=True, more=initial_job_idx > 0)
         tables.build(cells[0].runs, Path(options["results"]), [options["sweep"]["name"]])
-        _note_unfinished(records)
+        _note_unfinished(records, began)
         return [_returned(*job) for job in zip(job_overrides, cells, records, strict=True)]
 
 
@@ -88,24 +90,29 @@ class MeasureLauncher(ComposingLauncher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         cells = self.cells(job_overrides)
         require_writable(cells[0].runs)
+        began = time.time()
         measured = sweep.measure(cells, self.again)
         print(cost_report.report(measured))
         failed = [record for _, record in measured if record["status"] == FAILED]
+        before = sweep.recorded_before(failed, began)
         if len(measured) == 1 and failed and failed[0].get("bad_input"):
-            raise BadInput(failed[0]["reason"])
+            raise BadInput(
+                f"{failed[0]['reason']}{before}" + ("; retry=true measures it again" if before else "")
+            )
         if failed:
             sweep.unfinished.append(
-                f"{len(failed)} of {len(measured)} measurements failed: {failed[0]['reason']}; "
+                f"{len(failed)} of {len(measured)} measurements failed: {failed[0]['reason']}{before}; "
                 "retry=true measures them again"
             )
         return [_job(overrides, 0.0) for overrides in job_overrides]
 
 
-def _note_unfinished(records: Sequence[dict[str, Any]]) -> None:
+def _note_unfinished(records: Sequence[dict[str, Any]], began: float) -> None:
     failed = [record for record in records if record["status"] == FAILED]
     if failed:
         sweep.unfinished.append(
-            f"{len(failed)} of {len(records)} runs failed: {failed[0]['reason']}; retry=true runs them again"
+            f"{len(failed)} of {len(records)} runs failed: {failed[0]['reason']}"
+            f"{sweep.recorded_before(failed, began)}; retry=true runs them again"
         )
     interrupted = [record for record in records if record["status"] == INTERRUPTED]
     if interrupted:

@@ -14,6 +14,7 @@ NINE = "[0,1,1,1,1,1,1,1,2]"
     [
         *("runs=elsewhere", "results=elsewhere", "cache=elsewhere", "logger=none", "logger=csv"),
         *("trainer.threads=3", "trainer.accelerator=cpu", "data.root=/some/where", "retry=true"),
+        "reuse=true",
         *("sweep.name=x", "sweep.note=y", "lr_search.factors=[1,2]", "lr_search.seed=5"),
         *(
             "measure.min_calls=7",

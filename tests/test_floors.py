@@ -11,7 +11,7 @@ BENCH = Path(__file__).parents[1] / "bench"
 
 # From the ground up. A module imports from lower floors alone; inside a place (a folder) as it likes.
 FLOORS = (
-    ("errors", "owner"),
+    ("errors", "owner", "code_fingerprint"),
     ("anatomy", "command"),
     ("metrics", "stats", "records", "tying", "machine", "adamw", "cross_entropy"),
     ("quantize",),
@@ -57,6 +57,7 @@ LIGHT |= {
     "engines",
     "ensure",
     "cost_report",
+    "code_fingerprint",
 }
 LIGHT_DATA = {"data.prepare"}
 HEAVY = {"torch", "lightning", "transformers", "torchvision", "wandb", "tokenizers"}

@@ -49,6 +49,8 @@ GOOD = {
     "lr_search.factors": (None, [1], [0.5, 1, 2]),
     "sweep.name": (None, "quick", "my-sweep_2.1"),
     "retry": (True, False),
+    "reuse": (True, False),
+    "reuse": (True, False),
 }
 BAD = {
     "control": ("foo", True, 1, ["params"]),
@@ -82,6 +84,8 @@ BAD = {
     "lr_search.factors": ([], [0], [-1], "2", 2, ["a"]),
     "sweep.name": ("../other", "/tmp", "", ".hidden", 3),
     "retry": (1, "yes", None),
+    "reuse": (0, "no", None),
+    "reuse": (0, "no", None),
 }
 
 

@@ -26,6 +26,7 @@ MOVES = (
     "provenance",
     "attempts",
     "resumed_from",
+    "ended_at",
     "sweep",
 )
 """What of a record may differ between an undisturbed run and another."""

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import textwrap
+import time
 
 import pytest
 from omegaconf import OmegaConf
@@ -60,7 +61,9 @@ def test_a_record_is_the_request_the_config_and_what_the_work_gave(folder):
         seen.append((request, config))
         return {"test": {"accuracy": 0.5}}
 
+    began = time.time()
     record = settled(folder, work)
+    assert began <= record.pop("ended_at") <= time.time()
     config = {"dropout": 0.5, "tying": {"k": None}}
     request = {**ASKED, "attempts": 1}
     assert seen == [(request, config)]

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.code_fingerprint import code_of_section, is_own
 from bench.data.sources import Source, source_of
 from bench.errors import BadInput
 
@@ -86,8 +87,11 @@ def load(folder: Path | str) -> Prepared:
 
 
 def identity(wanted: Mapping[str, Any], source: Source) -> str:
-    """Hash of everything that the prepared arrays depend on, the code of this folder included."""
+    """Hash of everything that the prepared arrays depend on: the code of this folder, and of a user's own source."""
     parts = {k: v for k, v in wanted.items() if k not in NOT_PREPARED}
+    modules = code_of_section(wanted["source"]).get("modules", {})
+    if of_user := sorted(digest for name, digest in modules.items() if not is_own(name)):
+        parts["source_code"] = of_user
     text = json.dumps([code_version(), parts, source.identity()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 

@@ -1,7 +1,7 @@
 """What stands below a table: floors, data, provenance, how to read it. No time of day, so same bytes."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.report.cells import Section
@@ -118,9 +118,36 @@ def provenance(what: str, records: list[Mapping[str, Any]]) -> list[str]:
         said[name] = _counted(look_up(record, "provenance", "versions", name) for record in records)
     hosts = {host for record in records if (host := look_up(record, "provenance", "host"))}
     parts = [f"{name} {_spoken(found)}" for name, found in said.items() if found]
+    codes = code_notes(what, records)
     line = f"{what}: {len(records)}, on {len(hosts)} host{'s' * (len(hosts) != 1)}; {'; '.join(parts)}."
     mixed = [name for name, found in said.items() if len(found) > 1]
-    return [line, f"{what} come from more than one {', '.join(mixed)}."] if mixed else [line]
+    more = [f"{what} come from more than one {', '.join(mixed)}."] if mixed else []
+    return [line, *more, *codes]
+
+
+def code_notes(what: str, records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a line where records were made with different code of one module, and where their code is not known."""
+    hashes: dict[str, dict[int, str]] = {}
+    unknown: Counter[str] = Counter()
+    for number, record in enumerate(records):
+        for role, code in (record.get("code") or {}).items():
+            for module, digest in code.get("modules", {}).items():
+                hashes.setdefault(module, {})[number] = digest
+            if "unknown" in code:
+                unknown[f"of the {role}: {code['unknown']}"] += 1
+    counts = {
+        module: sorted(Counter(made.values()).values(), reverse=True) for module, made in hashes.items()
+    }
+    mixed = [
+        f"{module} ({' and '.join(map(str, found))} {what.lower()})"
+        for module, found in sorted(counts.items())
+        if len(found) > 1
+    ]
+    of_all = f"of {len(records)} {what.lower()}"
+    lines = [f"{what} were made with more than one code of {', '.join(mixed)}."] if mixed else []
+    if missing := sum(not record.get("code") for record in records):
+        lines.append(f"Code not recorded for {missing} {of_all}.")
+    return lines + [f"Code not known for {n} {of_all}, {reason}." for reason, n in sorted(unknown.items())]
 
 
 def _commit(record: Mapping[str, Any]) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 from bench.records import recorded
 from bench.report.cost_notes import TIMED
 
-RUN_ASIDE = {"seconds", "throughput", "peak_rss_bytes", "provenance", "attempts", "resumed_from"}
+RUN_ASIDE = {"seconds", "throughput", "peak_rss_bytes", "provenance", "attempts", "resumed_from", "ended_at"}
 COST_ASIDE = RUN_ASIDE | {"train_step", "latency", "energy", "compile_s", "suspect", "memory.peak_rss_bytes"}
 COST_ASIDE |= {f"flops.{key}" for key in ("per_s", "peak_per_s", "share_of_peak")}
 """Keys of a record: how long it took, on what, and in how many attempts. All else is a number that must not move."""

@@ -91,6 +91,21 @@ def test_train_limit_and_module_do_not_prepare_again(
     assert len(list((tmp_path / "by_config").iterdir())) == 1
 
 
+def test_an_edit_of_a_source_of_the_users_own_prepares_again(
+    configured: Configured, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    mine = tmp_path / "my_source.py"
+    mine.write_text("from bench.data.sources import text_files as mine\n")
+    wanted = configured("text_files", files=str(text_file)) | {"name": "mine"}
+    wanted["source"]["_target_"] = "my_source.mine"
+    keys = tmp_path / "cache" / "by_config"
+    for text, prepared in (("", 1), ("# a comment\n", 1), ("edited = 1\n", 2)):
+        mine.write_text(mine.read_text() + text)
+        prepare(wanted, tmp_path / "cache")
+        assert len(list(keys.iterdir())) == prepared
+
+
 def test_cached_answer_imports_neither_datasets_nor_torch(
     configured: Configured, text_file: Path, tmp_path: Path
 ) -> None:
