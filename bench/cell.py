@@ -4,7 +4,7 @@ import copy
 import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from bench.allowed import LEARNED
 from bench.data.prepare import Prepared, prepare
 from bench.limits import check
 from bench.records import RESULTS_VERSION, SCHEMA, identity, run_folder
+from bench.tying_spec import TyingSpec
 
 RUN_KEYS = (
     "task",
@@ -33,6 +34,9 @@ RUN_KEYS = (
 """What a run, or the measurement of its cost, is made of."""
 
 OPTION_KEYS = ("logger", "sweep", "retry", "runs", "results", "lr_search")
+
+PLACES = ("runs", "results", "cache", "retry")
+"""Options that no command to run a record again repeats: where its files were, and whether it had failed before."""
 
 # Where a run's files are, and on what it runs: recorded, but no part of its identity.
 _OUTSIDE = {
@@ -57,11 +61,15 @@ OmegaConf.register_new_resolver(
 
 @dataclass(frozen=True)
 class Cell:
-    """A run to be. `config`: what can change a number, resolved and checked. `options`: how it is handled."""
+    """A run to be. `config`: what can change a number, resolved and checked. `options`: how it is handled.
+
+    overrides: those of the command line that asks for this run; None for a run that another one needs.
+    """
 
     config: dict[str, Any]
     options: dict[str, Any]
     unused: tuple[str, ...] = ()
+    overrides: tuple[str, ...] | None = None
 
     @functools.cached_property
     def id(self) -> str:
@@ -106,12 +114,15 @@ class Cell:
     def folder(self) -> Path:
         return run_folder(self.runs, self.id)
 
+    @functools.cached_property
+    def spec(self) -> TyingSpec:
+        """Which tying it is of."""
+        return TyingSpec.of(self.config)
+
     @property
     def label(self) -> str:
         """What it is called: `cross_layer`, `cross_layer, control=params`, `cross_layer, start=untied`."""
-        tying, control = tying_label(self.config["tying"]), self.config.get("control")
-        tying = tying if control is None else f"{tying}, control={control}"
-        return f"{tying}, start=untied" if self.config.get("start") else tying
+        return self.spec.label
 
     @functools.cached_property
     def start(self) -> "Cell | None":
@@ -139,23 +150,32 @@ class Cell:
             "task": config["task"]["name"],
             "data": config["data"]["name"],
             "tying": self.label,
+            "spec": self.spec.as_record(),
             "dropout": config["dropout"],
             "weight_decay": config["weight_decay"],
             "seed": config["seed"],
             "metric": config["task"]["metric"],
             "data_meta": config["data"]["meta"],
+            "overrides": None if self.overrides is None else list(self.overrides),
         }
 
     def altered(self, **changes: Any) -> "Cell":
-        """The same cell with some top-level keys changed; mappings are merged."""
+        """Another run: this one with some top-level keys changed; mappings are merged."""
         config = copy.deepcopy(self.config)
         for key, value in changes.items():
             config[key] = {**config[key], **value} if isinstance(value, Mapping) else value
-        return replace(self, config=config)
+        return replace(self, config=config, overrides=None)
+
+    def settled(self, **changes: Any) -> "Cell":
+        """The run that was asked for, with what was found out before it: its grouping, its learning rate."""
+        return replace(self.altered(**changes), overrides=self.overrides)
 
 
-def from_hydra(cfg: DictConfig) -> Cell:
-    """The cell that a composed config asks for; prepares its data if need be. BadInput in one line."""
+def from_hydra(cfg: DictConfig, overrides: Iterable[str] | None = None) -> Cell:
+    """The cell that a composed config asks for; prepares its data if need be. BadInput in one line.
+
+    overrides: those that it was composed with. Kept are all but those that say where files lie.
+    """
     unused = _null_unused(cfg)
     composed = OmegaConf.to_container(cfg, resolve=True)
     check(composed)
@@ -168,7 +188,9 @@ def from_hydra(cfg: DictConfig) -> Cell:
         "fingerprint": prepared.fingerprint,
         "meta": prepared.meta,
     }
-    return Cell(config, {key: composed[key] for key in OPTION_KEYS}, unused)
+    if overrides is not None:
+        overrides = tuple(text for text in overrides if text.split("=")[0] not in PLACES)
+    return Cell(config, {key: composed[key] for key in OPTION_KEYS}, unused, overrides)
 
 
 @functools.cache
@@ -210,29 +232,3 @@ def _null_unused(cfg: DictConfig) -> tuple[str, ...]:
             cleared.append(f"tying.{key}")
             cfg.tying[key] = None
     return tuple(cleared)
-
-
-NUMBERS = ("k", "fraction", "groups", "repeats", "rank", "strength")
-"""Of a strategy's keys those that its label shows as they are."""
-
-
-def tying_label(tying: Mapping[str, Any]) -> str:
-    """`embedding+top_k(k=3)`: the strategies of a plan with what was set away from their plain form."""
-    return "+".join(_part_label(name, part, tying) for name, part in tying["parts"].items()) or "none"
-
-
-def _part_label(name: str, part: Mapping[str, Any], tying: Mapping[str, Any]) -> str:
-    shown = []
-    numbers = tying if name == LEARNED else part
-    for key in ("groups", "shuffle") if name == LEARNED else NUMBERS:
-        if numbers.get(key) is not None:
-            shown.append(f"{key}={numbers[key]:g}")
-    if part.get("grouping") is not None and name != LEARNED:
-        shown.append(f"grouping={'/'.join(map(str, part['grouping']))}")
-    if part.get("scope") not in (None, "weights"):
-        scope = part["scope"]
-        shown.append(f"scope={scope if isinstance(scope, str) else '/'.join(scope)}")
-    if part.get("strength") is not None:
-        shown += ["decoupled"] if tying["form"] == "decoupled" else []
-        shown += ["init=shared"] if tying["init"] == "shared" else []
-    return f"{name}({', '.join(shown)})" if shown else name

@@ -85,7 +85,7 @@ def with_grouping(cell: Cell, labels: Grouping) -> Cell:
     """The cell as if its grouping had been learned to be this one."""
     parts = cell.config["tying"]["parts"]
     parts = {**parts, LEARNED: {**parts[LEARNED], "grouping": labels}}
-    return cell.altered(tying={"grouping": labels, "parts": parts})
+    return cell.settled(tying={"grouping": labels, "parts": parts})
 
 
 def clustered(similarity: Similarity, groups: int) -> Grouping:

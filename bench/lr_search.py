@@ -39,4 +39,4 @@ def chosen(cell: Cell, records: Mapping[str, Mapping[str, Any]]) -> tuple[Cell, 
     if not finished:
         return cell, reached
     best = (min if metric["mode"] == "min" else max)(finished, key=lambda lr: finished[lr])
-    return cell.altered(optimizer={"lr": best}), reached
+    return cell.settled(optimizer={"lr": best}), reached

@@ -9,8 +9,9 @@ from typing import Any
 from bench import claim
 from bench.records import DIVERGED, DONE, FAILED, INTERRUPTED, NOT_APPLICABLE, QUEUED, RUNNING, recorded
 from bench.report.markup import Table, plain
-from bench.report.order import tying_key
+from bench.report.order import place
 from bench.report.rows import is_finite, look_up
+from bench.tying_spec import TyingSpec, recorded_spec
 from bench.worker import ATTEMPTS, RESUME
 
 RECORD, COST = "record.json", "cost.json"
@@ -161,14 +162,17 @@ def tally(counted: Iterable[tuple[Mapping[str, Any], Sequence[str]]], columns: S
     `counted`: a run's header and the columns in which it counts. A dash is zero.
     """
     tasks: dict[str, dict[str, Counter[str]]] = {}
+    places: dict[str, tuple] = {}
     for header, named in counted:
         ties = tasks.setdefault(f"{header['task']} on {header['data']}", {})
         ties.setdefault(header["tying"], Counter()).update(named)
+        at = place(recorded_spec(header) or TyingSpec.unknown(header["tying"]))
+        places[header["tying"]] = min(places.get(header["tying"], at), at)
     rows, total = [], Counter()
     for task in sorted(tasks):
         of_task = sum(tasks[task].values(), Counter())
         rows.append([task, *_cells(of_task, columns)])
-        for tying in sorted(tasks[task], key=tying_key):
+        for tying in sorted(tasks[task], key=lambda tying: places[tying]):
             rows.append([f"  {tying}", *_cells(tasks[task][tying], columns)])
         total += of_task
     if len(tasks) > 1:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from bench import claim, learned, lr_search, manifest
@@ -42,7 +43,7 @@ unfinished: list[str] = []
 
 def control(cfg: DictConfig) -> float | None:
     """Hydra's task function: one cell, run or found; returns its headline metric on validation."""
-    cell = from_hydra(cfg)
+    cell = from_hydra(cfg, HydraConfig.get().overrides.task)
     for key in cell.unused:
         print(f"note: {key} is not used by tying={cell.label}")
     (cell,), (record,) = conduct([cell], Joblib(n_jobs=1))

@@ -38,7 +38,7 @@ class ComposingLauncher(Launcher):
         cfg = self.compose(overrides)
         with open_dict(cfg):
             cfg.sweep.name = cfg.sweep.name or "custom"
-        return from_hydra(cfg)
+        return from_hydra(cfg, overrides)
 
 
 class BenchLauncher(ComposingLauncher):

@@ -27,7 +27,7 @@ def section(values: dict[tuple, float], metric: str = "accuracy", mode: str = "m
         scores = {} if value is None else {metric: value, "nll": math.log(value)}
         runs.append(
             Run(
-                id=f"{tying}-{dropout}-{decay}-{seed}", task="image_cnn", data="digits", tying=tying,
+                id=f"{tying}-{dropout}-{decay}-{seed}", task="image_cnn", data="digits", spec=made.spec_of(tying),
                 dropout=dropout, weight_decay=decay, seed=seed, cell=f"{tying}-{dropout}-{decay}", cost_id="",
                 metric=Metric(metric, mode), status="failed" if value is None else DONE, reason=None,
                 record={"test": scores, "val": scores},

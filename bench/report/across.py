@@ -7,11 +7,10 @@ from functools import cached_property
 from typing import Any
 
 from bench.records import DIVERGED, FAILED
-from bench.report.cells import Cell, Section
+from bench.report.cells import Cell, Section, in_order
 from bench.report.columns import Column, tabulate
 from bench.report.markup import Table
 from bench.report.numbers import NOTHING, fixed, interval_text
-from bench.report.order import tying_key
 from bench.report.rows import NOT_FINITE, Metric
 from bench.stats.aggregate import of_tasks, performance_profile
 from bench.stats.bootstrap import LEAST
@@ -65,7 +64,7 @@ def is_across(sections: list[Section]) -> bool:
 
 def scores(sections: list[Section]) -> list[Scores]:
     """One per tying, in table order."""
-    tyings = sorted({tying for section in sections for tying in section.tyings}, key=tying_key)
+    tyings = in_order(cell for section in sections for cell in section.cells)
     return [_scores(tying, [s for s in sections if tying in s.tyings]) for tying in tyings]
 
 

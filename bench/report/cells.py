@@ -1,6 +1,6 @@
 """What a table compares: cells, one configuration over seeds, in sections of one data set."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -8,9 +8,11 @@ from typing import Any
 from bench.metrics import Estimate, mean_sd
 from bench.records import DIVERGED, FAILED, NOT_APPLICABLE
 from bench.report.control import control_note
+from bench.report.order import place
 from bench.report.rows import NOT_FINITE, NOT_RUN, Metric, Run, is_finite, look_up
 from bench.stats.bootstrap import LEAST, of_groups
 from bench.stats.student import Interval, Paired, interval, paired
+from bench.tying_spec import TyingSpec
 
 SAID = {
     FAILED: "failed",
@@ -23,12 +25,30 @@ SAID = {
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One configuration at every seed it was asked for. Equal to itself alone, so that it can be a key."""
+    """One configuration at every seed it was asked for. Equal to itself alone, so that it can be a key.
 
-    tying: str
+    more: ` [k=2]`, what the label of the spec does not say of its tying; empty where that says it all.
+    """
+
+    spec: TyingSpec
+    more: str
     dropout: float
     weight_decay: float
     runs: tuple[Run, ...]
+
+    @cached_property
+    def tying(self) -> str:
+        """The label of its row: that of its spec without a start, and what else its tying differs in."""
+        return self.spec.label + self.more
+
+    @property
+    def place(self) -> tuple:
+        """Sort key of its row."""
+        return place(self.spec, self.more)
+
+    @property
+    def is_untied(self) -> bool:
+        return not self.spec.parts
 
     @cached_property
     def done(self) -> list[Run]:
@@ -124,6 +144,11 @@ def _why(run: Run) -> str:
     return f"{said}: {run.reason}" if run.reason else said
 
 
+def in_order(cells: Iterable[Cell]) -> dict[str, TyingSpec]:
+    """The labels of the cells in the order of a table, each once, with their specs."""
+    return {cell.tying: cell.spec for cell in sorted(cells, key=lambda cell: cell.place)}
+
+
 @dataclass(frozen=True, eq=False)
 class Section:
     """Cells that may be compared: one task on one data fingerprint, alike in all but the axes of the table.
@@ -180,7 +205,7 @@ class Section:
 
     def difference(self, cell: Cell, untied: Cell | None) -> Paired | None:
         """Test metric minus that of `untied`, paired by seed; None for `none` itself and without a pair."""
-        if untied is None or cell.tying == "none":
+        if untied is None or cell.is_untied:
             return None
         return paired(cell.metric(), untied.metric())
 

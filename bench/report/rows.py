@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.errors import BadInput
 from bench.records import DONE, FAILED, cost_folder, manifest_path, read_json, read_records, recorded
+from bench.tying_spec import TyingSpec, recorded_spec
 
 NOT_RUN = "not_run"
 NOT_FINITE = "not_finite"
@@ -49,7 +50,7 @@ class Run:
     id: str
     task: str
     data: str
-    tying: str
+    spec: TyingSpec
     dropout: float
     weight_decay: float
     seed: int
@@ -60,6 +61,10 @@ class Run:
     reason: str | None
     record: Mapping[str, Any] = field(repr=False, default_factory=dict)
     cost: Mapping[str, Any] = field(repr=False, default_factory=dict)
+
+    @property
+    def tying(self) -> str:
+        return self.spec.label
 
     @property
     def is_done(self) -> bool:
@@ -109,12 +114,27 @@ def read_sweep(runs: Path, name: str) -> tuple[list[Run], str | None]:
         costs = {
             cost: _cost(runs, cost) for cost in sorted({str(e.get("cost") or "") for e in unique.values()})
         }
-        found = [_run(runs, entry, records.get(run_id), costs) for run_id, entry in unique.items()]
+        specs = _specs(unique, records)
+        found = [
+            _run(runs, entry, specs[run_id], records.get(run_id), costs) for run_id, entry in unique.items()
+        ]
     except (KeyError, TypeError) as error:
         raise BadInput(
             f"{path}: a run lacks or has an odd {error}; delete it and run the sweep again"
         ) from error
     return found, manifest.get("note")
+
+
+def _specs(
+    asked: Mapping[str, Mapping[str, Any]], records: Mapping[str, Mapping[str, Any]]
+) -> dict[str, TyingSpec]:
+    """Run id -> its spec: its own, else that of a run of the same label, else one that knows the label alone."""
+    known = {key: recorded_spec(entry) or recorded_spec(records.get(key, {})) for key, entry in asked.items()}
+    of_label = {asked[key]["tying"]: spec for key, spec in known.items() if spec is not None}
+    return {
+        key: spec or of_label.get(asked[key]["tying"]) or TyingSpec.unknown(asked[key]["tying"])
+        for key, spec in known.items()
+    }
 
 
 def _cost(runs: Path, cost_id: str) -> dict[str, Any]:
@@ -132,7 +152,13 @@ def _portable(runs: Path, reason: str | None) -> str | None:
     return " ".join(str(reason).replace(f"{runs}/", "").split()) if reason else None
 
 
-def _run(runs: Path, entry: Mapping[str, Any], record: dict | None, costs: Mapping[str, dict]) -> Run:
+def _run(
+    runs: Path,
+    entry: Mapping[str, Any],
+    spec: TyingSpec,
+    record: dict | None,
+    costs: Mapping[str, dict],
+) -> Run:
     metric = Metric(entry["metric"]["name"], entry["metric"]["mode"])
     status, reason = _status(record, metric)
     cost_id = str(entry.get("cost") or "")
@@ -140,7 +166,7 @@ def _run(runs: Path, entry: Mapping[str, Any], record: dict | None, costs: Mappi
         id=str(entry["id"]),
         task=entry["task"],
         data=entry["data"],
-        tying=entry["tying"],
+        spec=spec,
         dropout=float(entry["dropout"]),
         weight_decay=float(entry["weight_decay"]),
         seed=int(entry["seed"]),

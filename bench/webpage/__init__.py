@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bench import machine
 from bench.report import across
 from bench.report.cells import Section
-from bench.report.commands import CONF
 from bench.report.footer import READING
 from bench.report.pages import CHOICE, Block, blocks, cost_blocks, curve_blocks, stems
 from bench.report.summary import headline
@@ -69,7 +69,7 @@ def page(
         groups=groups,
         reading=READING,
         many=many and MANY_RUNS,
-        preset=(CONF / "sweep" / f"{name}.yaml").is_file(),
+        preset=(machine.REPOSITORY / "conf" / "sweep" / f"{name}.yaml").is_file(),
         css=(HERE / "page.css").read_text(),
         js=(HERE / "page.js").read_text(),
     )
