@@ -48,7 +48,7 @@ run: $(READY) ## one run: make run ARGS='task=text_gru tying=soft'
 measure: $(READY) ## what cells cost, without training: make measure ARGS='task=text_gru tying=none,cross_layer'
 	@$(VENV)/bin/python -m bench.measure $(ARGS)
 
-tables: $(READY) ## write the tables and plots again from the records in runs/
+tables: $(READY) ## write tables, pictures and pages again from the records in runs/, else those in results/
 	@$(VENV)/bin/python -m bench.tables $(ARGS)
 
 sync: $(READY) ## upload the offline W&B runs (needs WANDB_API_KEY or `wandb login`; ARGS=--dry-run lists them)

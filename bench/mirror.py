@@ -22,7 +22,7 @@ def mirror(folder: Path, runs: Path, timeout_s: float = 20.0) -> None:
     Made again it goes on under the same id. It lies with the sweeps' manifests, where `make sync` looks.
     BadInput where the folder has no tables.
     """
-    tables = sorted(path for path in folder.glob("*.csv") if path.name != "records.csv")
+    tables = sorted(folder.glob("*.csv"))
     if not tables:
         raise BadInput(
             f"no tables in {folder}: run `make sweep` or `make tables` first, or name another --sweep"
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", default="results", help="folder of the tables (default: %(default)s)")
     chosen = parser.parse_args(arguments)
     results = Path(chosen.results)
-    names = chosen.sweep or sorted(path.parent.name for path in results.glob("*/summary.csv"))
+    names = chosen.sweep or sorted(path.parent.name for path in results.glob("*/summary.md"))
     try:
         if not names:
             raise BadInput(f"no tables in {results}: run `make sweep` first, or name another --results")

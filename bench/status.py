@@ -28,7 +28,7 @@ from bench.records import (
     recorded,
     run_folder,
 )
-from bench.report.rows import sweep_names
+from bench.report.archive import sweep_names
 from bench.states import COST, SHOWN, Durations, State, count, in_words, makespan, run_name, state_of, tally
 
 EXPLAINED = (FAILED, DIVERGED, INTERRUPTED, NOT_APPLICABLE)

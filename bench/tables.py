@@ -1,4 +1,4 @@
-"""Records to results/: tables (md, csv, tex), plots, records.csv. `python -m bench.tables`; no torch."""
+"""Records to results/: tables (md, csv, tex), plots, a page, and the records themselves. No torch."""
 
 import argparse
 import contextlib
@@ -13,13 +13,13 @@ from bench import webpage
 from bench.errors import BadInput
 from bench.plots import PICTURES, pictures
 from bench.records import manifest_path, write_bytes_atomic
+from bench.report import archive
 from bench.report.cells import SAID, Section
 from bench.report.footer import floors
-from bench.report.frame import records_csv
 from bench.report.grouping import sections
 from bench.report.markup import plain
 from bench.report.pages import MARK, stems, summary_page, task_page
-from bench.report.rows import read_sweep, sweep_names
+from bench.report.rows import rows
 from bench.report.summary import in_blocks
 
 COLUMNS = 120
@@ -35,7 +35,7 @@ COLLECT = (50_000, 50, 100)
 """Python's default looks for cycles so often that it takes a seventh of the time of 10,000 records."""
 
 EXAMPLES = """examples:
-  python -m bench.tables                          every sweep in runs/sweeps, to results/
+  python -m bench.tables                          every sweep in runs/sweeps or results/, to results/
   python -m bench.tables --sweep quick            one sweep
   python -m bench.tables --runs old/runs --results old/results --sweep quick --sweep main
 """
@@ -49,11 +49,18 @@ def build(
 ) -> list[Path]:
     """Write results/<name>/ for each named sweep (None: every one) and say the headline through `out`.
 
-    The same records give the same bytes. Returns the folders. BadInput for an unknown sweep, a torn
-    manifest, a record of a newer schema and a folder that cannot be written.
+    A sweep is read as `archive.load` says: from `runs`, and what is not there from results/<name>/records.jsonl.gz.
+    The same records give the same bytes.
+
+    Returns:
+        The folders.
+
+    Raises:
+        BadInput: for an unknown sweep, a torn manifest or archive, a record of a newer schema and a folder that cannot
+            be written.
     """
     runs, results = Path(runs), Path(results)
-    folders = [_build_sweep(runs, results, name, out) for name in _known(runs, names)]
+    folders = [_build_sweep(runs, results, name, out) for name in _known(runs, results, names)]
     index = "".join(
         f"- [{path.parent.name}]({path.parent.name}/summary.md)\n" for path in _summaries(results)
     )
@@ -63,36 +70,46 @@ def build(
     return folders
 
 
-def _known(runs: Path, names: Sequence[str] | None) -> list[str]:
-    there = sweep_names(runs)
+def _known(runs: Path, results: Path, names: Sequence[str] | None) -> list[str]:
+    there = sorted({*archive.sweep_names(runs), *archive.archived_names(results)})
     if not there:
         folder = manifest_path(runs, "any").parent
         raise BadInput(f"no sweep is recorded in {folder}: run `make sweep` first, or name another --runs")
     unknown = [name for name in names or () if name not in there]
     if unknown:
-        raise BadInput(f"no sweep {', '.join(unknown)} in {runs}: there is {', '.join(there)}")
+        raise BadInput(f"no sweep {', '.join(unknown)} in {runs} or {results}: there is {', '.join(there)}")
     return list(dict.fromkeys(names)) if names else there
 
 
 def _build_sweep(runs: Path, results: Path, name: str, out: Callable[[str], object]) -> Path:
-    asked, note = read_sweep(runs, name)
-    found, folder = sections(asked), results / name
-    files: dict[str, bytes] = {}
+    sweep, folder = archive.load(runs, results, name), results / name
+    found = sections(rows(sweep))
+    files = {file: text.encode() for file, text in texts(sweep, found).items()}
+    if manifest_path(runs, name).exists():
+        files[archive.FILE] = archive.content(sweep)
     for stem, members in stems(found).items():
-        plots = _pictures(stem, members)
-        shown = [plot for plot in plots if plot.endswith(".png")]
-        page = task_page(stem, members, shown, note)
-        files |= plots | {file: text.encode() for file, text in page.items()}
-    texts = summary_page(name, found, note) | {"records.csv": records_csv(asked)}
-    files |= {file: text.encode() for file, text in texts.items()}
-    files["index.html"] = webpage.page(name, found, files, note)
+        files |= _pictures(stem, members)
+    files["index.html"] = webpage.page(name, found, files, sweep.note, sweep.lacks)
     stale = _made_before(folder) - files.keys()
     for file in sorted(files):
         _write(folder / file, files[file])
     for file in sorted(stale):
         (folder / file).unlink(missing_ok=True)
     _say(name, found, folder, out)
+    if sweep.left_out:
+        out(
+            f"{len(sweep.left_out)} runs of the {archive.FILE} that was in {folder} are not among those the sweep in "
+            f"{runs} asks for, and are in its tables no longer: keep a copy from git if you need them"
+        )
     return folder
+
+
+def texts(sweep: archive.Recorded, found: list[Section]) -> dict[str, str]:
+    """File name -> content of what people read as text: the summary, and of each task its page and its csv."""
+    made = summary_page(sweep.name, found, sweep.note, sweep.lacks)
+    for stem, members in stems(found).items():
+        made |= task_page(stem, members, sweep.note)
+    return made
 
 
 def _pictures(stem: str, members: list[Section]) -> dict[str, bytes]:
@@ -124,7 +141,7 @@ def _made_before(folder: Path) -> set[str]:
     texts = {
         f"{stem}{end}" for stem in stems for end in (*TEXTS, "_effects.csv", "_curves.csv", "_pairs.csv")
     }
-    texts |= {"across.csv", "index.html"} if "summary" in stems else set()
+    texts |= {"across.csv", "index.html", "records.csv"} if "summary" in stems else set()
     return texts | {f"{stem}_{kind}{suffix}" for stem in stems for kind in PICTURES for suffix in SUFFIXES}
 
 

@@ -129,10 +129,10 @@ def test_folders_without_records_damaged_ones_and_no_sweep_in_common(tmp_path, c
     folder = results(tmp_path, *made.pair(100.0))
     other = results(tmp_path / "other", *made.pair(100.0), name="main")
     shutil.copytree(other / "main", other / "second")
-    assert "no records.csv there" in said(capsys, tmp_path, folder, code=2).err
+    assert "no records.jsonl.gz there" in said(capsys, tmp_path, folder, code=2).err
     assert "no sweep is in both" in said(capsys, folder, other, code=2).err
-    (folder / "quick" / "records.csv").write_text("a,b\n1,2\n")
-    assert "has no column data" in said(capsys, folder, folder, code=2).err
-    (folder / "quick" / "records.csv").write_text("")
+    (folder / "quick" / "records.jsonl.gz").write_text("a,b\n1,2\n")
+    assert "quick/records.jsonl.gz" in said(capsys, folder, folder, code=2).err
+    empty = results(tmp_path / "empty", [], [])
     with pytest.raises(BadInput, match="is empty"):
-        read(side(str(folder)), "quick")
+        read(side(str(empty)), "quick")

@@ -37,7 +37,7 @@ def test_a_run_with_it_is_the_run_without(cell, task):
     assert int8["bytes"] == num_bytes(quantize(model)) < int8["bytes_float"] / 2
 
 
-def test_records_csv_has_both_scores_and_runs_without_have_none(tmp_path):
+def test_flat_rows_have_both_scores_and_runs_without_have_none(tmp_path):
     lines = [entry(seed=seed) for seed in (1, 2)]
     int8 = {"test": {"nll": 4.7, "perplexity": 110.0, "oov": None}, "bytes": 30, "bytes_float": 100}
     write_sweep(tmp_path, lines, [record(lines[0], int8=int8), record(lines[1])])

@@ -87,7 +87,7 @@ def test_of_an_accuracy_a_loss_is_a_cost(tmp_path):
 
 def test_the_page_has_the_table_the_lines_the_rows_and_the_picture(tmp_path):
     found = write(tmp_path)
-    page = task_page("text_gru", found, [], None)
+    page = task_page("text_gru", found, None)
     assert "Does similarity predict the cost of tying" in page["text_gru.md"]
     assert "least 0.000 for blocks 1 and 2, most +5.000 for blocks 3 and 4" in page["text_gru.md"]
     assert len(page["text_gru_pairs.csv"].splitlines()) == 1 + 3 * 6

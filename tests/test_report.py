@@ -128,7 +128,7 @@ def test_tyings_stand_in_the_order_of_the_algebra():
 
 @pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "conf" / "task").glob("*.yaml")))
 def test_the_name_of_a_metric_tells_its_mode(path):
-    """records.csv has the name alone."""
+    """A row of flat records has the name alone."""
     given = yaml.safe_load(path.read_text())["task"]["metric"]
     assert Metric.named(given["name"]) == Metric(**given)
 

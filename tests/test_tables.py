@@ -11,6 +11,9 @@ import record_maker as made
 
 from bench.errors import BadInput
 from bench.records import run_folder
+from bench.report import archive
+from bench.report.frame import rows
+from bench.report.rows import read_sweep
 from bench.tables import build, main
 
 TASKS = {"image_cnn": "digits", "text_gru": "pydocs"}
@@ -120,12 +123,12 @@ def test_two_data_sets_of_one_task_have_a_page_each(tmp_path):
     assert {"text_gru_pydocs.md", "text_gru_wikitext2.md"} <= set(tree(folder))
 
 
-def test_the_records_file_has_a_row_per_run_holes_included(tmp_path):
+def test_flat_rows_are_one_per_run_holes_included(tmp_path):
     lines, records = made.pair(100.0, 102.0)
-    folder = built(tmp_path, [*lines, made.entry("soft")], records)
-    rows = rows_of(folder / "records.csv")
-    assert [row["status"] for row in rows] == ["done", "done", "not_run"]
-    assert rows[0]["config.optimizer.lr"] == "0.001" and "/somewhere/else" not in str(rows)
+    runs = sweep(tmp_path, [*lines, made.entry("soft")], records)
+    found = rows(read_sweep(runs, "quick")[0])
+    assert [row["status"] for row in found] == ["done", "done", "not_run"]
+    assert found[0]["config.optimizer.lr"] == 0.001 and "/somewhere" not in str(found)
 
 
 def test_below_a_table_stand_floors_provenance_and_note(tmp_path):
@@ -157,7 +160,7 @@ def test_same_records_same_bytes_in_another_folder_and_again(tmp_path):
     before = tree(one)
     assert before == tree(two)
     texts = {f"{stem}{kind}" for stem in (*TASKS, "summary") for kind in (".md", ".csv", ".tex")}
-    assert texts | {"across.csv", "records.csv"} < before.keys()
+    assert texts | {"across.csv", "records.jsonl.gz"} < before.keys()
     build(tmp_path / "one" / "runs", tmp_path / "one" / "results", out=lambda text: None)
     assert tree(one) == before
 
@@ -167,13 +170,15 @@ def test_stale_files_of_ours_go_and_others_stay(tmp_path):
     folder = built(tmp_path, lines, records, costs)
     for name in ("notes.md", "notes.csv", "text_gru_extra.png"):
         (folder / name).write_text("mine")
+    (folder / "records.csv").write_text("what an older version wrote")
+    archive.path_of(tmp_path / "results", "quick").unlink()
     kept = [line for line in lines if line["task"] == "image_cnn"]
     shutil.rmtree(tmp_path / "runs")
     built(tmp_path, kept, [])
     left = {path.name for path in folder.iterdir()} - {"index.html"}
     assert left == {
         "image_cnn.md", "image_cnn.csv", "image_cnn.tex", "summary.md", "summary.csv", "summary.tex",
-        "records.csv", "notes.md", "notes.csv", "text_gru_extra.png",
+        "records.jsonl.gz", "notes.md", "notes.csv", "text_gru_extra.png",
     }  # fmt: skip
 
 

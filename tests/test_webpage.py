@@ -90,7 +90,7 @@ def test_nothing_is_fetched_from_anywhere(tmp_path):
             "iframe",
             "object",
         )
-    beside = {"summary.md", "records.csv", "image_cnn.csv", "text_gru.csv"}
+    beside = {"summary.md", "records.jsonl.gz", "image_cnn.csv", "text_gru.csv"}
     links = {attributes["href"] for _, attributes in reader.tags if attributes.get("href")}
     ids = {attributes.get("id") for _, attributes in reader.tags}
     inside = {"data:,"} | {f"#{name}" for name in ids}
@@ -127,7 +127,7 @@ def test_too_many_runs_have_no_rows_but_a_file(tmp_path, monkeypatch):
     assert b"and the command of each" in page(tmp_path / "a", *made_up)
     monkeypatch.setattr(webpage, "MANY_RUNS", len(made_up[0]) - 1)
     html = page(tmp_path / "b", *made_up)
-    assert b"and the command of each" not in html and b'they are in <a href="records.csv">' in html
+    assert b"and the command of each" not in html and b'they are in <a href="records.jsonl.gz">' in html
 
 
 def test_headings_captions_and_columns_are_named(tmp_path):

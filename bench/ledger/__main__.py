@@ -21,7 +21,7 @@ EXAMPLES = """examples:
   python -m bench.ledger                          every claim, to results/claims.md
   python -m bench.ledger --only C8 --only C16     these, to the terminal alone
 
-Records of a sweep are read from --runs, and where it has none, from RESULTS/SWEEP/records.csv.
+Records of a sweep are read from --runs, and what is not there from RESULTS/SWEEP/records.jsonl.gz.
 Exit code: 0 done, 2 bad input, such as a claim file with a bad expression.
 """
 

@@ -1,38 +1,25 @@
-"""The records that claims are tested on: those in runs/, else the committed tables of the sweep."""
+"""The records that claims are tested on: those in runs/, and what is not there from the archive of the sweep."""
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import machine
 from bench.errors import BadInput
 from bench.records import manifest_path
-from bench.report.frame import records_csv
+from bench.report import archive
+from bench.report.frame import frame
 from bench.report.rows import read_sweep
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-TEXTS = (
-    "id",
-    "fingerprint",
-    "cell",
-    "cost",
-    "status",
-    "reason",
-    "commit",
-    "python",
-    "config.data.fingerprint",
-)
-"""Columns of letters and digits that could pass for numbers."""
 PRESETS = machine.REPOSITORY / "conf" / "sweep"
 
 
 class Evidence:
-    """Frames of records by sweep, read once.
+    """Frames of records by sweep, read once: from `runs`, and what is not there from `results`/<sweep>/.
 
-    A sweep that is recorded in `runs` is read there, and any other from `results`/<sweep>/records.csv, so that a
-    fresh clone knows what was committed. Both come through the same text: where the records are changes no number.
+    A fresh clone so knows what was committed, and where the records are changes no number.
     """
 
     def __init__(self, runs: Path, results: Path) -> None:
@@ -53,27 +40,9 @@ class Evidence:
 
     def _of(self, name: str) -> "DataFrame | None":
         if name not in self.frames:
-            text = self._text(name)
-            if text is None and not (PRESETS / f"{name}.yaml").exists():
+            known = manifest_path(self.runs, name).exists() or archive.path_of(self.results, name).exists()
+            if not known and not (PRESETS / f"{name}.yaml").exists():
                 raise BadInput(f"no sweep {name}: neither recorded nor in conf/sweep")
-            self.frames[name] = _read(name, text) if text and text.strip() else None
+            runs = read_sweep(self.runs, name, self.results)[0] if known else []
+            self.frames[name] = frame(runs).assign(sweep=name) if runs else None
         return self.frames[name]
-
-    def _text(self, name: str) -> str | None:
-        if manifest_path(self.runs, name).exists():
-            return records_csv(read_sweep(self.runs, name)[0])
-        table = self.results / name / "records.csv"
-        return table.read_text() if table.exists() else None
-
-
-def _read(name: str, text: str) -> "DataFrame":
-    from pandas import read_csv
-    from pandas.errors import ParserError
-
-    try:
-        frame = read_csv(io.StringIO(text), dtype=dict.fromkeys(TEXTS, str), low_memory=False)
-    except (ParserError, ValueError) as error:
-        raise BadInput(f"the table of sweep {name} is damaged: {' '.join(str(error).split())}") from error
-    if missing := {"id", "task", "data", "status", "seed", "metric"} - set(frame.columns):
-        raise BadInput(f"the table of sweep {name} has no column {', '.join(sorted(missing))}")
-    return frame.copy().assign(sweep=name)  # copied: read_csv leaves it in pieces

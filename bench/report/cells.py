@@ -89,8 +89,11 @@ class Cell:
     def by_group(self) -> Interval | None:
         """Accuracy with the interval that draws the groups of the test split anew, the same ones at all seeds.
 
-        None where a finished run has no groups, and for fewer than a bootstrap needs.
+        None where a finished run has no groups, and for fewer than a bootstrap needs. A record of an older form has no
+        groups any more, but the interval that was drawn from them.
         """
+        if drawn := next((found for run in self.done if (found := run.number("test_groups", "drawn"))), None):
+            return Interval(**drawn)
         correct, count = self._per_group("correct"), self._per_group("count")
         if len(correct) != len(count) or len(count) < LEAST or not all(count):
             return None

@@ -1,10 +1,9 @@
-"""The records of a sweep as flat rows: what records.csv holds, and what claims are tested on."""
+"""The records of a sweep as flat rows: what claims are tested on, and what two sets of results are compared by."""
 
 from typing import TYPE_CHECKING, Any
 
 from bench.report.cost_columns import cost_summary
 from bench.report.grouping import flat
-from bench.report.markup import csv_text
 from bench.report.rows import Run, device, is_finite
 
 if TYPE_CHECKING:
@@ -22,14 +21,11 @@ def rows(runs: list[Run]) -> list[dict[str, Any]]:
 
 
 def frame(runs: list[Run]) -> "DataFrame":
-    """The same as a DataFrame whose columns have the types of their values."""
+    """The same as a DataFrame, its columns of the types of their values; a list in a config is its text."""
     from pandas import DataFrame
 
-    return DataFrame(rows(runs))
-
-
-def records_csv(runs: list[Run]) -> str:
-    return csv_text(rows(runs))
+    made = rows(runs)
+    return DataFrame([{key: str(v) if isinstance(v, list) else v for key, v in row.items()} for row in made])
 
 
 def _record_row(run: Run, cost: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from bench.report import across
+from bench.report.archive import FILE
 from bench.report.cells import Section
 from bench.report.comparison import comparison
 from bench.report.comparison import csv_rows as comparison_rows
@@ -32,6 +33,7 @@ CHOICE = (
     "with its 95 % interval, and in brackets its difference to `none`, chosen the same way, paired by seed. "
     "Percentages are of the untied parameters; of cells: how many with a number were searched."
 )
+DRAWN = "Pictures: `make tables` draws them beside this page and puts them into index.html."
 
 
 class Block(NamedTuple):
@@ -89,7 +91,7 @@ def cost_blocks(section: Section) -> list[Block]:
     return [*tables, Block("", None, cost_notes(section.costs))]
 
 
-def task_page(stem: str, sections: list[Section], pictures: list[str], note: str | None) -> dict[str, str]:
+def task_page(stem: str, sections: list[Section], note: str | None) -> dict[str, str]:
     """File name -> content. Per section a table of what each cell reaches, and tables of what each tying costs."""
     md, tex = [MARK, f"# {stem}\n"], [f"% {MADE_BY}\n"]
     for section in sections:
@@ -101,9 +103,8 @@ def task_page(stem: str, sections: list[Section], pictures: list[str], note: str
     curves = curve_blocks(sections)
     md += ["\n## Curves\n"] * bool(curves) + [_md(block) for block in curves]
     tex += [_tex(stem, block) for block in curves]
-    md += ["\n", *(f"![{name[:-4]}]({name})\n" for name in pictures)]
-    if not pictures:
-        md.append("No plot: no run has finished.\n")
+    is_drawn = any(run.is_done for section in sections for run in section.runs)
+    md.append(f"\n{DRAWN if is_drawn else 'No picture: no run has finished.'}\n")
     rows = [row for section in sections for row in comparison_rows(section)]
     texts = {f"{stem}.md": "".join(md), f"{stem}.tex": "".join(tex), f"{stem}.csv": csv_text(rows)}
     return texts | _more_csv(stem, sections)
@@ -133,7 +134,10 @@ def _tex(where: str, block: Block) -> str:
     return table + "".join(f"% {line}\n" for line in block.lines)
 
 
-def summary_page(sweep: str, sections: list[Section], note: str | None) -> dict[str, str]:
+def summary_page(
+    sweep: str, sections: list[Section], note: str | None, lacks: str | None = None
+) -> dict[str, str]:
+    """File name -> content. What all tasks reach, side by side; `lacks`: what the records do not hold, if anything."""
     md, tex = [MARK, f"# {sweep}\n\n"], [f"% {MADE_BY}\n"]
     if sections:
         table = headline(sections, with_chosen=True)
@@ -146,14 +150,19 @@ def summary_page(sweep: str, sections: list[Section], note: str | None) -> dict[
     md += [f"- {rule}\n" for rule in rules]
     md += [f"- {EFFECTIVE}\n"] if any(has_effective(section.cells) for section in sections) else []
     md += [f"- Note: {' '.join(note.split())}\n"] if note else []
+    md += [f"- Records: {lacks}\n"] if lacks else []
     found = across.scores(sections) if across.is_across(sections) else []
     if found:
         block = Block(across.TITLE, across.across(found), list(across.NOTES))
         md.append(_md(block))
         tex.append(_tex(sweep, block))
-    md += ["\n", *(f"- [{stem}]({stem}.md)\n" for stem in stems(sections)), "- [records.csv](records.csv)\n"]
+    md += ["\n", *(f"- [{stem}]({stem}.md)\n" for stem in stems(sections))]
     md.append(
-        "- [index.html](index.html): one page of it all, whose tables sort and whose pictures say their values\n"
+        f"- [{FILE}]({FILE}): every run and cost, a line of JSON each: all that these tables are made from\n"
+    )
+    md.append(
+        "- index.html: one page of it all, whose tables sort and whose pictures say their values; "
+        f"`make tables ARGS='--sweep {sweep}'` writes it here\n"
     )
     files = {
         "summary.md": "".join(md),

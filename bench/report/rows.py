@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BadInput
-from bench.records import DONE, FAILED, cost_folder, manifest_path, read_json, read_records, recorded
+from bench.records import DONE
+from bench.report.archive import Recorded, load
 from bench.tying_spec import TyingSpec, recorded_spec
 
 NOT_RUN = "not_run"
@@ -24,7 +25,7 @@ class Metric:
 
     @classmethod
     def named(cls, name: str) -> "Metric":
-        """The metric of that name in a records.csv, which has no mode: an accuracy is best high, any other low."""
+        """The metric of that name in flat rows, which have no mode: an accuracy is best high, any other low."""
         return cls(name, "max" if name.endswith("accuracy") else "min")
 
     @property
@@ -96,74 +97,47 @@ def is_finite(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def sweep_names(runs: Path) -> list[str]:
-    """The sweeps that have a manifest, sorted."""
-    return sorted(path.stem for path in manifest_path(runs, "any").parent.glob("*.json"))
+def read_sweep(runs: Path, name: str, results: Path | None = None) -> tuple[list[Run], str | None]:
+    """Every run the sweep asked for, once, and its note. BadInput as `archive.load` raises it."""
+    sweep = load(runs, results, name)
+    return rows(sweep), sweep.note
 
 
-def read_sweep(runs: Path, name: str) -> tuple[list[Run], str | None]:
-    """Every run the sweep asked for, once, and the note of its manifest. BadInput for a torn manifest."""
-    path = manifest_path(runs, name)
-    manifest = read_json(path)
-    asked = manifest.get("runs")
-    if not isinstance(asked, list):
-        raise BadInput(f"{path} has no list `runs`; delete it and run the sweep again")
+def rows(sweep: Recorded) -> list[Run]:
+    """Every run that the sweep asked for, once. BadInput for an entry that lacks something."""
     try:
-        unique = {str(entry["id"]): entry for entry in asked}
-        records = read_records(runs, unique)
-        costs = {
-            cost: _cost(runs, cost) for cost in sorted({str(e.get("cost") or "") for e in unique.values()})
-        }
-        specs = _specs(unique, records)
-        found = [
-            _run(runs, entry, specs[run_id], records.get(run_id), costs) for run_id, entry in unique.items()
-        ]
+        specs = _specs(sweep)
+        return [_run(sweep, run_id, specs[run_id]) for run_id in sweep.entries]
     except (KeyError, TypeError) as error:
         raise BadInput(
-            f"{path}: a run lacks or has an odd {error}; delete it and run the sweep again"
+            f"sweep {sweep.name}: a run lacks or has an odd {error}; delete its manifest and run it again"
         ) from error
-    return found, manifest.get("note")
 
 
-def _specs(
-    asked: Mapping[str, Mapping[str, Any]], records: Mapping[str, Mapping[str, Any]]
-) -> dict[str, TyingSpec]:
+def _specs(sweep: Recorded) -> dict[str, TyingSpec]:
     """Run id -> its spec: its own, else that of a run of the same label, else one that knows the label alone."""
-    known = {key: recorded_spec(entry) or recorded_spec(records.get(key, {})) for key, entry in asked.items()}
-    of_label = {asked[key]["tying"]: spec for key, spec in known.items() if spec is not None}
+    labels = {run_id: entry["tying"] for run_id, entry in sweep.entries.items()}
+    known = {
+        run_id: recorded_spec(entry) or recorded_spec(sweep.records.get(run_id, {}))
+        for run_id, entry in sweep.entries.items()
+    }
+    of_label = {labels[run_id]: spec for run_id, spec in known.items() if spec is not None}
     return {
-        key: spec or of_label.get(asked[key]["tying"]) or TyingSpec.unknown(asked[key]["tying"])
-        for key, spec in known.items()
+        run_id: spec or of_label.get(labels[run_id]) or TyingSpec.unknown(labels[run_id])
+        for run_id, spec in known.items()
     }
 
 
-def _cost(runs: Path, cost_id: str) -> dict[str, Any]:
-    path = cost_folder(runs, cost_id) / "cost.json"
-    if not cost_id or not path.exists():
-        return {}
-    found = recorded(path) or {"status": FAILED, "reason": "its record is damaged"}
-    if found["status"] == DONE and "memory" not in found:
-        return {"status": FAILED, "reason": "its record is of an older version"}
-    return {**found, "reason": _portable(runs, found.get("reason"))}
-
-
-def _portable(runs: Path, reason: str | None) -> str | None:
-    """The same records in another folder must give the same bytes."""
-    return " ".join(str(reason).replace(f"{runs}/", "").split()) if reason else None
-
-
-def _run(
-    runs: Path,
-    entry: Mapping[str, Any],
-    spec: TyingSpec,
-    record: dict | None,
-    costs: Mapping[str, dict],
-) -> Run:
+def _run(sweep: Recorded, run_id: str, spec: TyingSpec) -> Run:
+    entry, record = sweep.entries[run_id], sweep.records.get(run_id)
     metric = Metric(entry["metric"]["name"], entry["metric"]["mode"])
     status, reason = _status(record, metric)
     cost_id = str(entry.get("cost") or "")
+    cost = sweep.costs.get(cost_id, {})
+    if cost and recorded_spec(cost) is None:
+        cost = {**cost, "spec": spec.as_record()}
     return Run(
-        id=str(entry["id"]),
+        id=run_id,
         task=entry["task"],
         data=entry["data"],
         spec=spec,
@@ -174,9 +148,9 @@ def _run(
         cost_id=cost_id,
         metric=metric,
         status=status,
-        reason=_portable(runs, reason),
+        reason=reason,
         record=record or {},
-        cost=costs[cost_id],
+        cost=cost,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from bench import machine
 from bench.report import across
+from bench.report.archive import FILE
 from bench.report.cells import Section
 from bench.report.footer import READING
 from bench.report.pages import CHOICE, Block, blocks, cost_blocks, curve_blocks, stems
@@ -19,7 +20,7 @@ from bench.webpage.words import counted, sentences
 HERE = Path(__file__).parent
 FIRST = "Comparison"
 MANY_RUNS = 2000
-"""Above so many a row per run makes a page that no browser scrolls well; records.csv has them."""
+"""Above so many a row per run makes a page that no browser scrolls well; the file of the records has them."""
 
 
 class _Shown(NamedTuple):
@@ -40,12 +41,17 @@ class _Part(NamedTuple):
 
 
 def page(
-    name: str, sections: Sequence[Section], pictures: Mapping[str, bytes], note: str | None = None
+    name: str,
+    sections: Sequence[Section],
+    pictures: Mapping[str, bytes],
+    note: str | None = None,
+    lacks: str | None = None,
 ) -> bytes:
     """index.html of the sweep `name`: needs no network and no other file; the same input gives the same bytes.
 
     pictures: file name -> content; the svg ones of a stem (see `bench.report.pages.stems`) are put on the page,
-    in their order. Without a record the page says so. ElementTree.ParseError for an svg that is none.
+    in their order. lacks: what the records do not hold, which pictures would show. Without a record the page says so.
+    ElementTree.ParseError for an svg that is none.
     """
     sections = list(sections)
     runs = [run for section in sections for run in section.runs]
@@ -63,6 +69,8 @@ def page(
     html = _template().render(
         name=name,
         note=" ".join(note.split()) if note else "",
+        lacks=lacks,
+        records=FILE,
         counted=counted(runs),
         words=[(section.title, sentences(section)) for section in sections],
         overview=_overview(sections),

@@ -1,6 +1,5 @@
 """A row per run: what became of it, and the command that runs it again."""
 
-import re
 import shlex
 
 from bench.report.cells import SAID, Cell, Section
@@ -11,8 +10,6 @@ from bench.report.rows import Run, is_finite
 COMMAND = "command"
 PROGRAM = "python -m bench"
 NOT_RECORDED = "its overrides are not recorded"
-_FOLDER = re.compile(r"(?<![\w.])/(?:[^/,\[\]]+/)+(?=[^/,\[\]])")
-"""Of a path of some machine, all but its last part."""
 
 
 def runs_table(section: Section) -> Table:
@@ -55,9 +52,9 @@ def runs_table(section: Section) -> Table:
 def command(run: Run) -> str:
     """`python -m bench task=... tying=... seed=...`: what was asked for, for a shell in the repository.
 
-    Of the full path of a file only the last part is told. A record made before they were recorded has no command.
+    A record that was made before overrides were recorded has no command.
     """
     overrides = run.record.get("overrides")
     if overrides is None:
         return NOT_RECORDED
-    return shlex.join([*PROGRAM.split(), *(_FOLDER.sub("/path/to/", text) for text in overrides)])
+    return shlex.join([*PROGRAM.split(), *overrides])

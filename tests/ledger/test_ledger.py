@@ -1,5 +1,6 @@
 """The command: rows, verdicts, files, and what bad input makes of them."""
 
+import gzip
 import json
 
 import pytest
@@ -7,8 +8,7 @@ import yaml
 from record_maker import ACCURACY, entry, pair, unfinished, write_sweep
 
 from bench.ledger.__main__ import build, main
-from bench.report.frame import records_csv
-from bench.report.rows import read_sweep
+from bench.report import archive
 
 TEST = {
     "_target_": "bench.ledger.paired.gain",
@@ -150,14 +150,14 @@ def test_one_record_is_no_evidence_and_no_crash(place):
 
 
 def test_committed_tables_say_what_the_records_said(place):
-    """A fresh clone has no runs: the same numbers come from results/quick/records.csv, to the last digit."""
+    """A fresh clone has no runs: the same numbers come from results/quick/records.jsonl.gz, to the last digit."""
     place.claim()
     place.sweep(accuracies("embedding", BETTER), accuracies("none", WORSE))
-    table = records_csv(read_sweep(place.runs, "quick")[0])
+    packed = archive.content(archive.load(place.runs, None, "quick"))
     place.rows()
     before = {path.name: path.read_bytes() for path in place.results.iterdir()}
     (place.results / "quick").mkdir()
-    (place.results / "quick" / "records.csv").write_text(table)
+    archive.path_of(place.results, "quick").write_bytes(packed)
     place.runs = place.runs / "elsewhere"
     assert place.verdict() == "supported"
     assert {path.name: path.read_bytes() for path in place.results.glob("claims.*")} == before
@@ -217,13 +217,13 @@ def test_a_nan_metric_is_said(place):
     assert row.verdict == "supported (too few seeds)" and "1 of 5 not a number" in row.judged[0][0].note
 
 
-@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", '"'])
-def test_a_damaged_table_is_a_row_that_says_so(place, text):
+@pytest.mark.parametrize("packed", [b"", b"a,b\n1,2\n", gzip.compress(b"{}")[:-3], gzip.compress(b"{}")])
+def test_a_damaged_file_of_records_is_a_row_that_says_so(place, packed):
     place.claim()
     (place.results / "quick").mkdir(parents=True)
-    (place.results / "quick" / "records.csv").write_text(text)
+    archive.path_of(place.results, "quick").write_bytes(packed)
     (row,) = place.rows()
-    assert row.verdict == ("not evaluated" if text else "not yet run")
+    assert row.verdict == "not evaluated" and "records.jsonl.gz" in row.why
 
 
 def test_only_some_are_said_and_nothing_is_written(place, capsys):

@@ -18,7 +18,7 @@ def pages(folder, lines, records) -> dict[str, str]:
     found = sections(read_sweep(folder / "runs", "quick")[0])
     texts = summary_page("quick", found, None)
     for stem, members in stems(found).items():
-        texts |= task_page(stem, members, [], None)
+        texts |= task_page(stem, members, None)
     return texts
 
 
