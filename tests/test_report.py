@@ -1,10 +1,9 @@
 import math
-from pathlib import Path
 
 import pytest
 import record_maker as made
-import yaml
 
+from bench.errors import BadInput
 from bench.report.cells import Cell
 from bench.report.comparison import comparison
 from bench.report.footer import footer
@@ -126,11 +125,11 @@ def test_tyings_stand_in_the_order_of_the_algebra():
     assert made.spec_of("cross_layer(scope=a+b)").family == "cross_layer"
 
 
-@pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "conf" / "task").glob("*.yaml")))
-def test_the_name_of_a_metric_tells_its_mode(path):
-    """A row of flat records has the name alone."""
-    given = yaml.safe_load(path.read_text())["task"]["metric"]
-    assert Metric.named(given["name"]) == Metric(**given)
+def test_a_metric_says_which_way_is_better_and_no_third():
+    assert Metric("mine", "max").higher_is_better and not Metric("accuracy", "min").higher_is_better
+    assert Metric("accuracy", "min").best([0.1, 0.2]) == 0.1
+    with pytest.raises(BadInput, match="metric mine has mode 'least': it must be min or max"):
+        Metric("mine", "least")
 
 
 def test_the_best_is_marked_in_every_spelling():

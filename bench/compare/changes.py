@@ -117,7 +117,7 @@ def _place(rows: "DataFrame") -> tuple:
 
 
 def _metric(rows: "DataFrame") -> Metric:
-    return Metric.named(str(rows.metric.iloc[0]))
+    return Metric(str(rows.metric.iloc[0]), str(rows.metric_mode.iloc[0]))
 
 
 def _values(rows: "DataFrame", metric: Metric) -> dict[int, float]:

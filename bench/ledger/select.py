@@ -87,7 +87,8 @@ def absent(rows: "DataFrame") -> str:
 
 def metric_of(rows: "DataFrame") -> Metric:
     """What the rows are judged by. BadInput where that is more than one."""
-    names = sorted(set(rows["metric"].dropna()))
-    if len(names) != 1:
-        raise BadInput(f"a part must have one metric, not {', '.join(names) or 'none'}: cut it by task")
-    return Metric.named(names[0])
+    found = sorted(set(zip(rows["metric"], rows["metric_mode"], strict=True)))
+    if len(found) != 1:
+        names = ", ".join(name for name, _ in found) or "none"
+        raise BadInput(f"a part must have one metric, not {names}: cut it by task")
+    return Metric(*found[0])

@@ -18,15 +18,18 @@ NOT_FINITE = "not_finite"
 
 @dataclass(frozen=True)
 class Metric:
-    """What a task is judged by; `mode` is min or max."""
+    """What a task is judged by. Raises BadInput for a mode other than min and max."""
 
     name: str
     mode: str
 
-    @classmethod
-    def named(cls, name: str) -> "Metric":
-        """The metric of that name in flat rows, which have no mode: an accuracy is best high, any other low."""
-        return cls(name, "max" if name.endswith("accuracy") else "min")
+    def __post_init__(self) -> None:
+        if self.mode not in ("min", "max"):
+            raise BadInput(f"metric {self.name} has mode {self.mode!r}: it must be min or max")
+
+    @property
+    def higher_is_better(self) -> bool:
+        return self.mode == "max"
 
     @property
     def is_share(self) -> bool:
@@ -34,14 +37,14 @@ class Metric:
 
     @property
     def arrow(self) -> str:
-        return "↓" if self.mode == "min" else "↑"
+        return "↑" if self.higher_is_better else "↓"
 
     @property
     def label(self) -> str:
         return f"test {self.name.replace('_', ' ')} {self.arrow}" + (" %" if self.is_share else "")
 
     def best(self, values: list[float]) -> float:
-        return min(values) if self.mode == "min" else max(values)
+        return max(values) if self.higher_is_better else min(values)
 
 
 @dataclass(frozen=True)
