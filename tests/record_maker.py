@@ -31,7 +31,7 @@ def spec_of(label: str) -> TyingSpec:
 
 def _part(text: str) -> Part:
     name, _, inside = text.rstrip(")").partition("(")
-    given = dict(item.split("=") for item in inside.split(", ") if "=" in item)
+    given = dict(item.split("=", 1) for item in inside.split(", ") if "=" in item)
     keys = {key: float(value) if NUMBER.fullmatch(value) else value for key, value in given.items()}
     keys |= {"form": "decoupled"} if "decoupled" in inside else {}
     return Part(name, tuple(sorted(keys.items())))
