@@ -85,11 +85,11 @@ def _build_sweep(runs: Path, results: Path, name: str, out: Callable[[str], obje
     sweep, folder = archive.load(runs, results, name), results / name
     found = sections(rows(sweep))
     files = {file: text.encode() for file, text in texts(sweep, found).items()}
-    if manifest_path(runs, name).exists():
-        files[archive.FILE] = archive.content(sweep)
     for stem, members in stems(found).items():
         files |= _pictures(stem, members)
     files["index.html"] = webpage.page(name, found, files, sweep.note, sweep.lacks)
+    if manifest_path(runs, name).exists():
+        files[archive.FILE] = archive.content(sweep)
     stale = _made_before(folder) - files.keys()
     for file in sorted(files):
         _write(folder / file, files[file])

@@ -189,7 +189,7 @@ def content(sweep: Recorded) -> bytes:
     ]
     lines += [{"kind": "cost", "id": key, "record": sweep.costs[key]} for key in costs]
     text = "".join(json.dumps(line, sort_keys=True, separators=(",", ":")) + "\n" for line in lines)
-    return gzip.compress(text.encode(), compresslevel=9, mtime=0)
+    return gzip.compress(text.encode(), compresslevel=6, mtime=0)
 
 
 def _order(entry: Mapping[str, Any]) -> tuple:
