@@ -112,9 +112,9 @@ def _shown(block: Block, caption: str = FIRST) -> _Shown:
 def _pictures(names: list[str], pictures: Mapping[str, bytes]) -> dict[str, list[Picture]]:
     """Stem -> the svgs whose name begins with it, and with no longer stem."""
     found: dict[str, list[Picture]] = {stem: [] for stem in names}
-    for at, (file, data) in enumerate(pictures.items()):
-        owners = [stem for stem in names if file.startswith(f"{stem}_")]
-        if file.endswith(".svg") and owners:
+    svgs = {file: data for file, data in pictures.items() if file.endswith(".svg")}
+    for at, (file, data) in enumerate(svgs.items()):
+        if owners := [stem for stem in names if file.startswith(f"{stem}_")]:
             stem = max(owners, key=len)
             title = file.removeprefix(f"{stem}_").removesuffix(".svg").replace("_", " ")
             found[stem].append(inlined(data, f"p{at}-", title))
