@@ -135,7 +135,7 @@ def cost(line: dict, **given: Any) -> dict[str, Any]:
     made |= {
         "provenance": provenance(),
         "tying": line["tying"],
-        "spec": line["spec"],
+        "spec": spec_of(line["tying"]).as_record(),
         "num_params": held // 4,
         "num_params_untied": UNTIED,
     }
