@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from bench import claim, machine
 from bench.cell import Cell
 from bench.launch import GRACE_S, run_process
-from bench.records import FAILED, INTERRUPTED, cost_folder, recorded, write_bytes_atomic, write_json
+from bench.records import Status, cost_folder, recorded, write_bytes_atomic, write_json
 from bench.worker import BUSY, CONFIG, REQUEST, RESUME, STOPPED
 
 Record = dict[str, Any]
@@ -57,7 +57,7 @@ class Ensure:
             self._put_away(cell, found)
             return found
         if ending.code in (STOPPED, -signal.SIGTERM):
-            return self.settled(cell, INTERRUPTED, "stopped; the same command goes on")
+            return self.settled(cell, Status.INTERRUPTED, "stopped; the same command goes on")
         return self.lost(cell, ending.reason)
 
     def path(self, cell: Cell) -> Path:
@@ -66,7 +66,7 @@ class Ensure:
     def found(self, cell: Cell) -> Record | None:
         """The record that stands: a failed one does not where it is to be retried, nor one that is damaged."""
         found = recorded(self.path(cell))
-        if found is None or (found["status"] == FAILED and cell.options["retry"]):
+        if found is None or (found["status"] == Status.FAILED and cell.options["retry"]):
             return None
         self._put_away(cell, found)
         return found
@@ -74,9 +74,11 @@ class Ensure:
     def _put_away(self, cell: Cell, found: Record) -> None:
         """What a process leaves that died between its record and its end."""
         folder = self.path(cell).parent
-        if (folder / claim.CLAIM).exists() or ((folder / RESUME).exists() and found["status"] != FAILED):
+        if (folder / claim.CLAIM).exists() or (
+            (folder / RESUME).exists() and found["status"] != Status.FAILED
+        ):
             with claim.held(folder) as mine:
-                if mine and found["status"] != FAILED:
+                if mine and found["status"] != Status.FAILED:
                     (folder / RESUME).unlink(missing_ok=True)
 
     def _clear(self, cell: Cell) -> bool:
@@ -108,14 +110,14 @@ class Ensure:
                 if mine:
                     log = path.parent / "log"
                     said = f"{reason}; see {log}" if log.exists() else reason
-                    return recorded(path) or self.settled(cell, FAILED, said)
+                    return recorded(path) or self.settled(cell, Status.FAILED, said)
             time.sleep(GRACE_S / 50)
         return None
 
-    def settled(self, cell: Cell, status: str, reason: str) -> Record:
+    def settled(self, cell: Cell, status: Status, reason: str) -> Record:
         """The cell's record where no process makes it; of an interrupted one none is kept."""
         found = {**_request(cell), "config": cell.config, "status": status, "reason": reason}
-        if status != INTERRUPTED:
+        if status != Status.INTERRUPTED:
             write_json(self.path(cell), found)
         return found
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from bench.cell import Cell
-from bench.records import DONE, FAILED, NOT_APPLICABLE, recorded
+from bench.records import Status, recorded
 from bench.states import run_name
 
 REFRESH_S = {True: 0.5, False: 30.0}
@@ -64,19 +64,21 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
             self.counts[record["status"]] += 1
             if since is None:  # it had been recorded before, and told then
                 return
-            if record["status"] == DONE:
+            if record["status"] == Status.DONE:
                 self.spent.append(time.monotonic() - since)
             # Of a single run the command line says at the end what became of it.
-            if self.total > 1 and record["status"] not in (DONE, NOT_APPLICABLE):
+            if self.total > 1 and record["status"] not in (Status.DONE, Status.NOT_APPLICABLE):
                 self._write(f"{record['status']}: {_name(cell)}: {record['reason']}\n")
 
     def line(self) -> str:
         """`training 12/60: 11 done, 1 failed, 48 left, 9:40 to go | text_gru soft(...) step 340/900 perplexity 121`"""
         with self.lock:
             ended = sum(self.counts.values())
-            parts = [f"{self.counts[DONE]} done"]
-            parts += [f"{n} {s.replace('_', ' ')}" for s, n in sorted(self.counts.items()) if s != DONE]
-            if self.counts[FAILED] == 0:
+            parts = [f"{self.counts[Status.DONE]} done"]
+            parts += [
+                f"{n} {s.replace('_', ' ')}" for s, n in sorted(self.counts.items()) if s != Status.DONE
+            ]
+            if self.counts[Status.FAILED] == 0:
                 parts.append("0 failed")
             parts.append(f"{self.total - ended} left")
             if self.spent and ended < self.total:

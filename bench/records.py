@@ -9,6 +9,7 @@ import re
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum, auto
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,23 @@ SCHEMA = 1
 RESULTS_VERSION = 2
 """Raised whenever the code changes a number: it is part of every identity, so old records are not reused."""
 
-DONE, FAILED, DIVERGED, NOT_APPLICABLE = "done", "failed", "diverged", "not_applicable"
-"""How a run can end: what a record says."""
 
-QUEUED, RUNNING, INTERRUPTED = "queued", "running", "interrupted"
-"""What a run without a record can be; no record says so."""
+class Status(StrEnum):
+    """What became of a run. A record has one of the first four; files hold the value, `done` or `not_applicable`.
+
+    QUEUED, RUNNING and INTERRUPTED are of runs without a record. Only tables give NOT_RUN (no record yet) and
+    NOT_FINITE (a record whose metric is no finite number).
+    """
+
+    DONE = auto()
+    FAILED = auto()
+    DIVERGED = auto()
+    NOT_APPLICABLE = auto()
+    QUEUED = auto()
+    RUNNING = auto()
+    INTERRUPTED = auto()
+    NOT_RUN = auto()
+    NOT_FINITE = auto()
 
 
 DAY_S = 86_400
@@ -160,5 +173,5 @@ def read_records(runs: Path, run_ids: Iterable[str]) -> dict[str, dict[str, Any]
         try:
             found[run_id] = read_json(path)
         except NoRecord as error:
-            found[run_id] = {"id": run_id, "status": FAILED, "reason": f"record is damaged: {error}"}
+            found[run_id] = {"id": run_id, "status": Status.FAILED, "reason": f"record is damaged: {error}"}
     return found

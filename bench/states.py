@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import claim
-from bench.records import DIVERGED, DONE, FAILED, INTERRUPTED, NOT_APPLICABLE, QUEUED, RUNNING, recorded
+from bench.records import Status, recorded
 from bench.report.markup import Table, plain
 from bench.report.order import place
 from bench.report.rows import is_finite, look_up
@@ -16,8 +16,13 @@ from bench.worker import ATTEMPTS, RESUME
 
 RECORD, COST = "record.json", "cost.json"
 
-SHOWN = {DONE: "done", RUNNING: "running", QUEUED: "queued", INTERRUPTED: "interrupted"}
-SHOWN |= {FAILED: "failed", DIVERGED: "diverged", NOT_APPLICABLE: "n/a"}
+SHOWN = {
+    Status.DONE: "done",
+    Status.RUNNING: "running",
+    Status.QUEUED: "queued",
+    Status.INTERRUPTED: "interrupted",
+}
+SHOWN |= {Status.FAILED: "failed", Status.DIVERGED: "diverged", Status.NOT_APPLICABLE: "n/a"}
 """Every state under the name that a person reads, in the order of a table's columns."""
 
 PHASES = {
@@ -38,7 +43,7 @@ class State:
     process last gave a sign of life. `attempts`: how often it was started, as far as its folder tells.
     """
 
-    status: str
+    status: Status
     reason: str | None = None
     step: int | None = None
     steps: int | None = None
@@ -52,12 +57,12 @@ class State:
     @property
     def is_left(self) -> bool:
         """Whether a sweep that is started now has to run it."""
-        return self.status in (QUEUED, INTERRUPTED)
+        return self.status in (Status.QUEUED, Status.INTERRUPTED)
 
     @property
     def is_open(self) -> bool:
         """Whether it has no end yet."""
-        return self.is_left or self.status == RUNNING
+        return self.is_left or self.status == Status.RUNNING
 
     @property
     def share_left(self) -> float:
@@ -76,20 +81,23 @@ def state_of(folder: Path, name: str = RECORD) -> State:
     damaged = DAMAGED if path.exists() else None
     holder = claim.holder(folder)
     if holder is not None and holder.at_work:
-        return _under_way(folder, RUNNING, damaged, beat_s=holder.age_s, host=holder.host)
+        return _under_way(folder, Status.RUNNING, damaged, beat_s=holder.age_s, host=holder.host)
     # A run that ended since we looked has released its claim after it had written its record.
     if ended := _ended(path):
         return ended
     attempts = _attempts(folder)
     if not attempts:
-        return State(QUEUED, damaged)
+        return State(Status.QUEUED, damaged)
     host = attempts[-1].get("host")
     if not (folder / RESUME).exists():
         return State(
-            INTERRUPTED, damaged or "stopped before its first checkpoint", host=host, attempts=len(attempts)
+            Status.INTERRUPTED,
+            damaged or "stopped before its first checkpoint",
+            host=host,
+            attempts=len(attempts),
         )
     return _under_way(
-        folder, INTERRUPTED, damaged or "stopped: it goes on from its last checkpoint", host=host
+        folder, Status.INTERRUPTED, damaged or "stopped: it goes on from its last checkpoint", host=host
     )
 
 
@@ -103,7 +111,7 @@ def _ended(path: Path) -> State | None:
     metric = look_up(record, "metric", "name")
     seconds, steps = record.get("seconds"), record.get("steps")
     return State(
-        record["status"],
+        Status(record["status"]),
         record.get("reason"),
         step=steps,
         steps=steps,
@@ -115,7 +123,7 @@ def _ended(path: Path) -> State | None:
     )
 
 
-def _under_way(folder: Path, status: str, reason: str | None, **more: Any) -> State:
+def _under_way(folder: Path, status: Status, reason: str | None, **more: Any) -> State:
     told = recorded(folder / "status.json") or {}
     figures = {key: told.get(key) for key in ("step", "steps", "metric", "value")}
     return State(status, reason, **figures, **more, attempts=len(_attempts(folder)))

@@ -15,23 +15,11 @@ from typing import Any
 
 from bench import machine, states
 from bench.errors import BadInput
-from bench.records import (
-    DIVERGED,
-    DONE,
-    FAILED,
-    INTERRUPTED,
-    NOT_APPLICABLE,
-    RUNNING,
-    cost_folder,
-    manifest_path,
-    read_json,
-    recorded,
-    run_folder,
-)
+from bench.records import Status, cost_folder, manifest_path, read_json, recorded, run_folder
 from bench.report.archive import sweep_names
 from bench.states import COST, SHOWN, Durations, State, count, in_words, makespan, run_name, state_of, tally
 
-EXPLAINED = (FAILED, DIVERGED, INTERRUPTED, NOT_APPLICABLE)
+EXPLAINED = (Status.FAILED, Status.DIVERGED, Status.INTERRUPTED, Status.NOT_APPLICABLE)
 
 WIDTH = 98
 MOST = 20
@@ -108,20 +96,24 @@ def _costs(runs: Path, seen: Sequence[Seen]) -> str:
     """The measurements that come before the runs; nothing where all are there."""
     asked = {entry["cost"] for entry, _ in seen} - {None}
     found = {cost: state_of(cost_folder(runs, cost), COST) for cost in asked}
-    missing = {cost: state for cost, state in found.items() if state.status not in (DONE, NOT_APPLICABLE)}
+    missing = {
+        cost: state
+        for cost, state in found.items()
+        if state.status not in (Status.DONE, Status.NOT_APPLICABLE)
+    }
     if not missing:
         return ""
     counts = Counter(state.status for state in missing.values())
     said = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
     lines = [f"costs: {len(found) - len(missing)} of {len(found)} measured, {said}"]
     for cost, state in missing.items():
-        if state.status == FAILED:
+        if state.status == Status.FAILED:
             lines.append(_wrapped(f"{state.reason} (log: {cost_folder(runs, cost) / 'log'})", "  "))
     return "\n".join(lines)
 
 
 def _running(runs: Path, seen: Sequence[Seen]) -> str:
-    found = [(entry, state) for entry, state in seen if state.status == RUNNING]
+    found = [(entry, state) for entry, state in seen if state.status == Status.RUNNING]
     lines = [f"running: {len(found)}"] if found else []
     for entry, state in found[:MOST]:
         where = f"beat {in_words(state.beat_s or 0)} ago on {state.host}"
@@ -160,7 +152,7 @@ def _reasons(runs: Path, seen: Sequence[Seen]) -> str:
 def _reason(runs: Path, status: str, members: Sequence[Seen]) -> str:
     entry, state = members[0]
     text = _wrapped(f"{status} x {len(members)}: {state.reason or 'no reason is recorded'}", "", "  ")
-    if status == SHOWN[NOT_APPLICABLE]:
+    if status == SHOWN[Status.NOT_APPLICABLE]:
         return text
     log = run_folder(runs, entry["id"]) / "log"
     return f"{text}\n" + _wrapped(f"see {log} ({run_name(entry)})", "    ")
@@ -172,10 +164,10 @@ def _to_go(runs: Path, seen: Sequence[Seen]) -> str:
         return ""
     took = Durations()
     for entry, state in seen:
-        if state.status == DONE:
+        if state.status == Status.DONE:
             took.add(_alike(entry), state.seconds)
     expected = [(took.expected(_alike(entry)), state.share_left) for entry, state in left]
-    going = sum(state.status == RUNNING for _, state in left)
+    going = sum(state.status == Status.RUNNING for _, state in left)
     workers = going or max(1, machine.cores() // _threads(runs, seen))
     seconds, unknown = makespan([None if s is None else s * share for s, share in expected], workers)
     if seconds is None:
@@ -207,11 +199,11 @@ def _next(runs: Path, name: str, seen: Sequence[Seen]) -> str:
     if not named:
         go, retry = "the command that started it, once more", "the command that started it, with retry=true"
     lines = []
-    if any(state.status == RUNNING for _, state in seen):
+    if any(state.status == Status.RUNNING for _, state in seen):
         lines.append(f"should it be stopped, it goes on with: {go}")
     elif any(state.is_left for _, state in seen):
         lines.append(f"to go on: {go}")
-    if any(state.status == FAILED for _, state in seen):
+    if any(state.status == Status.FAILED for _, state in seen):
         lines.append(f"to run failed ones again: {retry}")
     return "\n".join(lines or [f"complete; its tables: python -m bench.tables --runs {runs} --sweep {name}"])
 

@@ -22,7 +22,7 @@ from bench.compose import Composer
 from bench.dry_run import report
 from bench.engines import Engine
 from bench.errors import BadInput
-from bench.records import DIVERGED, DONE, FAILED, INTERRUPTED, require_writable
+from bench.records import Status, require_writable
 
 
 class ComposingLauncher(Launcher):
@@ -88,7 +88,7 @@ class MeasureLauncher(ComposingLauncher):
         require_writable(cells[0].runs)
         measured = sweep.measure(cells, self.again)
         print(cost_report.report(measured))
-        failed = [record for _, record in measured if record["status"] == FAILED]
+        failed = [record for _, record in measured if record["status"] == Status.FAILED]
         if len(measured) == 1 and failed and failed[0].get("bad_input"):
             raise BadInput(failed[0]["reason"])
         if failed:
@@ -100,12 +100,12 @@ class MeasureLauncher(ComposingLauncher):
 
 
 def _note_unfinished(records: Sequence[dict[str, Any]]) -> None:
-    failed = [record for record in records if record["status"] == FAILED]
+    failed = [record for record in records if record["status"] == Status.FAILED]
     if failed:
         sweep.unfinished.append(
             f"{len(failed)} of {len(records)} runs failed: {failed[0]['reason']}; retry=true runs them again"
         )
-    interrupted = sum(record["status"] == INTERRUPTED for record in records)
+    interrupted = sum(record["status"] == Status.INTERRUPTED for record in records)
     if interrupted:
         sweep.unfinished.append(
             f"{interrupted} of {len(records)} runs were interrupted: the same command goes on"
@@ -116,9 +116,9 @@ def _returned(overrides: Sequence[str], cell: Cell, record: dict[str, Any]) -> J
     """What a sweeper that searches needs: the headline metric on validation, the worst there is for a run that
     diverged, None where there is none."""
     metric = cell.config["task"]["metric"]
-    if record["status"] == DIVERGED:
+    if record["status"] == Status.DIVERGED:
         return _job(overrides, math.inf if metric["mode"] == "min" else -math.inf)
-    return _job(overrides, record["val"][metric["name"]] if record["status"] == DONE else None)
+    return _job(overrides, record["val"][metric["name"]] if record["status"] == Status.DONE else None)
 
 
 def _job(overrides: Sequence[str], value: float | None) -> JobReturn:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.records import DONE
+from bench.records import Status
 from bench.report.order import place
 from bench.report.rows import Metric
 from bench.stats.student import Paired, paired
@@ -122,12 +122,12 @@ def _metric(rows: "DataFrame") -> Metric:
 
 def _values(rows: "DataFrame", metric: Metric) -> dict[int, float]:
     column = f"test_{metric.name}"
-    done = rows[rows.status == DONE] if column in rows else rows.iloc[:0]
+    done = rows[rows.status == Status.DONE] if column in rows else rows.iloc[:0]
     return {int(seed): float(value) for seed, value in zip(done.seed, done.get(column, ()), strict=True)}
 
 
 def _missing(rows: "DataFrame") -> str:
-    counts = rows.status[rows.status != DONE].value_counts()
+    counts = rows.status[rows.status != Status.DONE].value_counts()
     return ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
 
 

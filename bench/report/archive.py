@@ -11,16 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BadInput
-from bench.records import (
-    DONE,
-    FAILED,
-    cost_folder,
-    manifest_path,
-    read_json,
-    read_records,
-    recorded,
-)
 from bench.records import SCHEMA as RECORD_SCHEMA
+from bench.records import Status, cost_folder, manifest_path, read_json, read_records, recorded
 
 FILE = "records.jsonl.gz"
 SCHEMA = 1
@@ -100,7 +92,7 @@ def _sound(ours: Mapping[str, dict], theirs: Mapping[str, dict]) -> dict[str, di
 
 
 def _is_damaged(record: Mapping[str, Any]) -> bool:
-    return record.get("status") == FAILED and " is damaged" in str(record.get("reason"))
+    return record.get("status") == Status.FAILED and " is damaged" in str(record.get("reason"))
 
 
 def _uses(made: Recorded, archived: Recorded) -> bool:
@@ -132,9 +124,9 @@ def _cost(runs: Path, cost_id: str) -> dict[str, Any] | None:
     path = cost_folder(runs, cost_id) / "cost.json"
     if not path.exists():
         return None
-    found = recorded(path) or {"status": FAILED, "reason": "its record is damaged"}
-    if found["status"] == DONE and "memory" not in found:
-        return {"status": FAILED, "reason": "its record is of an older version"}
+    found = recorded(path) or {"status": Status.FAILED, "reason": "its record is damaged"}
+    if found["status"] == Status.DONE and "memory" not in found:
+        return {"status": Status.FAILED, "reason": "its record is of an older version"}
     return found
 
 

@@ -6,20 +6,20 @@ from functools import cached_property
 from typing import Any
 
 from bench.metrics import Estimate, mean_sd
-from bench.records import DIVERGED, FAILED, NOT_APPLICABLE
+from bench.records import Status
 from bench.report.control import control_note
 from bench.report.order import place
-from bench.report.rows import NOT_FINITE, NOT_RUN, Metric, Run, is_finite, look_up
+from bench.report.rows import Metric, Run, is_finite, look_up
 from bench.stats.bootstrap import LEAST, of_groups
 from bench.stats.student import Interval, Paired, interval, paired
 from bench.tying_spec import TyingSpec
 
 SAID = {
-    FAILED: "failed",
-    DIVERGED: "diverged",
-    NOT_APPLICABLE: "n/a",
-    NOT_FINITE: "not a number",
-    NOT_RUN: "not run yet",
+    Status.FAILED: "failed",
+    Status.DIVERGED: "diverged",
+    Status.NOT_APPLICABLE: "n/a",
+    Status.NOT_FINITE: "not a number",
+    Status.NOT_RUN: "not run yet",
 }
 
 
@@ -56,7 +56,7 @@ class Cell:
 
     @property
     def is_not_applicable(self) -> bool:
-        return all(run.status == NOT_APPLICABLE for run in self.runs)
+        return all(run.status == Status.NOT_APPLICABLE for run in self.runs)
 
     def values(self, *keys: str) -> dict[int, float]:
         """Seed -> the number under a path of record keys, of the finished runs that have it."""

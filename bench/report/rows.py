@@ -7,13 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BadInput
-from bench.records import DONE
+from bench.records import Status
 from bench.report.archive import Recorded, load
 from bench.tying_spec import TyingSpec, recorded_spec
-
-NOT_RUN = "not_run"
-NOT_FINITE = "not_finite"
-"""Statuses that only a table gives: no record yet; a record whose metric is no finite number."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,7 @@ class Run:
     cell: str
     cost_id: str
     metric: Metric
-    status: str
+    status: Status
     reason: str | None
     record: Mapping[str, Any] = field(repr=False, default_factory=dict)
     cost: Mapping[str, Any] = field(repr=False, default_factory=dict)
@@ -72,7 +68,7 @@ class Run:
 
     @property
     def is_done(self) -> bool:
-        return self.status == DONE
+        return self.status == Status.DONE
 
     @property
     def fingerprint(self) -> str | None:
@@ -157,14 +153,17 @@ def _run(sweep: Recorded, run_id: str, spec: TyingSpec) -> Run:
     )
 
 
-def _status(record: Mapping[str, Any] | None, metric: Metric) -> tuple[str, str | None]:
+def _status(record: Mapping[str, Any] | None, metric: Metric) -> tuple[Status, str | None]:
     if record is None:
-        return NOT_RUN, None
-    status = str(record.get("status"))
-    if status != DONE:
+        return Status.NOT_RUN, None
+    try:
+        status = Status(record.get("status"))
+    except ValueError:
+        return Status.FAILED, f"its record has the unknown status {record.get('status')}"
+    if status != Status.DONE:
         return status, record.get("reason")
     for split in ("test", "val"):
         value = look_up(record, split, metric.name)
         if not is_finite(value):
-            return NOT_FINITE, f"{split} {metric.name} is {value}"
-    return DONE, None
+            return Status.NOT_FINITE, f"{split} {metric.name} is {value}"
+    return Status.DONE, None
