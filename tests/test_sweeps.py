@@ -27,6 +27,7 @@ MOVES = (
     "attempts",
     "resumed_from",
     "sweep",
+    "overrides",
 )
 """What of a record may differ between an undisturbed run and another."""
 
