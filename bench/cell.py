@@ -4,7 +4,7 @@ import copy
 import functools
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from bench.data.prepare import Prepared, prepare
 from bench.errors import BadInput
 from bench.records import RESULTS_VERSION, SCHEMA, identity, recorded_names, run_folder
+from bench.tying_spec import LEARNED, TyingSpec
 
 RUN_KEYS = (
     "task",
@@ -33,6 +34,9 @@ RUN_KEYS = (
 
 OPTION_KEYS = ("logger", "sweep", "retry", "reuse", "runs", "results", "lr_search")
 
+PLACES = ("runs", "results", "cache", "retry")
+"""Options that no command to run a record again repeats: where its files were, and whether it had failed before."""
+
 # Where a run's files are, and on what it runs: recorded, but no part of its identity.
 _OUTSIDE = {
     "task": ("kind",),
@@ -47,9 +51,6 @@ _LATER = {
     "trainer": ("use_gradients", "quantize"),
 }
 
-LEARNED = "learned"
-"""The part of a plan whose grouping the controller finds before the run (`bench.learned`)."""
-
 LEARNING = {"groups", "strength", "shuffle"}
 """Keys that say how the controller learns a grouping (`bench.learned`); the plan itself reads none of them."""
 
@@ -60,11 +61,15 @@ OmegaConf.register_new_resolver(
 
 @dataclass(frozen=True)
 class Cell:
-    """A run to be. `config`: what can change a number, resolved and checked. `options`: how it is handled."""
+    """A run to be. `config`: what can change a number, resolved and checked. `options`: how it is handled.
+
+    overrides: those of the command line that asks for this run; None for a run that another one needs.
+    """
 
     config: dict[str, Any]
     options: dict[str, Any]
     unused: tuple[str, ...] = ()
+    overrides: tuple[str, ...] | None = None
 
     @functools.cached_property
     def id(self) -> str:
@@ -109,12 +114,15 @@ class Cell:
     def folder(self) -> Path:
         return run_folder(self.runs, self.id)
 
+    @functools.cached_property
+    def spec(self) -> TyingSpec:
+        """Which tying it is of."""
+        return TyingSpec.of(self.config)
+
     @property
     def label(self) -> str:
         """What it is called: `cross_layer`, `cross_layer, control=params`, `cross_layer, start=untied`."""
-        tying, control = tying_label(self.config["tying"]), self.config.get("control")
-        tying = tying if control is None else f"{tying}, control={control}"
-        return f"{tying}, start=untied" if self.config.get("start") else tying
+        return self.spec.label
 
     @functools.cached_property
     def start(self) -> "Cell | None":
@@ -142,23 +150,32 @@ class Cell:
             "task": config["task"]["name"],
             "data": config["data"]["name"],
             "tying": self.label,
+            "spec": self.spec.as_record(),
             "dropout": config["dropout"],
             "weight_decay": config["weight_decay"],
             "seed": config["seed"],
             "metric": config["task"]["metric"],
             "data_meta": config["data"]["meta"],
+            "overrides": None if self.overrides is None else list(self.overrides),
         }
 
     def altered(self, **changes: Any) -> "Cell":
-        """The same cell with some top-level keys changed; mappings are merged."""
+        """Another run: this one with some top-level keys changed; mappings are merged."""
         config = copy.deepcopy(self.config)
         for key, value in changes.items():
             config[key] = {**config[key], **value} if isinstance(value, Mapping) else value
-        return replace(self, config=config)
+        return replace(self, config=config, overrides=None)
+
+    def settled(self, **changes: Any) -> "Cell":
+        """The run that was asked for, with what was found out before it: its grouping, its learning rate."""
+        return replace(self.altered(**changes), overrides=self.overrides)
 
 
-def from_hydra(cfg: DictConfig) -> Cell:
-    """The cell that a composed config asks for; prepares its data if need be. BadInput in one line."""
+def from_hydra(cfg: DictConfig, overrides: Iterable[str] | None = None) -> Cell:
+    """Return the cell that a composed config asks for; prepare its data if need be. BadInput in one line.
+
+    overrides: those that it was composed with. Kept are all but those that say where files lie.
+    """
     from bench.schema import check  # here: pydantic takes 50 ms, which `--help` need not wait for
 
     unused = _null_unused(cfg)
@@ -173,7 +190,9 @@ def from_hydra(cfg: DictConfig) -> Cell:
         "fingerprint": prepared.fingerprint,
         "meta": prepared.meta,
     }
-    return Cell(config, {key: composed[key] for key in OPTION_KEYS}, unused)
+    if overrides is not None:
+        overrides = tuple(text for text in overrides if text.split("=")[0] not in PLACES)
+    return Cell(config, {key: composed[key] for key in OPTION_KEYS}, unused, overrides)
 
 
 @functools.cache
@@ -254,29 +273,3 @@ def _null_unused(cfg: DictConfig) -> tuple[str, ...]:
             cleared.append(f"tying.{key}")
             cfg.tying[key] = None
     return tuple(cleared)
-
-
-NUMBERS = ("k", "fraction", "groups", "repeats", "rank", "strength")
-"""Of a strategy's keys those that its label shows as they are."""
-
-
-def tying_label(tying: Mapping[str, Any]) -> str:
-    """`embedding+top_k(k=3)`: the strategies of a plan with what was set away from their plain form."""
-    return "+".join(_part_label(name, part, tying) for name, part in tying["parts"].items()) or "none"
-
-
-def _part_label(name: str, part: Mapping[str, Any], tying: Mapping[str, Any]) -> str:
-    shown = []
-    numbers = tying if name == LEARNED else part
-    for key in ("groups", "shuffle") if name == LEARNED else NUMBERS:
-        if numbers.get(key) is not None:
-            shown.append(f"{key}={numbers[key]:g}")
-    if part.get("grouping") is not None and name != LEARNED:
-        shown.append(f"grouping={'/'.join(map(str, part['grouping']))}")
-    if part.get("scope") not in (None, "weights"):
-        scope = part["scope"]
-        shown.append(f"scope={scope if isinstance(scope, str) else '/'.join(scope)}")
-    if part.get("strength") is not None:
-        shown += ["decoupled"] if tying["form"] == "decoupled" else []
-        shown += ["init=shared"] if tying["init"] == "shared" else []
-    return f"{name}({', '.join(shown)})" if shown else name

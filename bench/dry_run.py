@@ -9,11 +9,11 @@ from bench import learned, lr_search
 from bench.cell import Cell
 from bench.code_fingerprint import other_code
 from bench.engines.joblib import Joblib
-from bench.records import DONE, FAILED, INTERRUPTED, NOT_APPLICABLE, QUEUED, cost_folder, recorded
+from bench.records import Status, cost_folder, recorded
 from bench.states import COST, RECORD, Durations, State, count, in_words, makespan, run_name, state_of, tally
 
 COLUMNS = ("cells", "runs", "done", "failed", "diverged", "n/a", "running", "to resume", "to run")
-COLUMN = {NOT_APPLICABLE: "n/a", INTERRUPTED: "to resume", QUEUED: "to run"}
+COLUMN = {Status.NOT_APPLICABLE: "n/a", Status.INTERRUPTED: "to resume", Status.QUEUED: "to run"}
 """Of a state, where it has another name than its own."""
 
 NAMED = 5
@@ -50,7 +50,7 @@ def report(cells: Sequence[Cell]) -> str:
     starts = _phase(cell.start for cell in (*known.values(), *search.cells.values()))
     grid = Phase(
         {key: settled[key] or known[key] for key in asked},
-        {key: State(QUEUED) if cell is None else _state_of_run(cell) for key, cell in settled.items()},
+        {key: State(Status.QUEUED) if cell is None else _state_of_run(cell) for key, cell in settled.items()},
     )
     phases = [sources, starts, search, grid]
     lines = [
@@ -104,7 +104,7 @@ def _state_of_cost(cell: Cell) -> State:
 
 
 def _is_retried(cell: Cell, state: State) -> bool:
-    return state.status == FAILED and cell.options["retry"]
+    return state.status == Status.FAILED and cell.options["retry"]
 
 
 def _repeat(cells: Sequence[Cell]) -> bool:
@@ -161,7 +161,9 @@ def _time(costs: Phase, phases: Sequence[Phase]) -> str:
     took = _durations(cells[0].runs)
     measuring = Durations()
     for key, state in costs.states.items():
-        measuring.add([_task(costs.cells[key]), "any"], state.seconds if state.status == DONE else None)
+        measuring.add(
+            [_task(costs.cells[key]), "any"], state.seconds if state.status == Status.DONE else None
+        )
     spans = [makespan([measuring.expected([_task(cell), "any"]) for cell, _ in costs.to_do], 1)]
     seen: set[str] = set()
     for phase in phases:
@@ -186,7 +188,7 @@ def _durations(runs: Path) -> Durations:
     took = Durations()
     for path in runs.glob(f"*/{RECORD}"):
         record = recorded(path) or {}
-        if record.get("status") == DONE and isinstance(record.get("seconds"), Mapping):
+        if record.get("status") == Status.DONE and isinstance(record.get("seconds"), Mapping):
             took.add(_kinship(Cell(record["config"], {})), record["seconds"].get("total"))
     return took
 

@@ -14,7 +14,7 @@ from bench import claim, machine
 from bench.cell import Cell, differences_outside
 from bench.code_fingerprint import Code, changed_modules, code_of
 from bench.launch import GRACE_S, run_process
-from bench.records import ENDED, FAILED, INTERRUPTED, cost_folder, recorded, write_bytes_atomic, write_json
+from bench.records import ENDED, Status, cost_folder, recorded, write_bytes_atomic, write_json
 from bench.worker import BUSY, CONFIG, FULL, REQUEST, RESUME, STOPPED
 
 Record = dict[str, Any]
@@ -58,10 +58,12 @@ class Ensure:
             self._put_away(cell, found)
             return found
         if ending.code in (STOPPED, -signal.SIGTERM):
-            return self.settled(cell, INTERRUPTED, "the same command goes on")
+            return self.settled(cell, Status.INTERRUPTED, "the same command goes on")
         if ending.code == FULL:
             return self.settled(
-                cell, INTERRUPTED, f"the disk of {cell.runs} is full; make room, the same command goes on"
+                cell,
+                Status.INTERRUPTED,
+                f"the disk of {cell.runs} is full; make room, the same command goes on",
             )
         return self.lost(cell, ending.reason)
 
@@ -88,7 +90,9 @@ class Ensure:
             return None, []
         if changed := self._changed(cell, record):
             return record, changed
-        if record["status"] == FAILED and (cell.options["retry"] or self._failed_otherwise(cell, record)):
+        if record["status"] == Status.FAILED and (
+            cell.options["retry"] or self._failed_otherwise(cell, record)
+        ):
             return None, []
         self._put_away(cell, record)
         return record, []
@@ -121,9 +125,11 @@ class Ensure:
     def _put_away(self, cell: Cell, found: Record) -> None:
         """What a process leaves that died between its record and its end."""
         folder = self.path(cell).parent
-        if (folder / claim.CLAIM).exists() or ((folder / RESUME).exists() and found["status"] != FAILED):
+        if (folder / claim.CLAIM).exists() or (
+            (folder / RESUME).exists() and found["status"] != Status.FAILED
+        ):
             with claim.held(folder) as mine:
-                if mine and found["status"] != FAILED:
+                if mine and found["status"] != Status.FAILED:
                     (folder / RESUME).unlink(missing_ok=True)
 
     def _clear(self, cell: Cell) -> bool:
@@ -160,15 +166,15 @@ class Ensure:
                 if mine:
                     log = path.parent / "log"
                     said = f"{reason}; see {log}" if log.exists() else reason
-                    return self.made(cell) or self.settled(cell, FAILED, said)
+                    return self.made(cell) or self.settled(cell, Status.FAILED, said)
             time.sleep(GRACE_S / 50)
         return None
 
-    def settled(self, cell: Cell, status: str, reason: str) -> Record:
+    def settled(self, cell: Cell, status: Status, reason: str) -> Record:
         """The cell's record where no process makes it; of an interrupted one none is kept."""
         found = {**self._request(cell), "config": cell.config, "status": status, "reason": reason}
         found["ended_at"] = time.time()
-        if status != INTERRUPTED:
+        if status != Status.INTERRUPTED:
             write_json(self.path(cell), found)
         return found
 

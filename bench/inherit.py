@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.records import DONE, recorded, run_folder
+from bench.records import Status, recorded, run_folder
 from bench.worker import Settled
 
 WEIGHTS = "best.ckpt"
@@ -22,7 +22,7 @@ def inherit(model: nn.Module, runs: Path, run_id: str) -> dict[str, Any]:
     """
     folder = run_folder(runs, run_id)
     record = recorded(folder / "record.json")
-    if record is None or record["status"] != DONE:
+    if record is None or record["status"] != Status.DONE:
         ended = "has no record" if record is None else f"is {record['status']}: {record['reason']}"
         raise Settled(f"the run to start from, {run_id}, {ended}")
     path = folder / WEIGHTS

@@ -9,7 +9,7 @@ from typing import Any
 import lightning as L
 
 from bench.fitting import Training
-from bench.records import write_bytes_atomic, write_json
+from bench.records import Status, write_bytes_atomic, write_json
 from bench.tying import TyingPlan
 
 COLUMNS = ("epoch", "step", "train_nll", "val_nll", "val_metric", "lr", "spread")
@@ -128,7 +128,7 @@ class Journal(L.Callback):
             return
         known = self.curves["val_metric"]
         status = {
-            "status": "running",
+            "status": Status.RUNNING,
             "step": trainer.global_step,
             "steps": int(trainer.estimated_stepping_batches),
             "metric": self.metric,

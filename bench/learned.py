@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.cell import LEARNED, Cell
-from bench.records import DONE, FAILED, INTERRUPTED, NOT_APPLICABLE
+from bench.cell import Cell
+from bench.records import Status
+from bench.tying_spec import LEARNED
 
 Grouping = list[int]
 """A label for each block, input first, numbered in the order in which they first appear."""
@@ -26,7 +27,7 @@ NEVER = 1e6
 class Unlearned(Exception):
     """No grouping came of it; `status` is how the cell ends that asked for one, the message is why."""
 
-    def __init__(self, status: str, reason: str) -> None:
+    def __init__(self, status: Status, reason: str) -> None:
         super().__init__(reason)
         self.status = status
 
@@ -67,13 +68,19 @@ def resolved(cell: Cell, records: Mapping[str, Mapping[str, Any]]) -> Cell:
     if learned_from is None:
         return cell
     record, tying = records[learned_from.id], cell.config["tying"]
-    if record["status"] != DONE:
-        status = record["status"] if record["status"] in (INTERRUPTED, NOT_APPLICABLE) else FAILED
+    if record["status"] != Status.DONE:
+        status = (
+            record["status"]
+            if record["status"] in (Status.INTERRUPTED, Status.NOT_APPLICABLE)
+            else Status.FAILED
+        )
         said = f"run {learned_from.id} ({learned_from.label}, seed {learned_from.config['seed']})"
-        reason = record["reason"] if status == NOT_APPLICABLE else f"{record['status']}: {record['reason']}"
+        reason = (
+            record["reason"] if status == Status.NOT_APPLICABLE else f"{record['status']}: {record['reason']}"
+        )
         raise Unlearned(status, f"which blocks share was to be learned from {said}, which is {reason}")
     if record["similarity"] is None:
-        raise Unlearned(NOT_APPLICABLE, "the network has no stack of blocks to group")
+        raise Unlearned(Status.NOT_APPLICABLE, "the network has no stack of blocks to group")
     labels = clustered(record["similarity"], tying["groups"])
     if tying["shuffle"] is not None:
         labels = shuffled(labels, tying["shuffle"])
@@ -84,7 +91,7 @@ def with_grouping(cell: Cell, labels: Grouping) -> Cell:
     """The cell as if its grouping had been learned to be this one."""
     parts = cell.config["tying"]["parts"]
     parts = {**parts, LEARNED: {**parts[LEARNED], "grouping": labels}}
-    return cell.altered(tying={"grouping": labels, "parts": parts})
+    return cell.settled(tying={"grouping": labels, "parts": parts})
 
 
 def clustered(similarity: Similarity, groups: int) -> Grouping:
@@ -100,7 +107,8 @@ def clustered(similarity: Similarity, groups: int) -> Grouping:
     depth = len(cosines)
     if groups > depth:
         raise Unlearned(
-            FAILED, f"groups is {groups}; the network has {depth} blocks: groups must be from 1 to {depth}"
+            Status.FAILED,
+            f"groups is {groups}; the network has {depth} blocks: groups must be from 1 to {depth}",
         )
     if depth == 1:
         return [0]
@@ -110,7 +118,7 @@ def clustered(similarity: Similarity, groups: int) -> Grouping:
     least = 1 + int((tree[:, 2] > NEVER / depth**2).sum())
     if groups < least:
         raise Unlearned(
-            NOT_APPLICABLE,
+            Status.NOT_APPLICABLE,
             f"blocks of different shapes cannot share: these {depth} fall into {least} groups at least, not {groups}",
         )
     return _renumbered(cut_tree(tree, n_clusters=groups)[:, 0].tolist())
@@ -124,7 +132,7 @@ def shuffled(labels: Grouping, number: int) -> Grouping:
     depth = len(labels)
     if len(set(labels)) in (1, depth):
         raise Unlearned(
-            NOT_APPLICABLE, f"{depth} blocks in groups of these sizes can be grouped in one way only"
+            Status.NOT_APPLICABLE, f"{depth} blocks in groups of these sizes can be grouped in one way only"
         )
     draw, dealt = random.Random(number), list(labels)
     while _renumbered(dealt) == labels:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.cell import Cell
-from bench.records import DONE
+from bench.records import Status
 
 
 def candidates(cell: Cell) -> list[Cell]:
@@ -32,11 +32,11 @@ def chosen(cell: Cell, records: Mapping[str, Mapping[str, Any]]) -> tuple[Cell, 
     finished: dict[float, float] = {}
     for candidate in candidates(cell):
         record, lr = records[candidate.id], candidate.config["optimizer"]["lr"]
-        if record["status"] == DONE:
+        if record["status"] == Status.DONE:
             finished[lr] = reached[f"{lr:g}"] = record["val"][metric["name"]]
         else:
             reached[f"{lr:g}"] = record["status"]
     if not finished:
         return cell, reached
     best = (min if metric["mode"] == "min" else max)(finished, key=lambda lr: finished[lr])
-    return cell.altered(optimizer={"lr": best}), reached
+    return cell.settled(optimizer={"lr": best}), reached

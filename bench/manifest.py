@@ -8,7 +8,7 @@ from bench.cell import Cell
 from bench.records import SCHEMA, manifest_path, write_json
 from bench.states import PHASES
 
-KEYS = ("id", "task", "data", "tying", "dropout", "weight_decay", "seed", "cell", "cost", "metric")
+KEYS = ("id", "task", "data", "tying", "spec", "dropout", "weight_decay", "seed", "cell", "cost", "metric")
 """What of a run's header its line holds."""
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from bench.cell import Cell
-from bench.records import DONE
+from bench.records import Status
 from bench.report.control import control_note
 
 Record = dict[str, Any]
@@ -11,7 +11,7 @@ Record = dict[str, Any]
 
 def outcome(cell: Cell, record: Record) -> str:
     """Its lines: the headline figures of a finished run, where it lies of another."""
-    if record["status"] != DONE:
+    if record["status"] != Status.DONE:
         return f"{record['status']}: {cell.folder}"
     figures = "  ".join(f"{k} {v:.5g}" for k, v in record["test"].items() if isinstance(v, int | float))
     control = f"{said}\n" if (said := control_note(record)) else ""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from bench import claim
 from bench.cell import Cell
 from bench.machine import WAITING
-from bench.records import DONE, FAILED, NOT_APPLICABLE, recorded
+from bench.records import Status, recorded
 from bench.states import run_name
 
 if TYPE_CHECKING:
@@ -90,10 +90,10 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
             self.counts[record["status"]] += 1
             if since is None:  # it had been recorded before, and told then
                 return
-            if record["status"] == DONE:
+            if record["status"] == Status.DONE:
                 self.spent.append(time.monotonic() - since)
         # Of a single run the command line says at the end what became of it.
-        if self.total > 1 and record["status"] not in (DONE, NOT_APPLICABLE):
+        if self.total > 1 and record["status"] not in (Status.DONE, Status.NOT_APPLICABLE):
             self._write(f"{record['status']}: {_name(cell)}: {record['reason']}")
 
     def say(self, text: str) -> None:
@@ -135,9 +135,9 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         return sum(self.counts.values())
 
     def _counted(self) -> str:
-        parts = [f"{self.counts[DONE]} done"]
-        parts += [f"{n} {s.replace('_', ' ')}" for s, n in sorted(self.counts.items()) if s != DONE]
-        if self.counts[FAILED] == 0:
+        parts = [f"{self.counts[Status.DONE]} done"]
+        parts += [f"{n} {s.replace('_', ' ')}" for s, n in sorted(self.counts.items()) if s != Status.DONE]
+        if self.counts[Status.FAILED] == 0:
             parts.append("0 failed")
         return ", ".join([*parts, f"{self.total - self._ended} left"])
 

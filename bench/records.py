@@ -10,6 +10,7 @@ import re
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum, auto
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,27 @@ SCHEMA = 1
 RESULTS_VERSION = 2
 """Raised whenever the code changes a number: it is part of every identity, so old records are not reused."""
 
-DONE, FAILED, DIVERGED, NOT_APPLICABLE = "done", "failed", "diverged", "not_applicable"
-ENDED = (DONE, FAILED, DIVERGED, NOT_APPLICABLE)
-"""How a run can end: what a record says."""
 
-QUEUED, RUNNING, INTERRUPTED = "queued", "running", "interrupted"
-"""What a run without a record can be; no record says so."""
+class Status(StrEnum):
+    """What became of a run. A record has one of the first four; files hold the value, `done` or `not_applicable`.
+
+    QUEUED, RUNNING and INTERRUPTED are of runs without a record. Only tables give NOT_RUN (no record yet) and
+    NOT_FINITE (a record whose metric is no finite number).
+    """
+
+    DONE = auto()
+    FAILED = auto()
+    DIVERGED = auto()
+    NOT_APPLICABLE = auto()
+    QUEUED = auto()
+    RUNNING = auto()
+    INTERRUPTED = auto()
+    NOT_RUN = auto()
+    NOT_FINITE = auto()
+
+
+ENDED = (Status.DONE, Status.FAILED, Status.DIVERGED, Status.NOT_APPLICABLE)
+"""How a run can end: what a record says."""
 
 
 DAY_S = 86_400
@@ -201,7 +217,7 @@ def read_records(runs: Path, run_ids: Iterable[str]) -> dict[str, dict[str, Any]
             if found[run_id].get("status") not in ENDED:
                 raise NoRecord(f"{path} is none of ours; delete it and run the sweep again")
         except NoRecord as error:
-            found[run_id] = {"id": run_id, "status": FAILED, "reason": f"record is damaged: {error}"}
+            found[run_id] = {"id": run_id, "status": Status.FAILED, "reason": f"record is damaged: {error}"}
     return found
 
 

@@ -10,26 +10,22 @@ from omegaconf import OmegaConf
 
 from bench import claim
 from bench.code_fingerprint import changed_modules, code_of, other_code
-from bench.records import (
-    DIVERGED,
-    DONE,
-    FAILED,
-    INTERRUPTED,
-    NOT_APPLICABLE,
-    QUEUED,
-    RUNNING,
-    present_names,
-    recorded,
-)
+from bench.records import Status, present_names, recorded
 from bench.report.markup import Table, plain
-from bench.report.order import tying_key
+from bench.report.order import place
 from bench.report.rows import is_finite, look_up
+from bench.tying_spec import TyingSpec, recorded_spec
 from bench.worker import ATTEMPTS, CONFIG, REQUEST, RESUME
 
 RECORD, COST = "record.json", "cost.json"
 
-SHOWN = {DONE: "done", RUNNING: "running", QUEUED: "queued", INTERRUPTED: "interrupted"}
-SHOWN |= {FAILED: "failed", DIVERGED: "diverged", NOT_APPLICABLE: "n/a"}
+SHOWN = {
+    Status.DONE: "done",
+    Status.RUNNING: "running",
+    Status.QUEUED: "queued",
+    Status.INTERRUPTED: "interrupted",
+}
+SHOWN |= {Status.FAILED: "failed", Status.DIVERGED: "diverged", Status.NOT_APPLICABLE: "n/a"}
 """Every state under the name that a person reads, in the order of a table's columns."""
 
 PHASES = {
@@ -51,7 +47,7 @@ class State:
     modules that changed since it was recorded, for which it is to be made again.
     """
 
-    status: str
+    status: Status
     reason: str | None = None
     step: int | None = None
     steps: int | None = None
@@ -66,12 +62,12 @@ class State:
     @property
     def is_left(self) -> bool:
         """Whether a sweep that is started now has to run it."""
-        return self.status in (QUEUED, INTERRUPTED)
+        return self.status in (Status.QUEUED, Status.INTERRUPTED)
 
     @property
     def is_open(self) -> bool:
         """Whether it has no end yet."""
-        return self.is_left or self.status == RUNNING
+        return self.is_left or self.status == Status.RUNNING
 
     @property
     def share_left(self) -> float:
@@ -107,23 +103,26 @@ def state_of(
     damaged = DAMAGED if path.exists() else None
     holder = claim.holder(folder)
     if holder is not None and holder.at_work:
-        return _under_way(folder, RUNNING, damaged, beat_s=holder.age_s, host=holder.host)
+        return _under_way(folder, Status.RUNNING, damaged, beat_s=holder.age_s, host=holder.host)
     # A run that ended since we looked has released its claim after it had written its record.
     if ended := _ended(path, changed):
         return ended
     attempts = _attempts(folder)
     if not attempts:
-        return State(QUEUED, damaged)
+        return State(Status.QUEUED, damaged)
     host = attempts[-1].get("host")
     if not (folder / RESUME).exists():
         return State(
-            INTERRUPTED, damaged or "stopped before its first checkpoint", host=host, attempts=len(attempts)
+            Status.INTERRUPTED,
+            damaged or "stopped before its first checkpoint",
+            host=host,
+            attempts=len(attempts),
         )
     if modules := changed(_request(folder)):
         reason = f"stopped: it begins anew, {other_code(modules)}"
-        return State(INTERRUPTED, damaged or reason, host=host, attempts=len(attempts))
+        return State(Status.INTERRUPTED, damaged or reason, host=host, attempts=len(attempts))
     return _under_way(
-        folder, INTERRUPTED, damaged or "stopped: it goes on from its last checkpoint", host=host
+        folder, Status.INTERRUPTED, damaged or "stopped: it goes on from its last checkpoint", host=host
     )
 
 
@@ -143,11 +142,13 @@ def _ended(path: Path, changed: Callable[[Mapping[str, Any]], tuple[str, ...]]) 
     if record is None or record.get("status") not in SHOWN:
         return None
     if modules := changed(record):
-        return State(QUEUED, other_code(modules), changed=modules, attempts=record.get("attempts") or 1)
+        return State(
+            Status.QUEUED, other_code(modules), changed=modules, attempts=record.get("attempts") or 1
+        )
     metric = look_up(record, "metric", "name")
     seconds, steps = record.get("seconds"), record.get("steps")
     return State(
-        record["status"],
+        Status(record["status"]),
         record.get("reason"),
         step=steps,
         steps=steps,
@@ -159,7 +160,7 @@ def _ended(path: Path, changed: Callable[[Mapping[str, Any]], tuple[str, ...]]) 
     )
 
 
-def _under_way(folder: Path, status: str, reason: str | None, **more: Any) -> State:
+def _under_way(folder: Path, status: Status, reason: str | None, **more: Any) -> State:
     told = recorded(folder / "status.json") or {}
     figures = {key: told.get(key) for key in ("step", "steps", "metric", "value")}
     return State(status, reason, **figures, **more, attempts=len(_attempts(folder)))
@@ -206,14 +207,17 @@ def tally(counted: Iterable[tuple[Mapping[str, Any], Sequence[str]]], columns: S
     `counted`: a run's header and the columns in which it counts. A dash is zero.
     """
     tasks: dict[str, dict[str, Counter[str]]] = {}
+    places: dict[str, tuple] = {}
     for header, named in counted:
         ties = tasks.setdefault(f"{header['task']} on {header['data']}", {})
         ties.setdefault(header["tying"], Counter()).update(named)
+        at = place(recorded_spec(header) or TyingSpec.unknown(header["tying"]))
+        places[header["tying"]] = min(places.get(header["tying"], at), at)
     rows, total = [], Counter()
     for task in sorted(tasks):
         of_task = sum(tasks[task].values(), Counter())
         rows.append([task, *_cells(of_task, columns)])
-        for tying in sorted(tasks[task], key=tying_key):
+        for tying in sorted(tasks[task], key=lambda tying: places[tying]):
             rows.append([f"  {tying}", *_cells(tasks[task][tying], columns)])
         total += of_task
     if len(tasks) > 1:

@@ -15,24 +15,11 @@ from bench import machine, states
 from bench.code_fingerprint import other_code
 from bench.command import add_places, add_sweep, framed, parser
 from bench.errors import BadInput
-from bench.records import (
-    DIVERGED,
-    DONE,
-    FAILED,
-    INTERRUPTED,
-    NOT_APPLICABLE,
-    QUEUED,
-    RUNNING,
-    cost_folder,
-    manifest_path,
-    read_json,
-    recorded,
-    run_folder,
-)
+from bench.records import Status, cost_folder, manifest_path, read_json, recorded, run_folder
 from bench.report.archive import sweep_names
 from bench.states import COST, SHOWN, Durations, State, count, in_words, makespan, run_name, state_of, tally
 
-EXPLAINED = (FAILED, DIVERGED, INTERRUPTED, NOT_APPLICABLE)
+EXPLAINED = (Status.FAILED, Status.DIVERGED, Status.INTERRUPTED, Status.NOT_APPLICABLE)
 
 WIDTH = 98
 MOST = 20
@@ -111,14 +98,18 @@ def _costs(runs: Path, seen: Sequence[Seen]) -> str:
     """The measurements that come before the runs; nothing where all are there."""
     asked = {entry["cost"] for entry, _ in seen} - {None}
     found = {cost: state_of(cost_folder(runs, cost), COST) for cost in asked}
-    missing = {cost: state for cost, state in found.items() if state.status not in (DONE, NOT_APPLICABLE)}
+    missing = {
+        cost: state
+        for cost, state in found.items()
+        if state.status not in (Status.DONE, Status.NOT_APPLICABLE)
+    }
     if not missing:
         return ""
     counts = Counter(state.status for state in missing.values())
     said = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
     lines = [f"costs: {len(found) - len(missing)} of {len(found)} measured, {said}"]
     for cost, state in missing.items():
-        if state.status == FAILED:
+        if state.status == Status.FAILED:
             lines.append(_wrapped(f"{state.reason} (log: {cost_folder(runs, cost) / 'log'})", "  "))
     return "\n".join(lines)
 
@@ -133,7 +124,7 @@ def _other_code(seen: Sequence[Seen]) -> str:
 
 
 def _running(runs: Path, seen: Sequence[Seen]) -> str:
-    found = [(entry, state) for entry, state in seen if state.status == RUNNING]
+    found = [(entry, state) for entry, state in seen if state.status == Status.RUNNING]
     lines = [f"running: {len(found)}"] if found else []
     for entry, state in found[:MOST]:
         where = f"beat {in_words(state.beat_s or 0)} ago on {state.host}"
@@ -149,7 +140,7 @@ def _running(runs: Path, seen: Sequence[Seen]) -> str:
 
 def _measured(seen: Sequence[Seen]) -> str:
     """Who measures alone on this machine, where there are runs that wait for it."""
-    waits = any(state.status == QUEUED for _, state in seen)
+    waits = any(state.status == Status.QUEUED for _, state in seen)
     if not waits or (measured_by := machine.measured_by()) is None:
         return ""
     return _wrapped(f"runs wait on this machine for a measurement to end: {measured_by}", "", "  ")
@@ -180,7 +171,7 @@ def _reasons(runs: Path, seen: Sequence[Seen]) -> str:
 def _reason(runs: Path, status: str, members: Sequence[Seen]) -> str:
     entry, state = members[0]
     text = _wrapped(f"{status} x {len(members)}: {state.reason or 'no reason is recorded'}", "", "  ")
-    if status == SHOWN[NOT_APPLICABLE]:
+    if status == SHOWN[Status.NOT_APPLICABLE]:
         return text
     log = run_folder(runs, entry["id"]) / "log"
     return f"{text}\n" + _wrapped(f"see {log} ({run_name(entry)})", "    ")
@@ -192,10 +183,10 @@ def _to_go(runs: Path, seen: Sequence[Seen]) -> str:
         return ""
     took = Durations()
     for entry, state in seen:
-        if state.status == DONE:
+        if state.status == Status.DONE:
             took.add(_alike(entry), state.seconds)
     expected = [(took.expected(_alike(entry)), state.share_left) for entry, state in left]
-    going = sum(state.status == RUNNING for _, state in left)
+    going = sum(state.status == Status.RUNNING for _, state in left)
     workers = going or max(1, machine.cores() // _threads(runs, seen))
     seconds, unknown = makespan([None if s is None else s * share for s, share in expected], workers)
     if seconds is None:
@@ -227,11 +218,11 @@ def _next(runs: Path, name: str, seen: Sequence[Seen]) -> str:
     if not named:
         go, retry = "the command that started it, once more", "the command that started it, with retry=true"
     lines = []
-    if any(state.status == RUNNING for _, state in seen):
+    if any(state.status == Status.RUNNING for _, state in seen):
         lines.append(f"should it be stopped, it goes on with: {go}")
     elif any(state.is_left for _, state in seen):
         lines.append(f"to go on: {go}")
-    if any(state.status == FAILED for _, state in seen):
+    if any(state.status == Status.FAILED for _, state in seen):
         lines.append(f"to run failed ones again: {retry}")
     return "\n".join(lines or [f"complete; its tables: python -m bench.tables --runs {runs} --sweep {name}"])
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from bench import claim, learned, lr_search, manifest
@@ -17,14 +18,7 @@ from bench.errors import BadInput
 from bench.launch import kill_all, preload, stop_all
 from bench.outcome import outcome
 from bench.progress import Progress
-from bench.records import (
-    DONE,
-    FAILED,
-    INTERRUPTED,
-    NOT_APPLICABLE,
-    recorded,
-    tidy,
-)
+from bench.records import Status, recorded, tidy
 from bench.states import PHASES, count
 
 Record = dict[str, Any]
@@ -43,21 +37,21 @@ unfinished: list[str] = []
 
 def control(cfg: DictConfig) -> float | None:
     """Hydra's task function: one cell, run or found; returns its headline metric on validation."""
-    cell = from_hydra(cfg)
+    cell = from_hydra(cfg, HydraConfig.get().overrides.task)
     for key in cell.unused:
         print(f"note: {key} is not used by tying={cell.label}")
     began = time.time()
     (cell,), (record,) = conduct([cell], Joblib(n_jobs=1))
     print(outcome(cell, record))
-    if record["status"] == NOT_APPLICABLE:
+    if record["status"] == Status.NOT_APPLICABLE:
         raise BadInput(
             f"tying={cell.label} cannot be applied to {cell.config['task']['name']}: {record['reason']}"
         )
-    again = recorded_before([record], began) if record["status"] == FAILED else ""
+    again = recorded_before([record], began) if record["status"] == Status.FAILED else ""
     again = f"{again}; retry=true runs it again" if again else ""
     if record.get("bad_input"):
         raise BadInput(f"{record['reason']}{again}")
-    if record["status"] != DONE:
+    if record["status"] != Status.DONE:
         raise RunFailed(
             f"the run ended as {record['status']}: {record['reason']} (log: {cell.folder / 'log'}){again}"
         )
@@ -193,9 +187,9 @@ def _train(
     cells: Sequence[Cell], starts: dict[str, Record], engine: Engine, progress: Progress, phase: str
 ) -> dict[str, Record]:
     """Records of runs by their id. A run whose start was interrupted is too: it would fail without it."""
-    waits = {c.id for c in cells if c.start and starts[c.start.id]["status"] == INTERRUPTED}
+    waits = {c.id for c in cells if c.start and starts[c.start.id]["status"] == Status.INTERRUPTED}
     reason = "the run to start from was stopped; the same command goes on"
-    put_off = {c.id: ensure_run.settled(c, INTERRUPTED, reason) for c in cells if c.id in waits}
+    put_off = {c.id: ensure_run.settled(c, Status.INTERRUPTED, reason) for c in cells if c.id in waits}
     return put_off | _all([c for c in cells if c.id not in waits], ensure_run, engine, progress, phase)
 
 
@@ -250,6 +244,6 @@ def _all(
 def _note(found: dict[str, Record], ensure: Ensure, cell: Cell, record: Record, progress: Progress) -> None:
     found[ensure.path(cell).parent.name] = record
     progress.ended(cell, record)
-    if record["status"] == FAILED and cell.options["sweep"]["fail_fast"]:
+    if record["status"] == Status.FAILED and cell.options["sweep"]["fail_fast"]:
         kill_all()
         raise RunFailed(f"sweep.fail_fast: {cell.label}, seed {cell.config['seed']}: {record['reason']}")

@@ -19,18 +19,7 @@ from omegaconf import OmegaConf
 
 from bench import claim
 from bench.errors import BadInput
-from bench.records import (
-    DIVERGED,
-    DONE,
-    FAILED,
-    NOT_APPLICABLE,
-    DiskFull,
-    is_disk_full,
-    read_json,
-    recorded,
-    tidy,
-    write_json,
-)
+from bench.records import DiskFull, Status, is_disk_full, read_json, recorded, tidy, write_json
 
 REQUEST = "request.json"
 CONFIG = "config.yaml"
@@ -61,19 +50,19 @@ BLAME_S = 2.0
 class Settled(Exception):
     """A run that ends early with something to say, on all ranks alike; `status` goes into its record."""
 
-    status = FAILED
+    status = Status.FAILED
 
 
 class Diverged(Settled):
     """The loss is no number any more, or far above where it started."""
 
-    status = DIVERGED
+    status = Status.DIVERGED
 
 
 class DoesNotApply(Settled):
     """This tying cannot be applied to this model."""
 
-    status = NOT_APPLICABLE
+    status = Status.NOT_APPLICABLE
 
 
 class Stopped(Exception):
@@ -144,7 +133,7 @@ def settle(folder: Path, name: str, work: Work) -> None:
         except DiskFull as end:
             print(f"stopped: {end}", file=sys.stderr)
             raise SystemExit(FULL) from None
-        if outcome["status"] != FAILED:
+        if outcome["status"] != Status.FAILED:
             (folder / RESUME).unlink(missing_ok=True)
 
 
@@ -195,13 +184,13 @@ def blamed(meeting: Path) -> str | None:
 
 def _outcome(work: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
     try:
-        return {"status": DONE, "reason": None, **work()}
+        return {"status": Status.DONE, "reason": None, **work()}
     except Settled as end:
         return {"status": end.status, "reason": one_line(end)}
     except DiskFull:
         raise
     except BadInput as error:
-        return {"status": FAILED, "reason": one_line(error), "bad_input": True}
+        return {"status": Status.FAILED, "reason": one_line(error), "bad_input": True}
     except Stopped:
         raise
     except BaseException as error:
@@ -209,7 +198,7 @@ def _outcome(work: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
             raise DiskFull(one_line(error)) from error
         # Whatever it is, it is, it must become a row of the table and not end the sweep.
         traceback.print_exc()
-        return {"status": FAILED, "reason": _fault_of_another() or _described(error)}
+        return {"status": Status.FAILED, "reason": _fault_of_another() or _described(error)}
 
 
 def _fault_of_another() -> str | None:

@@ -23,7 +23,7 @@ from bench.compose import Composer
 from bench.dry_run import report
 from bench.engines import Engine
 from bench.errors import BadInput
-from bench.records import DIVERGED, DONE, FAILED, INTERRUPTED, require_writable
+from bench.records import Status, require_writable
 
 
 class ComposingLauncher(Launcher):
@@ -41,7 +41,7 @@ class ComposingLauncher(Launcher):
         cfg = self.compose(overrides)
         with open_dict(cfg):
             cfg.sweep.name = cfg.sweep.name or "custom"
-        return from_hydra(cfg)
+        return from_hydra(cfg, overrides)
 
 
 class BenchLauncher(ComposingLauncher):
@@ -93,7 +93,7 @@ class MeasureLauncher(ComposingLauncher):
         began = time.time()
         measured = sweep.measure(cells, self.again)
         print(cost_report.report(measured))
-        failed = [record for _, record in measured if record["status"] == FAILED]
+        failed = [record for _, record in measured if record["status"] == Status.FAILED]
         before = sweep.recorded_before(failed, began)
         if len(measured) == 1 and failed and failed[0].get("bad_input"):
             raise BadInput(
@@ -108,13 +108,13 @@ class MeasureLauncher(ComposingLauncher):
 
 
 def _note_unfinished(records: Sequence[dict[str, Any]], began: float) -> None:
-    failed = [record for record in records if record["status"] == FAILED]
+    failed = [record for record in records if record["status"] == Status.FAILED]
     if failed:
         sweep.unfinished.append(
             f"{len(failed)} of {len(records)} runs failed: {failed[0]['reason']}"
             f"{sweep.recorded_before(failed, began)}; retry=true runs them again"
         )
-    interrupted = [record for record in records if record["status"] == INTERRUPTED]
+    interrupted = [record for record in records if record["status"] == Status.INTERRUPTED]
     if interrupted:
         sweep.unfinished.append(
             f"{len(interrupted)} of {len(records)} runs were interrupted: {interrupted[0]['reason']}"
@@ -125,9 +125,9 @@ def _returned(overrides: Sequence[str], cell: Cell, record: dict[str, Any]) -> J
     """What a sweeper that searches needs: the headline metric on validation, the worst there is for a run that
     diverged, None where there is none."""
     metric = cell.config["task"]["metric"]
-    if record["status"] == DIVERGED:
+    if record["status"] == Status.DIVERGED:
         return _job(overrides, math.inf if metric["mode"] == "min" else -math.inf)
-    return _job(overrides, record["val"][metric["name"]] if record["status"] == DONE else None)
+    return _job(overrides, record["val"][metric["name"]] if record["status"] == Status.DONE else None)
 
 
 def _job(overrides: Sequence[str], value: float | None) -> JobReturn:

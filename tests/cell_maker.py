@@ -23,4 +23,4 @@ def made(*overrides: str, fingerprint: str = "f1f2") -> Cell:
     """The cell of `overrides`, its data as if prepared with this fingerprint."""
     data = Prepared(Path("/prepared"), fingerprint, {"name": "digits", "fingerprint": fingerprint})
     with patch.object(cell, "_prepared", lambda *_: data):
-        return cell.from_hydra(composed(*overrides))
+        return cell.from_hydra(composed(*overrides), overrides)

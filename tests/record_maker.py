@@ -2,18 +2,39 @@
 
 import itertools
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 from bench.records import cost_folder, manifest_path, run_folder, write_json
+from bench.tying_spec import Part, TyingSpec
 
 PERPLEXITY = {"name": "perplexity", "mode": "min"}
 ACCURACY = {"name": "accuracy", "mode": "max"}
 TYINGS = ("none", "embedding", "cross_layer", "top_k(fraction=0.5)", "soft(strength=0.01)")
+NUMBER = re.compile(r"inf|[\d.]+(e[+-]\d+)?")
 UNTIED = 1_200_000
 MIB = 2**20
 SHARES = {"none": 1.0, "embedding": 0.85, "cross_layer": 0.4, "top_k(fraction=0.5)": 0.7}
 EFFECTS = {"none": 0.0, "embedding": -0.04, "cross_layer": 0.06, "top_k(fraction=0.5)": 0.02}
+
+
+def spec_of(label: str) -> TyingSpec:
+    """The spec that has this label; one that knows the label alone where no spec has it."""
+    text, _, start = label.partition(", start=")
+    text, _, control = text.partition(", control=")
+    texts = [] if text == "none" else re.split(r"\+(?![^(]*\))", text)
+    begun = (("lr", 0.001), ("max_epochs", 1), ("merge", "mean")) if start else None
+    spec = TyingSpec(tuple(map(_part, texts)), control or None, begun)
+    return spec if spec.label == label else TyingSpec.unknown(label)
+
+
+def _part(text: str) -> Part:
+    name, _, inside = text.rstrip(")").partition("(")
+    given = dict(item.split("=", 1) for item in inside.split(", ") if "=" in item)
+    keys = {key: float(value) if NUMBER.fullmatch(value) else value for key, value in given.items()}
+    keys |= {"form": "decoupled"} if "decoupled" in inside else {}
+    return Part(name, tuple(sorted(keys.items())))
 
 
 def entry(
@@ -23,7 +44,15 @@ def entry(
     task, data = given.get("task", "text_gru"), given.get("data", "pydocs")
     cell = f"{task}-{data}-{tying}-{dropout}-{weight_decay}"
     metric = ACCURACY if task.startswith("image") else PERPLEXITY
-    line = {"id": f"{cell}-{seed}", "task": task, "data": data, "tying": tying, "dropout": dropout}
+    spec = spec_of(tying).as_record()
+    line = {
+        "id": f"{cell}-{seed}",
+        "task": task,
+        "data": data,
+        "tying": tying,
+        "spec": spec,
+        "dropout": dropout,
+    }
     line |= {"weight_decay": weight_decay, "seed": seed, "cell": cell, "cost": f"{task}-{data}-{tying}"}
     return line | {"metric": metric} | given
 
@@ -67,7 +96,19 @@ def record(line: dict, value: float = 100.0, val: float | None = None, **given: 
 
 def unfinished(line: dict, status: str, reason: str | None, **given: Any) -> dict[str, Any]:
     """A record of a run that gave no number."""
-    kept = ("id", "task", "data", "tying", "dropout", "weight_decay", "seed", "cell", "cost", "config")
+    kept = (
+        "id",
+        "task",
+        "data",
+        "tying",
+        "spec",
+        "dropout",
+        "weight_decay",
+        "seed",
+        "cell",
+        "cost",
+        "config",
+    )
     made = record(line)
     return {key: made[key] for key in (*kept, "schema", "data_meta", "provenance")} | {
         "status": status,
@@ -94,6 +135,7 @@ def cost(line: dict, **given: Any) -> dict[str, Any]:
     made |= {
         "provenance": provenance(),
         "tying": line["tying"],
+        "spec": spec_of(line["tying"]).as_record(),
         "num_params": held // 4,
         "num_params_untied": UNTIED,
     }

@@ -136,7 +136,7 @@ def test_records_of_an_older_form_say_what_they_lack(tmp_path):
         (lambda found: [*found, '{"kind": \n'], "line 4: no JSON ("),
         (lambda found: found[:2], "lines are missing"),
         (lambda found: [*found[:2], found[2] | {"record": {"schema": 99}}], "line 3: a record of schema 99"),
-        (lambda found: [found[0], found[1] | {"entry": {"id": "x"}}, found[2]], "lacks or has an odd 'metric'"),
+        (lambda found: [found[0], found[1] | {"entry": {"id": "x"}}, found[2]], "lacks or has an odd 'tying'"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_none_of_ours_is_refused_by_name_in_one_line(tmp_path, capsys, change, said):

@@ -84,18 +84,9 @@ def _page(runs: Path) -> bytes:
     found = sections(asked)
     for cell in found[0].cells:
         for run in cell.runs:
-            # A config as far as a command needs it.
-            run.record.get("config", {}).update(_config(cell.dropout))
+            asked = [f"dropout={cell.dropout}", f"seed={run.seed}"]
+            run.record["overrides"] = ["task=image_cnn", "data=digits", *asked]
     return webpage.page("quick", found, {"image_cnn_pareto.svg": SVG}, note)
-
-
-def _config(dropout: float) -> dict:
-    return {
-        "task": {"name": "image_cnn"},
-        "data": {"name": "digits"},
-        "tying": {"parts": {}},
-        "dropout": dropout,
-    }
 
 
 def test_it_loads_without_an_error_and_without_the_network(shown):

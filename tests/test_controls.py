@@ -22,7 +22,7 @@ from bench.records import identity
 from bench.report.control import CLOSE, control_note
 from bench.report.frame import rows
 from bench.report.grouping import sections
-from bench.report.order import family, tying_key
+from bench.report.order import place
 from bench.report.rows import read_sweep
 from bench.worker import DoesNotApply
 
@@ -186,8 +186,9 @@ def test_controls_stand_after_their_tying_in_its_family():
         *("top_k(k=2)", "top_k(k=2), control=params", "top_k(k=10)", "top_k(k=10), control=params"),
         *("embedding+top_k(k=2)", "embedding+top_k(k=2), control=respend"),
     ]
-    assert sorted(set(labels), key=tying_key) == labels
-    assert {family(label) for label in labels} == {"none", "cross_layer", "top_k", "composition"}
+    specs = {label: made.spec_of(label) for label in labels}
+    assert sorted(set(labels), key=lambda label: place(specs[label])) == labels
+    assert {spec.family for spec in specs.values()} == {"none", "cross_layer", "top_k", "composition"}
 
 
 def test_tables_have_the_size_of_a_control(tmp_path):

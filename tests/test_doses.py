@@ -6,7 +6,7 @@ import pytest
 import record_maker as made
 
 from bench.plots.doses import doses as picture
-from bench.plots.style import COLOURS, draw
+from bench.plots.style import draw
 from bench.report.cells import Section
 from bench.report.dose import Dose
 from bench.report.dose_inside import split
@@ -14,6 +14,7 @@ from bench.report.dose_tables import FLIPS, MAYBE, ONE_SIGN, dose_lines, dose_ta
 from bench.report.doses import doses
 from bench.report.grouping import sections
 from bench.report.rows import read_sweep
+from bench.tying_spec import METHODS
 
 SEEDS = (1, 2, 3)
 DEPTH = 6
@@ -123,7 +124,8 @@ def test_over_strength_the_forms_are_lines_and_the_ends_are_marks(tmp_path):
     ],
 )
 def test_labels_are_a_line_and_a_dose(tying, name, found):
-    assert split(tying, name) == found
+    line = split(made.spec_of(tying), name)
+    assert (line and (line[0].label, line[1])) == found
 
 
 def test_what_is_on_top_of_another_tying_starts_from_it(tmp_path):
@@ -272,5 +274,5 @@ def test_the_picture_has_the_hard_limit_as_a_line_and_spread_on_an_axis_of_its_o
         for line in metric.lines
         if len(set(line.get_ydata())) == 1 and len(line.get_xdata()) == 2
     ]
-    assert levels == [COLOURS["none"], COLOURS["cross_layer"]]
+    assert levels == [METHODS["none"].colour, METHODS["cross_layer"].colour]
     assert "spread" in spread.get_ylabel() and "spread" not in metric.get_ylabel() + difference.get_ylabel()

@@ -9,13 +9,14 @@ import record_maker as made
 
 from bench.plots.interactions import interactions
 from bench.plots.style import draw
+from bench.records import Status
 from bench.report.cells import Section
 from bench.report.factorial import Effect, Factorial, factorial
 from bench.report.factorial_table import csv_rows, effects_table, reading
 from bench.report.grouping import sections
 from bench.report.interplay import ADDS_UP, BETTER, REINFORCES, REPLACES, WORSE, two_way
 from bench.report.markup import plain
-from bench.report.rows import DONE, Metric, Run, read_sweep
+from bench.report.rows import Metric, Run, read_sweep
 
 SEEDS = (1, 2, 3, 4, 5)
 
@@ -27,9 +28,9 @@ def section(values: dict[tuple, float], metric: str = "accuracy", mode: str = "m
         scores = {} if value is None else {metric: value, "nll": math.log(value)}
         runs.append(
             Run(
-                id=f"{tying}-{dropout}-{decay}-{seed}", task="image_cnn", data="digits", tying=tying,
+                id=f"{tying}-{dropout}-{decay}-{seed}", task="image_cnn", data="digits", spec=made.spec_of(tying),
                 dropout=dropout, weight_decay=decay, seed=seed, cell=f"{tying}-{dropout}-{decay}", cost_id="",
-                metric=Metric(metric, mode), status="failed" if value is None else DONE, reason=None,
+                metric=Metric(metric, mode), status="failed" if value is None else Status.DONE, reason=None,
                 record={"test": scores, "val": scores},
             )
         )  # fmt: skip

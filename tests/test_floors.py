@@ -12,6 +12,7 @@ BENCH = Path(__file__).parents[1] / "bench"
 # From the ground up. A module imports from lower floors alone; inside a place (a folder) as it likes.
 FLOORS = (
     ("errors", "owner", "code_fingerprint"),
+    ("tying_spec",),
     ("anatomy", "command"),
     ("metrics", "stats", "records", "tying", "machine", "adamw", "cross_entropy"),
     ("quantize",),
@@ -44,7 +45,7 @@ LIGHT = {
     "plots",
 }
 LIGHT |= {"stats", "compare", "lr_search", "progress", "sweep", "tables", "webpage", "__main__"}
-LIGHT |= {"learned", "manifest", "outcome"}
+LIGHT |= {"learned", "manifest", "outcome", "tying_spec"}
 LIGHT |= {
     "learned",
     "manifest",

@@ -25,12 +25,12 @@ from bench.plots.hover import tip, tips
 from bench.plots.labels import Label, annotate
 from bench.plots.pareto import pareto
 from bench.plots.similarity import cosines, similarity
-from bench.plots.style import COLOURS, MOST, draw, styles
+from bench.plots.style import MOST, draw, styles
 from bench.report.cells import Section
 from bench.report.grouping import sections
-from bench.report.order import family
 from bench.report.rows import read_sweep
 from bench.stats.statistics import Interval
+from bench.tying_spec import METHODS, colours
 
 TASK = {"text_gru": "pydocs"}
 OWN = {"pareto": pareto, "forest": forest, "curves": curves, "heat": heat_maps, "similarity": similarity}
@@ -144,7 +144,7 @@ def test_a_tying_has_its_colour_and_shares_no_marker_within_its_family(tmp_path)
         made.entry(tying) for tying in ("none", "top_k(k=2)", "top_k(k=3)", "soft", "embedding+top_k(k=2)")
     ]
     found = styles(written(tmp_path, lines, [made.record(line) for line in lines]))
-    assert found["top_k(k=2)"][0] == found["top_k(k=3)"][0] == COLOURS["top_k"]
+    assert found["top_k(k=2)"][0] == found["top_k(k=3)"][0] == METHODS["top_k"].colour
     assert found["top_k(k=2)"][1:] != found["top_k(k=3)"][1:]
     assert len({colour for colour, _, _ in found.values()}) == 4
 
@@ -158,7 +158,8 @@ def test_a_tying_has_the_same_colour_in_every_picture(many, picture):
                 named = re.match(r"tips?:(.*?), dropout", line.get_gid())[1]
                 seen.setdefault(named, set()).add(to_hex(line.get_color()).upper())
     assert seen.keys() == set(MANY) - ({"none"} if picture is forest else set())
-    assert all(colours == {COLOURS[family(tying)]} for tying, colours in seen.items())
+    known = colours([])
+    assert all(inks == {known[made.spec_of(tying).family]} for tying, inks in seen.items())
 
 
 # Hover.
@@ -342,7 +343,7 @@ def test_curves_have_a_band_only_where_there_are_seeds_and_say_what_it_is(tmp_pa
         written(tmp_path / "two", lines, [made.record(line, 90.0 + line["seed"]) for line in lines])
     )
     (band,) = figure.axes[0].collections
-    assert to_hex(band.get_facecolor()[0]) == COLOURS["none"]
+    assert to_hex(band.get_facecolor()[0]) == METHODS["none"].colour
     assert "95 % interval" in notes(figure)
     figure = curves(written(tmp_path / "one", lines[:1], [made.record(lines[0])]))
     assert not figure.axes[0].collections and "interval" not in notes(figure)

@@ -1,16 +1,15 @@
 import math
-from pathlib import Path
 
 import pytest
 import record_maker as made
-import yaml
 
+from bench.errors import BadInput
 from bench.report.cells import Cell
 from bench.report.comparison import comparison
 from bench.report.footer import footer
 from bench.report.grouping import sections
 from bench.report.markup import Table, best_of, folded, latex, markdown, plain
-from bench.report.order import family, tying_key
+from bench.report.order import place
 from bench.report.rows import Metric, read_sweep
 from bench.report.summary import headline
 
@@ -116,21 +115,21 @@ def test_tyings_stand_in_the_order_of_the_algebra():
     labels = ["embedding+top_k(k=2)", "soft(strength=1, decoupled)", "soft(strength=0.1)", "top_k(k=10)"]
     labels += ["cycle(groups=2)", "sequence(groups=2)", "bottom_k(k=2)", "sandwich"]
     labels += ["top_k(k=2)", "other", "soft(strength=1e-05)", "cross_layer", "embedding", "none"]
-    assert sorted(labels, key=tying_key) == [
+    assert sorted(labels, key=lambda label: place(made.spec_of(label))) == [
         "none", "embedding", "cross_layer", "top_k(k=2)", "top_k(k=10)",
         "bottom_k(k=2)", "sandwich", "sequence(groups=2)", "cycle(groups=2)",
         "soft(strength=1e-05)", "soft(strength=0.1)",
         "soft(strength=1, decoupled)", "other", "embedding+top_k(k=2)",
     ]  # fmt: skip
-    assert family("embedding+cross_layer(scope=a+b)") == "composition"
-    assert family("cross_layer(scope=a+b)") == "cross_layer"
+    assert made.spec_of("embedding+cross_layer(scope=a+b)").family == "composition"
+    assert made.spec_of("cross_layer(scope=a+b)").family == "cross_layer"
 
 
-@pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "conf" / "task").glob("*.yaml")))
-def test_the_name_of_a_metric_tells_its_mode(path):
-    """A row of flat records has the name alone."""
-    given = yaml.safe_load(path.read_text())["task"]["metric"]
-    assert Metric.named(given["name"]) == Metric(**given)
+def test_a_metric_says_which_way_is_better_and_no_third():
+    assert Metric("mine", "max").higher_is_better and not Metric("accuracy", "min").higher_is_better
+    assert Metric("accuracy", "min").best([0.1, 0.2]) == 0.1
+    with pytest.raises(BadInput, match="metric mine has mode 'least': it must be min or max"):
+        Metric("mine", "least")
 
 
 def test_the_best_is_marked_in_every_spelling():

@@ -50,7 +50,6 @@ GOOD = {
     "sweep.name": (None, "quick", "my-sweep_2.1"),
     "retry": (True, False),
     "reuse": (True, False),
-    "reuse": (True, False),
 }
 BAD = {
     "control": ("foo", True, 1, ["params"]),
@@ -84,7 +83,6 @@ BAD = {
     "lr_search.factors": ([], [0], [-1], "2", 2, ["a"]),
     "sweep.name": ("../other", "/tmp", "", ".hidden", 3),
     "retry": (1, "yes", None),
-    "reuse": (0, "no", None),
     "reuse": (0, "no", None),
 }
 

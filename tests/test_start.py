@@ -16,7 +16,7 @@ from bench.inherit import inherit
 from bench.lr_search import candidates
 from bench.records import read_json, write_json
 from bench.report.grouping import sections
-from bench.report.order import family, tying_key
+from bench.report.order import place
 from bench.report.rows import read_sweep
 from bench.status import report as status
 from bench.sweep import conduct
@@ -182,6 +182,6 @@ def test_what_follows_a_start_stands_apart_beside_its_own_none(tmp_path):
 
 
 def test_a_start_changes_no_family_and_comes_after():
-    assert family("top_k(k=2), start=untied") == "top_k"
+    assert record_maker.spec_of("top_k(k=2), start=untied").family == "top_k"
     ordered = ["none", "none, start=untied", "cross_layer", "cross_layer, start=untied", "top_k(k=2)"]
-    assert sorted({*ordered}, key=tying_key) == ordered
+    assert sorted({*ordered}, key=lambda label: place(record_maker.spec_of(label))) == ordered

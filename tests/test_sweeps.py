@@ -28,6 +28,7 @@ MOVES = (
     "resumed_from",
     "ended_at",
     "sweep",
+    "overrides",
 )
 """What of a record may differ between an undisturbed run and another."""
 

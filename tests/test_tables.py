@@ -221,7 +221,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capsys):
     (tmp_path / "runs" / "sweeps" / "quick.json").write_text('{"runs": [{"id"')
     assert "damaged" in refusal(capsys, "--runs", runs, "--results", results)
     (tmp_path / "runs" / "sweeps" / "quick.json").write_text('{"runs": [{"id": "1"}]}')
-    assert "'metric'" in refusal(capsys, "--runs", runs, "--results", results)
+    assert "'tying'" in refusal(capsys, "--runs", runs, "--results", results)
 
 
 def test_a_record_of_a_newer_schema_is_refused_and_unknown_keys_are_not(tmp_path):

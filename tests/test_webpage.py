@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench import webpage
-from bench.report.commands import NOT_RECORDED
 from bench.report.grouping import sections
 from bench.report.markup import Table
 from bench.report.numbers import fixed
 from bench.report.rows import read_sweep
 from bench.tables import build
 from bench.webpage.grid import grid, number
+from bench.webpage.runs import NOT_RECORDED
 from bench.webpage.vector import inlined
 from bench.webpage.words import ONE_SEED, sentences
 

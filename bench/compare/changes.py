@@ -3,15 +3,17 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.records import DONE
-from bench.report.order import tying_key
+from bench.records import Status
+from bench.report.order import place
 from bench.report.rows import Metric
 from bench.stats.statistics import Paired, paired
+from bench.tying_spec import TyingSpec, recorded_spec
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
 AXES = ("tying", "dropout", "weight_decay")
+PARTS = "config.tying.parts."
 MADE_WITH = ("results_version", "fingerprint", "commit", "dirty", "device", "threads", "python")
 
 
@@ -47,9 +49,8 @@ def changes(before: "DataFrame", after: "DataFrame") -> list[Change]:
         varied = _varied(sides)
         cells = [_cells(side, varied) for side in sides]
         same = len({repr(sorted(side.fingerprint.dropna().unique())) for side in sides if len(side)}) == 1
-        for key in sorted(
-            cells[0].keys() | cells[1].keys(), key=lambda k: (k[3], tying_key(k[0]), k[1], k[2])
-        ):
+        places = {key: _place(rows) for cell in cells for key, rows in cell.items()}
+        for key in sorted(places, key=lambda k: (k[3], places[k], k[0], k[1], k[2])):
             rows = [cell.get(key) for cell in cells]
             metric = next(_metric(row) for row in rows if row is not None)
             values = [None if row is None else _values(row, metric) for row in rows]
@@ -99,18 +100,34 @@ def _plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def _place(rows: "DataFrame") -> tuple:
+    """Of a cell's tying in a table, by what a row has of its config."""
+    row = rows.iloc[0].dropna()
+    parts: dict[str, dict[str, Any]] = {}
+    for column, value in row.items():
+        if column.startswith(PARTS):
+            method, _, key = column.removeprefix(PARTS).partition(".")
+            parts.setdefault(method, {})[key] = value
+    tying = {"parts": parts} | {key: row.get(f"config.tying.{key}") for key in ("form", "init")}
+    tying |= {key: row.get(f"config.tying.{key}") for key in ("groups", "shuffle")}
+    known = recorded_spec(
+        {"tying": row.tying, "config": {"tying": tying, "control": row.get("config.control")}}
+    )
+    return place(known if parts else TyingSpec.unknown(row.tying))
+
+
 def _metric(rows: "DataFrame") -> Metric:
-    return Metric.named(str(rows.metric.iloc[0]))
+    return Metric(str(rows.metric.iloc[0]), str(rows.metric_mode.iloc[0]))
 
 
 def _values(rows: "DataFrame", metric: Metric) -> dict[int, float]:
     column = f"test_{metric.name}"
-    done = rows[rows.status == DONE] if column in rows else rows.iloc[:0]
+    done = rows[rows.status == Status.DONE] if column in rows else rows.iloc[:0]
     return {int(seed): float(value) for seed, value in zip(done.seed, done.get(column, ()), strict=True)}
 
 
 def _missing(rows: "DataFrame") -> str:
-    counts = rows.status[rows.status != DONE].value_counts()
+    counts = rows.status[rows.status != Status.DONE].value_counts()
     return ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
 
 

@@ -16,7 +16,7 @@ from bench.cell import Cell
 from bench.engines import Ensure, Record, reachable, slurm_queue
 from bench.engines.slurm_job import Job
 from bench.errors import BadInput
-from bench.records import INTERRUPTED
+from bench.records import Status
 from bench.worker import one_line
 
 SUBMITIT = "submitit==1.5.4"
@@ -217,8 +217,11 @@ def _outcomes(submitted: Submitted, state: str, ensure: Ensure) -> Iterator[tupl
     for cell, end in zip(submitted.cells, ends, strict=True):
         if end is None:
             yield cell, None
-        elif end == INTERRUPTED:
-            yield cell, {**cell.header(), "status": INTERRUPTED, "reason": _told(submitted, state, said)}
+        elif end == Status.INTERRUPTED:
+            yield (
+                cell,
+                {**cell.header(), "status": Status.INTERRUPTED, "reason": _told(submitted, state, said)},
+            )
         else:
             yield cell, ensure.made(cell) or ensure.lost(cell, _told(submitted, state, said))
 

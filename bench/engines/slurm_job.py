@@ -10,7 +10,7 @@ from typing import Any
 from bench import launch
 from bench.cell import Cell
 from bench.ensure import Ensure, architectures
-from bench.records import INTERRUPTED
+from bench.records import Status
 
 PAUSE_S = 120.0
 """How long a job that was told to end (SIGTERM) waits for its end, which SLURM then brings."""
@@ -41,11 +41,11 @@ class Job:
 
     def _one(self, cell: Cell) -> str | None:
         if self.ending:
-            return INTERRUPTED
+            return Status.INTERRUPTED
         try:
             record = self.ensure(cell)
         except launch.Interrupted:
-            return INTERRUPTED
+            return Status.INTERRUPTED
         return record["status"] if record is not None else None
 
     def _told_to_end(self, *_: Any) -> None:

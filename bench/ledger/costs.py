@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from bench.errors import BadInput
 from bench.ledger.parts import Measure, Part
 from bench.ledger.select import chosen, grouped, named
+from bench.records import Status
 from bench.report.rows import is_finite
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def costs(
     untied = grouped(chosen(frame, theirs), by)
     parts = []
     for values, rows in grouped(chosen(frame, ours), [*by, *over]).items():
-        if set(rows["status"]) == {"not_applicable"}:
+        if set(rows["status"]) == {Status.NOT_APPLICABLE}:
             continue
         name, other = named([*by, *over], values), untied.get(values[: len(by)])
         measures = [_cut(short, rows, column) for short, column in cuts.items()]

@@ -8,7 +8,7 @@ from bench.errors import BadInput
 from bench.ledger.costs import cost_of, disturbed
 from bench.ledger.paired import missing, pairs, said
 from bench.ledger.parts import Measure, Part
-from bench.records import DONE
+from bench.records import Status
 from bench.stats.statistics import Interval, interval
 
 if TYPE_CHECKING:
@@ -72,7 +72,9 @@ def _curves(rows: "DataFrame") -> Mapping[int, Curve]:
     if COLUMN not in rows.columns:
         raise BadInput(f"no column {COLUMN!r} in the records: make their tables anew with `make tables`")
     found = zip(rows["seed"], rows["status"], rows[COLUMN], strict=True)
-    texts = {int(seed): text for seed, status, text in found if status == DONE and isinstance(text, str)}
+    texts = {
+        int(seed): text for seed, status, text in found if status == Status.DONE and isinstance(text, str)
+    }
     curves = {seed: [_point(point) for point in text.split(";")] for seed, text in texts.items()}
     return {seed: curve for seed, curve in curves.items() if all(math.isfinite(nll) for _, nll in curve)}
 

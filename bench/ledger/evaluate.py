@@ -11,6 +11,7 @@ from bench.ledger.claim import Claim, id_of, read
 from bench.ledger.evidence import Evidence
 from bench.ledger.parts import Part
 from bench.ledger.rule import CONTRADICTED, SUPPORTED, verdict
+from bench.records import Status
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -56,7 +57,7 @@ def _row(claim: Claim, evidence: Evidence) -> Row:
     if not claim.sweeps:
         return _judged(claim, _called(claim))
     frame = evidence.frame(claim.sweeps)
-    if frame is None or not (frame["status"] == "done").any():
+    if frame is None or not (frame["status"] == Status.DONE).any():
         return Row(claim.id, claim, NOT_RUN, why=_state(claim, frame))
     return _judged(claim, _called(claim, frame), _state(claim, frame))
 
@@ -116,6 +117,6 @@ def _state(claim: Claim, frame: "DataFrame | None") -> str:
     if frame is None:
         return f"no records of {', '.join(claim.sweeps)}"
     counts = frame["status"].value_counts()
-    done = int(counts.get("done", 0))
-    rest = [f"{SAID.get(name, name)} {counts[name]}" for name in sorted(counts.index) if name != "done"]
+    done = int(counts.get(Status.DONE, 0))
+    rest = [f"{SAID.get(name, name)} {counts[name]}" for name in sorted(counts.index) if name != Status.DONE]
     return f"{done} of {len(frame)} runs done: {', '.join(rest)}" if rest else ""

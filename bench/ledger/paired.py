@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from bench.errors import BadInput
 from bench.ledger.parts import Measure, Part
 from bench.ledger.select import absent, by_seed, chosen, grouped, metric_of, named
-from bench.records import DONE
+from bench.records import Status
 from bench.report.rows import Metric
 from bench.stats.statistics import paired
 
@@ -142,7 +142,7 @@ def pairs(
 
     A run that does not apply (no embedding in this network) is no part of what is claimed.
     """
-    applies = frame[frame.status != "not_applicable"]
+    applies = frame[frame.status != Status.NOT_APPLICABLE]
     mine, other = chosen(applies, ours), grouped(chosen(applies, theirs), by)
     found = []
     for values, rows in grouped(mine, [*by, *over]).items():
@@ -172,7 +172,7 @@ def best_on_validation(rows: "DataFrame", columns: Sequence[str], metric: Metric
 
 def _all_are(rows: "DataFrame", context: str) -> bool:
     """Of the finished ones, as only they have all columns."""
-    done = rows[rows.status == DONE]
+    done = rows[rows.status == Status.DONE]
     return len(done) > 0 and len(chosen(done, context)) == len(done)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from bench.records import Status
 from bench.report.order import natural
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def lines(frames: Sequence[tuple[str, "DataFrame"]]) -> list[str]:
 
 
 def _line(name: str, frame: "DataFrame") -> str:
-    done = frame[frame.status == "done"]
+    done = frame[frame.status == Status.DONE]
     data = sorted({f"{d} {f}" for d, f in zip(done["data"], done["fingerprint"], strict=True)})
     said = [f"data {', '.join(data)}"] if data else []
     if "commit" in done.columns:

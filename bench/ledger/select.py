@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bench.errors import BadInput
-from bench.records import DONE
+from bench.records import Status
 from bench.report.cells import SAID
 from bench.report.order import natural
 from bench.report.rows import Metric, is_finite
@@ -57,14 +57,18 @@ def _short(value: object) -> str:
 def by_seed(rows: "DataFrame", column: str) -> dict[int, float]:
     """Seed -> the number of its finished run. BadInput for a column there is none of and for two runs of a seed."""
     if column not in rows.columns:
-        if not (rows["status"] == DONE).any():
+        if not (rows["status"] == Status.DONE).any():
             return {}  # scores have columns once there is one
         raise BadInput(f"no column {column!r} in the records")
     twice = rows[rows.duplicated("seed", keep=False)]
     if len(twice):
         raise BadInput(f"two runs of seed {int(twice.seed.iloc[0])} in one selection: {_differing(twice)}")
     values = zip(rows["seed"], rows["status"], rows[column], strict=True)
-    return {int(seed): float(value) for seed, status, value in values if status == DONE and is_finite(value)}
+    return {
+        int(seed): float(value)
+        for seed, status, value in values
+        if status == Status.DONE and is_finite(value)
+    }
 
 
 def _differing(rows: "DataFrame") -> str:
@@ -80,14 +84,15 @@ def _differing(rows: "DataFrame") -> str:
 
 def absent(rows: "DataFrame") -> str:
     """`2 of 5 diverged`: what happened to the runs without a number; empty where all are done."""
-    counts = rows.loc[rows.status != DONE, "status"].value_counts()
+    counts = rows.loc[rows.status != Status.DONE, "status"].value_counts()
     said = [f"{counts[status]} of {len(rows)} {SAID.get(status, status)}" for status in sorted(counts.index)]
     return ", ".join(said)
 
 
 def metric_of(rows: "DataFrame") -> Metric:
     """What the rows are judged by. BadInput where that is more than one."""
-    names = sorted(set(rows["metric"].dropna()))
-    if len(names) != 1:
-        raise BadInput(f"a part must have one metric, not {', '.join(names) or 'none'}: cut it by task")
-    return Metric.named(names[0])
+    found = sorted(set(zip(rows["metric"], rows["metric_mode"], strict=True)))
+    if len(found) != 1:
+        names = ", ".join(name for name, _ in found) or "none"
+        raise BadInput(f"a part must have one metric, not {names}: cut it by task")
+    return Metric(*found[0])

@@ -8,22 +8,18 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from bench.plots.hover import tips
 from bench.plots.style import (
-    COLOURS,
-    DASHES,
-    MARKERS,
     MOST,
-    OTHER,
     QUIET,
     Look,
     direction,
+    looks_of,
     panels,
 )
 from bench.report.cells import Section
-from bench.report.dose import Dose, in_order, tying_of
+from bench.report.dose import Dose, in_order
 from bench.report.dose_tables import amount
 from bench.report.doses import doses as curves
 from bench.report.numbers import interval_text, metric_places, short_count
-from bench.report.order import family
 from bench.stats.statistics import Interval, Paired
 
 SIZE = (6.4, 4.4)
@@ -61,15 +57,9 @@ def doses(sections: list[Section]) -> Figure | None:
 
 
 def _looks(shown: list[Dose]) -> dict[str, Look]:
-    """Line -> its look: colour by family of its tying, marker and dash by place within it."""
-    labels = {label: None for dose in shown for label in (*dose.marks, *dose.lines)}
-    seen: dict[str, int] = {}
-    found = {}
-    for label in in_order(labels):
-        name = family(tying_of(label))
-        at = seen[name] = seen.get(name, -1) + 1
-        found[label] = (COLOURS.get(name, OTHER), MARKERS[at % len(MARKERS)], DASHES[at % len(DASHES)])
-    return found
+    """Of each line and mark."""
+    specs = {label: dose.specs[label] for dose in shown for label in (*dose.marks, *dose.lines)}
+    return looks_of(in_order(specs, specs))
 
 
 def _metric(axes: Axes, dose: Dose, looks: dict[str, Look]) -> None:

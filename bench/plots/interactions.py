@@ -8,9 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bench.plots.hover import tip, tips
 from bench.plots.style import (
-    COLOURS,
     MARGINS,
-    OTHER,
     QUIET,
     Look,
     direction,
@@ -28,7 +26,6 @@ from bench.report.factorial_grid import Grid, grid
 from bench.report.factorial_table import decimals_of
 from bench.report.interplay import Effect, interval
 from bench.report.numbers import axis, metric_places, p_text
-from bench.report.order import family
 
 ROW, ROOMY = 0.42, 0.75
 """Inches of an interaction with its name: at least, at most."""
@@ -68,7 +65,7 @@ def interactions(sections: list[Section]) -> Figure | None:
     for at, (section, found, fit) in enumerate(zip(shown, grids, fits, strict=True)):
         row = axes[at * (columns + 1) : (at + 1) * (columns + 1)]
         _lines(row[:-1], section, found, looks)
-        _forest(row[-1], section, fit, size[1] - LOW - TOP)
+        _forest(row[-1], section, fit, looks, size[1] - LOW - TOP)
     return made
 
 
@@ -136,10 +133,10 @@ def _drawn_effects(fit: Factorial) -> list[Effect]:
     found = [effect for effect in fit.effects if len(effect.parts) > 1]
     if len(found) <= MOST_EFFECTS:
         return found
-    return [effect for effect in found if len(effect.parts) == 2 and not effect.term.startswith("dropout ")]
+    return [effect for effect in found if len(effect.parts) == 2 and effect.tying is not None]
 
 
-def _forest(axes: Axes, section: Section, fit: Factorial | str, high: float) -> None:
+def _forest(axes: Axes, section: Section, fit: Factorial | str, looks: dict[str, Look], high: float) -> None:
     """A row per interaction, from the top; `high` is the panel's height in inches."""
     if isinstance(fit, str):
         axes.set_axis_off()
@@ -148,8 +145,7 @@ def _forest(axes: Axes, section: Section, fit: Factorial | str, high: float) -> 
         return
     effects, decimals = _drawn_effects(fit), decimals_of(fit)
     for at, effect in enumerate(effects):
-        name = effect.parts[0]
-        colour = QUIET if name.startswith("dropout ") else COLOURS.get(family(name), OTHER)
+        colour = QUIET if effect.tying is None else looks[effect.tying][0]
         axes.plot([effect.low, effect.high], [-at, -at], color=colour, linewidth=2)
         (dot,) = axes.plot([effect.estimate], [-at], color=colour, marker="o", markersize=8, linestyle="none")
         tip(dot, f"{effect.term}\n{interval(effect, decimals)}, p {p_text(effect.p)}\n{effect.reading}")

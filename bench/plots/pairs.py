@@ -8,17 +8,22 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bench.plots.hover import tips
-from bench.plots.style import COLOURS, MARKERS, Look, drawn, metric_name, panels
+from bench.plots.style import MARKERS, Look, drawn, metric_name, panels
 from bench.report.cells import Section
 from bench.report.numbers import fixed, interval_text
 from bench.report.pairs import MEASURES, Measure, Seeds, Tied, predictions, tied_pairs
 from bench.stats.statistics import Interval
+from bench.tying_spec import COMPOSITION, METHODS, OTHER
 
 NOTE = (
     "A point is a pair of blocks of a trained network, tied alone, and trained on; above the line tying was worse than "
     "none. In brackets the rank correlation of being alike with costing little, its mean over seeds and 95 % interval."
 )
-INKS = tuple(COLOURS.values())[1:]
+INKS = tuple(
+    method.colour
+    for method in (*METHODS.values(), COMPOSITION)
+    if method.name != "none" and method.colour != OTHER
+)
 
 
 def pairs(sections: list[Section]) -> Figure | None:

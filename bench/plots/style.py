@@ -15,32 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bench.plots.hover import titled
-from bench.report.cells import Cell, Section
+from bench.report.cells import Cell, Section, in_order
 from bench.report.numbers import axis, interval_text, percent
-from bench.report.order import family, tying_key
 from bench.stats.statistics import Interval
+from bench.tying_spec import TyingSpec, colours
 
-# Okabe and Ito's palette for colour-blind readers, and Tol's muted one for patterns along depth; the same tying has the
-# same colour in every picture.
-COLOURS = {
-    "none": "#000000",
-    "embedding": "#E69F00",
-    "cross_layer": "#0072B2",
-    "top_k": "#009E73",
-    "bottom_k": "#44AA99",
-    "sandwich": "#999933",
-    "sequence": "#882255",
-    "cycle": "#332288",
-    "cycle_rev": "#AA4499",
-    "block_wise": "#661100",
-    "grouped": "#DDCC77",
-    "relaxed": "#88CCEE",
-    "learned": "#CC6677",
-    "soft": "#D55E00",
-    "soft_decoupled": "#CC79A7",
-    "composition": "#56B4E9",
-}
-OTHER = "#777777"
 MARKERS = "osD^vPX*"
 DASHES = ("-", "--", ":", "-.")
 QUIET = "#555555"
@@ -90,14 +69,18 @@ def draw(figure: Callable[..., Figure | None], *args: object) -> dict[str, bytes
 
 
 def styles(sections: Sequence[Section]) -> dict[str, Look]:
-    """Tying -> its look: colour by family, marker and dash by place within it. In table order."""
-    seen: dict[str, int] = {}
-    found = {}
-    for tying in sorted({tying for section in sections for tying in section.tyings}, key=tying_key):
-        name = family(tying)
-        at = seen[name] = seen.get(name, -1) + 1
-        found[tying] = (COLOURS.get(name, OTHER), MARKERS[at % len(MARKERS)], DASHES[at % len(DASHES)])
-    return found
+    """Tying -> its look, in table order."""
+    return looks_of(in_order(cell for section in sections for cell in section.cells))
+
+
+def looks_of(specs: Mapping[str, TyingSpec]) -> dict[str, Look]:
+    """Label -> its look: colour by family of its spec, marker and dash by place within it."""
+    inks, seen = colours(specs.values()), dict[str, int]()
+    looks = {}
+    for label, spec in specs.items():
+        at = seen[spec.family] = seen.get(spec.family, -1) + 1
+        looks[label] = (inks[spec.family], MARKERS[at % len(MARKERS)], DASHES[at % len(DASHES)])
+    return looks
 
 
 def inked(colour: str) -> str:

@@ -6,18 +6,17 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from bench.records import DIVERGED, FAILED
-from bench.report.cells import Cell, Section
+from bench.records import Status
+from bench.report.cells import Cell, Section, in_order
 from bench.report.columns import Column, tabulate
 from bench.report.markup import Table
 from bench.report.numbers import NOTHING, fixed, interval_text
-from bench.report.order import tying_key
-from bench.report.rows import NOT_FINITE, Metric
+from bench.report.rows import Metric
 from bench.stats.statistics import LEAST_RESAMPLED, Interval, interquartile_mean_of_tasks, performance_profile
 
 TITLE = "Across tasks"
 THRESHOLDS = (0.95, 0.98, 1.0, 1.02)
-WORST = (DIVERGED, FAILED, NOT_FINITE)
+WORST = (Status.DIVERGED, Status.FAILED, Status.NOT_FINITE)
 NOTES = (
     "Score of a run: its test metric relative to that of `none` at the same task, data, dropout, weight decay and "
     "seed, so that 1 is `none` and more is better: ours / none of an accuracy, none / ours of a perplexity or an "
@@ -63,7 +62,7 @@ def is_across(sections: list[Section]) -> bool:
 
 def scores(sections: list[Section]) -> list[Scores]:
     """One per tying, in table order."""
-    tyings = sorted({tying for section in sections for tying in section.tyings}, key=tying_key)
+    tyings = in_order(cell for section in sections for cell in section.cells)
     return [_scores(tying, [s for s in sections if tying in s.tyings]) for tying in tyings]
 
 

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,16 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BadInput
-from bench.records import (
-    DONE,
-    FAILED,
-    cost_folder,
-    manifest_path,
-    read_json,
-    read_records,
-    recorded,
-)
 from bench.records import SCHEMA as RECORD_SCHEMA
+from bench.records import Status, cost_folder, manifest_path, read_json, read_records, recorded
 
 FILE = "records.jsonl.gz"
 SCHEMA = 1
@@ -99,7 +92,7 @@ def _sound(ours: Mapping[str, dict], theirs: Mapping[str, dict]) -> dict[str, di
 
 
 def _is_damaged(record: Mapping[str, Any]) -> bool:
-    return record.get("status") == FAILED and " is damaged" in str(record.get("reason"))
+    return record.get("status") == Status.FAILED and " is damaged" in str(record.get("reason"))
 
 
 def _uses(made: Recorded, archived: Recorded) -> bool:
@@ -131,9 +124,9 @@ def _cost(runs: Path, cost_id: str) -> dict[str, Any] | None:
     path = cost_folder(runs, cost_id) / "cost.json"
     if not path.exists():
         return None
-    found = recorded(path) or {"status": FAILED, "reason": "its record is damaged"}
-    if found["status"] == DONE and "memory" not in found:
-        return {"status": FAILED, "reason": "its record is of an older version"}
+    found = recorded(path) or {"status": Status.FAILED, "reason": "its record is damaged"}
+    if found["status"] == Status.DONE and "memory" not in found:
+        return {"status": Status.FAILED, "reason": "its record is of an older version"}
     return found
 
 
@@ -143,6 +136,8 @@ def portable(record: Mapping[str, Any], runs: Path) -> dict[str, Any]:
     Of a full path its last part is left, of the name of a host its hash, and of a reason the folder of the runs goes.
     """
     kept = _without_folders(record)
+    if overrides := kept.get("overrides"):
+        kept["overrides"] = [_FOLDER.sub("/path/to/", text) for text in overrides]
     if reason := kept.get("reason"):
         kept["reason"] = " ".join(str(reason).replace(f"{runs}/", "").split())
     config, provenance = kept.get("config"), kept.get("provenance")
@@ -165,6 +160,10 @@ def _without_folders(value: Any) -> Any:
     if isinstance(value, str) and value.startswith("/"):
         return f"/path/to/{Path(value).name}"
     return value
+
+
+_FOLDER = re.compile(r"(?<![\w.])/(?:[^/,\[\]]+/)+(?=[^/,\[\]])")
+"""Of a path in an override, such as `data.files=[/a/b.txt,/c/d.txt]`, all but its last part."""
 
 
 def _is_number(value: Any) -> bool:

@@ -1,33 +1,53 @@
 """What a table compares: cells, one configuration over seeds, in sections of one data set."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from bench.metrics import Estimate, mean_sd
-from bench.records import DIVERGED, FAILED, NOT_APPLICABLE
+from bench.records import Status
 from bench.report.control import control_note
-from bench.report.rows import NOT_FINITE, NOT_RUN, Metric, Run, is_finite, look_up
+from bench.report.order import place
+from bench.report.rows import Metric, Run, is_finite, look_up
 from bench.stats.statistics import LEAST_RESAMPLED, Interval, Paired, bootstrap_of_groups, interval, paired
+from bench.tying_spec import TyingSpec
 
 SAID = {
-    FAILED: "failed",
-    DIVERGED: "diverged",
-    NOT_APPLICABLE: "n/a",
-    NOT_FINITE: "not a number",
-    NOT_RUN: "not run yet",
+    Status.FAILED: "failed",
+    Status.DIVERGED: "diverged",
+    Status.NOT_APPLICABLE: "n/a",
+    Status.NOT_FINITE: "not a number",
+    Status.NOT_RUN: "not run yet",
 }
 
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One configuration at every seed it was asked for. Equal to itself alone, so that it can be a key."""
+    """One configuration at every seed it was asked for. Equal to itself alone, so that it can be a key.
 
-    tying: str
+    more: ` [k=2]`, what the label of the spec does not say of its tying; empty where that says it all.
+    """
+
+    spec: TyingSpec
+    more: str
     dropout: float
     weight_decay: float
     runs: tuple[Run, ...]
+
+    @cached_property
+    def tying(self) -> str:
+        """The label of its row: that of its spec without a start, and what else its tying differs in."""
+        return self.spec.label + self.more
+
+    @property
+    def place(self) -> tuple:
+        """Sort key of its row."""
+        return place(self.spec, self.more)
+
+    @property
+    def is_untied(self) -> bool:
+        return not self.spec.parts
 
     @cached_property
     def done(self) -> list[Run]:
@@ -35,7 +55,7 @@ class Cell:
 
     @property
     def is_not_applicable(self) -> bool:
-        return all(run.status == NOT_APPLICABLE for run in self.runs)
+        return all(run.status == Status.NOT_APPLICABLE for run in self.runs)
 
     def values(self, *keys: str) -> dict[int, float]:
         """Seed -> the number under a path of record keys, of the finished runs that have it."""
@@ -126,6 +146,11 @@ def _why(run: Run) -> str:
     return f"{said}: {run.reason}" if run.reason else said
 
 
+def in_order(cells: Iterable[Cell]) -> dict[str, TyingSpec]:
+    """The labels of the cells in the order of a table, each once, with their specs."""
+    return {cell.tying: cell.spec for cell in sorted(cells, key=lambda cell: cell.place)}
+
+
 @dataclass(frozen=True, eq=False)
 class Section:
     """Cells that may be compared: one task on one data fingerprint, alike in all but the axes of the table.
@@ -182,7 +207,7 @@ class Section:
 
     def difference(self, cell: Cell, untied: Cell | None) -> Paired | None:
         """Test metric minus that of `untied`, paired by seed; None for `none` itself and without a pair."""
-        if untied is None or cell.tying == "none":
+        if untied is None or cell.is_untied:
             return None
         return paired(cell.metric(), untied.metric())
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from bench.records import DONE, NOT_APPLICABLE
+from bench.records import Status
 from bench.report.columns import Column, tabulate
 from bench.report.markup import Table
 from bench.report.numbers import NOTHING, fixed, places, ratio
@@ -32,14 +32,14 @@ def cost_tables(rows: Sequence[tuple[str, Cost]]) -> dict[str, Table]:
 
 
 def is_measured(cost: Cost) -> bool:
-    return cost.get("status") == DONE
+    return cost.get("status") == Status.DONE
 
 
 def _with_holes(column: Column[Cost]) -> Column[Cost]:
     def text(cost: Cost) -> str:
         if is_measured(cost):
             return column.text(cost)
-        return "n/a" if cost.get("status") == NOT_APPLICABLE else "hole"
+        return "n/a" if cost.get("status") == Status.NOT_APPLICABLE else "hole"
 
     return replace(column, text=text)
 

@@ -55,4 +55,4 @@ def rank_text(against: Against) -> str:
 
 
 def _is_out(against: Against) -> bool:
-    return against.cell.tying == "none" or against.cell.is_not_applicable
+    return against.cell.is_untied or against.cell.is_not_applicable

@@ -1,14 +1,15 @@
 """A curve of the metric over a dose: its points, and the difference to a baseline at each."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
 from bench.report.cells import Cell, Section
 from bench.report.numbers import axis, percent
-from bench.report.order import natural, tying_key
+from bench.report.order import natural, place
 from bench.report.rows import Metric
 from bench.stats.statistics import Interval, Paired, interval, paired
+from bench.tying_spec import TyingSpec
 
 Listed = TypeVar("Listed")
 Value = TypeVar("Value", Interval, Paired)
@@ -23,7 +24,7 @@ class Dose:
 
     name: k, groups, strength, data, budget, width or depth. marks: the ends of the dose, by tying.
     spread: how far the tied copies are apart, where the dose is a strength. differences: to the `baseline` at
-    the same dose, paired by seed, of all lines but the baseline's own.
+    the same dose, paired by seed, of all lines but the baseline's own. specs: of every line and mark.
     """
 
     name: str
@@ -36,19 +37,15 @@ class Dose:
     metric: Metric
     baseline: str
     differences: Differences
+    specs: Mapping[str, TyingSpec]
 
 
 def uncontrolled(section: Section) -> list[Cell]:
-    return [cell for cell in section.cells if ", control=" not in cell.tying]
+    return [cell for cell in section.cells if cell.spec.control is None]
 
 
 def line_label(tying: str, dropout: float | None) -> str:
     return tying if dropout is None else f"{tying}, dropout {axis(dropout)}"
-
-
-def tying_of(line: str) -> str:
-    """The tying that a line is of."""
-    return line.partition(", dropout ")[0]
 
 
 def point(cell: Cell | None) -> Interval | None:
@@ -70,9 +67,6 @@ def along(values: Iterable[tuple[float, Value | None]]) -> list[tuple[float, Val
     return sorted(((x, value) for x, value in values if value is not None), key=lambda at: at[0])
 
 
-def in_order(lines: dict[str, Listed]) -> dict[str, Listed]:
+def in_order(lines: Mapping[str, Listed], specs: Mapping[str, TyingSpec]) -> dict[str, Listed]:
     """Lines as tables have them: by tying, then by dropout."""
-    return {
-        line: lines[line]
-        for line in sorted(lines, key=lambda line: (tying_key(tying_of(line)), natural(line)))
-    }
+    return {line: lines[line] for line in sorted(lines, key=lambda line: (place(specs[line]), natural(line)))}

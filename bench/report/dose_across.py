@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from bench.report.cells import Cell, Section
 from bench.report.dose import Differences, Dose, Points, difference, in_order, line_label, point, uncontrolled
 from bench.report.rows import is_finite, look_up
+from bench.tying_spec import TyingSpec
 
 BUDGET = ("trainer.max_epochs", "trainer.limit_train_batches")
 CHECKS = ("trainer.val_check_interval",)
@@ -78,10 +79,16 @@ def _curve(sections: list[Section], axis: Axis, keys: tuple[str, ...]) -> Dose |
     if len(cells) < 2 or not finished:
         return None
     dropouts = sorted({cell.dropout for cell in finished})
-    baseline = "none at the same dropout" if len(dropouts) > 1 else "none"
-    if all(cell.tying == "none" for cell in finished):
-        baseline = line_label("none", dropouts[0])
-    lines, differences = _lines(cells, dropouts, baseline)
+    specs = {
+        line_label(cell.tying, dropout): cell.spec
+        for here in cells.values()
+        for cell in here
+        for dropout in (None, cell.dropout)
+    }
+    baseline, at_dropout = "none at the same dropout" if len(dropouts) > 1 else "none", None
+    if all(cell.is_untied for cell in finished):
+        baseline, at_dropout = line_label("none", dropouts[0]), dropouts[0]
+    lines, differences = _lines(cells, dropouts, at_dropout, specs)
     first = sections[0]
     where = ", ".join(part for part in (first.data, _rest(first, keys)) if part)
     if first.among_several:
@@ -97,13 +104,20 @@ def _curve(sections: list[Section], axis: Axis, keys: tuple[str, ...]) -> Dose |
         metric=first.metric,
         baseline=baseline,
         differences=differences,
+        specs=specs,
     )
 
 
 def _lines(
-    cells: dict[float, list[Cell]], dropouts: list[float], baseline: str
+    cells: dict[float, list[Cell]],
+    dropouts: list[float],
+    at_dropout: float | None,
+    specs: dict[str, TyingSpec],
 ) -> tuple[Points, Differences]:
-    """Points and differences at the least weight decay of each section, in table order of the lines."""
+    """Points and differences at the least weight decay of each section, in table order of the lines.
+
+    at_dropout: that of the baseline of all lines; None where each has `none` at its own.
+    """
     lines: Points = {}
     differences: Differences = {}
     for x, here in cells.items():
@@ -111,12 +125,12 @@ def _lines(
         at = {(cell.tying, cell.dropout): cell for cell in here if cell.weight_decay == decay}
         for (tying, dropout), cell in at.items():
             label = line_label(tying, dropout if len(dropouts) > 1 else None)
-            base = at.get(("none", dropouts[0] if baseline.startswith("none, ") else dropout))
+            base = at.get(("none", dropout if at_dropout is None else at_dropout))
             if value := point(cell):
                 lines.setdefault(label, []).append((x, value))
             if gap := difference(cell, base):
                 differences.setdefault(label, []).append((x, gap))
-    return in_order(lines), in_order(differences)
+    return in_order(lines, specs), in_order(differences, specs)
 
 
 def _places(sections: list[Section], axis: Axis) -> tuple[str, list[float]]:

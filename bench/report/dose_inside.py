@@ -1,23 +1,13 @@
 """Doses that a tying's label carries, k, groups and strength: curves inside one section."""
 
-import re
+import math
+from dataclasses import replace
 
 from bench.report.cells import Cell, Section
 from bench.report.dose import Dose, along, difference, point, uncontrolled
-from bench.report.order import parts
 from bench.stats.statistics import interval
+from bench.tying_spec import Part, TyingSpec
 
-LIMITS = {
-    "top_k": "cross_layer",
-    "bottom_k": "cross_layer",
-    "sequence": "cross_layer",
-    "cycle": "cross_layer",
-    "cycle_rev": "cross_layer",
-    "soft": "cross_layer",
-    "soft_decoupled": "cross_layer",
-    "soft_embedding": "embedding",
-}
-"""What a strategy is where it shares most."""
 AXIS = {"k": "blocks that share, k", "groups": "groups of blocks", "strength": "strength"}
 Line = dict[float, Cell]
 
@@ -29,12 +19,15 @@ def inside(section: Section, name: str) -> list[Dose]:
     """
     cells = _least(section)
     families: dict[tuple[str, str], dict[str, Line]] = {}
-    for tying, cell in cells.items():
-        if (found := split(tying, name)) and cell.metric():
+    specs: dict[str, TyingSpec] = {}
+    for cell in cells.values():
+        if (found := split(cell.spec, name)) and cell.metric():
             line, value = found
-            families.setdefault(_ends(line), {}).setdefault(line, {})[value] = cell
+            label = line.label + cell.more
+            specs[label] = line
+            families.setdefault(_ends(line), {}).setdefault(label, {})[value] = cell
     return [
-        _dose(section, name, ends, lines, cells)
+        _dose(section, name, ends, lines, cells, specs)
         for ends, lines in families.items()
         if any(len(line) > 1 for line in lines.values())
     ]
@@ -46,33 +39,42 @@ def _least(section: Section) -> dict[str, Cell]:
     return {cell.tying: cell for cell in cells if (cell.dropout, cell.weight_decay) == at}
 
 
-def split(tying: str, name: str) -> tuple[str, float] | None:
-    """`soft(strength=0.01, decoupled)` is `soft_decoupled` at 0.01; None where it is nowhere on the axis."""
-    found = re.search(rf"\b{name}=([^,)]+)(, )?", tying)
-    if not found:
-        return None
-    value = float(found[1])
-    # Strength 0 is `none` and infinity the limit: a log axis has neither.
-    if name == "strength" and not 0 < value < float("inf"):
-        return None
-    line = (tying[: found.start()] + tying[found.end() :]).replace("()", "")
-    return re.sub(r"\bsoft\(decoupled(, )?", "soft_decoupled(", line).replace("()", ""), value
+def split(tying: TyingSpec, name: str) -> tuple[TyingSpec, float] | None:
+    """The tying without its dose, and the dose; None where it is nowhere on the axis.
+
+    A decoupled soft tie at 0.01 is `soft_decoupled` at 0.01: the line has a name of its own.
+    """
+    for at, part in enumerate(tying.parts):
+        value = part.shown.get(name)
+        # Strength 0 is `none` and infinity the limit: a log axis has neither.
+        if value is None or name == "strength" and not 0 < value < math.inf:
+            continue
+        line = Part(part.family, part.without(name).keys)
+        line = line.without("form") if line.method != part.method else line
+        parts = (*tying.parts[:at], line, *tying.parts[at + 1 :])
+        return replace(tying, parts=parts), float(value)
+    return None
 
 
-def _ends(line: str) -> tuple[str, str]:
+def _ends(line: TyingSpec) -> tuple[str, str]:
     """What `embedding+top_k` is at k = 1 and at k = depth: `embedding`, `embedding+cross_layer`."""
-    names = [(part, re.split(r"[(\s]", part)[0]) for part in parts(line)]
-    start = [part for part, name in names if name not in LIMITS]
-    return "+".join(start) or "none", "+".join(_limit(part, name) for part, name in names)
+    start = tuple(part for part in line.parts if part.full is None)
+    return TyingSpec(start).label, TyingSpec(tuple(map(_limit, line.parts))).label
 
 
-def _limit(part: str, name: str) -> str:
-    scope = re.search(r"scope=[^,)]+", part)
-    return LIMITS.get(name, part) + (f"({scope[0]})" if name in LIMITS and scope else "")
+def _limit(part: Part) -> Part:
+    if part.full is None:
+        return part
+    return Part(part.full, tuple(item for item in part.keys if item[0] == "scope"))
 
 
 def _dose(
-    section: Section, name: str, ends: tuple[str, str], lines: dict[str, Line], cells: dict[str, Cell]
+    section: Section,
+    name: str,
+    ends: tuple[str, str],
+    lines: dict[str, Line],
+    cells: dict[str, Cell],
+    specs: dict[str, TyingSpec],
 ) -> Dose:
     start, limit = ends
     if name in ("k", "groups"):
@@ -96,6 +98,7 @@ def _dose(
         metric=section.metric,
         baseline="none",
         differences={label: values for label, values in differences.items() if values},
+        specs={label: cell.spec for label, cell in cells.items()} | specs,
     )
 
 

@@ -124,7 +124,7 @@ def _effects(fit: Any, columns: dict[Term, int], sign: int) -> dict[Term, Effect
     bounds = fit.conf_int()
     found: dict[Term, Effect] = {}
     for term, at in columns.items():
-        effect = _effect(_name(term), fit.params[at], *bounds[at], fit.pvalues[at])
+        effect = _effect(term, fit.params[at], *bounds[at], fit.pvalues[at])
         parts = [
             found[_only(term, at_axis)]
             for at_axis, here in enumerate(given(term))
@@ -146,27 +146,25 @@ def _answer(what: str, tying: str, fit: Any, columns: dict[Term, int], effects: 
         sums[row, [columns[term], columns[pair]]] = 1
     test = fit.t_test(sums)
     numbers = zip(np.atleast_1d(test.effect), test.conf_int(), np.atleast_1d(test.pvalue), strict=True)
-    within = [
-        _effect(_name(pair), mean, *bounds, p) for pair, (mean, bounds, p) in zip(pairs, numbers, strict=True)
-    ]
+    within = [_effect(pair, mean, *bounds, p) for pair, (mean, bounds, p) in zip(pairs, numbers, strict=True)]
     return answer(what, tying, [effects[term] for term in alone], within, [effects[pair] for pair in pairs])
 
 
-def _effect(term: str, *numbers: float) -> Effect:
+def _effect(term: Term, *numbers: float) -> Effect:
     """Estimate, low, high and p at ten digits: those after them depend on the machine."""
-    return Effect(term, *(float(f"{number:.10g}") for number in numbers), "")
+    return Effect(_names(term), *(float(f"{number:.10g}") for number in numbers), "", term[0])
 
 
 def _only(term: Term, at_axis: int) -> Term:
     return tuple(level if at == at_axis else None for at, level in enumerate(term))
 
 
-def _name(term: Term) -> str:
+def _names(term: Term) -> tuple[str, ...]:
     tying, dropout, decay = term
     said = [tying] if tying is not None else []
     said += [f"dropout {axis(dropout)}"] if dropout is not None else []
     said += [f"weight decay {axis(decay)}"] if decay is not None else []
-    return " x ".join(said)
+    return tuple(said)
 
 
 def _response(section: Section) -> str:

@@ -3,9 +3,8 @@
 from itertools import product
 from typing import NamedTuple
 
-from bench.report.cells import SAID, Cell, Section
+from bench.report.cells import SAID, Cell, Section, in_order
 from bench.report.numbers import axis
-from bench.report.order import tying_key
 
 NAMED = 6
 """So many cells or runs of one sort are named in a line; the rest are counted."""
@@ -37,12 +36,9 @@ class Grid(NamedTuple):
 
 def grid(section: Section) -> Grid:
     """Of every tying that is no control."""
-    cells = {
-        (cell.tying, cell.dropout, cell.weight_decay): cell
-        for cell in section.cells
-        if ", control=" not in cell.tying
-    }
-    tyings = sorted({tying for tying, _, _ in cells}, key=tying_key)
+    plain = [cell for cell in section.cells if cell.spec.control is None]
+    cells = {(cell.tying, cell.dropout, cell.weight_decay): cell for cell in plain}
+    tyings = list(in_order(plain))
     return Grid(tyings, sorted({at[1] for at in cells}), sorted({at[2] for at in cells}), cells)
 
 

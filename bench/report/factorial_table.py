@@ -56,7 +56,8 @@ def csv_rows(section: Section, factorial: Factorial) -> list[dict[str, Any]]:
         "n_runs": factorial.n,
         "residual_df": factorial.df,
     }
-    return [about | {key: getattr(effect, key) for key in Effect._fields} for effect in factorial.effects]
+    keys = ("term", "estimate", "low", "high", "p", "reading")
+    return [about | {key: getattr(effect, key) for key in keys} for effect in factorial.effects]
 
 
 def decimals_of(factorial: Factorial) -> int:

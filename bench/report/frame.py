@@ -40,9 +40,10 @@ def _record_row(run: Run, cost: dict[str, Any]) -> dict[str, Any]:
         "seed": run.seed,
         "cell": run.cell,
         "cost": run.cost_id,
-        "status": run.status,
+        "status": run.status.value,
         "reason": run.reason,
         "metric": run.metric.name,
+        "metric_mode": run.metric.mode,
     }
     for key in ("num_params", "num_params_untied", "effective_params", "best_epoch", "epochs", "steps"):
         row[key] = run.number(key)

@@ -6,7 +6,7 @@ from typing import Any
 
 from bench.records import leaves
 from bench.report.cells import Cell, Section
-from bench.report.order import natural, started, tying_key
+from bench.report.order import natural
 from bench.report.rows import Run
 
 OUTSIDE = ("data.root", "data.source", "data.module", "data.folder", "data.meta", "measure")
@@ -82,7 +82,8 @@ def _is_outside(key: str, value: Any) -> bool:
 
 def _variant(run: Run, keys: list[str], alike: list[Run]) -> str:
     """What a section is apart for. Where training began is: what follows a start is compared with `none` after it."""
-    return ", ".join(filter(None, (started(run.tying)[1], _label(run, keys, alike))))
+    start = "start=untied" if run.spec.start is not None else ""
+    return ", ".join(filter(None, (start, _label(run, keys, alike))))
 
 
 def _label(run: Run, keys: list[str], alike: list[Run]) -> str:
@@ -100,8 +101,8 @@ def _cells(runs: list[Run], tying_keys: list[str]) -> list[Cell]:
     for same in _grouped(runs, lambda run: run.cell).values():
         first = same[0]
         members = tuple(sorted(same, key=lambda run: (run.seed, run.id)))
-        tying = started(first.tying)[0]
-        more = _label(first, tying_keys, runs) if tying != "none" else ""
-        tying = f"{tying} [{more.replace('tying.', '')}]" if more else tying
-        cells.append(Cell(tying, first.dropout, first.weight_decay, members))
-    return sorted(cells, key=lambda c: (tying_key(c.tying), c.dropout, c.weight_decay, c.runs[0].cell))
+        spec = first.spec.without_start
+        more = _label(first, tying_keys, runs) if spec.parts or spec.control else ""
+        more = f" [{more.replace('tying.', '')}]" if more else ""
+        cells.append(Cell(spec, more, first.dropout, first.weight_decay, members))
+    return sorted(cells, key=lambda c: (c.place, c.dropout, c.weight_decay, c.runs[0].cell))

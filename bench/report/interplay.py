@@ -12,18 +12,19 @@ BETTER, WORSE = "together better than their sum", "together worse than their sum
 
 
 class Effect(NamedTuple):
-    """An estimate with its 95 % interval and p-value; `term` joins with " x " what interacts."""
+    """An estimate with its 95 % interval and p-value; `parts` are what interacts, a tying, if there is one, first."""
 
-    term: str
+    parts: tuple[str, ...]
     estimate: float
     low: float
     high: float
     p: float
     reading: str
+    tying: str | None = None
 
     @property
-    def parts(self) -> list[str]:
-        return self.term.split(" x ")
+    def term(self) -> str:
+        return " x ".join(self.parts)
 
     @property
     def is_shown(self) -> bool:

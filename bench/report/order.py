@@ -1,56 +1,18 @@
-"""In which order tyings stand in every table and plot, and what family a label belongs to."""
+"""In which order tyings stand in every table and plot."""
 
 import re
 
+from bench.tying_spec import TyingSpec
+
 NUMBER = r"\d+(?:\.\d+)?(?:e[+-]\d+)?"
-FAMILIES = (
-    "none",
-    "embedding",
-    "cross_layer",
-    "top_k",
-    "bottom_k",
-    "sandwich",
-    "sequence",
-    "cycle",
-    "cycle_rev",
-)
-FAMILIES += ("block_wise", "grouped", "relaxed", "learned", "soft", "soft_decoupled")
 
 
-def parts(tying: str) -> list[str]:
-    """The strategies that a label composes: `embedding+top_k(k=2)` gives two, a `+` in brackets is no cut."""
-    return [part.strip() for part in re.split(r"\+(?![^(]*\))", tying)]
+def place(spec: TyingSpec, more: str = "") -> tuple:
+    """Sort key: the untied network, then one method after the other, other names, compositions last.
 
-
-def family(tying: str) -> str:
-    """`top_k` for `top_k(fraction=0.5)` and its controls; `composition` for more than one; the bare name if unknown."""
-    composed = parts(uncontrolled(started(tying)[0]))
-    if len(composed) > 1:
-        return "composition"
-    name = re.split(r"[(\s]", composed[0])[0]
-    if name.startswith("soft") and "decoupled" in composed[0] or name == "decoupled":
-        return "soft_decoupled"
-    return name
-
-
-def uncontrolled(tying: str) -> str:
-    """`cross_layer` for `cross_layer, control=params`: the tying that a row is a control of, or its own."""
-    return re.sub(r", control=\w+", "", tying)
-
-
-def started(tying: str) -> tuple[str, str]:
-    """A run's label, cut in two: `cross_layer` and `start=untied`, the latter empty where it began from its seed."""
-    plain, _, start = tying.partition(", start=")
-    return plain, f"start={start}" if start else ""
-
-
-def tying_key(tying: str) -> tuple:
-    """Sort key: the untied network, then one strategy after the other, other names, compositions last.
-
-    The controls of a tying come right after it.
+    The controls of a tying come right after it. more: what a row says after the label of the spec.
     """
-    ranks = {name: rank for rank, name in enumerate(FAMILIES)} | {"composition": len(FAMILIES) + 1}
-    return ranks.get(family(tying), len(FAMILIES)), natural(uncontrolled(tying)), tying
+    return spec.rank, natural(spec.without_control.label + more), spec.label + more
 
 
 def natural(text: str) -> tuple:

@@ -7,25 +7,25 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BadInput
-from bench.records import DONE
+from bench.records import Status
 from bench.report.archive import Recorded, load
-
-NOT_RUN = "not_run"
-NOT_FINITE = "not_finite"
-"""Statuses that only a table gives: no record yet; a record whose metric is no finite number."""
+from bench.tying_spec import TyingSpec, recorded_spec
 
 
 @dataclass(frozen=True)
 class Metric:
-    """What a task is judged by; `mode` is min or max."""
+    """What a task is judged by. Raises BadInput for a mode other than min and max."""
 
     name: str
     mode: str
 
-    @classmethod
-    def named(cls, name: str) -> "Metric":
-        """The metric of that name in flat rows, which have no mode: an accuracy is best high, any other low."""
-        return cls(name, "max" if name.endswith("accuracy") else "min")
+    def __post_init__(self) -> None:
+        if self.mode not in ("min", "max"):
+            raise BadInput(f"metric {self.name} has mode {self.mode!r}: it must be min or max")
+
+    @property
+    def higher_is_better(self) -> bool:
+        return self.mode == "max"
 
     @property
     def is_share(self) -> bool:
@@ -33,14 +33,14 @@ class Metric:
 
     @property
     def arrow(self) -> str:
-        return "↓" if self.mode == "min" else "↑"
+        return "↑" if self.higher_is_better else "↓"
 
     @property
     def label(self) -> str:
         return f"test {self.name.replace('_', ' ')} {self.arrow}" + (" %" if self.is_share else "")
 
     def best(self, values: list[float]) -> float:
-        return min(values) if self.mode == "min" else max(values)
+        return max(values) if self.higher_is_better else min(values)
 
 
 @dataclass(frozen=True)
@@ -50,21 +50,25 @@ class Run:
     id: str
     task: str
     data: str
-    tying: str
+    spec: TyingSpec
     dropout: float
     weight_decay: float
     seed: int
     cell: str
     cost_id: str
     metric: Metric
-    status: str
+    status: Status
     reason: str | None
     record: Mapping[str, Any] = field(repr=False, default_factory=dict)
     cost: Mapping[str, Any] = field(repr=False, default_factory=dict)
 
     @property
+    def tying(self) -> str:
+        return self.spec.label
+
+    @property
     def is_done(self) -> bool:
-        return self.status == DONE
+        return self.status == Status.DONE
 
     @property
     def fingerprint(self) -> str | None:
@@ -101,23 +105,41 @@ def read_sweep(runs: Path, name: str, results: Path | None = None) -> tuple[list
 def rows(sweep: Recorded) -> list[Run]:
     """Every run that the sweep asked for, once. BadInput for an entry that lacks something."""
     try:
-        return [_run(sweep, run_id) for run_id in sweep.entries]
+        specs = _specs(sweep)
+        return [_run(sweep, run_id, specs[run_id]) for run_id in sweep.entries]
     except (KeyError, TypeError) as error:
         raise BadInput(
             f"sweep {sweep.name}: a run lacks or has an odd {error}; delete its manifest and run it again"
         ) from error
 
 
-def _run(sweep: Recorded, run_id: str) -> Run:
+def _specs(sweep: Recorded) -> dict[str, TyingSpec]:
+    """Run id -> its spec: its own, else that of a run of the same label, else one that knows the label alone."""
+    labels = {run_id: entry["tying"] for run_id, entry in sweep.entries.items()}
+    known = {
+        run_id: recorded_spec(entry) or recorded_spec(sweep.records.get(run_id, {}))
+        for run_id, entry in sweep.entries.items()
+    }
+    of_label = {labels[run_id]: spec for run_id, spec in known.items() if spec is not None}
+    return {
+        run_id: spec or of_label.get(labels[run_id]) or TyingSpec.unknown(labels[run_id])
+        for run_id, spec in known.items()
+    }
+
+
+def _run(sweep: Recorded, run_id: str, spec: TyingSpec) -> Run:
     entry, record = sweep.entries[run_id], sweep.records.get(run_id)
     metric = Metric(entry["metric"]["name"], entry["metric"]["mode"])
     status, reason = _status(record, metric)
     cost_id = str(entry.get("cost") or "")
+    cost = sweep.costs.get(cost_id, {})
+    if cost and recorded_spec(cost) is None:
+        cost = {**cost, "spec": spec.as_record()}
     return Run(
         id=run_id,
         task=entry["task"],
         data=entry["data"],
-        tying=entry["tying"],
+        spec=spec,
         dropout=float(entry["dropout"]),
         weight_decay=float(entry["weight_decay"]),
         seed=int(entry["seed"]),
@@ -127,18 +149,21 @@ def _run(sweep: Recorded, run_id: str) -> Run:
         status=status,
         reason=reason,
         record=record or {},
-        cost=sweep.costs.get(cost_id, {}),
+        cost=cost,
     )
 
 
-def _status(record: Mapping[str, Any] | None, metric: Metric) -> tuple[str, str | None]:
+def _status(record: Mapping[str, Any] | None, metric: Metric) -> tuple[Status, str | None]:
     if record is None:
-        return NOT_RUN, None
-    status = str(record.get("status"))
-    if status != DONE:
+        return Status.NOT_RUN, None
+    try:
+        status = Status(record.get("status"))
+    except ValueError:
+        return Status.FAILED, f"its record has the unknown status {record.get('status')}"
+    if status != Status.DONE:
         return status, record.get("reason")
     for split in ("test", "val"):
         value = look_up(record, split, metric.name)
         if not is_finite(value):
-            return NOT_FINITE, f"{split} {metric.name} is {value}"
-    return DONE, None
+            return Status.NOT_FINITE, f"{split} {metric.name} is {value}"
+    return Status.DONE, None

@@ -4,17 +4,16 @@ from collections.abc import Callable
 from typing import Any
 
 from bench.report.against import Against, against_chosen
-from bench.report.cells import Cell, Section
+from bench.report.cells import Cell, Section, in_order
 from bench.report.columns import Column, tabulate
 from bench.report.comparison import mean, n_text, share_of_untied, shown, spell, spell_against, spell_bounds
 from bench.report.effective import effective_short, has_effective
 from bench.report.markup import Table, width
 from bench.report.numbers import NOTHING, axis, interval_text, metric_places, percent, short_count
-from bench.report.order import tying_key
 
 
 def tyings(sections: list[Section]) -> list[str]:
-    return sorted({tying for section in sections for tying in section.tyings}, key=tying_key)
+    return list(in_order(cell for section in sections for cell in section.cells))
 
 
 def headline(sections: list[Section], *, with_chosen: bool = False) -> Table:
@@ -62,7 +61,7 @@ def _columns(section: Section, with_chosen: bool) -> list[Column[str]]:
 def _metric_text(against: Against, decimals: int) -> str:
     metric = against.cell.runs[0].metric
     text = interval_text(percent(against.cell.interval(), metric), decimals)
-    if against.cell.tying == "none":
+    if against.cell.is_untied:
         return text
     return f"{text} ({interval_text(percent(against.difference, metric), decimals, sign=True)})"
 

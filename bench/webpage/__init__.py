@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bench import machine
 from bench.report import across
 from bench.report.archive import FILE
 from bench.report.cells import Section
-from bench.report.commands import CONF
 from bench.report.footer import READING
 from bench.report.pages import CHOICE, Block, blocks, cost_blocks, curve_blocks, stems
 from bench.report.summary import headline
@@ -77,7 +77,7 @@ def page(
         groups=groups,
         reading=READING,
         many=many and MANY_RUNS,
-        preset=(CONF / "sweep" / f"{name}.yaml").is_file(),
+        preset=(machine.REPOSITORY / "conf" / "sweep" / f"{name}.yaml").is_file(),
         css=(HERE / "page.css").read_text(),
         js=(HERE / "page.js").read_text(),
     )
@@ -112,9 +112,9 @@ def _shown(block: Block, caption: str = FIRST) -> _Shown:
 def _pictures(names: list[str], pictures: Mapping[str, bytes]) -> dict[str, list[Picture]]:
     """Stem -> the svgs whose name begins with it, and with no longer stem."""
     found: dict[str, list[Picture]] = {stem: [] for stem in names}
-    for at, (file, data) in enumerate(pictures.items()):
-        owners = [stem for stem in names if file.startswith(f"{stem}_")]
-        if file.endswith(".svg") and owners:
+    svgs = {file: data for file, data in pictures.items() if file.endswith(".svg")}
+    for at, (file, data) in enumerate(svgs.items()):
+        if owners := [stem for stem in names if file.startswith(f"{stem}_")]:
             stem = max(owners, key=len)
             title = file.removeprefix(f"{stem}_").removesuffix(".svg").replace("_", " ")
             found[stem].append(inlined(data, f"p{at}-", title))

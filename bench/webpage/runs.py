@@ -1,12 +1,15 @@
 """A row per run: what became of it, and the command that runs it again."""
 
+import shlex
+
 from bench.report.cells import SAID, Cell, Section
-from bench.report.commands import command
 from bench.report.markup import Table
 from bench.report.numbers import NOTHING, axis, fixed, metric_places
 from bench.report.rows import Run, is_finite
 
 COMMAND = "command"
+PROGRAM = "python -m bench"
+NOT_RECORDED = "its overrides are not recorded"
 
 
 def runs_table(section: Section) -> Table:
@@ -44,3 +47,14 @@ def runs_table(section: Section) -> Table:
     )
     said = any(run.reason for run in section.runs)
     return table if said else table.columns(c for c, head in enumerate(table.header) if head != "reason")
+
+
+def command(run: Run) -> str:
+    """`python -m bench task=... tying=... seed=...`: what was asked for, for a shell in the repository.
+
+    A record that was made before overrides were recorded has no command.
+    """
+    overrides = run.record.get("overrides")
+    if overrides is None:
+        return NOT_RECORDED
+    return shlex.join([*PROGRAM.split(), *overrides])

@@ -16,7 +16,7 @@ BY = ["task", "data"]
 def run(tying="none", seed=1, test=0.5, val=None, dropout=0.0, **given):
     made = {"id": f"{tying}-{seed}-{dropout}-{sorted(given.items())}", "task": "image_cnn", "data": "digits"}
     made |= {"fingerprint": "f1", "tying": tying, "dropout": dropout, "weight_decay": 0.0, "seed": seed}
-    made |= {"status": "done", "metric": "accuracy", "test_accuracy": test}
+    made |= {"status": "done", "metric": "accuracy", "metric_mode": "max", "test_accuracy": test}
     return made | {"val_accuracy": test if val is None else val} | given
 
 
@@ -47,7 +47,13 @@ def test_a_gain_is_in_points_and_paired_by_seed():
 def test_a_lower_perplexity_is_a_gain():
     worse, better = (
         [
-            row | {"metric": "perplexity", "test_perplexity": value, "val_perplexity": value}
+            row
+            | {
+                "metric": "perplexity",
+                "metric_mode": "min",
+                "test_perplexity": value,
+                "val_perplexity": value,
+            }
             for row in cell(tying, [0.5, 0.5])
         ]
         for tying, value in (("none", 100.0), ("top", 100.0 / math.e))
@@ -216,13 +222,13 @@ def test_between_validations_a_curve_is_straight(goal, step):
     assert curves.reached([(10, 3.0), (20, 2.0), (30, 2.2), (40, 0.8)], goal) == pytest.approx(step)
 
 
-def int8_cell(tying, before, after, size, small, metric="perplexity"):
+def int8_cell(tying, before, after, size, small, metric="perplexity", mode="min"):
     scores = [{"test_nll": b, "int8_test_nll": a} for b, a in zip(before, after, strict=True)]
     named = [
         {f"{split}_perplexity": math.exp(row[f"{split}_nll"]) for split in ("test", "int8_test")}
         for row in scores
     ]
-    held = {"int8_bytes_float": size, "int8_bytes": small, "metric": metric}
+    held = {"int8_bytes_float": size, "int8_bytes": small, "metric": metric, "metric_mode": mode}
     rows = cell(tying, [0.5] * len(before))
     return [row | given | named | held for row, given, named in zip(rows, scores, named, strict=True)]
 
@@ -245,6 +251,11 @@ def test_what_int8_saves_and_loses_tied_against_untied():
 
 def test_a_run_that_was_not_quantised_is_not_known():
     rows = int8_cell("tied", [2.0, 2.0], [2.1, 2.1], 100, 30) + cell("none", [0.5, 0.5])
-    made = frame([row | {"metric": "perplexity", "test_nll": 2.0, "test_perplexity": 7.0} for row in rows])
+    made = frame(
+        [
+            row | {"metric": "perplexity", "metric_mode": "min", "test_nll": 2.0, "test_perplexity": 7.0}
+            for row in rows
+        ]
+    )
     (part,) = quantised.further(made, ours="tying != 'none'", theirs="tying == 'none'", by=BY, over=["tying"])
     assert part.numbers()["lost_more"] is None and part.numbers()["shrink"] == pytest.approx(70)

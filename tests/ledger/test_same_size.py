@@ -10,7 +10,14 @@ from bench.ledger.same_size import gain_at_size
 def cell(tying, values, size, strength=None, untied=1100.0, **given):
     return [
         {"id": f"{tying}-{seed}-{strength}", "task": "image_cnn", "fingerprint": "f1", "tying": tying}
-        | {"seed": seed, "status": "done", "metric": "accuracy", "test_accuracy": value, "strength": strength}
+        | {
+            "seed": seed,
+            "status": "done",
+            "metric": "accuracy",
+            "metric_mode": "max",
+            "test_accuracy": value,
+            "strength": strength,
+        }
         | {"num_params": size if tying == "top" else untied, "effective_params": size}
         | given
         for seed, value in enumerate(values, start=1)
