@@ -62,7 +62,7 @@ lint: $(READY) ## check style
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
 
 selftest: $(READY) ## every meter on this machine's device, against answers that are known beforehand
-	@$(VENV)/bin/python -m pytest --verbose tests/measure $(ARGS)
+	@$(VENV)/bin/python -m pytest --verbose tests/meters $(ARGS)
 
 perf: $(READY) ## training here against its floor and other trainers, in turns: results/performance.md (12 minutes)
 	@$(VENV)/bin/python -m bench.perf $(ARGS)
@@ -71,7 +71,7 @@ chaos: $(READY) ## disturb a sweep with kills, faults and a full disk; its recor
 	@PYTHONPATH=tests $(VENV)/bin/python -m chaos $(ARGS)
 
 claims: $(READY) ## the claims ledger: the exact ones now, the others on recorded sweeps: results/claims.md
-	@$(VENV)/bin/python -m bench.ledger --runs $(RUNS) $(ARGS)
+	@$(VENV)/bin/python -m bench.claims --runs $(RUNS) $(ARGS)
 
 clean: ## remove the environment, the records and the prepared data (results/ stays)
 	rm -rf $(VENV) runs .cache

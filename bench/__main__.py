@@ -12,11 +12,11 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError, safe_load
 
-from bench import machine
-from bench.command import TRACEBACK, framed, refuse
-from bench.errors import BadInput
-from bench.launch import stop_all
-from bench.sweep import RunFailed, control, unfinished
+from bench.runs import machine
+from bench.runs.command_line import TRACEBACK, framed, refuse
+from bench.runs.process import stop_all
+from bench.sweep.sweep import RunFailed, control, unfinished
+from bench.tying.errors import BadInput
 
 ENDS = (BadInput, RunFailed, OmegaConfBaseException, YAMLError, OSError)
 NO_CHOICE, HUGE = "Config group override must be a string or a list", "for integer string conversion"
@@ -111,7 +111,7 @@ def _reason(error: Exception) -> str:
             f"hydra/sweeper=optuna needs its plugin, which is not installed: .venv/bin/pip install {OPTUNA}"
         )
     if unknown := re.match(r"Could not override '([^']+)'", text):
-        from bench.schema import near  # here: pydantic takes 50 ms, which `--help` need not wait for
+        from bench.config.schema import near  # here: pydantic takes 50 ms, which `--help` need not wait for
 
         meant = near(unknown[1])
         return f"unknown key {unknown[1]}: " + (

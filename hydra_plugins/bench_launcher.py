@@ -17,13 +17,14 @@ from hydra.types import HydraContext, TaskFunction
 from hydra.utils import get_class
 from omegaconf import DictConfig, open_dict
 
-from bench import cost_report, sweep, tables
-from bench.cell import Cell, check_one_sweep, from_hydra
-from bench.compose import Composer
-from bench.dry_run import report
-from bench.engines import Engine
-from bench.errors import BadInput
-from bench.records import Status, require_writable
+from bench.config.compose import Composer
+from bench.config.run_config import Cell, check_one_sweep, from_hydra
+from bench.report import tables
+from bench.runs.store import Status, require_writable
+from bench.sweep import measure, sweep
+from bench.sweep.dry_run import report
+from bench.sweep.launchers.engine import Engine
+from bench.tying.errors import BadInput
 
 
 class ComposingLauncher(Launcher):
@@ -92,7 +93,7 @@ class MeasureLauncher(ComposingLauncher):
         require_writable(cells[0].runs)
         began = time.time()
         measured = sweep.measure(cells, self.again)
-        print(cost_report.report(measured))
+        print(measure.report(measured))
         failed = [record for _, record in measured if record["status"] == Status.FAILED]
         before = sweep.recorded_before(failed, began)
         if len(measured) == 1 and failed and failed[0].get("bad_input"):

@@ -12,7 +12,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from bench.errors import BadInput
+from bench.tying.errors import BadInput
 
 
 class GridSweeper(Sweeper):

@@ -6,8 +6,8 @@ from unittest.mock import patch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from bench import cell
-from bench.cell import Cell
+from bench.config import run_config
+from bench.config.run_config import Cell
 from bench.data.prepare import Prepared
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -22,5 +22,5 @@ def composed(*overrides: str) -> DictConfig:
 def made(*overrides: str, fingerprint: str = "f1f2") -> Cell:
     """The cell of `overrides`, its data as if prepared with this fingerprint."""
     data = Prepared(Path("/prepared"), fingerprint, {"name": "digits", "fingerprint": fingerprint})
-    with patch.object(cell, "_prepared", lambda *_: data):
-        return cell.from_hydra(composed(*overrides), overrides)
+    with patch.object(run_config, "_prepared", lambda *_: data):
+        return run_config.from_hydra(composed(*overrides), overrides)

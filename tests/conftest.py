@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bench.launch import preload
+from bench.runs.process import preload
 
 if TYPE_CHECKING:
     from command import Bench
     from grid import Grid
 
-    from bench.cell import Cell
+    from bench.config.run_config import Cell
 
 GOLDEN_OPTION = "--write-golden"
 
 LONGEST = (
     "test_readme.py",
-    "test_run.py",
+    "test_train.py",
     "test_sweeps.py",
     "test_command_line.py",
     "test_controls.py",

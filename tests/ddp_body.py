@@ -1,4 +1,4 @@
-"""A run as `bench.run` does it, watched from inside: each of its ranks leaves `seen-<rank>.pt` in the folder."""
+"""A run as `bench.training.train` does it, watched from inside: each rank leaves `seen-<rank>.pt` in the folder."""
 
 import os
 import signal
@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench import run
-from bench.fitting import Training
-from bench.worker import settle
+from bench.runs.worker import settle
+from bench.training import train as run
+from bench.training.module import Training
 
 
 def main(folder: Path, launched: float) -> None:

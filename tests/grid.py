@@ -12,12 +12,12 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 
-from bench import assembly
-from bench.cell import Cell, from_hydra
-from bench.fitting import Training
-from bench.learned import with_grouping
+from bench.config.run_config import Cell, from_hydra
+from bench.sweep.prerequisites import with_grouping
+from bench.training import build as assembly
+from bench.training.module import Training
 from bench.tying import TyingPlan
-from bench.tying.sharing import parameters_by_name
+from bench.tying.apply import parameters_by_name
 
 CONF = Path(__file__).parents[1] / "conf"
 

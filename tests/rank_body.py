@@ -5,7 +5,7 @@ import signal
 import time
 from pathlib import Path
 
-from bench.worker import settle
+from bench.runs.worker import settle
 
 
 def main(folder: Path, launched: float) -> None:

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from bench.records import cost_folder, manifest_path, run_folder, write_json
-from bench.tying_spec import Part, TyingSpec
+from bench.runs.store import cost_folder, manifest_path, run_folder, write_json
+from bench.runs.tying_spec import Part, TyingSpec
 
 PERPLEXITY = {"name": "perplexity", "mode": "min"}
 ACCURACY = {"name": "accuracy", "mode": "max"}

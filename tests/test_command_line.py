@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from command import ROOT, TINY, Bench, refused, until
 
-from bench.report import archive
+from bench.analysis import archive
 
 SECRET = "local-0123456789abcdef0123456789abcdef01234567"
 
@@ -60,7 +60,7 @@ SECRET = "local-0123456789abcdef0123456789abcdef01234567"
         (["-m", "runs=runs_a,runs_b"], ["runs is one for a whole sweep", "runs_a and runs_b"]),
         (
             ["-m", "logger=csv,none"],
-            ["logger is one for a whole sweep", "csv_logger and bench.tracking.no_logger"],
+            ["logger is one for a whole sweep", "csv_logger and bench.runs.loggers.no_logger"],
         ),
         (["-m", "retry=true,false"], ["retry is one for a whole sweep"]),
         (["tying=learned", "tying.grouping=[0,0,0,0,0,1]"], ["tying=learned finds", "tying=grouped"]),

@@ -69,8 +69,8 @@ def tied_model(path: Path) -> Path:
     """What the README's program leaves."""
     from pretrained import made
 
-    from bench.saving import save
     from bench.tying import cycle
+    from bench.tying.checkpoint import save
 
     model = made("llama")
     plan = cycle(model, groups=2)
@@ -143,7 +143,7 @@ def test_command(command: str, places: Path) -> None:
         words += ["--runs", folders[0], "--results", folders[1]]
     elif "bench.mirror" in words:
         words += ["--runs", folders[0]]
-    elif "bench.ledger" in words:
+    elif "bench.claims" in words:
         words[words.index("--runs") + 1] = folders[0]
         words += ["--results", folders[1]]
     elif "bench.audit" in words:

@@ -1,1 +1,1 @@
-"""Where a trained model could be tied: how alike its namesakes are, against chance, and what sharing would save."""
+"""Where could a trained model be tied: how alike its namesakes are, against chance, and what sharing would save."""

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.audit.audit import Audit, audit
-from bench.audit.page import as_json, pictures, written
-from bench.audit.subjects import ALLOWED, subject
-from bench.command import Parser, framed, parser, refuse
-from bench.errors import BadInput
-from bench.records import write_bytes_atomic
+from bench.audit.load import ALLOWED, subject
+from bench.audit.report import as_json, pictures, written
 from bench.report.markup import markdown, plain
+from bench.runs.command_line import Parser, framed, parser, refuse
+from bench.runs.store import write_bytes_atomic
+from bench.tying.errors import BadInput
 
 EXAMPLES = """examples:
   python -m bench.audit runs/1a2b3c4d5e6f                       a run's best weights

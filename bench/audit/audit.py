@@ -1,21 +1,275 @@
-"""One model's audit: its kinds of weight, chance, another seed, the candidates, and what they would save together."""
+"""Audit one model: its kinds of weight, chance, another seed, its blocks, the candidates and what they save."""
 
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor, nn
 
-from bench.audit.blocks import Blocks, Neighbours, Twins, map_of, neighbours, read, twins
-from bench.audit.candidates import Candidate, candidates, plan_of
-from bench.audit.kinds import Kind, block_cosines, kinds_of
-from bench.audit.samples import Forwards
-from bench.audit.subjects import Subject
-from bench.errors import BadInput
-from bench.similarity.outputs import Outputs
-from bench.tying import NotApplicable, TyingPlan
-from bench.tying.similarity import cosines, gram
-from bench.tying.strategies import Scope, Stack, blocks_of
+from bench.audit.load import Forwards, Subject
+from bench.tying import NotApplicable, Tie, TyingPlan, cross_layer
+from bench.tying.apply import weight
+from bench.tying.errors import BadInput
+from bench.tying.methods import Scope, Stack, blocks_of
+from bench.tying.penalty import gram
+from bench.tying.plan import pattern_of
+from bench.tying.similarity import (
+    Aligned,
+    Outputs,
+    across,
+    align,
+    cka_map,
+    cosines,
+    distances,
+    hidden_of,
+    outputs,
+    whole,
+)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Namesakes of one shape along the stack.
+
+    names, places: of its tensors, input first; places as a tie has them, -1 for the block nearest the output. shared:
+    index -> that of the first name of the same tensor. products: their `gram`.
+    """
+
+    pattern: str
+    names: tuple[str, ...]
+    places: tuple[int, ...]
+    depth: int
+    shape: tuple[int, ...]
+    numel: int
+    shared: tuple[int, ...]
+    products: Tensor
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """Counted from 0 at the input."""
+        return tuple(place % self.depth for place in self.places)
+
+    def cosine(self, one: int, other: int) -> float:
+        return float(cosines(self.products)[one, other])
+
+    def distance(self, one: int, other: int) -> float:
+        return float(distances(self.products)[one, other])
+
+    def pairs(self) -> Iterator[tuple[int, int]]:
+        """Indices of two tensors, each pair once, but for those that are one tensor already."""
+        for one in range(len(self.names)):
+            for other in range(one + 1, len(self.names)):
+                if self.shared[one] != self.shared[other]:
+                    yield one, other
+
+
+def kinds_of(model: nn.Module, stack: Stack = None, scope: Scope = "weights") -> tuple[Kind, ...]:
+    """Every kind within the scope (`bench.tying.cross_layer`, and its errors). Nothing of the model is kept."""
+    depth = len(blocks_of(model, stack))
+    found = []
+    for tie in cross_layer(model, stack=stack, scope=scope).ties:
+        tensors = [weight(model, name) for name in tie.names]
+        first: dict[int, int] = {}
+        kind = Kind(
+            pattern=pattern_of(tie.names),
+            names=tie.names,
+            places=tie.blocks,
+            depth=depth,
+            shape=tuple(tensors[0].shape),
+            numel=tensors[0].numel(),
+            shared=tuple(first.setdefault(id(tensor), at) for at, tensor in enumerate(tensors)),
+            products=gram(tensors),
+        )
+        found.append(kind)
+    return tuple(found)
+
+
+def block_cosines(kinds: Sequence[Kind]) -> list[list[float | None]]:
+    """[depth][depth] over all kinds; None where two blocks have nothing in common."""
+    return whole(kinds[0].depth, [(kind.blocks, kind.products) for kind in kinds])
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Tensors of one kind of which every two are alike: at least the threshold, and more than any at random.
+
+    cosine: the lowest of its pairs. distance: the largest. saved: parameters that one tensor for all would spare.
+    """
+
+    kind: Kind
+    members: tuple[int, ...]
+    cosine: float
+    distance: float
+    saved: int
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        return tuple(self.kind.blocks[at] for at in self.members)
+
+    @property
+    def tie(self) -> Tie:
+        names = tuple(self.kind.names[at] for at in self.members)
+        return Tie(names, blocks=tuple(self.kind.places[at] for at in self.members))
+
+
+def candidates(
+    kinds: Sequence[Kind], floors: Mapping[tuple[str, ...], float], threshold: float
+) -> list[Candidate]:
+    """The groups of each kind, those that save most first.
+
+    floors: names of a kind -> the highest cosine of its pairs at random initialisation, which alike ones must exceed.
+    Groups grow by complete linkage, the most alike first: every two members of one are alike.
+    """
+    found = []
+    for kind in kinds:
+        for members in _groups(kind, threshold, floors.get(kind.names, -1.0)):
+            pairs = [(a, b) for a in members for b in members if a < b and kind.shared[a] != kind.shared[b]]
+            distinct = len({kind.shared[at] for at in members})
+            found.append(
+                Candidate(
+                    kind,
+                    members,
+                    min(kind.cosine(*pair) for pair in pairs),
+                    max(kind.distance(*pair) for pair in pairs),
+                    (distinct - 1) * kind.numel,
+                )
+            )
+    return sorted(found, key=lambda each: (-each.saved, -each.cosine, each.kind.pattern))
+
+
+def plan_of(found: Sequence[Candidate]) -> TyingPlan:
+    return TyingPlan(tuple(each.tie for each in found))
+
+
+def _groups(kind: Kind, threshold: float, floor: float) -> list[tuple[int, ...]]:
+    """Groups of two distinct tensors or more, of which every two are alike."""
+    group_of = {
+        at: frozenset(other for other in range(len(kind.names)) if kind.shared[other] == kind.shared[at])
+        for at in range(len(kind.names))
+    }
+    for one, other in sorted(kind.pairs(), key=lambda pair: -kind.cosine(*pair)):
+        left, right = group_of[one], group_of[other]
+        if left != right and all(threshold <= kind.cosine(a, b) > floor for a in left for b in right):
+            group_of |= dict.fromkeys(left | right, left | right)
+    groups = {tuple(sorted(group)) for group in group_of.values()}
+    return sorted(group for group in groups if len({kind.shared[at] for at in group}) > 1)
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Of one network.
+
+    cosine, aligned, cka: of each block and the next, depth - 1; aligned is the reason where there is none.
+    influence: of each block. Both last are empty without a sample.
+    """
+
+    cosine: tuple[float | None, ...]
+    aligned: tuple[Aligned | str, ...]
+    cka: tuple[float | None, ...]
+    influence: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Twins:
+    """Each block and the block of its place in the other model, on the same data; `cka` is empty without a sample."""
+
+    aligned: tuple[Aligned | str, ...]
+    cka: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """random: of the network before training, None where it cannot be made anew. cka: [depth][depth] or None."""
+
+    trained: Neighbours
+    cka: list[list[float | None]] | None
+    random: Neighbours | None = None
+    twins: Twins | None = None
+
+
+def read(model: nn.Module, stack: Sequence[str], forwards: Forwards | None) -> list[Outputs]:
+    """What the blocks put out on the sample, [] without one. BadInput where the model cannot read it."""
+    if forwards is None:
+        return []
+    try:
+        return outputs(model, stack, lambda: forwards(model))
+    except (
+        NotApplicable,
+        TypeError,
+        ValueError,
+        RuntimeError,
+        IndexError,
+        KeyError,
+        AttributeError,
+    ) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise BadInput(
+            f"the sample does not run through the model: {reason}; give data that it reads"
+        ) from error
+
+
+def neighbours(
+    model: nn.Module,
+    stack: Sequence[str],
+    kinds: Sequence[Kind],
+    seen: Sequence[Outputs],
+    chance: bool = False,
+) -> Neighbours:
+    """chance: pairs of one shape are alike but for their random numbers, so one of them is aligned for all."""
+    cosines = block_cosines(kinds)
+    return Neighbours(
+        cosine=tuple(cosines[at][at + 1] for at in range(len(stack) - 1)),
+        aligned=_aligned(model, stack, chance),
+        cka=tuple(across(seen[:-1], seen[1:])),
+        influence=tuple(each.influence for each in seen),
+    )
+
+
+def twins(
+    model: nn.Module,
+    other: nn.Module,
+    stack: Sequence[str],
+    seen: Sequence[Outputs],
+    theirs: Sequence[Outputs],
+) -> Twins:
+    return Twins(
+        tuple(_told(lambda block=block: align(model, block, block, other)) for block in stack),
+        tuple(across(seen, theirs)),
+    )
+
+
+def map_of(seen: Sequence[Outputs]) -> list[list[float | None]] | None:
+    return cka_map(seen) if seen else None
+
+
+def _aligned(model: nn.Module, stack: Sequence[str], chance: bool) -> tuple[Aligned | str, ...]:
+    known: dict[tuple, Aligned | str] = {}
+    found = []
+    for one, other in zip(stack[:-1], stack[1:], strict=True):
+        shapes = (_shapes(model, one), _shapes(model, other)) if chance else (one, other)
+        if shapes not in known:
+            known[shapes] = _told(lambda one=one, other=other: align(model, one, other))
+        found.append(known[shapes])
+    return tuple(found)
+
+
+def _shapes(model: nn.Module, block: str) -> tuple:
+    """What a block's alignment depends on but for its numbers."""
+    try:
+        axes = hidden_of(model, block).axes
+    except NotApplicable:
+        return (block,)
+    inside = model.get_submodule(block)
+    return tuple((name, axis, tuple(inside.get_parameter(name).shape)) for name, axis in axes)
+
+
+def _told(measure: Callable[[], Aligned]) -> Aligned | str:
+    try:
+        return measure()
+    except NotApplicable as reason:
+        return str(reason)
+
 
 SEED = 20_240_229
 """Of the network at random initialisation."""

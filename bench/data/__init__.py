@@ -1,0 +1,1 @@
+"""Where do examples come from, and how do they become batches?"""

@@ -8,7 +8,6 @@ No torch here, and no `datasets` unless something has to be prepared. Layout of 
 """
 
 import fcntl
-import functools
 import hashlib
 import json
 import os
@@ -20,26 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.code_fingerprint import code_of_section, is_own
 from bench.data.sources import Source, source_of
-from bench.errors import BadInput
+from bench.runs.code import code_of_section, is_own
+from bench.tying.errors import BadInput
 
-CODE = (
-    "corpus",
-    "files",
-    "hub",
-    "pixels",
-    "prepare",
-    "series",
-    "labelled",
-    "naive_bayes",
-    "packages",
-    "contents",
-    "ngram",
-    "sources",
-    "splits",
-    "tokenization",
-)
+PREPARE_VERSION = 1
+"""Raised whenever the code of this folder changes what is prepared: it is part of the cache's key."""
 
 NOT_PREPARED = ("root", "train_limit", "module", "source", "files")
 """Settings that change nothing in the arrays; the source says itself what identifies it."""
@@ -58,7 +43,7 @@ def prepare(data: Mapping[str, Any], cache: Path) -> Prepared:
     """The prepared data set that the group `data` describes, made if it is not in `cache` or is torn there.
 
     Args:
-        data: resolved, and allowed by `bench.schema`.
+        data: resolved, and allowed by `bench.config.schema`.
         cache: the folder of prepared data.
 
     Raises:
@@ -87,22 +72,13 @@ def load(folder: Path | str) -> Prepared:
 
 
 def identity(wanted: Mapping[str, Any], source: Source) -> str:
-    """Hash of everything that the prepared arrays depend on: the code of this folder, and of a user's own source."""
+    """Hash of everything that the prepared arrays depend on: PREPARE_VERSION, and the code of a user's own source."""
     parts = {k: v for k, v in wanted.items() if k not in NOT_PREPARED}
     modules = code_of_section(wanted["source"]).get("modules", {})
     if of_user := sorted(digest for name, digest in modules.items() if not is_own(name)):
         parts["source_code"] = of_user
-    text = json.dumps([code_version(), parts, source.identity()], sort_keys=True)
+    text = json.dumps([PREPARE_VERSION, parts, source.identity()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-@functools.cache
-def code_version() -> str:
-    """Hash of the code that prepares, so that a change of it can never meet arrays of the old."""
-    digest = hashlib.sha256()
-    for module in CODE:
-        digest.update(Path(__file__).with_name(f"{module}.py").read_bytes())
-    return digest.hexdigest()
 
 
 def pointer(cache: Path, key: str) -> Path:
@@ -147,9 +123,7 @@ def locked(cache: Path) -> Iterator[None]:
 
 def build(wanted: Mapping[str, Any], source: Source, cache: Path, key: str) -> Prepared:
     """Prepares aside and moves in one step; the pointer comes last. Call with the lock held."""
-    from bench.data.contents import image_content, text_content
-    from bench.data.labelled import labelled_text_content
-    from bench.data.series import series_content
+    from bench.data.contents import image_content, labelled_text_content, series_content, text_content
 
     makers = {"image": image_content, "text": text_content}
     makers |= {"series": series_content, "labelled_text": labelled_text_content}

@@ -1,98 +1,117 @@
-"""What a prepared time series consists of: its changes from step to step, in units of train's, and floors.
+"""A prepared time series as batches of windows."""
 
-Changes and not levels: a level of the test years may lie outside of all that train has seen, a change does not.
-"""
-
-import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
-from bench.data.contents import Content
-from bench.errors import BadInput
+from bench.data.batches import Batches, RankedDataModule, check_limit, check_positive
+from bench.data.prepare import load
+from bench.tying.errors import BadInput
 
-if TYPE_CHECKING:
-    from datasets import Dataset, DatasetDict
-
-SHARES = {"train": 0.6, "val": 0.2}  # test has the rest
-LEAST = 20  # rows
+Batch = tuple[torch.Tensor, torch.Tensor]
 
 
-def series_content(data: "DatasetDict", wanted: Mapping[str, Any]) -> Content:
-    """{split}_changes float32 [N, C] in time order, C the columns: 60 %, 20 % and the rest of all changes.
+class SeriesData(RankedDataModule):
+    """Batches (inputs float32 [B, T, C], targets float32 [B, S, C]): the change after each of the last S inputs.
 
-    A change is that of the value from the row before, or of its logarithm (`log`), over `scale`: the root mean
-    square of the column's changes in train, the only statistic that is taken. Floors are those of the last value
-    as the forecast, on test: naive_mae, naive_rmse, and naive_nll with train's variance as the Gaussian's.
-    BadInput: a column that is absent, not numeric or constant in train, a value that is missing, fewer than 20
-    rows, rows that are not in the order of the column `time`.
+    T is `window`; S = T in training, T // 2 in evaluation, where what is not scored is NaN. Before its first value
+    the series stands still: those changes are 0.
+
+    Training: windows inside of train at every `stride`-th step, from an offset drawn from (seed, epoch), shuffled;
+    the last partial batch is dropped. Evaluation scores every step of a split once, with at least T / 2 steps before
+    it, which may be those of the split before: they are its past. `train_limit`: the last so many steps of
+    train, next to val; what came before them is not read at all.
     """
-    if set(data) != {"train"}:
-        raise BadInput(f"a series is one split in time order; the data set has the splits {sorted(data)}")
-    rows, names = data["train"], wanted["columns"]
-    if len(rows) < LEAST:
-        raise BadInput(f"the series has {len(rows)} rows: give at least {LEAST}")
-    if wanted["time"] is not None:
-        _need_order(rows, wanted["time"])
-    values = np.stack([_numbers(rows, name, wanted["log"]) for name in names], axis=1)
-    changes = np.diff(np.log(values) if wanted["log"] else values, axis=0)
-    ends = np.cumsum([int(share * len(changes)) for share in SHARES.values()])
-    train, *_ = np.split(changes, ends)
-    scale = np.sqrt((train**2).mean(0))
-    if (scale == 0).any():
-        name = names[int(np.flatnonzero(scale == 0)[0])]
-        raise BadInput(f"column {name!r} never changes in train: leave it out of data.columns")
-    splits = dict(zip((*SHARES, "test"), np.split(changes / scale, ends), strict=True))
-    meta = {
-        "columns": list(names),
-        "scale": scale.tolist(),
-        "sizes": {split: len(part) for split, part in splits.items()},
-        "floors": floors(splits["test"]),
-    }
-    return Content({f"{split}_changes": part.astype(np.float32) for split, part in splits.items()}, meta)
 
-
-def floors(changes: np.ndarray) -> dict[str, float]:
-    """Scores of "no change": mean absolute error, root mean square error, nats a value at variance 1."""
-    square = float((changes**2).mean())
-    return {
-        "naive_mae": float(np.abs(changes).mean()),
-        "naive_rmse": math.sqrt(square),
-        "naive_nll": 0.5 * (math.log(2 * math.pi) + square),
-    }
-
-
-def _column(rows: "Dataset", name: str, key: str) -> Sequence[Any]:
-    if name not in rows.column_names:
-        raise BadInput(f"the series has no column {name!r}, only {rows.column_names}: set data.{key}")
-    return rows[name]
-
-
-def _numbers(rows: "Dataset", name: str, log: bool) -> np.ndarray:
-    """A column as float64 [N], each value finite, and above 0 where its logarithm is asked for."""
-    column = list(_column(rows, name, "columns"))
-    try:
-        values = np.array([math.nan if value is None else value for value in column], dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise BadInput(f"column {name!r} is not numeric ({error}): leave it out of data.columns") from error
-    wrong = ~np.isfinite(values) | (values <= 0 if log else False)
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        above = " above 0, as data.log needs" if log else ""
-        raise BadInput(
-            f"column {name!r} is {column[row]} in row {row + 1} of the series: give a finite number{above}"
-        )
-    return values
-
-
-def _need_order(rows: "Dataset", name: str) -> None:
-    times = list(_column(rows, name, "time"))
-    if any(time is None for time in times):
-        raise BadInput(f"column {name!r} lacks a time: give one in every row, or set data.time=null")
-    for row, (before, after) in enumerate(zip(times[:-1], times[1:], strict=True), 2):
-        if not before < after:
+    def __init__(
+        self,
+        folder: Path | str,
+        batch_size: int,
+        window: int,
+        stride: int,
+        seed: int,
+        eval_batch_size: int = 32,
+        train_limit: int | None = None,
+    ) -> None:
+        super().__init__(seed)
+        self.meta: dict[str, Any] = load(folder).meta
+        sizes = dict(self.meta["sizes"])
+        check_positive(batch_size=batch_size, stride=stride, eval_batch_size=eval_batch_size)
+        if not isinstance(window, int) or window < 2:
+            raise BadInput(f"window={window!r} is not allowed: give a whole number from 2")
+        check_limit(train_limit, sizes["train"], "steps")
+        parts = {s: np.load(Path(folder) / f"{s}_changes.npy") for s in ("train", "val", "test")}
+        parts["train"] = parts["train"][-train_limit if train_limit else 0 :]
+        self.batch_size, self.window, self.stride = batch_size, window, stride
+        self.eval_batch_size = eval_batch_size
+        ends = np.cumsum([0, *(len(part) for part in parts.values())]).tolist()
+        self.bounds = dict(zip(parts, zip(ends[:-1], ends[1:], strict=True), strict=True))
+        shortest = min(len(part) for part in parts.values())
+        if window > shortest:
             raise BadInput(
-                f"column {name!r} is {after} in row {row} of the series, after {before}: sort the rows by time, "
-                "oldest first, each time once"
+                f"window={window} is longer than the {shortest} steps of a split: lower it, or give a longer series"
             )
+        self.count = (len(parts["train"]) - window + 1) // stride
+        if batch_size > self.count:
+            raise BadInput(
+                f"batch_size={batch_size} exceeds the {self.count} training windows of {window} steps at stride "
+                f"{stride}: lower one of them, or raise data.train_limit"
+            )
+        changes = torch.from_numpy(np.concatenate([*parts.values()]))
+        still = changes.new_zeros(window, changes.shape[1])
+        # [N + 1, T, C], a view: what is told up to an end, exclusive, in steps from the first of train.
+        self.told = torch.cat([still, changes]).unfold(0, window, 1).transpose(1, 2)
+
+    @property
+    def shapes(self) -> dict[str, int]:
+        return {"channels": self.told.shape[2]}
+
+    def train_dataloader(self) -> Batches:
+        self.check_batch_size(self.batch_size)
+        return Batches(self.count // self.batch_size, self.train_batches)
+
+    def val_dataloader(self) -> Batches:
+        return self.scored(*self.ends("val"))
+
+    def test_dataloader(self) -> Batches:
+        return self.scored(*self.ends("test"))
+
+    def probe_dataloader(self) -> Batches:
+        """Pieces of half a window, evenly over train, val's count in all at most: the gap is measured against it."""
+        ends, new = self.ends("train")
+        first, stop = self.bounds["val"]
+        count = min(len(ends), (stop - first) // (self.window // 2))
+        chosen = torch.arange(count) * len(ends) // count
+        return self.scored(ends[chosen], new[chosen])
+
+    def train_batches(self, start: int = 0) -> Iterator[Batch]:
+        generator = self.generator()
+        offset = int(torch.randint(self.stride, (), generator=generator))
+        order = torch.randperm(self.count, generator=generator)
+        for step in range(start, self.count // self.batch_size):
+            rows = self.share(order[step * self.batch_size : (step + 1) * self.batch_size])
+            ends = self.window + offset + self.stride * rows
+            yield self.told[ends - 1].contiguous(), self.told[ends].contiguous()
+
+    def ends(self, split: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where the windows that score a split end, exclusive, and how many of its steps each is the first to have."""
+        first, stop = self.bounds[split]
+        new = self.window // 2
+        ends = torch.arange(first + new, stop + new, new).clamp(max=stop)
+        return ends, ends.diff(prepend=torch.tensor([first]))
+
+    def scored(self, ends: torch.Tensor, new: torch.Tensor) -> Batches:
+        slices = self.eval_slices(len(ends), self.eval_batch_size)
+        width = self.window // 2
+
+        def batches(start: int) -> Iterator[Batch]:
+            for part in slices[start:]:
+                rows = self.share(torch.arange(len(ends))[part])
+                told = self.told[ends[rows], -width:]
+                old = torch.arange(width) < width - new[rows, None]
+                yield self.told[ends[rows] - 1].contiguous(), told.masked_fill(old[:, :, None], torch.nan)
+
+        return Batches(len(slices), batches)

@@ -1,0 +1,1 @@
+"""Which networks are trained? CNN, GRU and transformer, each plain: they know nothing of tying."""

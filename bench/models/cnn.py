@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.anatomy import Parts
-from bench.errors import BadInput
-from bench.models.parts import check_dropout, check_positive
+from bench.models.checks import check_dropout, check_positive
+from bench.tying.errors import BadInput
+from bench.tying.structure import Parts
 
 
 class ResNet(nn.Module):

@@ -10,12 +10,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import machine
-from bench.command import framed, parser
-from bench.errors import BadInput
 from bench.perf import sweeps
 from bench.perf.page import PICTURE, SECTIONS, growth_picture, page
-from bench.records import read_json, write_bytes_atomic, write_json
+from bench.runs import machine
+from bench.runs.command_line import framed, parser
+from bench.runs.store import read_json, write_bytes_atomic, write_json
+from bench.tying.errors import BadInput
 
 FIGURES = "figures.json"
 
@@ -56,8 +56,8 @@ def _measure(parts: list[str], out: Path, quick: bool) -> None:
 
     from bench.perf.parts import measure
     from bench.perf.timing import FULL, QUICK
-    from bench.plots.style import draw
     from bench.report.markup import plain
+    from bench.report.plots.style import draw
 
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     torch.set_num_threads(1)

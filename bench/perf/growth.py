@@ -9,16 +9,15 @@ import torch
 from scipy.stats import linregress
 from torch import Tensor, nn
 
-from bench.cross_entropy import linear_cross_entropy
-from bench.measure.flops import flops_of
-from bench.measure.memory import peak_bytes
-from bench.measure.rates import datasheet_rate
-from bench.measure.turns import in_turns, other_processes
+from bench.meters.flops import datasheet_rate, flops_of
+from bench.meters.memory import peak_bytes
+from bench.meters.timing import in_turns, other_processes
 from bench.models.gru import GRULanguageModel
 from bench.models.transformer import CausalLM
 from bench.perf.subjects import WIKITEXT
 from bench.perf.timing import CPU, Pace, medians
-from bench.tying import TyingPlan, strategies
+from bench.tasks.cross_entropy import linear_cross_entropy
+from bench.tying import TyingPlan, methods
 
 
 class WordStep:
@@ -117,7 +116,7 @@ def exponent(sizes: Sequence[float], costs: Sequence[float]) -> tuple[float, flo
 def _step(make: Callable[[int, int, int], nn.Module], sizes: Sizes) -> WordStep:
     torch.manual_seed(0)
     model = make(sizes.vocabulary, sizes.depth, sizes.width)
-    strategies.top_k(model, k=sizes.tied).apply(model)
+    methods.top_k(model, k=sizes.tied).apply(model)
     return WordStep(model, sizes.vocabulary, sizes.batch, WINDOW, CPU)
 
 
@@ -145,7 +144,7 @@ NETWORKS_OF_GPU = (
     Network(
         "GPT-2 small",
         lambda: CausalLM(GPT2_WORDS, GPT2_WINDOW, depth=12, width=768, heads=12),
-        strategies.embedding,
+        methods.embedding,
         "embedding",
         GPT2_WORDS,
         batch=16,
@@ -155,7 +154,7 @@ NETWORKS_OF_GPU = (
     Network(
         "GRU, 4 layers of 512",
         lambda: GRULanguageModel(WIKITEXT, depth=4, width=512),
-        strategies.cross_layer,
+        methods.cross_layer,
         "cross_layer",
         WIKITEXT,
         batch=64,

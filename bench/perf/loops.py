@@ -11,12 +11,12 @@ import transformers
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench import run
-from bench.adamw import schedule
-from bench.checkpoint import Best, Resume
-from bench.cross_entropy import linear_cross_entropy
-from bench.journal import Journal
 from bench.perf.subjects import Subject
+from bench.tasks.cross_entropy import linear_cross_entropy
+from bench.training import train
+from bench.training.callbacks import Journal
+from bench.training.checkpoint import Best, Resume
+from bench.training.optimizer import schedule
 from bench.tying import TyingPlan
 
 Loss = Callable[[Any], Tensor]
@@ -47,7 +47,7 @@ class Watched:
 
 
 def same_loss(subject: Subject, model: nn.Module) -> Loss:
-    """The loss of our runs as a plain function: the output layer of `bench.cross_entropy` at our precision."""
+    """The loss of our runs as a plain function: the output layer of `bench.tasks.cross_entropy` at our precision."""
     layer = getattr(model, "output_layer", None)
     if layer is None:
         return plain_loss(subject, model)
@@ -128,11 +128,11 @@ def by_hand(subject: Subject, model: nn.Module, batches: Watched, folder: Path, 
 
 
 def ours(subject: Subject, model: nn.Module, batches: Watched, folder: Path) -> None:
-    """As `bench.run` trains, with its callbacks; without a logger, and without validations."""
+    """As `bench.training.train` trains, with its callbacks; without a logger, and without validations."""
     metric = subject.config["task"]["metric"]
     journal = Journal(folder, metric["name"], TyingPlan(), time.time())
     resume = Resume(folder / "last.ckpt", subject.config["trainer"]["checkpoint_every_s"], {}, journal.paused)
-    trainer = run.trainer_of(
+    trainer = train.trainer_of(
         subject.config, folder, False, [Best(folder / "best.ckpt", metric), journal, resume]
     )
     trainer.fit(subject.module(model), batches)

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.cross_entropy import linear_cross_entropy
-from bench.measure.memory import peak_bytes
-from bench.measure.turns import seconds_of, turns_of
+from bench.meters.memory import peak_bytes
+from bench.meters.timing import seconds_of, turns_of
 from bench.perf.subjects import WIKITEXT
 from bench.perf.timing import CPU, Pace, in_record
+from bench.tasks.cross_entropy import linear_cross_entropy
 
 
 class Shape(NamedTuple):

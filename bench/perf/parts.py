@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from bench import machine
 from bench.perf import growth, output, steps
 from bench.perf.subjects import TASKS, Subject, language_models, of_tasks, smallest
 from bench.perf.timing import Pace
+from bench.runs import machine
 
 VERSIONS = ("torch", "lightning", "transformers", "accelerate")
 

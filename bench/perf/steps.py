@@ -14,13 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench import assembly, machine
-from bench.cross_entropy import linear_cross_entropy
-from bench.errors import BadInput
-from bench.measure.flops import flops_of
-from bench.measure.memory import peak_bytes
-from bench.measure.rates import copy_rate, matmul_rate
-from bench.measure.turns import in_turns, seconds_of, turns_of
+from bench.meters.flops import copy_rate, flops_of, matmul_rate
+from bench.meters.memory import peak_bytes
+from bench.meters.timing import in_turns, seconds_of, turns_of
 from bench.perf.loops import (
     AHEAD,
     Losses,
@@ -36,6 +32,10 @@ from bench.perf.loops import (
 )
 from bench.perf.subjects import TASKS, TINY, Subject, composed, subject_of
 from bench.perf.timing import CPU, QUICK, Pace, in_record, medians
+from bench.runs import machine
+from bench.tasks.cross_entropy import linear_cross_entropy
+from bench.training import build
+from bench.tying.errors import BadInput
 
 PASSES = 10
 """Over each weight's four bytes after the backward pass: clipping reads a gradient, then reads and writes it; AdamW
@@ -288,7 +288,7 @@ def _compiled(subject: Subject, pace: Pace) -> dict[str, Any]:
 def _steps_in_turn(subject: Subject, mode: str | None) -> Callable[[], None]:
     """A bare step of a copy over the first batches, one after another."""
     model = subject.fresh().train()
-    assembly.compile_in_place(model, mode)
+    build.compile_in_place(model, mode)
     step, batches = bare_step(subject, model), itertools.cycle(subject.batches(2 * FIRST))
     return lambda: step(next(batches))
 

@@ -10,9 +10,10 @@ from hydra import compose, initialize_config_dir
 from lightning import LightningDataModule
 from torch import nn
 
-from bench import assembly, machine
-from bench.cell import Cell, from_hydra
-from bench.fitting import Training
+from bench.config.run_config import Cell, from_hydra
+from bench.runs import machine
+from bench.training import build
+from bench.training.module import Training
 from bench.tying import TyingPlan
 
 CONF = str(machine.REPOSITORY / "conf")
@@ -55,7 +56,7 @@ class Subject:
 
     def module(self, model: nn.Module) -> Training:
         """`model` as a run of ours trains it."""
-        return assembly.training(self.config, model, self.plan, self.data.meta)
+        return build.training(self.config, model, self.plan, self.data.meta)
 
     def batches(self, count: int) -> list[Any]:
         """The first `count` training batches, those of an epoch again where it has fewer."""
@@ -67,10 +68,10 @@ def subject_of(cell: Cell, name: str, vocabulary: int | None = None) -> Subject:
     """vocabulary: words of the network, of which the text then uses the first; None: those of the text."""
     trainer = {**cell.config["trainer"], "val_check_interval": 1.0, "max_epochs": 1}
     config = {**cell.config, "trainer": trainer}
-    data = assembly.data_module(config)
+    data = build.data_module(config)
     shapes = data.shapes if vocabulary is None else {**data.shapes, "vocab_size": vocabulary}
-    model = assembly.network(config, shapes, config["dropout"])
-    plan = assembly.plan_for(config, model)
+    model = build.network(config, shapes, config["dropout"])
+    plan = build.plan_for(config, model)
     return Subject(name, config, data, model, plan)
 
 

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import machine
-from bench.records import read_json, read_records
+from bench.runs import machine
+from bench.runs.store import read_json, read_records
 
 SEEDS = range(1, 7)
 SWEEP = ("task=image_cnn", "tying=none,cross_layer", "dropout=0,0.2", f"seed={','.join(map(str, SEEDS))}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from bench.measure.turns import Pair, suspicion
+from bench.meters.timing import Pair, suspicion
 
 CPU = torch.device("cpu")
 
@@ -33,7 +33,7 @@ class Pace:
     tiny: bool = False
 
     def limits(self, share: float = 1.0, warmup: int = 1, device: torch.device = CPU) -> dict[str, Any]:
-        """Return the limits of a pair that takes this share of the seconds, as `bench.measure.turns` names them."""
+        """Return the limits of a pair that takes this share of the seconds, as `bench.meters.timing` names them."""
         return {
             "warmup": warmup,
             "min_turns": self.turns,

@@ -1,1 +1,1 @@
-"""From records to tables: read, group, compare, write. No torch, no matplotlib."""
+"""What do people read? Tables, notes, pages and pictures made from the numbers. No torch."""

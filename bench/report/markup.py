@@ -1,8 +1,10 @@
-"""A table of text, and its three spellings: markdown, LaTeX (booktabs) and aligned plain text."""
+"""Spell a table: columns over rows, as markdown, LaTeX, csv and plain text."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+from bench.report.numbers import NOTHING
 
 MADE_BY = "made by `python -m bench.tables`; do not edit"
 TEX = {
@@ -130,3 +132,42 @@ def csv_text(rows: list[Mapping[str, Any]]) -> str:
 
     # As objects: whole numbers with a hole among them would become floats.
     return DataFrame(rows, dtype=object).to_csv(index=False, lineterminator="\n")
+
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True)
+class Column(Generic[Row]):
+    """`text` of a row, and the `value` whose min or max (`mode`, None: neither) is best of the column.
+
+    An `optional` column is left out where no row has anything to say in it.
+    """
+
+    header: str
+    text: Callable[[Row], str]
+    value: Callable[[Row], float | None] = lambda row: None
+    mode: str | None = None
+    align: str = "r"
+    optional: bool = False
+
+
+def tabulate(
+    header: Sequence[str],
+    labels: Sequence[Sequence[str]],
+    columns: Sequence[Column[Row]],
+    rows: Sequence[Row],
+) -> Table:
+    """A line per row: its labels, which stand under `header` (the first to the left), then the columns."""
+    empty = {"", NOTHING}
+    columns = [c for c in columns if not c.optional or any(c.text(row) not in empty for row in rows)]
+    values = [[None] * len(header) + [column.value(row) for column in columns] for row in rows]
+    return Table(
+        [*header, *(column.header for column in columns)],
+        "l" + "r" * (len(header) - 1) + "".join(column.align for column in columns),
+        [
+            [*label, *(column.text(row) for column in columns)]
+            for label, row in zip(labels, rows, strict=True)
+        ],
+        best_of(values, [None] * len(header) + [column.mode for column in columns]),
+    )

@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterable
 from typing import TypeVar
 
-from bench.metrics import Estimate
-from bench.report.rows import Metric
-from bench.stats.statistics import Interval, Paired
+from bench.analysis.runs import Metric
+from bench.analysis.statistics import Interval, Paired
+from bench.meters.metrics import Estimate
 
 NOTHING = "—"
 Figure = TypeVar("Figure", Estimate, Interval, Paired)

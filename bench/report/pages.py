@@ -2,28 +2,22 @@
 
 from typing import NamedTuple
 
-from bench.report import across
-from bench.report.archive import FILE
-from bench.report.cells import Section
-from bench.report.comparison import comparison
+from bench.analysis.archive import FILE
+from bench.analysis.groups import Section
+from bench.report import across_tasks
+from bench.report.block_pairs import TITLE as PAIRS
+from bench.report.block_pairs import csv_rows as pair_rows
+from bench.report.block_pairs import pairs_lines, pairs_table
+from bench.report.comparison import EFFECTIVE, NOTES, TITLE, comparison, differences, has_effective, headline
 from bench.report.comparison import csv_rows as comparison_rows
-from bench.report.cost_notes import cost_notes
-from bench.report.costs import cost_tables
-from bench.report.differences import NOTES, TITLE, differences
-from bench.report.dose_tables import csv_rows as dose_rows
-from bench.report.dose_tables import dose_lines, dose_tables
-from bench.report.doses import doses
-from bench.report.effective import EFFECTIVE, has_effective
-from bench.report.factorial import Factorial, factorial
-from bench.report.factorial_table import csv_rows as effect_rows
-from bench.report.factorial_table import effects_table, reading
-from bench.report.footer import floors, footer, verdict_rule
+from bench.report.comparison import summary_csv_rows as summary_rows
+from bench.report.costs import cost_notes, cost_tables
+from bench.report.factorial import Factorial, effects_table, factorial, reading
+from bench.report.factorial import csv_rows as effect_rows
 from bench.report.markup import MADE_BY, Table, csv_text, latex, markdown
-from bench.report.pairs import TITLE as PAIRS
-from bench.report.pairs import csv_rows as pair_rows
-from bench.report.pairs import pairs_lines, pairs_table
-from bench.report.summary import csv_rows as summary_rows
-from bench.report.summary import headline
+from bench.report.notes import floors, footer, verdict_rule
+from bench.report.scaling import csv_rows as dose_rows
+from bench.report.scaling import dose_lines, dose_tables, doses
 
 MARK = f"<!-- {MADE_BY} -->\n"
 FACTORIAL = "Tying x dropout x weight decay: does tying replace dropout, or add to it"
@@ -151,9 +145,9 @@ def summary_page(
     md += [f"- {EFFECTIVE}\n"] if any(has_effective(section.cells) for section in sections) else []
     md += [f"- Note: {' '.join(note.split())}\n"] if note else []
     md += [f"- Records: {lacks}\n"] if lacks else []
-    found = across.scores(sections) if across.is_across(sections) else []
+    found = across_tasks.scores(sections) if across_tasks.is_across(sections) else []
     if found:
-        block = Block(across.TITLE, across.across(found), list(across.NOTES))
+        block = Block(across_tasks.TITLE, across_tasks.across(found), list(across_tasks.NOTES))
         md.append(_md(block))
         tex.append(_tex(sweep, block))
     md += ["\n", *(f"- [{stem}]({stem}.md)\n" for stem in stems(sections))]
@@ -169,4 +163,4 @@ def summary_page(
         "summary.tex": "".join(tex),
         "summary.csv": csv_text(summary_rows(sections)),
     }
-    return files | ({"across.csv": csv_text(across.csv_rows(found))} if found else {})
+    return files | ({"across.csv": csv_text(across_tasks.csv_rows(found))} if found else {})

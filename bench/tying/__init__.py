@@ -1,9 +1,37 @@
-"""Which weights of a model share one tensor, and how strongly: ties, plans and named ways to make a plan."""
+"""Which weights of a model share one tensor, and how strongly: ties, plans and named ways to make a plan.
 
-from bench.tying.patterns import block_wise, bottom_k, cycle, cycle_rev, grouped, relaxed, sandwich, sequence
-from bench.tying.plan import HARD, BoundPlan, NotApplicable, Tie, TyingPlan
-from bench.tying.strategies import compose, cross_layer, embedding, none, soft, soft_embedding, top_k
+Importing the package loads nothing. A name is loaded when it is first asked for, so that a program that needs no
+torch can read `bench.tying.errors`.
+"""
 
-__all__ = ["HARD", "BoundPlan", "NotApplicable", "Tie", "TyingPlan"]
-__all__ += ["compose", "cross_layer", "embedding", "none", "soft", "soft_embedding", "top_k"]
-__all__ += ["block_wise", "bottom_k", "cycle", "cycle_rev", "grouped", "relaxed", "sandwich", "sequence"]
+from importlib import import_module
+from typing import Any
+
+PLACES = {
+    "plan": ("HARD", "BoundPlan", "NotApplicable", "Tie", "TyingPlan"),
+    "methods": (
+        "block_wise",
+        "bottom_k",
+        "compose",
+        "cross_layer",
+        "cycle",
+        "cycle_rev",
+        "embedding",
+        "grouped",
+    )
+    + ("none", "relaxed", "sandwich", "sequence", "soft", "soft_embedding", "top_k"),
+}
+"""Module -> the public names that it defines."""
+_MODULE_OF = {name: module for module, names in PLACES.items() for name in names}
+__all__ = list(_MODULE_OF)
+
+
+def __getattr__(name: str) -> Any:
+    """Load the module that defines `name`. AttributeError where none does."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "PLACES"]

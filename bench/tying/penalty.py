@@ -1,21 +1,50 @@
-"""Soft tying as arithmetic on the members of one tie: two tensors or more, of one shape, dtype and device.
-
-The penalty is strength * sum over pairs of ||W_i - W_j||^2 = strength * n * sum_i ||W_i - mean||^2
-(Goodfellow, Bengio & Courville 2016, section 7.9, for two tensors). Every function here is built on the
-deviations W_i - mean, which are taken from differences of members and never from the difference of two large
-sums: sum ||W||^2 - n ||mean||^2 has no correct digit left once the members are close.
-"""
+"""Compute soft tying: the penalty, its gradient and its proximal step on the members of one tie."""
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
-from bench.errors import BadInput
+from bench.tying import apply
+from bench.tying.errors import BadInput
+from bench.tying.tie import Tie, closure
 
-SLICE = 1 << 16
+SLICE = 1 << 20
+"""Numbers that are looked at together: tensors of any size are compared in a few MiB."""
+
+
+@torch.no_grad()
+def gram(tensors: Sequence[Tensor]) -> Tensor:
+    """[n][n] float64 on the CPU: inner products of n tensors of one shape, summed in float64.
+
+    That is enough digits for distances down to 1e-7 of the norm, in one pass over the weights.
+    """
+    rows = [tensor.detach().reshape(-1) for tensor in tensors]
+    total, width = torch.zeros(len(rows), len(rows), dtype=torch.float64), max(1, SLICE // len(rows))
+    for start in range(0, rows[0].numel(), width):
+        part = torch.stack([row[start : start + width] for row in rows]).double().cpu()
+        total += part @ part.T
+    return total
+
+
+def effective_copies(products: Tensor) -> float:
+    """(tr G)^2 / tr(G^2) of a `gram` of n tensors, from 1 to n: n where orthogonal and of one norm, 1 where equal.
+
+    The participation ratio of its eigenvalues (Gao et al. 2017, "A theory of multineuronal dimensionality"): a
+    tensor that is a multiple of another adds nothing, whatever its sign. Orthogonal tensors of unlike norms count less
+    than n: blocks that nothing ties, too, amount to fewer where some are larger. All zero they are equal: 1.
+    """
+    trace = products.trace()
+    if trace == 0:
+        return 1.0
+    scaled = products / trace  # its squares neither overflow nor vanish
+    return float((1 / scaled.square().sum()).clamp(1, len(products)))
+
+
+BLOCK = 1 << 16
 """Numbers of each member that are looked at together: 24 such slices are 6 MiB of float32."""
 
 
@@ -102,12 +131,12 @@ def _slices(*rows: Sequence[Tensor]) -> Iterator[tuple[Sequence[Tensor], ...]]:
     All at once where they are small, not in one piece, or on a GPU, to which each part is a launch more.
     """
     size, on_cpu = rows[0][0].numel(), rows[0][0].device.type == "cpu"
-    if size <= SLICE or not on_cpu or not all(tensor.is_contiguous() for row in rows for tensor in row):
+    if size <= BLOCK or not on_cpu or not all(tensor.is_contiguous() for row in rows for tensor in row):
         yield rows
         return
     flat = [[tensor.view(-1) for tensor in row] for row in rows]
-    for start in range(0, size, SLICE):
-        yield tuple([tensor[start : start + SLICE] for tensor in row] for row in flat)
+    for start in range(0, size, BLOCK):
+        yield tuple([tensor[start : start + BLOCK] for tensor in row] for row in flat)
 
 
 def _offsets(members: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
@@ -119,3 +148,18 @@ def _offsets(members: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
 
 def _sum_of_squares(tensors: Sequence[Tensor]) -> float:
     return sum(norm**2 for norm in torch.stack(torch._foreach_norm(tensors)).tolist())
+
+
+def effective_count(hard: Sequence[Tie], soft: Sequence[Tie], parameters: Mapping[str, Parameter]) -> float:
+    """Elements of all distinct parameters when `hard` is shared, soft groups as many copies as they amount to."""
+    return apply.count_when_shared(hard, parameters) - sum(
+        (len(group) - effective_copies(gram(group))) * group[0].numel()
+        for group in _groups(soft, apply.when_shared(hard, parameters))
+    )
+
+
+def _groups(soft: Iterable[Tie], parameters: Mapping[str, Parameter]) -> Iterator[list[Parameter]]:
+    """The distinct tensors of soft ties, in their order in the model; ties that meet in one are one group."""
+    by_id = {id(parameter): parameter for parameter in parameters.values()}
+    for group in closure([id(parameters[name]) for name in tie.names] for tie in soft):
+        yield [parameter for one, parameter in by_id.items() if one in group]

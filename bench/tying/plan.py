@@ -1,6 +1,7 @@
-"""Plans: sets of ties in normal form, added, cut, softened, and applied to a model."""
+"""Define plans: sets of ties in normal form, added, cut, softened, summarised and applied to a model."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -8,12 +9,176 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
-from bench.errors import BadInput
-from bench.tying import optimizers, penalty, relaxing, sharing
-from bench.tying.effective import effective_count
-from bench.tying.relaxing import Merge
-from bench.tying.summary import Summary, summarised
+from bench.tying import apply, penalty
+from bench.tying.apply import Merge, added, count_when_shared, members, tensors_when_shared
+from bench.tying.errors import BadInput
+from bench.tying.penalty import effective_count
 from bench.tying.tie import HARD, Tie, checked_rank, checked_strength, is_integer, normal_form
+
+_HEADS = ("weights", "groups", "shape", "uses", "tensors", "parameters", "saved")
+
+
+@dataclass(frozen=True)
+class Row:
+    """The ties of one kind of weight: namesakes along a stack, or other names of one tensor.
+
+    weights: their name, `*` where it differs. groups: what stands there, a bracket for each tie, or the strength
+    where it is soft, the rank where it is relaxed. uses: how many names are tied, of how many that the model has of
+    this kind.
+    tensors, num_params: (before, after). bytes_saved: of the parameters alone; gradients and optimizer come on top.
+    """
+
+    weights: str
+    groups: str
+    shape: tuple[int, ...]
+    uses: tuple[int, int]
+    tensors: tuple[int, int]
+    num_params: tuple[int, int]
+    bytes_saved: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The rows of a plan, and the whole model's (before, after). `str()` is a plain table.
+
+    shared_before: names that are one tensor already, and that the plan does not tie anyway.
+    """
+
+    rows: tuple[Row, ...]
+    tensors: tuple[int, int]
+    num_params: tuple[int, int]
+    bytes_saved: int
+    shared_before: tuple[tuple[str, ...], ...]
+
+    def __str__(self) -> str:
+        lines = [_HEADS, *(_cells(row) for row in self.rows), self._total()]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        lines.insert(1, tuple("-" * width for width in widths))
+        table = ["  ".join(_justified(line, widths)).rstrip() for line in lines]
+        own = [f"the model shares by itself: {' = '.join(names)}" for names in self.shared_before]
+        return "\n".join([*table, *own])
+
+    def _total(self) -> tuple[str, ...]:
+        counts = (_change(*self.tensors), _change(*self.num_params), _bytes(self.bytes_saved))
+        return ("the whole model", "", "", "", *counts)
+
+
+def summarised(ties: Sequence[Tie], parameters: Mapping[str, Parameter]) -> Summary:
+    """The table of these ties; `parameters` has every name of every parameter of the model."""
+    kinds: dict[tuple, list[Tie]] = {}
+    for tie in ties:
+        shape = tuple(parameters[tie.names[0]].shape)
+        kinds.setdefault((pattern_of(tie.names), shape, tie.strength, tie.rank), []).append(tie)
+    hard = [tie for tie in ties if tie.is_hard]
+    distinct = {id(p): p for p in parameters.values()}.values()
+    names: dict[int, list[str]] = {}
+    for name, parameter in parameters.items():
+        names.setdefault(id(parameter), []).append(name)
+    return Summary(
+        rows=tuple(_row(pattern, shape, of, parameters) for (pattern, shape, *_), of in kinds.items()),
+        tensors=(len(distinct), tensors_when_shared(hard, parameters)),
+        num_params=(sum(p.numel() for p in distinct), count_when_shared(hard, parameters)),
+        bytes_saved=sum(_saved(tie, parameters) for tie in hard),
+        shared_before=tuple(
+            tuple(known)
+            for known in names.values()
+            if len(known) > 1 and not any(set(known) <= set(tie.names) for tie in hard)
+        ),
+    )
+
+
+def _row(
+    pattern: str, shape: tuple[int, ...], ties: Sequence[Tie], parameters: Mapping[str, Parameter]
+) -> Row:
+    distinct = [len(members(tie, parameters)) for tie in ties]
+    after = [1 if tie.is_hard else before for tie, before in zip(ties, distinct, strict=True)]
+    differences = [numel for _, numel in added(ties, parameters)]
+    size = parameters[ties[0].names[0]].numel()
+    matching = re.compile("[^.]+".join(map(re.escape, pattern.split("*")))) if "*" in pattern else None
+    used = sum(len(tie.names) for tie in ties)
+    return Row(
+        weights=pattern,
+        groups=" ".join(_group(tie, pattern) for tie in ties),
+        shape=shape,
+        uses=(used, sum(bool(matching.fullmatch(name)) for name in parameters) if matching else used),
+        tensors=(sum(distinct), sum(after) + 2 * len(differences)),
+        num_params=(sum(distinct) * size, sum(after) * size + sum(differences)),
+        bytes_saved=sum(_saved(tie, parameters) for tie in ties),
+    )
+
+
+def _saved(tie: Tie, parameters: Mapping[str, Parameter]) -> int:
+    found = members(tie, parameters)
+    differences = sum(numel for _, numel in added([tie], parameters)) * found[0].element_size()
+    return sum(p.numel() * p.element_size() for p in found[1:]) - differences if tie.is_hard else 0
+
+
+def pattern_of(names: Sequence[str]) -> str:
+    """`blocks.*.up.weight` for names that differ in numbers alone; else all of them."""
+    parts = [name.split(".") for name in names]
+    if len({len(split) for split in parts}) > 1:
+        return " = ".join(names)
+    columns = [set(column) for column in zip(*parts, strict=True)]
+    if any(len(column) > 1 and not all(part.isdecimal() for part in column) for column in columns):
+        return " = ".join(names)
+    return ".".join("*" if len(column) > 1 else next(iter(column)) for column in columns)
+
+
+def _group(tie: Tie, pattern: str) -> str:
+    """`{0-3}`, `{0,2}`, or `{0.0,0.1,1.0}` where a name differs in two places; after the strength of a soft tie, the
+    rank of a relaxed one."""
+    if "*" not in pattern:
+        inside = ""
+    else:
+        at = [i for i, part in enumerate(pattern.split(".")) if part == "*"]
+        places = [tuple(int(name.split(".")[i]) for i in at) for name in tie.names]
+        inside = ",".join(
+            _ranges(sorted(p[0] for p in places)) if len(at) == 1 else map(_dotted, sorted(places))
+        )
+    kind = f"rank {tie.rank} " if tie.rank else "" if tie.is_hard else f"soft {tie.strength:g} "
+    return kind + (f"{{{inside}}}" if inside else "")
+
+
+def _dotted(place: Iterable[int]) -> str:
+    return ".".join(map(str, place))
+
+
+def _ranges(numbers: Sequence[int]) -> list[str]:
+    """[0, 1, 2, 5] -> ["0-2", "5"]."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    shape, uses = " x ".join(map(str, row.shape)), "{} of {}".format(*row.uses)
+    counts = (_change(*row.tensors), _change(*row.num_params), _bytes(row.bytes_saved))
+    return (row.weights, row.groups, shape, uses, *counts)
+
+
+def _bytes(number: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if number < 1024:
+            return f"{number:.4g} {unit}"
+        number /= 1024
+    return f"{number:.4g} GiB"
+
+
+def _change(before: int, after: int) -> str:
+    return f"{before:,}" if before == after else f"{before:,} -> {after:,}"
+
+
+def _justified(line: Sequence[str], widths: Sequence[int]) -> list[str]:
+    """Words to the left, numbers to the right."""
+    return [
+        cell.ljust(width) if at < 2 else cell.rjust(width)
+        for at, (cell, width) in enumerate(zip(line, widths, strict=True))
+    ]
+
 
 __all__ = ["HARD", "BoundPlan", "NotApplicable", "Tie", "TyingPlan"]
 
@@ -85,22 +250,22 @@ class TyingPlan:
             raise BadInput(f"init is {init!r}; allowed are 'own' and 'shared'")
         if merge not in get_args(Merge):
             raise BadInput(f"merge is {merge!r}; allowed are {', '.join(map(repr, get_args(Merge)))}")
-        parameters = sharing.parameters_by_name(model)
-        sharing.check_named(self.ties, model, parameters)
-        sharing.check(self.ties, parameters)
-        sharing.check_trainable(self.ties, parameters)
-        relaxing.check(self.ties, model, parameters)
-        optimizers.check_none(self._hard(), model, parameters)
+        parameters = apply.parameters_by_name(model)
+        apply.check_named(self.ties, model, parameters)
+        apply.check(self.ties, parameters)
+        apply.check_trainable(self.ties, parameters)
+        apply.check_relaxed(self.ties, model, parameters)
+        apply.check_none(self._hard(), model, parameters)
         for tie in self._hard():
             if tie.rank:
-                relaxing.relax(tie, model, parameters, merge)
+                apply.relax(tie, model, parameters, merge)
                 continue
             if merge != "first":
-                _mean_into_first(sharing.members(tie, parameters))
-            sharing.share(tie, model, parameters)
+                _mean_into_first(apply.members(tie, parameters))
+            apply.share(tie, model, parameters)
         if init == "shared":
             for tie in self._soft():
-                members = sharing.members(tie, parameters)
+                members = apply.members(tie, parameters)
                 if merge != "first":
                     _mean_into_first(members)
                 _copy_first(members)
@@ -108,12 +273,12 @@ class TyingPlan:
 
     def bind(self, model: nn.Module) -> "BoundPlan":
         """Look the names up once, for a loop that asks at every step. See `BoundPlan`."""
-        parameters = sharing.parameters_by_name(model)
-        sharing.check(self.ties, parameters)
-        groups = [(sharing.members(tie, parameters), tie.strength) for tie in self._soft()]
+        parameters = apply.parameters_by_name(model)
+        apply.check(self.ties, parameters)
+        groups = [(apply.members(tie, parameters), tie.strength) for tie in self._soft()]
         return BoundPlan(
             soft=tuple((members, strength) for members, strength in groups if len(members) > 1),
-            uses=tuple([sharing.place(model, name) for name in tie.names] for tie in self.ties),
+            uses=tuple([apply.place(model, name) for name in tie.names] for tie in self.ties),
         )
 
     def penalty(self, model: nn.Module) -> Tensor:
@@ -137,43 +302,43 @@ class TyingPlan:
 
         The answer is the same before and after `apply`. Raises BadInput as `apply` does for names and shapes.
         """
-        parameters = sharing.parameters_by_name(model)
-        sharing.check(self.ties, parameters)
-        return sharing.count_when_shared(self._hard(), parameters)
+        parameters = apply.parameters_by_name(model)
+        apply.check(self.ties, parameters)
+        return apply.count_when_shared(self._hard(), parameters)
 
     def effective_params(self, model: nn.Module) -> float:
         """`num_params`, with a soft group counted as numel x (tr G)^2 / tr(G^2), G the inner products of its n tensors.
 
-        n orthogonal ones of one norm count n, equal ones, and all-zero ones, 1 (`bench.tying.gram`). It is of the
+        n orthogonal ones of one norm count n, equal ones, and all-zero ones, 1 (`bench.tying.penalty`). It is of the
         weights as they are; a hard class that is not applied yet has that of its first name. Refuses as `num_params`.
         """
-        parameters = sharing.parameters_by_name(model)
-        sharing.check(self.ties, parameters)
+        parameters = apply.parameters_by_name(model)
+        apply.check(self.ties, parameters)
         return float(effective_count(self._hard(), self._soft(), parameters))
 
     def num_tensors(self, model: nn.Module) -> int:
         """How many distinct parameters those elements are in; counted, and refused, as `num_params` does."""
-        parameters = sharing.parameters_by_name(model)
-        sharing.check(self.ties, parameters)
-        return sharing.tensors_when_shared(self._hard(), parameters)
+        parameters = apply.parameters_by_name(model)
+        apply.check(self.ties, parameters)
+        return apply.tensors_when_shared(self._hard(), parameters)
 
     def differences(self, model: nn.Module) -> dict[str, tuple[int, int]]:
         """Names and shapes of the factors that `apply` would put beside relaxed weights; refuses as `num_params`."""
-        parameters = sharing.parameters_by_name(model)
-        sharing.check(self.ties, parameters)
-        return relaxing.factors(self.ties, parameters)
+        parameters = apply.parameters_by_name(model)
+        apply.check(self.ties, parameters)
+        return apply.factors(self.ties, parameters)
 
     def summary(self, model: nn.Module) -> Summary:
         """What `apply` would tie and save, as a table: `print(plan.summary(model))`. Refuses as `num_params` does."""
-        parameters = sharing.parameters_by_name(model)
-        sharing.check(self.ties, parameters)
+        parameters = apply.parameters_by_name(model)
+        apply.check(self.ties, parameters)
         return summarised(self.ties, parameters)
 
     def verify(self, model: nn.Module) -> None:
         """RuntimeError, naming what, where a hard tie is no longer one tensor or a name lacks its difference."""
-        parameters = sharing.parameters_by_name(model)
-        sharing.check(self.ties, parameters)
-        sharing.check_shared(self._hard(), parameters)
+        parameters = apply.parameters_by_name(model)
+        apply.check(self.ties, parameters)
+        apply.check_shared(self._hard(), parameters)
 
     def _hard(self) -> list[Tie]:
         return [tie for tie in self.ties if tie.is_hard]
@@ -202,13 +367,13 @@ class BoundPlan:
 
     def add_gradient(self) -> None:
         """Add the penalty's gradient to `.grad`. Call it after clipping, or it is clipped away."""
-        for members, strength in self.soft:
-            penalty.add_gradient(members, strength)
+        for tensors, strength in self.soft:
+            penalty.add_gradient(tensors, strength)
 
     def pull(self, lr: float) -> None:
         """Draw the members of each soft tie together, after an optimizer step of rate lr."""
-        for members, strength in self.soft:
-            penalty.pull(members, lr, strength)
+        for tensors, strength in self.soft:
+            penalty.pull(tensors, lr, strength)
 
     def spread(self) -> float | None:
         """sqrt(sum ||W_i - mean||^2 / sum ||W_i||^2) over the names of all ties; None without ties."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import TypeVar
 
-from bench.errors import BadInput
+from bench.tying.errors import BadInput
 
 HARD = math.inf
 

@@ -15,16 +15,15 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from bench.audit.__main__ import main
-from bench.audit.audit import audit
-from bench.audit.candidates import candidates
-from bench.audit.kinds import block_cosines, kinds_of
-from bench.audit.subjects import Subject
-from bench.data.sentences import SentenceData
-from bench.likeness import _unpadded
-from bench.quantize import quantize
-from bench.saving import save
+from bench.audit.audit import audit, block_cosines, candidates, kinds_of
+from bench.audit.load import Subject
+from bench.data.batches import SentenceData
+from bench.training.init_from_run import _unpadded
 from bench.tying import TyingPlan, cross_layer
-from bench.tying.similarity import cosines, distances, gram
+from bench.tying.checkpoint import save
+from bench.tying.int8 import quantize
+from bench.tying.penalty import gram
+from bench.tying.similarity import cosines, distances
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +61,7 @@ def test_cosines_and_distances_are_those_of_school():
 def test_slices_make_no_difference(monkeypatch):
     tensors = [torch.randn(7, 5, generator=torch.Generator().manual_seed(at)) for at in range(3)]
     whole = gram(tensors)
-    monkeypatch.setattr("bench.tying.gram.SLICE", 12)
+    monkeypatch.setattr("bench.tying.penalty.SLICE", 12)
     torch.testing.assert_close(gram(tensors), whole, rtol=1e-12, atol=0)
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.records import recorded
-from bench.report.cost_notes import TIMED
+from bench.report.costs import TIMED
+from bench.runs.store import recorded
 
 RUN_ASIDE = {"seconds", "throughput", "peak_rss_bytes", "provenance", "attempts", "resumed_from", "ended_at"}
 COST_ASIDE = RUN_ASIDE | {"train_step", "latency", "energy", "compile_s", "suspect", "memory.peak_rss_bytes"}

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.machine import REPOSITORY
-from bench.records import recorded
-from bench.worker import RESUME
+from bench.runs.machine import REPOSITORY
+from bench.runs.store import recorded
+from bench.runs.worker import RESUME
 
 TESTS = REPOSITORY / "tests"
 """Where a run finds the network that breaks."""

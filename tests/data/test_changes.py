@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.data.batches import Batches
-from bench.data.changes import SeriesData
-from bench.errors import BadInput
+from bench.data.series import SeriesData
+from bench.tying.errors import BadInput
 
 SIZES = {"train": 60, "val": 21, "test": 20}
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader", "probe_dataloader")

@@ -6,10 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bench.data.batches import Batches
-from bench.data.examples import subset
-from bench.data.images import ImageData
-from bench.errors import BadInput
+from bench.data.batches import Batches, ImageData, subset
+from bench.tying.errors import BadInput
 
 
 def labels(loader: Batches) -> list[int]:

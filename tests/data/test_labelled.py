@@ -9,12 +9,12 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.data.labelled import phrase_free_splits, phrases
-from bench.data.naive_bayes import naive_bayes_accuracy
-from bench.data.packages import CLASSES, labelled_lines
+from bench.data.baselines import naive_bayes_accuracy
+from bench.data.contents import phrase_free_splits, phrases
+from bench.data.encode import words_of
 from bench.data.prepare import prepare
-from bench.data.tokenization import words_of
-from bench.errors import BadInput
+from bench.data.sources import CLASSES, labelled_lines
+from bench.tying.errors import BadInput
 
 TEXTS = st.lists(
     st.lists(st.sampled_from("abc"), min_size=1, max_size=5).map(" ".join), min_size=1, max_size=30

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.data.ngram import histories, interpolate, trigram_perplexity, unigram, unigram_perplexity
+from bench.data.baselines import histories, interpolate, trigram_perplexity, unigram, unigram_perplexity
 
 TRAIN = np.array([1, 2, 1, 2, 1, 0])
 

@@ -13,7 +13,7 @@ import pytest
 from bench.data import prepare as prepare_module
 from bench.data.contents import Content
 from bench.data.prepare import load, prepare
-from bench.errors import BadInput
+from bench.tying.errors import BadInput
 
 Configured = Callable[..., dict]
 ROOM = Path(prepare_module.__file__).parents[2]

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from bench.data import sources
-from bench.data.corpus import pydocs_lines
+from bench.data.encode import image_splits
 from bench.data.prepare import prepare
-from bench.data.sources import hub
-from bench.data.splits import image_splits
+from bench.data.sources import hub, pydocs_lines
 
 
 def test_wikitext2_counts_as_published(

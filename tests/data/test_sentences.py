@@ -9,8 +9,8 @@ import pytest
 import torch
 from conftest import write_folder
 
-from bench.data.sentences import PAD_ID, SentenceData
-from bench.errors import BadInput
+from bench.data.batches import PAD_ID, SentenceData
+from bench.tying.errors import BadInput
 
 SIZES = {"train": 20, "val": 7, "test": 5}
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.data.contents import LEAST
 from bench.data.prepare import Prepared, prepare
-from bench.data.series import LEAST
-from bench.errors import BadInput
+from bench.tying.errors import BadInput
 
 SPLITS = ("train", "val", "test")
 Make = Callable[..., Prepared]

@@ -8,9 +8,9 @@ import cell_maker
 import pytest
 from omegaconf import OmegaConf
 
-from bench import schema
+from bench.config import schema
 from bench.data.sources import source_of
-from bench.errors import BadInput
+from bench.tying.errors import BadInput
 
 NAMES = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "data").glob("*.yaml"))
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.data import hub as hub_module
+from bench.data import sources as hub_module
 from bench.data.sources import digits, hub, text_files
-from bench.errors import BadInput
+from bench.tying.errors import BadInput
 
 
 def one_line(error: pytest.ExceptionInfo[BadInput]) -> str:

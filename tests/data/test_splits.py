@@ -9,9 +9,9 @@ from datasets import Dataset, DatasetDict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.data.corpus import documents, pydocs_lines, split_of, topics
-from bench.data.splits import hold_out, text_splits
-from bench.errors import BadInput
+from bench.data.encode import hold_out, text_splits
+from bench.data.sources import documents, pydocs_lines, split_of, topics
+from bench.tying.errors import BadInput
 
 
 @given(st.lists(st.integers(0, 30), min_size=80, max_size=200), st.integers(0, 2), st.integers(0, 9))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bench.data.batches import Batches
 from bench.data.text import TextData
-from bench.errors import BadInput
+from bench.tying.errors import BadInput
 
 Folder = Callable[..., Path]
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.data.tokenization import EOS, UNK, count_bytes, encode, train_tokenizer, vocabulary
-from bench.errors import BadInput
+from bench.data.encode import EOS, UNK, count_bytes, encode, train_tokenizer, vocabulary
+from bench.tying.errors import BadInput
 
 LINES = ["The cat_1 sat, the cat sat.", "", "Größe 42"] * 3 + ["rare"]
 

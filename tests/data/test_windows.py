@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.data.windows import IGNORED, overlapping, padded_streams, stream_bounds
+from bench.data.text import IGNORED, overlapping, padded_streams, stream_bounds
 
 
 def test_overlapping_by_hand() -> None:

@@ -18,16 +18,17 @@ from typing import Any
 import pytest
 from grid import CELLS, TASKS, Grid
 
-from bench import machine, run
-from bench.cell import Cell
-from bench.engines.joblib import Joblib
-from bench.ensure import ensure_run
-from bench.fitting import Training
-from bench.inherit import weights_of
-from bench.learned import with_grouping
-from bench.records import RESULTS_VERSION
-from bench.sweep import conduct
-from bench.worker import DoesNotApply
+from bench.config.run_config import Cell
+from bench.runs import machine
+from bench.runs.store import RESULTS_VERSION
+from bench.runs.worker import DoesNotApply
+from bench.sweep.launchers.local import Joblib
+from bench.sweep.prerequisites import with_grouping
+from bench.sweep.run_or_load import ensure_run
+from bench.sweep.sweep import conduct
+from bench.training import train
+from bench.training.init_from_run import weights_of
+from bench.training.module import Training
 
 GOLDEN = Path(__file__).with_name("golden.json")
 HOW = "python -m pytest -n 0 tests/golden --write-golden"
@@ -245,7 +246,7 @@ def trained_here(cell: Cell, folder: Path, checkpoint_every_s: float | None = No
     folder.mkdir(parents=True, exist_ok=True)
     request = {**cell.header(), "logger": cell.options["logger"], "sweep": "golden"}
     try:
-        record = run.train(request, config, folder, time.time())
+        record = train.train(request, config, folder, time.time())
     except DoesNotApply as reason:
         return {"reason": str(reason)}
     return numbers_of({**record, "config": config}, folder)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from bench.errors import BadInput
 from bench.models.cnn import ResNet
+from bench.tying.errors import BadInput
 
 
 @pytest.mark.parametrize("norm", ["batch", "group"])

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from bench.errors import BadInput
-from bench.models.encoder import PAD_ID, TextClassifier
+from bench.models.transformer import PAD_ID, TextClassifier
+from bench.tying.errors import BadInput
 
 ARCHITECTURES = ["bert", "electra", "distilbert"]
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)

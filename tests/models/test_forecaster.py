@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from bench.errors import BadInput
-from bench.models.forecaster import BOUND, GRUForecaster
+from bench.models.gru import BOUND, GRUForecaster
+from bench.tying.errors import BadInput
 
 
 def test_a_gaussian_for_every_channel_of_every_step() -> None:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from bench.errors import BadInput
 from bench.models.gru import GRULanguageModel
+from bench.tying.errors import BadInput
 
 
 def test_shapes_of_logits_and_state() -> None:

@@ -6,11 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bench.models.checks import dropout_sites
 from bench.models.cnn import ResNet
-from bench.models.encoder import TextClassifier
 from bench.models.gru import GRULanguageModel
-from bench.models.parts import dropout_sites
-from bench.models.transformer import CausalLM
+from bench.models.transformer import CausalLM, TextClassifier
 
 IMAGES = torch.linspace(-1, 1, 2 * 64).reshape(2, 1, 8, 8)
 TOKENS = torch.arange(16).reshape(2, 8)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from bench.errors import BadInput
-from bench.models.parts import dropout_sites
+from bench.models.checks import dropout_sites
 from bench.models.transformer import CausalLM
+from bench.tying.errors import BadInput
 
 ARCHITECTURES = ["gpt2", "llama", "gpt_neox"]
 

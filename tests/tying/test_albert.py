@@ -4,9 +4,8 @@ import pytest
 import torch
 from transformers import AlbertConfig, AlbertModel, BertConfig, BertModel, ElectraConfig, ElectraModel
 
-from bench.anatomy import Parts
-from bench.tying.patterns import sequence
-from bench.tying.strategies import cross_layer
+from bench.tying.methods import cross_layer, sequence
+from bench.tying.structure import Parts
 
 SIZES = {  # of the four published models: layers, width, heads, parameters of transformers' AlbertModel
     "base": (12, 768, 12, 11_683_584),

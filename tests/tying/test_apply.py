@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from bench.errors import BadInput
-from bench.tying.plan import Tie, TyingPlan
+from bench.tying.errors import BadInput
+from bench.tying.plan import TyingPlan
+from bench.tying.tie import Tie
 
 
 class Stack(nn.Module):

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from bench.tying.plan import HARD, Tie, TyingPlan
+from bench.tying.plan import TyingPlan
+from bench.tying.tie import HARD, Tie
 
 
 def stack():

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from bench.errors import BadInput
-from bench.tying.gram import effective_copies, gram
-from bench.tying.plan import HARD, Tie, TyingPlan
+from bench.tying.errors import BadInput
+from bench.tying.penalty import effective_copies, gram
+from bench.tying.plan import TyingPlan
+from bench.tying.tie import HARD, Tie
 
 NAMES = ("0.weight", "1.weight", "2.weight", "3.weight")
 SIZE, REST = 16, 4 * 4

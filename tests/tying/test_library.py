@@ -11,8 +11,6 @@ import torch
 from pretrained import KNOWN, made, read
 from torch import nn
 
-from bench.anatomy import expand, parts_of
-from bench.errors import BadInput
 from bench.tying import (
     HARD,
     NotApplicable,
@@ -25,6 +23,8 @@ from bench.tying import (
     soft,
     top_k,
 )
+from bench.tying.errors import BadInput
+from bench.tying.structure import expand, parts_of
 
 every_architecture = pytest.mark.parametrize("name", KNOWN)
 UNTIED = {"tie_word_embeddings": False}
@@ -300,7 +300,7 @@ def test_a_model_that_nobody_else_holds_is_not_searched_for(monkeypatch, kind):
         block = {"linear": nn.Linear, "gru": nn.GRU}[kind]
         model = nn.Sequential(*(block(4, 4) for _ in range(3)))
     plan = cross_layer(model)
-    monkeypatch.setattr("bench.tying.optimizers.gc.get_objects", fail)
+    monkeypatch.setattr("bench.tying.apply.gc.get_objects", fail)
     plan.apply(model)
     plan.apply(model)
 

@@ -7,12 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_strategies import along, names, network
 
-from bench.errors import BadInput
-from bench.tying.patterns import (
+from bench.tying.errors import BadInput
+from bench.tying.methods import (
     block_wise,
     bottom_k,
+    cross_layer,
     cycle,
     cycle_rev,
+    embedding,
     grouped,
     in_cycles,
     in_repeats,
@@ -20,11 +22,14 @@ from bench.tying.patterns import (
     in_sandwich,
     in_sequence,
     in_the_first,
+    none,
     sandwich,
     sequence,
+    soft,
+    top_k,
 )
-from bench.tying.plan import NotApplicable, Tie, TyingPlan
-from bench.tying.strategies import cross_layer, embedding, none, soft, top_k
+from bench.tying.plan import NotApplicable, TyingPlan
+from bench.tying.tie import Tie
 
 BY_GROUPS = {sequence: in_sequence, cycle: in_cycles, cycle_rev: in_reversed_cycles}
 depths = st.integers(2, 12)

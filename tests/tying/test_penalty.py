@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from bench.errors import BadInput
 from bench.tying import penalty
-from bench.tying.plan import Tie, TyingPlan
+from bench.tying.errors import BadInput
+from bench.tying.plan import TyingPlan
+from bench.tying.tie import Tie
 
 
 def members(*values, dtype=torch.float64):
@@ -185,7 +186,7 @@ def test_slices_give_the_same_bits(monkeypatch, shape, transposed):
         return [*(tensor.grad for tensor in pushed), *pulled, *merged], penalty.squares(made())
 
     whole, squares = results()
-    monkeypatch.setattr(penalty, "SLICE", 8)
+    monkeypatch.setattr(penalty, "BLOCK", 8)
     sliced, of_slices = results()
     assert all(a.equal(b) for a, b in zip(sliced, whole, strict=True))
     assert of_slices == pytest.approx(squares)  # which are sums

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from bench.errors import BadInput
-from bench.tying.plan import HARD, Tie, TyingPlan
+from bench.tying.errors import BadInput
+from bench.tying.plan import TyingPlan
+from bench.tying.tie import HARD, Tie
 
 BLOCK = {"a": -3, "b": -2, "c": -1, "d": -1, "e": None, "f": None}
 STRENGTHS = (0.0, 0.1, 1.0, HARD)

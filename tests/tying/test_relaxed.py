@@ -10,12 +10,11 @@ from test_strategies import network
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from bench.errors import BadInput
 from bench.tying import HARD, NotApplicable, Tie, TyingPlan, cross_layer, cycle, low_rank, relaxed
-from bench.tying.low_rank import LowRank
-from bench.tying.recurrent import ReadAnew
-from bench.tying.sharing import parameters_by_name, weight
-from bench.tying.uses import of_uses
+from bench.tying.apply import parameters_by_name, weight
+from bench.tying.errors import BadInput
+from bench.tying.gradients import of_uses
+from bench.tying.low_rank import LowRank, ReadAnew
 
 
 class Stack(nn.Module):

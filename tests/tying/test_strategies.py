@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from bench.anatomy import Parts
-from bench.errors import BadInput
-from bench.tying.plan import NotApplicable, Tie, TyingPlan
-from bench.tying.strategies import compose, cross_layer, embedding, none, soft, soft_embedding, top_k
+from bench.tying.errors import BadInput
+from bench.tying.methods import compose, cross_layer, embedding, none, soft, soft_embedding, top_k
+from bench.tying.plan import NotApplicable, TyingPlan
+from bench.tying.structure import Parts
+from bench.tying.tie import Tie
 
 
 def role(name):

@@ -6,8 +6,8 @@ from grid import CELLS, applies, build, doubled
 from torch import nn
 
 from bench.tying import Tie, TyingPlan
-from bench.tying.sharing import parameters_by_name
-from bench.tying.uses import of_uses, untied
+from bench.tying.apply import parameters_by_name
+from bench.tying.gradients import of_uses, untied
 
 PAIR = TyingPlan((Tie(("a.weight", "b.weight")),))
 

@@ -1,0 +1,241 @@
+"""Read a sweep as it is recorded, from runs/ or from results/<sweep>/records.jsonl.gz, which holds it whole."""
+
+import gzip
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.runs.store import SCHEMA as RECORD_SCHEMA
+from bench.runs.store import Status, cost_folder, manifest_path, read_json, read_records, recorded
+from bench.tying.errors import BadInput
+
+FILE = "records.jsonl.gz"
+SCHEMA = 1
+"""Layout of the file; a reader refuses a newer one.
+
+A line of JSON each: first the sweep (`schema`, `name`, `note`, `lacks`, how many `runs` and `costs` follow), then the
+runs (`entry`, what was asked for; `record`, null where there is none), then the cost records, each once.
+"""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a sweep asked for and what became of it.
+
+    entries: run id -> its line of the manifest. records, costs: id -> the record, of those that there are.
+    lacks: what records of an older form do not hold, as a sentence; None for records as runs write them.
+    """
+
+    name: str
+    note: str | None
+    entries: Mapping[str, Mapping[str, Any]]
+    records: Mapping[str, dict[str, Any]]
+    costs: Mapping[str, dict[str, Any]]
+    lacks: str | None = None
+    left_out: tuple[str, ...] = field(default=())
+
+
+def path_of(results: Path, name: str) -> Path:
+    return results / name / FILE
+
+
+def sweep_names(runs: Path) -> list[str]:
+    """The sweeps that have a manifest in `runs`, sorted."""
+    return sorted(path.stem for path in manifest_path(runs, "any").parent.glob("*.json"))
+
+
+def archived_names(results: Path) -> list[str]:
+    """The sweeps that have their records in `results`, sorted."""
+    return sorted(path.parent.name for path in results.glob(f"*/{FILE}"))
+
+
+def load(runs: Path, results: Path | None, name: str) -> Recorded:
+    """Read a sweep from `runs`, and what is not there from `results`.
+
+    With a manifest in `runs` the sweep is what the manifest asks for, and a record there is the one that counts. A run
+    or a cost that has no record there, or a damaged one, takes that of the archive. Runs that only the archive knows
+    are named in `left_out`. Without a manifest the archive is the sweep.
+
+    Raises:
+        BadInput: for a torn manifest or archive, one of a newer schema, and a sweep that is in neither place.
+    """
+    file = path_of(results, name) if results else None
+    archived = read(file) if file and file.exists() else None
+    if not manifest_path(runs, name).exists() and archived:
+        return archived
+    made = _from_runs(runs, name)
+    if not archived:
+        return made
+    return Recorded(
+        name,
+        made.note,
+        made.entries,
+        _filled(made.records, archived.records, made.entries),
+        _filled(made.costs, archived.costs, {str(entry.get("cost")) for entry in made.entries.values()}),
+        archived.lacks if _uses(made, archived) else None,
+        tuple(run_id for run_id in archived.records if run_id not in made.entries),
+    )
+
+
+def _filled(ours: Mapping[str, dict], theirs: Mapping[str, dict], asked: Any) -> dict[str, dict]:
+    return {**{key: theirs[key] for key in theirs if key in asked}, **_sound(ours, theirs)}
+
+
+def _sound(ours: Mapping[str, dict], theirs: Mapping[str, dict]) -> dict[str, dict]:
+    """Without the damaged ones that the other side has."""
+    return {key: made for key, made in ours.items() if key not in theirs or not _is_damaged(made)}
+
+
+def _is_damaged(record: Mapping[str, Any]) -> bool:
+    return record.get("status") == Status.FAILED and " is damaged" in str(record.get("reason"))
+
+
+def _uses(made: Recorded, archived: Recorded) -> bool:
+    """Whether a run of the archive stands in for one that `runs` lacks."""
+    return any(key in made.entries and key not in made.records for key in archived.records)
+
+
+def _from_runs(runs: Path, name: str) -> Recorded:
+    path = manifest_path(runs, name)
+    manifest = read_json(path)
+    asked = manifest.get("runs")
+    if not isinstance(asked, list):
+        raise BadInput(f"{path} has no list `runs`; delete it and run the sweep again")
+    try:
+        entries = {str(entry["id"]): entry for entry in asked}
+    except (KeyError, TypeError) as error:
+        raise BadInput(
+            f"{path}: a run lacks or has an odd {error}; delete it and run the sweep again"
+        ) from error
+    records = {key: portable(found, runs) for key, found in read_records(runs, entries).items()}
+    costs = {}
+    for cost_id in sorted({str(entry.get("cost") or "") for entry in entries.values()} - {""}):
+        if found := _cost(runs, cost_id):
+            costs[cost_id] = portable(found, runs)
+    return Recorded(name, manifest.get("note"), entries, records, costs)
+
+
+def _cost(runs: Path, cost_id: str) -> dict[str, Any] | None:
+    path = cost_folder(runs, cost_id) / "cost.json"
+    if not path.exists():
+        return None
+    found = recorded(path) or {"status": Status.FAILED, "reason": "its record is damaged"}
+    if found["status"] == Status.DONE and "memory" not in found:
+        return {"status": Status.FAILED, "reason": "its record is of an older version"}
+    return found
+
+
+def portable(record: Mapping[str, Any], runs: Path) -> dict[str, Any]:
+    """The record without what tells one machine from another and moves no number, so that it can be published.
+
+    Of a full path its last part is left, of the name of a host its hash, and of a reason the folder of the runs goes.
+    """
+    kept = _without_folders(record)
+    if overrides := kept.get("overrides"):
+        kept["overrides"] = [_FOLDER.sub("/path/to/", text) for text in overrides]
+    if reason := kept.get("reason"):
+        kept["reason"] = " ".join(str(reason).replace(f"{runs}/", "").split())
+    config, provenance = kept.get("config"), kept.get("provenance")
+    if isinstance(config, dict) and isinstance(config.get("data"), dict):
+        data = {
+            key: value for key, value in config["data"].items() if key != "meta"
+        }  # it is `data_meta` again
+        kept["config"] = {**config, "data": data}
+    if isinstance(provenance, dict) and provenance.get("host"):
+        host = hashlib.sha256(str(provenance["host"]).encode()).hexdigest()[:8]
+        kept["provenance"] = {**provenance, "host": host}
+    return kept
+
+
+def _without_folders(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_folders(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(item) for item in value] if value and not _is_number(value[0]) else value
+    if isinstance(value, str) and value.startswith("/"):
+        return f"/path/to/{Path(value).name}"
+    return value
+
+
+_FOLDER = re.compile(r"(?<![\w.])/(?:[^/,\[\]]+/)+(?=[^/,\[\]])")
+"""Of a path in an override, such as `data.files=[/a/b.txt,/c/d.txt]`, all but its last part."""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
+
+
+def content(sweep: Recorded) -> bytes:
+    """The file of a sweep: the same records give the same bytes, in whatever order they came."""
+    runs = sorted(sweep.entries.values(), key=_order)
+    costs = sorted(sweep.costs)
+    head = {"kind": "sweep", "schema": SCHEMA, "name": sweep.name, "note": sweep.note, "lacks": sweep.lacks}
+    lines = [head | {"runs": len(runs), "costs": len(costs)}]
+    lines += [
+        {"kind": "run", "entry": entry, "record": sweep.records.get(str(entry["id"]))} for entry in runs
+    ]
+    lines += [{"kind": "cost", "id": key, "record": sweep.costs[key]} for key in costs]
+    text = "".join(json.dumps(line, sort_keys=True, separators=(",", ":")) + "\n" for line in lines)
+    return gzip.compress(text.encode(), compresslevel=6, mtime=0)
+
+
+def _order(entry: Mapping[str, Any]) -> tuple:
+    return (*(str(entry.get(key)) for key in ("task", "data", "tying")), str(entry["id"]))
+
+
+def read(path: Path) -> Recorded:
+    """Read the file of a sweep. BadInput, which names it, where it is no such file, is torn or of a newer schema."""
+    try:
+        packed = path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error.strerror}") from error
+    return parse(packed, str(path))
+
+
+def parse(packed: bytes, where: str) -> Recorded:
+    """The same from the bytes of a file; `where` is what a refusal calls it."""
+    try:
+        lines = _lines(gzip.decompress(packed).decode(), where)
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise BadInput(
+            f"{where} is damaged ({error}); take it from git again, or delete it and run the sweep"
+        ) from error
+    _, head = next(lines, (1, {}))
+    if head.get("kind") != "sweep" or not isinstance(head.get("schema"), int):
+        raise BadInput(f"{where}, line 1: not the first line of a sweep's records")
+    if head["schema"] > SCHEMA:
+        raise BadInput(
+            f"{where} has schema {head['schema']}, this version reads up to {SCHEMA}: update the bench"
+        )
+    entries, records, costs = {}, {}, {}
+    for number, line in lines:
+        kind, entry, record = line.get("kind"), line.get("entry"), line.get("record")
+        if isinstance(record, dict) and record.get("schema", 0) > RECORD_SCHEMA:
+            raise BadInput(f"{where}, line {number}: a record of schema {record['schema']}: update the bench")
+        if kind == "run" and isinstance(entry, dict) and "id" in entry and isinstance(record, dict | None):
+            entries[str(entry["id"])] = entry
+            if record is not None:
+                records[str(entry["id"])] = record
+        elif kind == "cost" and isinstance(record, dict) and "id" in line:
+            costs[str(line["id"])] = record
+        else:
+            raise BadInput(f"{where}, line {number}: neither a run nor a cost of a sweep's records")
+    if (len(entries), len(costs)) != (head.get("runs"), head.get("costs")):
+        raise BadInput(f"{where} is damaged: lines are missing; take it from git again")
+    return Recorded(str(head.get("name")), head.get("note"), entries, records, costs, head.get("lacks"))
+
+
+def _lines(text: str, where: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            found = json.loads(line)
+        except ValueError as error:
+            raise BadInput(f"{where}, line {number}: no JSON ({error})") from error
+        if not isinstance(found, dict):
+            raise BadInput(f"{where}, line {number}: no JSON object")
+        yield number, found

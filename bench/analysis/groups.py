@@ -1,0 +1,364 @@
+"""Group the runs of a sweep into sections and cells of like runs, in the order of tables."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from bench.analysis.runs import Metric, Run, is_finite, look_up
+from bench.analysis.statistics import LEAST_RESAMPLED, Interval, Paired, bootstrap_of_groups, interval, paired
+from bench.meters.metrics import Estimate, mean_sd
+from bench.runs.store import Status, leaves
+from bench.runs.tying_spec import TyingSpec, recorded_spec
+
+NUMBER = r"\d+(?:\.\d+)?(?:e[+-]\d+)?"
+
+
+def place(spec: TyingSpec, more: str = "") -> tuple:
+    """Sort key: the untied network, then one method after the other, other names, compositions last.
+
+    The controls of a tying come right after it. more: what a row says after the label of the spec.
+    """
+    return spec.rank, natural(spec.without_control.label + more), spec.label + more
+
+
+def natural(text: str) -> tuple:
+    """Sort key in which k=2 comes before k=10 and strength=1e-05 before strength=0.001."""
+    return tuple(
+        (1, float(piece), "") if re.fullmatch(NUMBER, piece) else (0, 0.0, piece)
+        for piece in re.split(f"({NUMBER})", text)
+        if piece
+    )
+
+
+CLOSE = 0.05
+"""The share by which a control may miss the parameters it is to have before its row says so."""
+
+
+def control_note(record: Mapping[str, Any]) -> str:
+    """`width 52, feed-forward 230: 1.003x the parameters of cross_layer`; empty for what is no control.
+
+    record: of a run or a cost, from which it takes its spec and `control`.
+    """
+    control = record.get("control")
+    if not control:
+        return ""
+    inner = f", feed-forward {control['feed_forward']}" if control["feed_forward"] else ""
+    spec = recorded_spec(record) or TyingSpec.unknown(record["tying"])
+    of = spec.without_control.label if control["kind"] == "params" else "none"
+    far = ", the nearest there is" if abs(control["ratio"] - 1) > CLOSE else ""
+    return f"width {control['width']}{inner}: {control['ratio']:.3f}x the parameters of {of}{far}"
+
+
+SAID = {
+    Status.FAILED: "failed",
+    Status.DIVERGED: "diverged",
+    Status.NOT_APPLICABLE: "n/a",
+    Status.NOT_FINITE: "not a number",
+    Status.NOT_RUN: "not run yet",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One configuration at every seed it was asked for. Equal to itself alone, so that it can be a key.
+
+    more: ` [k=2]`, what the label of the spec does not say of its tying; empty where that says it all.
+    """
+
+    spec: TyingSpec
+    more: str
+    dropout: float
+    weight_decay: float
+    runs: tuple[Run, ...]
+
+    @cached_property
+    def tying(self) -> str:
+        """The label of its row: that of its spec without a start, and what else its tying differs in."""
+        return self.spec.label + self.more
+
+    @property
+    def place(self) -> tuple:
+        """Sort key of its row."""
+        return place(self.spec, self.more)
+
+    @property
+    def is_untied(self) -> bool:
+        return not self.spec.parts
+
+    @cached_property
+    def done(self) -> list[Run]:
+        return [run for run in self.runs if run.is_done]
+
+    @property
+    def is_not_applicable(self) -> bool:
+        return all(run.status == Status.NOT_APPLICABLE for run in self.runs)
+
+    def values(self, *keys: str) -> dict[int, float]:
+        """Seed -> the number under a path of record keys, of the finished runs that have it."""
+        if keys not in self._values:
+            found = {run.seed: run.number(*keys) for run in self.done}
+            self._values[keys] = {seed: value for seed, value in found.items() if is_finite(value)}
+        return dict(self._values[keys])
+
+    @cached_property
+    def _values(self) -> dict[tuple[str, ...], dict[int, float]]:
+        """What `values` has looked up: a metric is asked for by every table, picture and page."""
+        return {}
+
+    def over_seeds(self, *keys: str) -> Estimate | None:
+        values = self.values(*keys)
+        return mean_sd(values[seed] for seed in sorted(values)) if values else None
+
+    def metric(self, split: str = "test") -> dict[int, float]:
+        return self.values(split, self.runs[0].metric.name)
+
+    def metric_over_seeds(self, split: str = "test") -> Estimate | None:
+        return self.over_seeds(split, self.runs[0].metric.name)
+
+    def interval(self) -> Interval | None:
+        """The test metric over finished seeds with its 95 % t interval."""
+        values = self.metric()
+        return interval(values[seed] for seed in sorted(values))
+
+    @cached_property
+    def by_group(self) -> Interval | None:
+        """Accuracy with the interval that draws the groups of the test split anew, the same ones at all seeds.
+
+        None where a finished run has no groups, and for fewer than a bootstrap needs. A record of an older form has no
+        groups any more, but the interval that was drawn from them.
+        """
+        if drawn := next((found for run in self.done if (found := run.number("test_groups", "drawn"))), None):
+            return Interval(**drawn)
+        correct, count = self._per_group("correct"), self._per_group("count")
+        if len(correct) != len(count) or len(count) < LEAST_RESAMPLED or not all(count):
+            return None
+        return bootstrap_of_groups(correct, count, resamples=2_000)
+
+    def _per_group(self, key: str) -> list[int]:
+        """The sum over finished seeds for each group; empty where seeds have unlike groups or none."""
+        found = [run.number("test_groups", key) or () for run in self.done]
+        return [sum(group) for group in zip(*found, strict=True)] if len(set(map(len, found))) == 1 else []
+
+    def count(self, key: str) -> int | None:
+        """A parameter count: the same for every seed."""
+        return next((run.number(key) for run in self.done if is_finite(run.number(key))), None)
+
+    @property
+    def cost(self) -> Mapping[str, Any]:
+        """The cost record of its tying, the same for every seed; {} where there is none."""
+        return self.runs[0].cost
+
+    @property
+    def control_note(self) -> str:
+        """How large a control came out, against what it is a control of; empty for other cells."""
+        return next((control_note(run.record) for run in self.done), "")
+
+    @property
+    def missing(self) -> dict[str, int]:
+        """How many seeds have no number, by what happened to them."""
+        counts: dict[str, int] = {}
+        for run in self.runs:
+            if not run.is_done:
+                said = SAID.get(run.status, run.status)
+                counts[said] = counts.get(said, 0) + 1
+        return counts
+
+    @property
+    def reason(self) -> str:
+        """Why seeds have no number, and how many of how many; empty where all have one."""
+        reasons: dict[str, int] = {}
+        for run in self.runs:
+            if not run.is_done:
+                reasons[_why(run)] = reasons.get(_why(run), 0) + 1
+        total = len(self.runs)
+        of = {why: f" ({n} of {total} seeds)" if n < total else "" for why, n in reasons.items()}
+        return "; ".join(why + of[why] for why in reasons)
+
+
+def _why(run: Run) -> str:
+    if run.reason and run.reason.startswith("record is damaged"):
+        return run.reason
+    said = SAID.get(run.status, run.status)
+    return f"{said}: {run.reason}" if run.reason else said
+
+
+def in_order(cells: Iterable[Cell]) -> dict[str, TyingSpec]:
+    """The labels of the cells in the order of a table, each once, with their specs."""
+    return {cell.tying: cell.spec for cell in sorted(cells, key=lambda cell: cell.place)}
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """Cells that may be compared: one task on one data fingerprint, alike in all but the axes of the table.
+
+    `variant` names what else the sweep varied (`model.depth=6`), empty where nothing did. `among_several`:
+    the sweep has the task on this data with another fingerprint too, and the title says which this is.
+    """
+
+    task: str
+    data: str
+    fingerprint: str | None
+    variant: str
+    cells: tuple[Cell, ...]
+    among_several: bool = False
+
+    @property
+    def metric(self) -> Metric:
+        return self.cells[0].runs[0].metric
+
+    @property
+    def runs(self) -> list[Run]:
+        return [run for cell in self.cells for run in cell.runs]
+
+    @property
+    def title(self) -> str:
+        return f"{self.task} on {self.where}"
+
+    @property
+    def where(self) -> str:
+        mark = (self.fingerprint or "fingerprint not known yet") if self.among_several else ""
+        return ", ".join(part for part in (self.data, self.variant, mark) if part)
+
+    @cached_property
+    def tyings(self) -> dict[str, list[Cell]]:
+        found: dict[str, list[Cell]] = {}
+        for cell in self.cells:
+            found.setdefault(cell.tying, []).append(cell)
+        return found
+
+    @property
+    def costs(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """Each tying with its cost record: a cost knows no dropout and weight decay.
+
+        Where there is none: the reason alone if the sweep asked for none, else {}.
+        """
+        found = {tying: cells[0] for tying, cells in self.tyings.items()}
+        return [(tying, cell.cost or _unasked(cell.runs[0])) for tying, cell in found.items()]
+
+    def untied(self, cell: Cell) -> Cell | None:
+        """The `none` cell at the same dropout and weight decay; None where there is not exactly one."""
+        at = (cell.dropout, cell.weight_decay)
+        found = [other for other in self.tyings.get("none", []) if (other.dropout, other.weight_decay) == at]
+        return found[0] if len(found) == 1 else None
+
+    def difference(self, cell: Cell, untied: Cell | None) -> Paired | None:
+        """Test metric minus that of `untied`, paired by seed; None for `none` itself and without a pair."""
+        if untied is None or cell.is_untied:
+            return None
+        return paired(cell.metric(), untied.metric())
+
+    def chosen(self, tying: str) -> Cell | None:
+        """The cell of a tying with the best validation metric, the first in table order among equals."""
+        scored = [(cell.metric_over_seeds("val"), cell) for cell in self.tyings.get(tying, [])]
+        means = [estimate.mean for estimate, _ in scored if estimate]
+        if not means:
+            return None
+        best = self.metric.best(means)
+        return next(cell for estimate, cell in scored if estimate and estimate.mean == best)
+
+
+def _unasked(run: Run) -> Mapping[str, Any]:
+    asked = look_up(run.record, "config", "measure", "max_seconds")
+    return {"reason": "measure.max_seconds=0 asks for none"} if asked == 0 else {}
+
+
+OUTSIDE = ("data.root", "data.source", "data.module", "data.folder", "data.meta", "measure")
+OUTSIDE += tuple(f"trainer.{key}" for key in ("accelerator", "threads", "strategy", "checkpoint_every_s"))
+"""Config keys that say where files are, what they hold and how it was gone about: no part of what was asked for."""
+
+AXES = ("dropout", "weight_decay", "seed")
+"""Config keys that the table has rows for."""
+
+
+def sections(runs: Iterable[Run]) -> list[Section]:
+    """The runs of a sweep as sections, sorted. Never two data fingerprints in one."""
+    grouped: dict[tuple, list[Run]] = defaultdict(list)
+    for (task, data), same_data in _grouped(runs, lambda run: (run.task, run.data)).items():
+        fingerprint = _fingerprints(same_data)
+        for mark, alike in _grouped(same_data, lambda run, known=fingerprint: known[run.id]).items():
+            varied = _varied(alike)
+            outside = [key for key in varied if not key.startswith("tying.")]
+            for variant, members in _grouped(
+                alike, lambda run, k=outside, a=alike: _variant(run, k, a)
+            ).items():
+                grouped[task, data, mark, variant] = _cells(members, [k for k in varied if k not in outside])
+    order = sorted(grouped, key=lambda key: (key[0], key[1], key[2] or "", natural(key[3])))
+    several = Counter(key[:2] for key in {key[:3] for key in order})
+    return [Section(*key, tuple(grouped[key]), several[key[:2]] > 1) for key in order]
+
+
+def _grouped(runs: Iterable[Run], key: Callable[[Run], Hashable]) -> dict[Any, list[Run]]:
+    groups: dict[Any, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(key(run), []).append(run)
+    return groups
+
+
+def _fingerprints(runs: list[Run]) -> dict[str, str | None]:
+    """Run id -> data fingerprint: its own, else its cell's, else the only one there is, else None."""
+    of_cell = {run.cell: run.fingerprint for run in runs if run.fingerprint}
+    known = set(of_cell.values())
+    only = known.pop() if len(known) == 1 else None
+    return {run.id: run.fingerprint or of_cell.get(run.cell, only) for run in runs}
+
+
+def _varied(runs: list[Run]) -> list[str]:
+    """Config keys that differ between cells which the axes of the table cannot tell apart.
+
+    A learning rate chosen per tying does not count: it is part of what a tying's row is.
+    """
+    keys: set[str] = set()
+    for same in _grouped(runs, lambda run: (run.tying, run.dropout, run.weight_decay, run.seed)).values():
+        if len(same) < 2:
+            continue
+        configs = [flat(run.record.get("config")) for run in same if run.record.get("config")]
+        for key in {key for config in configs for key in config}.difference(AXES):
+            if len({repr(config.get(key)) for config in configs}) > 1:
+                keys.add(key)
+    return sorted(keys)
+
+
+def flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a config by their dotted keys, without what names a machine and not a result."""
+    values = leaves(config)
+    return {key: values[key] for key in sorted(values) if not _is_outside(key, values[key])}
+
+
+def _is_outside(key: str, value: Any) -> bool:
+    items = value if isinstance(value, list) else [value]
+    return (
+        value == {}
+        or f"{key}.".startswith(tuple(f"{outside}." for outside in OUTSIDE))
+        or any(str(item).startswith("/") for item in items)
+    )
+
+
+def _variant(run: Run, keys: list[str], alike: list[Run]) -> str:
+    """What a section is apart for. Where training began is: what follows a start is compared with `none` after it."""
+    start = "start=untied" if run.spec.start is not None else ""
+    return ", ".join(filter(None, (start, _label(run, keys, alike))))
+
+
+def _label(run: Run, keys: list[str], alike: list[Run]) -> str:
+    if not keys:
+        return ""
+    config = next((r.record["config"] for r in alike if r.cell == run.cell and r.record.get("config")), None)
+    if config is None:
+        return "variant not known yet"
+    values = flat(config)
+    return ", ".join(f"{key}={values.get(key)}" for key in keys)
+
+
+def _cells(runs: list[Run], tying_keys: list[str]) -> list[Cell]:
+    cells = []
+    for same in _grouped(runs, lambda run: run.cell).values():
+        first = same[0]
+        members = tuple(sorted(same, key=lambda run: (run.seed, run.id)))
+        spec = first.spec.without_start
+        more = _label(first, tying_keys, runs) if spec.parts or spec.control else ""
+        more = f" [{more.replace('tying.', '')}]" if more else ""
+        cells.append(Cell(spec, more, first.dropout, first.weight_decay, members))
+    return sorted(cells, key=lambda c: (c.place, c.dropout, c.weight_decay, c.runs[0].cell))

@@ -1,0 +1,169 @@
+"""One row per run that a sweep asked for: what it asked, and its record where there is one."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.analysis.archive import Recorded, load
+from bench.runs.store import Status
+from bench.runs.tying_spec import TyingSpec, recorded_spec
+from bench.tying.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a task is judged by. Raises BadInput for a mode other than min and max."""
+
+    name: str
+    mode: str
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("min", "max"):
+            raise BadInput(f"metric {self.name} has mode {self.mode!r}: it must be min or max")
+
+    @property
+    def higher_is_better(self) -> bool:
+        return self.mode == "max"
+
+    @property
+    def is_share(self) -> bool:
+        return self.name.endswith("accuracy")
+
+    @property
+    def arrow(self) -> str:
+        return "↑" if self.higher_is_better else "↓"
+
+    @property
+    def label(self) -> str:
+        return f"test {self.name.replace('_', ' ')} {self.arrow}" + (" %" if self.is_share else "")
+
+    def best(self, values: list[float]) -> float:
+        return max(values) if self.higher_is_better else min(values)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A cell of the grid at one seed. `record` and `cost` are {} where there is none."""
+
+    id: str
+    task: str
+    data: str
+    spec: TyingSpec
+    dropout: float
+    weight_decay: float
+    seed: int
+    cell: str
+    cost_id: str
+    metric: Metric
+    status: Status
+    reason: str | None
+    record: Mapping[str, Any] = field(repr=False, default_factory=dict)
+    cost: Mapping[str, Any] = field(repr=False, default_factory=dict)
+
+    @property
+    def tying(self) -> str:
+        return self.spec.label
+
+    @property
+    def is_done(self) -> bool:
+        return self.status == Status.DONE
+
+    @property
+    def fingerprint(self) -> str | None:
+        return self.number("data_meta", "fingerprint")
+
+    def number(self, *keys: str) -> Any:
+        """The value of the record under a path of keys, None where any of them is absent."""
+        return look_up(self.record, *keys)
+
+
+def look_up(tree: Any, *keys: str) -> Any:
+    for key in keys:
+        if not isinstance(tree, Mapping):
+            return None
+        tree = tree.get(key)
+    return tree
+
+
+def device(record: Mapping[str, Any]) -> str | None:
+    """What a record was made on: it knows better than the request it starts with."""
+    return record.get("device") or look_up(record, "provenance", "device")
+
+
+def is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def read_sweep(runs: Path, name: str, results: Path | None = None) -> tuple[list[Run], str | None]:
+    """Every run the sweep asked for, once, and its note. BadInput as `archive.load` raises it."""
+    sweep = load(runs, results, name)
+    return rows(sweep), sweep.note
+
+
+def rows(sweep: Recorded) -> list[Run]:
+    """Every run that the sweep asked for, once. BadInput for an entry that lacks something."""
+    try:
+        specs = _specs(sweep)
+        return [_run(sweep, run_id, specs[run_id]) for run_id in sweep.entries]
+    except (KeyError, TypeError) as error:
+        raise BadInput(
+            f"sweep {sweep.name}: a run lacks or has an odd {error}; delete its manifest and run it again"
+        ) from error
+
+
+def _specs(sweep: Recorded) -> dict[str, TyingSpec]:
+    """Run id -> its spec: its own, else that of a run of the same label, else one that knows the label alone."""
+    labels = {run_id: entry["tying"] for run_id, entry in sweep.entries.items()}
+    known = {
+        run_id: recorded_spec(entry) or recorded_spec(sweep.records.get(run_id, {}))
+        for run_id, entry in sweep.entries.items()
+    }
+    of_label = {labels[run_id]: spec for run_id, spec in known.items() if spec is not None}
+    return {
+        run_id: spec or of_label.get(labels[run_id]) or TyingSpec.unknown(labels[run_id])
+        for run_id, spec in known.items()
+    }
+
+
+def _run(sweep: Recorded, run_id: str, spec: TyingSpec) -> Run:
+    entry, record = sweep.entries[run_id], sweep.records.get(run_id)
+    metric = Metric(entry["metric"]["name"], entry["metric"]["mode"])
+    status, reason = _status(record, metric)
+    cost_id = str(entry.get("cost") or "")
+    cost = sweep.costs.get(cost_id, {})
+    if cost and recorded_spec(cost) is None:
+        cost = {**cost, "spec": spec.as_record()}
+    return Run(
+        id=run_id,
+        task=entry["task"],
+        data=entry["data"],
+        spec=spec,
+        dropout=float(entry["dropout"]),
+        weight_decay=float(entry["weight_decay"]),
+        seed=int(entry["seed"]),
+        cell=str(entry["cell"]),
+        cost_id=cost_id,
+        metric=metric,
+        status=status,
+        reason=reason,
+        record=record or {},
+        cost=cost,
+    )
+
+
+def _status(record: Mapping[str, Any] | None, metric: Metric) -> tuple[Status, str | None]:
+    if record is None:
+        return Status.NOT_RUN, None
+    try:
+        status = Status(record.get("status"))
+    except ValueError:
+        return Status.FAILED, f"its record has the unknown status {record.get('status')}"
+    if status != Status.DONE:
+        return status, record.get("reason")
+    for split in ("test", "val"):
+        value = look_up(record, split, metric.name)
+        if not is_finite(value):
+            return Status.NOT_FINITE, f"{split} {metric.name} is {value}"
+    return Status.DONE, None

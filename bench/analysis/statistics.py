@@ -1,0 +1,279 @@
+"""Say what a handful of seeds can show: intervals, paired tests, aggregates and verdicts. Numbers only."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from numpy import ndarray
+
+
+SIGNIFICANCE = 0.05
+ENOUGH = 5
+TOO_FEW = "too few seeds"
+
+SHARE_MARGIN = 0.005
+OTHER_MARGIN = 0.01
+"""What counts as no difference: half a percentage point of a share; of anything else this part of the mean."""
+
+LEAST_RESAMPLED = 10
+"""Fewer values than this have too few resamples that differ: at 5 the interval covers 82 % where it says 95."""
+
+
+class Interval(NamedTuple):
+    """A mean, its interval and how many values it is made of; no bounds where n = 1."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+class Paired(NamedTuple):
+    """A mean of n differences, their sample standard deviation, the interval and two-sided p of their mean.
+
+    Only mean and n where n = 1 or where a value is not finite.
+    """
+
+    mean: float
+    sd: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    n: int
+
+
+def interval(values: Iterable[float], level: float = 0.95) -> Interval | None:
+    """Mean and two-sided t interval, in the unit of the values; None for no values.
+
+    Equal values give an interval without width. A value that is not finite is never dropped: it is in the
+    mean, and there are no bounds.
+    """
+    mean, sd, n = _moments(values)
+    return Interval(mean, *_bounds(mean, sd, n, level), n) if n else None
+
+
+def paired(ours: Mapping[int, float], theirs: Mapping[int, float], level: float = 0.95) -> Paired | None:
+    """Mean of ours - theirs over the seeds both have, its t interval, and p of no difference; None without a seed.
+
+    Both map a seed to a value. At one seed, initial weights, data order and dropout stream are the same, so
+    the difference is free of what they share: it spreads less than that of two independent means.
+    Differences that are all equal have p 1 where they are 0, else p 0.
+    """
+    mean, sd, n = _moments(ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys()))
+    if not n:
+        return None
+    return Paired(mean, sd, *_bounds(mean, sd, n, level), _p(mean, sd, n), n)
+
+
+def around(difference: Paired, level: float) -> tuple[float, float] | tuple[None, None]:
+    """The bounds of a paired difference at another level."""
+    return _bounds(difference.mean, difference.sd, difference.n, level)
+
+
+def _moments(values: Iterable[float]) -> tuple[float, float | None, int]:
+    values = [float(value) for value in values]
+    n = len(values)
+    if not all(map(math.isfinite, values)):
+        return sum(values) / n, None, n
+    mean = math.fsum(values) / max(n, 1)
+    if n < 2:
+        return mean, None, n
+    if min(values) == max(values):
+        return values[0], 0.0, n
+    # hypot, as the square of a diverged run's perplexity overflows.
+    return mean, math.hypot(*(value - mean for value in values)) / math.sqrt(n - 1), n
+
+
+def _bounds(mean: float, sd: float | None, n: int, level: float) -> tuple[float, float] | tuple[None, None]:
+    if sd is None:
+        return None, None
+    half = quantile(n - 1, level) * sd / math.sqrt(n)
+    return mean - half, mean + half
+
+
+def _p(mean: float, sd: float | None, n: int) -> float | None:
+    if sd is None:
+        return None
+    if sd == 0:
+        return float(mean == 0)
+    from scipy.special import stdtr
+
+    return 2 * float(stdtr(n - 1, -abs(mean) / (sd / math.sqrt(n))))
+
+
+@lru_cache(maxsize=256)
+def quantile(df: int, level: float) -> float:
+    """How many standard errors an interval of that level reaches to either side."""
+    from scipy.special import stdtrit  # a third of a second to import, which only who writes tables pays
+
+    return float(stdtrit(df, (1 + level) / 2))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values, in the order given: those below a level are shown at that level by the whole family.
+
+    Holds under any dependence between the tests (Holm 1979, A simple sequentially rejective multiple test
+    procedure). As statsmodels' `multipletests`, whose import takes three quarters of a second.
+    ValueError for a p that is not between 0 and 1.
+    """
+    if not all(0 <= p <= 1 for p in p_values):
+        raise ValueError(f"p-values {list(p_values)}: give numbers between 0 and 1")
+    adjusted, least = [0.0] * len(p_values), 0.0
+    for place, at in enumerate(sorted(range(len(p_values)), key=lambda at: p_values[at])):
+        least = max(least, min(1.0, (len(p_values) - place) * p_values[at]))
+        adjusted[at] = least
+    return adjusted
+
+
+def margin_of(is_share: bool, mean: float) -> float:
+    """Within how much of a reference with that mean another is equivalent to it, in the unit of the metric."""
+    return SHARE_MARGIN if is_share else OTHER_MARGIN * abs(mean)
+
+
+def verdict(difference: Paired | None, p_holm: float | None, margin: float, mode: str) -> str:
+    """In that order: `equivalent`, `better` or `worse`, `no difference shown`; empty for no difference.
+
+    Equivalent: the 90 % interval lies within +- margin, which is two one-sided tests at 5 % (Schuirmann 1987,
+    A comparison of the two one-sided tests procedure). Better or worse by `mode` (min or max is best): p below
+    5 % after Holm's correction. A difference too small to matter is thus equivalent, however sure its sign.
+    Below 5 pairs ` (too few seeds)` follows; one pair says `too few seeds` and no more.
+    """
+    if difference is None:
+        return ""
+    if difference.n == 1:
+        return TOO_FEW
+    said = _said(difference, p_holm, margin, mode)
+    return said if difference.n >= ENOUGH else f"{said} ({TOO_FEW})"
+
+
+def _said(difference: Paired, p_holm: float | None, margin: float, mode: str) -> str:
+    if not math.isfinite(difference.mean):
+        return "not a number"
+    low, high = around(difference, 1 - 2 * SIGNIFICANCE)
+    if low >= -margin and high <= margin:
+        return "equivalent"
+    if p_holm is None or p_holm >= SIGNIFICANCE:
+        return "no difference shown"
+    return "better" if (difference.mean > 0) == (mode == "max") else "worse"
+
+
+def spearman(one: Sequence[float], other: Sequence[float]) -> float | None:
+    """Spearman's rank correlation, equal values at their mean rank; None where either has only one value.
+
+    ValueError where they differ in length. As `scipy.stats.spearmanr`, whose import takes half a second.
+    """
+    import numpy as np
+    from pandas import Series
+
+    if len(one) != len(other):
+        raise ValueError(f"{len(one)} and {len(other)} values do not pair")
+    if len(set(one)) < 2 or len(set(other)) < 2:
+        return None
+    return float(np.corrcoef(Series(one).rank(), Series(other).rank())[0, 1])
+
+
+def bootstrap_of_groups(
+    correct: Sequence[int],
+    count: Sequence[int],
+    level: float = 0.95,
+    seed: int = 0,
+    resamples: int = 10_000,
+) -> Interval:
+    """Sum of `correct` over sum of `count`, and its interval where whole groups are drawn with replacement.
+
+    Examples of one group (cells of one photograph) are not independent, groups are: n is how many groups
+    (Davison and Hinkley 1997, Bootstrap Methods, sec. 3.8). Memory: 8 bytes x groups x resamples.
+    ValueError below 10 groups, for lists of unequal length, and for counts that are no counts.
+    """
+    import numpy as np
+
+    right, of = np.asarray(correct, float), np.asarray(count, float)
+    if right.shape != of.shape or not ((right >= 0) & (right <= of) & (of > 0)).all():
+        raise ValueError("groups need as many `correct` as `count`, each 0 <= correct <= count, count > 0")
+    if len(of) < LEAST_RESAMPLED:
+        raise ValueError(
+            f"a bootstrap of {len(of)} groups: give at least {LEAST_RESAMPLED}, or use a t interval"
+        )
+    drawn = _counts(len(of), resamples, seed)
+    return Interval(
+        float(right.sum() / of.sum()), *_percentiles((drawn @ right) / (drawn @ of), level), len(of)
+    )
+
+
+def _percentiles(statistics: "ndarray", level: float) -> tuple[float, float]:
+    """The middle `level` of a statistic's resamples."""
+    import numpy as np
+
+    low, high = np.quantile(statistics, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+@lru_cache(maxsize=2)
+def _counts(n: int, resamples: int, seed: int) -> "ndarray":
+    """[resamples, n]: how often each of n is in each resample. Kept, as the cells of a table share it."""
+    import numpy as np
+
+    generator = np.random.Generator(np.random.PCG64(seed))
+    return generator.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)
+
+
+def interquartile_mean(scores: Sequence[float]) -> float:
+    """The mean of the middle half: of n scores the n // 4 lowest and the n // 4 highest are cut off.
+
+    As `scipy.stats.trim_mean(scores, 0.25)`, without weights for a fraction of a score. ValueError for none.
+    """
+    import numpy as np
+
+    if not len(scores):
+        raise ValueError("the interquartile mean of no scores: give at least one")
+    return float(_middle(np.asarray(scores, float)[None])[0])
+
+
+def interquartile_mean_of_tasks(
+    tasks: Sequence[Sequence[Sequence[float]]], level: float = 0.95, seed: int = 0, resamples: int = 2_000
+) -> Interval:
+    """Interquartile mean of all scores (Agarwal et al. 2021, Deep RL at the Edge of the Statistical Precipice,
+    sec. 4.2), with the interval where seeds are drawn with replacement within each task.
+
+    `tasks[t][s]` holds the scores of one seed in one task: as they share the seed, they are drawn together.
+    n is how many task x seed there are; below 10 there are no bounds. ValueError where there is no score.
+    """
+    import numpy as np
+
+    found = interquartile_mean([score for task in tasks for seed_ in task for score in seed_])
+    n = sum(map(len, tasks))
+    if n < LEAST_RESAMPLED:
+        return Interval(found, None, None, n)
+    generator = np.random.Generator(np.random.PCG64(seed))
+    drawn = []
+    for task in filter(len, tasks):
+        longest = max(map(len, task))
+        # NaN stands where a seed has fewer scores than another: it sorts to the end and is not counted.
+        table = np.array([[*scores, *[np.nan] * (longest - len(scores))] for scores in task], float)
+        chosen = table[generator.integers(len(task), size=(resamples, len(task)))]
+        drawn.append(chosen.reshape(resamples, -1))
+    return Interval(found, *_percentiles(_middle(np.concatenate(drawn, axis=1)), level), n)
+
+
+def performance_profile(scores: Sequence[float], thresholds: Sequence[float]) -> list[float]:
+    """For each threshold the share of scores that reach it (Agarwal et al. 2021, sec. 4.3).
+
+    ValueError for no scores.
+    """
+    if not len(scores):
+        raise ValueError("the performance profile of no scores: give at least one")
+    return [sum(score >= threshold for score in scores) / len(scores) for threshold in thresholds]
+
+
+def _middle(rows: "ndarray") -> "ndarray":
+    """The interquartile mean of each row, NaN left out."""
+    import numpy as np
+
+    rows = np.sort(rows, axis=1)
+    n = np.isfinite(rows).sum(axis=1)
+    cut = n // 4
+    places = np.arange(rows.shape[1])
+    inside = (places >= cut[:, None]) & (places < (n - cut)[:, None])
+    return np.where(inside, rows, 0.0).sum(axis=1) / (n - 2 * cut)

@@ -1,0 +1,300 @@
+"""Load the model that an audit is asked for, and the sample that it reads."""
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.training.init_from_run import weights_of
+from bench.tying import NotApplicable
+from bench.tying.checkpoint import blank, load
+from bench.tying.errors import BadInput
+from bench.tying.int8 import is_quantised
+from bench.tying.similarity import POSITIONS
+
+Forwards = Callable[[nn.Module], None]
+"""Runs a model over the sample."""
+WINDOW, ROWS = 128, 4
+"""Tokens of a window of text, and windows of a batch."""
+ALLOWED_SAMPLES = "a text file, or package.module:function that returns batches"
+
+
+def validation(config: Mapping[str, Any]) -> Forwards:
+    """Of a run's validation split, as `bench.training.init_from_run.sample` says."""
+    from bench.training import (
+        build,  # Lightning and the data modules: seconds that other subjects need not pay
+    )
+    from bench.training.init_from_run import sample
+
+    return sample(config, build.data_module(config))
+
+
+def asked_for(sample: str, tokenizer: Callable[[], Any] | None) -> Forwards:
+    """Of `--sample`. Raises BadInput where there is no such file or function, and where text finds no tokenizer."""
+    if Path(sample).is_file():
+        return _text(Path(sample), tokenizer)
+    if ":" not in sample:
+        raise BadInput(f"there is no sample {sample}; allowed are {ALLOWED_SAMPLES}")
+    module, _, function = sample.partition(":")
+    try:
+        make = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise BadInput(
+            f"cannot import the sample {sample}: {error}; allowed are {ALLOWED_SAMPLES}"
+        ) from error
+    try:
+        batches = make()
+    except (TypeError, ValueError, RuntimeError, OSError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise BadInput(f"{sample}() raised {reason}; it takes no arguments and returns batches") from error
+    if (
+        not isinstance(batches, list)
+        or not batches
+        or not all(isinstance(one, (dict, tuple)) for one in batches)
+    ):
+        raise BadInput(
+            f"the sample {sample} must return a list of batches, each a dict of keyword arguments or a tuple of "
+            "positional ones"
+        )
+
+    def forwards(model: nn.Module) -> None:
+        for batch in batches:
+            if isinstance(batch, dict):
+                model(**batch)
+            else:
+                model(*batch)
+
+    return forwards
+
+
+def _text(path: Path, tokenizer: Callable[[], Any] | None) -> Forwards:
+    """As many of its first tokens as positions are kept, in windows without special tokens."""
+    if tokenizer is None:
+        raise BadInput(
+            f"the sample {path} is text, and this model has no tokenizer: give package.module:function"
+        )
+    try:
+        text = path.read_text(encoding="utf-8")
+        tokens = tokenizer()(text, add_special_tokens=False, verbose=False)["input_ids"]
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise BadInput(
+            f"the sample {path} cannot be tokenised: {reason}; give package.module:function"
+        ) from error
+
+    def forwards(model: nn.Module) -> None:
+        longest = getattr(model.config, "max_position_embeddings", None) or WINDOW
+        for batch in _windows(tokens, min(WINDOW, longest, len(tokens))).split(ROWS):
+            model(batch)
+
+    if len(tokens) < 2:
+        raise BadInput(f"the sample {path} has {len(tokens)} tokens; give a text of some thousand")
+    return forwards
+
+
+def _windows(tokens: list[int], length: int) -> Tensor:
+    count = min(len(tokens), max(POSITIONS, length)) // length
+    return torch.tensor(tokens[: count * length]).view(count, length)
+
+
+ANOTHER_SEED = 1_000_003
+"""Added to a run's own seed where a network is made anew."""
+TOKENIZERS = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
+    "tokenizer.model",
+    "spiece.model",
+)
+ALLOWED = (
+    "a run's folder (runs/ID), a file of bench.tying.checkpoint.save, a transformers folder or hub name, "
+    "or package.module:function"
+)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """`trained` makes the model with its weights; `fresh` one of the same kind as it is before training.
+
+    `fresh` raises NotApplicable, with the reason, where the model cannot be made anew. tokenizer: makes that of a
+    text model, where it has one. reads: makes what runs it over data of its own, where it has such.
+    """
+
+    name: str
+    trained: Callable[[], nn.Module]
+    fresh: Callable[[], nn.Module]
+    tokenizer: Callable[[], Any] | None = None
+    reads: Callable[[], Forwards] | None = None
+
+    def forwards(self, sample: str | None) -> Forwards | None:
+        """Over its own data or the sample that is asked for; None without. BadInput for both, and a wrong sample."""
+        if self.reads is None:
+            return None if sample is None else asked_for(sample, self.tokenizer)
+        if sample is not None:
+            raise BadInput(f"{self.name} reads its own validation split: leave out --sample")
+        return self.reads()
+
+
+def subject(asked: str) -> Subject:
+    """Raises BadInput where there is no such model, in one line; what is found may still fail to load, likewise."""
+    path = Path(asked)
+    if (path / "config.yaml").is_file():
+        return _run(path)
+    if path.is_file():
+        return _saved(path)
+    if (path / "config.json").is_file() or not (path.exists() or ":" in asked):
+        return _pretrained(asked)
+    if ":" in asked and not path.exists():
+        return _factory(asked)
+    raise BadInput(f"there is no model in {asked}; allowed are {ALLOWED}")
+
+
+def _run(folder: Path) -> Subject:
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+    weights = folder / "best.ckpt"
+
+    def network(seed: int, tied: bool) -> nn.Module:
+        from bench.training import (
+            build,  # Lightning and the data modules: seconds that other subjects need not pay
+        )
+        from bench.training.build import controlled
+
+        sized = controlled({**config, "seed": seed}, shapes := build.data_module(config).shapes)[0]
+        model = build.network(sized, shapes, dropout=0.0)
+        if tied:
+            build.tie(sized, model, build.plan_for(sized, model))
+        return model
+
+    def trained() -> nn.Module:
+        if not weights.is_file():
+            raise BadInput(f"{folder} holds no best.ckpt: the run is not done; `make status` says what is")
+        model = network(config["seed"], tied=True)
+        model.load_state_dict(weights_of(weights))
+        return model
+
+    def fresh() -> nn.Module:
+        return network(config["seed"] + ANOTHER_SEED, tied=False)
+
+    return Subject(f"run {folder.name}", trained, fresh, reads=lambda: validation(config))
+
+
+def _saved(path: Path) -> Subject:
+    def trained() -> nn.Module:
+        model = load(path)[0]
+        if is_quantised(model):
+            raise BadInput(
+                f"{path} holds int8, which has no cosines to speak of: audit what it was made from"
+            )
+        return model
+
+    return Subject(path.name, trained, lambda: blank(path), lambda: _tokenizer(str(path.parent), True))
+
+
+def _pretrained(asked: str) -> Subject:
+    """Of the package's own classes: no code comes from the hub, and nothing is unpickled."""
+    import transformers
+
+    from bench.data.sources import hub_answers, offline
+
+    transformers.utils.logging.disable_progress_bar()
+    here = Path(asked).exists()
+    local = here or offline() or not hub_answers()
+    try:
+        config = transformers.AutoConfig.from_pretrained(
+            asked, trust_remote_code=False, local_files_only=local
+        )
+    except (OSError, ValueError) as error:
+        away = "no such folder here, and the hub does not answer or is not to be asked"
+        reason = away if local and not here else _first_line(error)
+        raise BadInput(f"there is no model {asked}: {reason}; allowed are {ALLOWED}") from error
+    kind = getattr(transformers, (config.architectures or [""])[0], transformers.AutoModel)
+
+    def trained() -> nn.Module:
+        try:
+            return kind.from_pretrained(
+                asked, config=config, dtype="auto", use_safetensors=True, local_files_only=local
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise BadInput(f"the weights of {asked} cannot be loaded: {_first_line(error)}") from error
+
+    def fresh() -> nn.Module:
+        make = kind.from_config if kind is transformers.AutoModel else kind
+        return _in_precision(config.dtype or torch.get_default_dtype(), lambda: make(config))
+
+    return Subject(asked, trained, fresh, lambda: _tokenizer(asked, local))
+
+
+def _tokenizer(place: str, local: bool) -> Any:
+    """The tokenizer that lies there. ValueError or OSError where none does."""
+    import transformers
+
+    if Path(place).is_dir() and not any((Path(place) / name).is_file() for name in TOKENIZERS):
+        raise ValueError(f"there is no tokenizer in {place}")  # transformers would make an empty one
+    return transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False, local_files_only=local)
+
+
+def _factory(asked: str) -> Subject:
+    """A function without arguments that returns the trained model."""
+    module, _, function = asked.partition(":")
+    try:
+        make = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise BadInput(f"cannot import {asked}: {_first_line(error)}; allowed are {ALLOWED}") from error
+
+    def made() -> nn.Module:
+        try:
+            model = make()
+        except (TypeError, ValueError, RuntimeError, OSError) as error:
+            reason = f"{type(error).__name__}: {_first_line(error)}"
+            raise BadInput(
+                f"{asked}() raised {reason}; it takes no arguments and returns the model"
+            ) from error
+        if not isinstance(model, nn.Module):
+            raise BadInput(f"{asked} returned a {type(model).__name__}; it must return a torch.nn.Module")
+        return model
+
+    return Subject(asked, made, lambda: anew(made()))
+
+
+def anew(model: nn.Module) -> nn.Module:
+    """The model as before training, in its place: modules that know how initialise themselves again.
+
+    Raises NotApplicable where parameters are left that no module initialises.
+    """
+    if config := getattr(model, "config", None):  # of transformers, which initialises from the whole model
+        kind, dtype = type(model), model.dtype
+        del model
+        return _in_precision(dtype, lambda: kind(config))
+    left = {name for name, _ in model.named_parameters()}
+    for path, module in model.named_modules():
+        again = getattr(module, "reset_parameters", None)
+        if callable(again):
+            again()
+            left -= {f"{path}.{name}" if path else name for name, _ in module.named_parameters()}
+    if left:
+        raise NotApplicable(
+            f"no module initialises {sorted(left)[0]} again: give it a method reset_parameters()"
+        )
+    return model
+
+
+def _in_precision(dtype: torch.dtype, make: Callable[[], nn.Module]) -> nn.Module:
+    """A network in float32 would take twice the memory of one in half precision."""
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        return make()
+    finally:
+        torch.set_default_dtype(usual)
+
+
+def _first_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else f"{text[:300]}..."

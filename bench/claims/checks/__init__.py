@@ -1,0 +1,1 @@
+"""How is a claim tested? One module for each kind of test."""

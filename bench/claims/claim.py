@@ -1,0 +1,124 @@
+"""A claim as its file in conf/claims says it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bench.analysis.groups import natural
+from bench.claims.rule import parsed
+from bench.runs import machine
+from bench.tying.errors import BadInput
+
+FOLDER = machine.REPOSITORY / "conf" / "claims"
+KINDS = ("arithmetic", "exact", "empirical", "procedure")
+KEYS = {
+    "id": "its name, such as C8",
+    "statement": "what is said",
+    "source": "who says it",
+    "kind": f"one of {', '.join(KINDS)}",
+    "sweep": "the name of a sweep or a list of them, or null",
+    "test": "{_target_: a function of bench.claims, its arguments}, or null",
+    "rule": "{supported: an expression, contradicted: an expression} for each part; null without a test",
+    "overall": "the same over how many parts are `supported`, `contradicted`, of all `parts`; null: EVERY",
+    "reduced": "what was reduced, or null",
+    "waits_for": "what is to come before it can be run, or null",
+    "resource": "what this project lacks to test it, or null",
+}
+EVERY = {"supported": "supported == parts", "contradicted": "contradicted > 0 and supported == 0"}
+"""Supported only where every part supports it; contradicted where a part does and none supports it."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    id: str
+    statement: str
+    source: str
+    kind: str
+    sweeps: tuple[str, ...]
+    test: Mapping[str, Any] | None
+    rule: Mapping[str, Any] | None
+    overall: Mapping[str, Any]
+    reduced: str
+    waits_for: str
+    resource: str
+
+    @property
+    def command(self) -> str:
+        """What makes its row anew."""
+        sweeps = [f"make sweep SWEEP={name}" for name in self.sweeps]
+        return " && ".join([*sweeps, f"make claims ARGS='--only {self.id}'"])
+
+
+def files(folder: Path) -> list[Path]:
+    """Claim files in the order of their numbers. BadInput where there is none."""
+    found = sorted(folder.glob("*.yaml"), key=lambda path: natural(path.stem))
+    if not found:
+        raise BadInput(f"no claim file (*.yaml) in {folder}")
+    return found
+
+
+def id_of(path: Path) -> str:
+    """C8 for c08.yaml."""
+    letter, number = path.stem[:1].upper(), path.stem[1:]
+    return f"{letter}{int(number)}" if number.isdigit() else path.stem.upper()
+
+
+def read(path: Path) -> Claim:
+    """BadInput, one line that names the file, for what is not as KEYS say."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise BadInput(f"claim file {path.name}: not read: {' '.join(str(error).split())}") from error
+    if not isinstance(content, Mapping):
+        raise BadInput(f"claim file {path.name}: it must be a mapping with the keys {', '.join(KEYS)}")
+    try:
+        return _checked(content)
+    except BadInput as error:
+        raise BadInput(f"claim file {path.name}: {error}") from error
+
+
+def _checked(content: Mapping[str, Any]) -> Claim:
+    for key in KEYS:
+        if key not in content:
+            raise BadInput(f"no key `{key}`: set it to {KEYS[key]}")
+    if unknown := sorted(set(map(str, content)) - KEYS.keys()):
+        raise BadInput(f"unknown key `{unknown[0]}`: allowed are {', '.join(KEYS)}")
+    for key in ("id", "statement", "source"):
+        if not isinstance(content[key], str) or not content[key].strip():
+            raise BadInput(f"`{key}` is {content[key]!r}; it must be {KEYS[key]}")
+    if content["kind"] not in KINDS:
+        raise BadInput(f"`kind` is {content['kind']!r}; it must be {KEYS['kind']}")
+    test, overall = content["test"], content["overall"] or EVERY
+    if test is not None and not (isinstance(test, Mapping) and isinstance(test.get("_target_"), str)):
+        raise BadInput(f"`test` must be {KEYS['test']}")
+    if test is None and not (content["waits_for"] or content["resource"]):
+        raise BadInput("without a test, say in `waits_for` or `resource` what is missing")
+    for key, rule in (("rule", content["rule"]), ("overall", overall)):
+        if key == "overall" or test is not None:
+            _check_rule(key, rule)
+    return Claim(
+        sweeps=_sweeps(content["sweep"]),
+        test=test,
+        rule=content["rule"],
+        overall=overall,
+        kind=content["kind"],
+        **{key: " ".join(content[key].split()) for key in ("id", "statement", "source")},
+        **{key: " ".join(str(content[key] or "").split()) for key in ("reduced", "waits_for", "resource")},
+    )
+
+
+def _check_rule(key: str, rule: Any) -> None:
+    if not isinstance(rule, Mapping) or set(rule) != {"supported", "contradicted"}:
+        raise BadInput(f"`{key}` must be {KEYS['rule']}")
+    for expression in rule.values():
+        parsed(expression)
+
+
+def _sweeps(given: Any) -> tuple[str, ...]:
+    names = given if isinstance(given, list) else [given] * (given is not None)
+    if not all(isinstance(name, str) for name in names):
+        raise BadInput(f"`sweep` is {given!r}; it must be {KEYS['sweep']}")
+    return tuple(names)

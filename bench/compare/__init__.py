@@ -1,1 +1,0 @@
-"""What changed between two sets of results: `python -m bench.compare A B`."""

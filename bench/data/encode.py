@@ -1,0 +1,222 @@
+"""Turn raw data into numbers: text to token ids, images to uint8 arrays, rows to splits without leaks."""
+
+import re
+from collections.abc import Sequence
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.tying.errors import BadInput
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+    from tokenizers import Tokenizer
+
+
+EOS, UNK = "<eos>", "<unk>"  # ids 0 and 1; a BPE has no <unk>
+WORDS = r"\w+|[^\w\s]"  # a run of letters, digits and underscores, or one punctuation mark
+TOKENIZERS = ("words", "whitespace", "bpe")
+SMALLEST = {"words": 3, "whitespace": 3, "bpe": 257}  # the special tokens and a word; <eos> and every byte
+
+
+def words_of(text: str) -> tuple[str, ...]:
+    """The words of a text, as the tokenizer `words` splits and lower-cases it."""
+    return tuple(re.findall(WORDS, text.lower()))
+
+
+def train_tokenizer(kind: str, vocab_size: int | None, lines: Sequence[str]) -> "Tokenizer":
+    """A tokenizer of `lines`, the same for the same lines; `vocab_size` counts <eos> and <unk>; None: all.
+
+    `words` lower-cases and splits at WORDS; `whitespace` only splits at blanks (for corpora tokenised
+    already, whose own <unk> is ours); `bpe` is byte-level (Radford et al. 2019, section 2.2): it loses
+    nothing and knows every byte.
+    """
+    if kind != "bpe":
+        return train_words(kind, vocab_size, lines)
+    if vocab_size is None:
+        raise BadInput(
+            "data.tokenizer=bpe needs data.vocab_size, at least 257: for example data.vocab_size=2000"
+        )
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=[EOS], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(lines, trainer)
+    tokenizer.encode_special_tokens = True  # "<eos>" written out in a text is five characters
+    return tokenizer
+
+
+def train_words(kind: str, vocab_size: int | None, lines: Sequence[str]) -> "Tokenizer":
+    """A word-level tokenizer: ids by falling frequency, equals by alphabet."""
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.WordLevel())
+    if kind == "words":
+        tokenizer.normalizer = normalizers.Lowercase()
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True)
+    else:
+        tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    trainer = trainers.WordLevelTrainer(vocab_size=2**31, show_progress=False)
+    tokenizer.train_from_iterator(lines, trainer)
+    # Not the trainer's `special_tokens`: a corpus with an "<unk>" of its own would get two ids and a gap.
+    words = [EOS, UNK] + [word for word in vocabulary(tokenizer) if word not in {EOS, UNK}]
+    ids = {word: i for i, word in enumerate(words[:vocab_size])}
+    tokenizer.model = models.WordLevel(ids, unk_token=UNK)
+    return tokenizer
+
+
+def encode(tokenizer: "Tokenizer", lines: Sequence[str]) -> np.ndarray:
+    """One stream of token ids, int32 [N], <eos> after each line (a blank line is its <eos>)."""
+    eos = [tokenizer.token_to_id(EOS)]
+    ids = [
+        encoding.ids + eos for encoding in tokenizer.encode_batch_fast(list(lines), add_special_tokens=False)
+    ]
+    return np.fromiter((i for line in ids for i in line), dtype=np.int32)
+
+
+def encode_rows(tokenizer: "Tokenizer", lines: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """(ids int32 [N], offsets int64 [R + 1]): line r is ids[offsets[r] : offsets[r + 1]], with no <eos> anywhere."""
+    ids = [encoding.ids for encoding in tokenizer.encode_batch_fast(list(lines), add_special_tokens=False)]
+    offsets = np.cumsum([0, *map(len, ids)], dtype=np.int64)
+    tokens = np.fromiter((i for line in ids for i in line), dtype=np.int32)
+    if not tokens.all():
+        raise BadInput("a text holds <eos> written out, which marks where a row has ended: remove it")
+    return tokens, offsets
+
+
+def count_bytes(lines: Sequence[str]) -> int:
+    """UTF-8 bytes of the text that the tokens stand for, one newline a line."""
+    return sum(len(line.encode()) + 1 for line in lines)
+
+
+def vocabulary(tokenizer: "Tokenizer") -> list[str]:
+    """Tokens in the order of their ids."""
+    ids = tokenizer.get_vocab()
+    return sorted(ids, key=ids.__getitem__)
+
+
+def image_array(data: "Dataset") -> np.ndarray:
+    """uint8 [N, C, H, W]: C is 1 if the first image is grey, else 3. BadInput: unreadable, unequal sizes."""
+    from datasets import Image
+
+    column = data.select_columns("image")
+    if not isinstance(column.features["image"], Image):
+        pixels = column.with_format("numpy")[:]["image"].astype(np.uint8)
+    else:
+        # Decoded here: the library's own decoding builds a Python object and a copy per image.
+        encoded = column.cast_column("image", Image(decode=False))[:]["image"]
+        pixels = stacked([decoded(value) for value in encoded])
+    return pixels[:, None] if pixels.ndim == 3 else np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+
+
+def decoded(value: dict[str, Any]) -> np.ndarray:
+    from PIL import Image
+
+    try:
+        with Image.open(BytesIO(value["bytes"]) if value["bytes"] is not None else value["path"]) as image:
+            return np.asarray(image.convert("L" if image.mode in {"1", "L"} else "RGB"))
+    except (OSError, SyntaxError) as error:  # SyntaxError: what PIL raises for a broken PNG
+        raise BadInput(
+            f"cannot decode image {value['path']!r}: {error}; restore the data set's files"
+        ) from error
+
+
+def stacked(images: list[np.ndarray]) -> np.ndarray:
+    if shapes := {image.shape for image in images} - {images[0].shape}:
+        raise BadInput(
+            f"images must share one size and mode: found {images[0].shape} and {sorted(shapes)[0]}; "
+            "resize them first"
+        )
+    return np.stack(images)
+
+
+def label_array(data: "Dataset") -> np.ndarray:
+    """int64 [N]; BadInput where an example has no label (null or negative)."""
+    labels = data.with_format("numpy")["label"][:]
+    if labels.dtype.kind not in "iu" or labels.min() < 0:
+        raise BadInput(
+            "the column 'label' must hold integers from 0, one for every example; set data.source.columns"
+        )
+    return labels.astype(np.int64)
+
+
+TEXT_HOLDOUT = 0.1
+
+
+def image_splits(data: "DatasetDict", split_seed: int, holdout: float | int) -> dict[str, "Dataset"]:
+    """{"train", "val", "test"}; what is not published is drawn from train by seed, whole groups at a time.
+
+    `holdout`: a share of the published train split, or a count of rows; with groups, the first count at or
+    above it.
+    """
+    train, missing = published(data)
+    groups = np.asarray(train["group"]) if "group" in train.column_names else np.arange(len(train))
+    parts = hold_out(groups, rows(holdout, len(train)), len(missing), split_seed)
+    chosen = {split: train.select(part) for split, part in zip(missing, parts[1:], strict=True)}
+    kept = parts[0]
+    if (
+        "group" in train.column_names
+    ):  # laid out group by group: the first rows would be no sample of the rest
+        kept = np.random.default_rng(split_seed).permutation(kept)
+    return named(data) | chosen | {"train": train.select(kept)}
+
+
+def text_splits(data: "DatasetDict") -> dict[str, "Dataset"]:
+    """{"train", "val", "test"}; what is not published is cut off the end of train, 10 % of its lines each."""
+    train, missing = published(data)
+    count = rows(TEXT_HOLDOUT, len(train))
+    rest = len(train) - count * len(missing)
+    if rest < 1:
+        raise BadInput(f"{len(train)} lines of text are too few for train, val and test: give at least 3")
+    starts = {split: rest + i * count for i, split in enumerate(missing)}
+    cut = {split: train.select(range(start, start + count)) for split, start in starts.items()}
+    return named(data) | cut | {"train": train.select(range(rest))}
+
+
+def published(data: "DatasetDict") -> tuple["Dataset", list[str]]:
+    """The train split, and which of val and test have to come out of it."""
+    if "train" not in data:
+        raise BadInput(f"the data set has the splits {sorted(data)}: it needs one named 'train'")
+    if empty := [split for split, part in data.items() if not len(part)]:
+        raise BadInput(f"the data set's splits {empty} are empty: restore its files or give more data")
+    return data["train"], [
+        ours for ours, theirs in (("val", "validation"), ("test", "test")) if theirs not in data
+    ]
+
+
+def named(data: "DatasetDict") -> dict[str, "Dataset"]:
+    return {
+        ours: data[theirs] for ours, theirs in (("val", "validation"), ("test", "test")) if theirs in data
+    }
+
+
+def rows(holdout: float | int, total: int) -> int:
+    """A share rounded to rows (at least one), or the count itself."""
+    return holdout if isinstance(holdout, int) else max(1, round(holdout * total))
+
+
+def hold_out(groups: np.ndarray, count: int, parts: int, split_seed: int) -> list[np.ndarray]:
+    """Row indices [rest, part 1, ..., part n], ascending: whole groups, at least `count` rows a part."""
+    names, member = np.unique(groups, return_inverse=True)
+    order = np.random.default_rng(split_seed).permutation(len(names))
+    cumulative = np.cumsum(np.bincount(member)[order])
+    cuts, start = [0], 0
+    for _ in range(parts):
+        cuts.append(int(np.searchsorted(cumulative, start + count)) + 1)
+        start = int(cumulative[min(cuts[-1], len(names)) - 1])
+    if cuts[-1] >= len(names) and parts:
+        raise BadInput(
+            f"cannot hold {parts} x {count} rows out of {len(groups)} in {len(names)} groups: lower "
+            "data.holdout"
+        )
+    part_of_group = np.empty(len(names), dtype=np.int64)
+    part_of_group[order] = np.searchsorted(cuts[1:], np.arange(len(names)), side="right")
+    part = part_of_group[member]
+    # Group rank in the shuffled order -> 0 .. parts - 1 are held out, `parts` is the rest.
+    return [np.flatnonzero(part == parts)] + [np.flatnonzero(part == i) for i in range(parts)]

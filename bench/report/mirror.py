@@ -1,0 +1,83 @@
+"""`python -m bench.mirror`: the tables and pictures of results/ as a W&B run per sweep. Nothing reads it back."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.runs.command_line import add_places, add_sweep, framed, parser
+from bench.runs.loggers import Mirror
+from bench.tying.errors import BadInput
+
+PROJECT = "tying-bench"
+EXAMPLES = """examples:
+  python -m bench.mirror --sweep quick                      offline, as all of W&B here: `make sync` uploads it
+  WANDB_MODE=online python -m bench.mirror --sweep quick    straight to the server
+"""
+
+
+def mirror(folder: Path, runs: Path, timeout_s: float = 20.0) -> None:
+    """One W&B run `tables-<sweep>`: each csv as a table, each png as a picture, index.html as it is.
+
+    Made again it goes on under the same id. It lies with the sweeps' manifests, where `make sync` looks.
+    BadInput where the folder has no tables.
+    """
+    tables = sorted(folder.glob("*.csv"))
+    if not tables:
+        raise BadInput(
+            f"no tables in {folder}: run `make sweep` or `make tables` first, or name another --sweep"
+        )
+    home = runs / "sweeps"
+    home.mkdir(parents=True, exist_ok=True)
+    name = f"tables-{folder.name}"
+    run = Mirror(
+        timeout_s, project=PROJECT, id=name, name=name, group=folder.name, job_type="tables", dir=str(home)
+    )
+    run.log_metrics({path.stem: _table(path) for path in tables})
+    run.log_metrics({f"plots/{path.stem}": _picture(path) for path in sorted(folder.glob("*.png"))})
+    page = folder / "index.html"
+    if page.exists():
+        run.log_metrics({"page": _page(page)})
+    run.close({"tables": len(tables)})
+    print(f"{folder.name}: {len(tables)} tables are in the W&B run {name}, in {home}/wandb/")
+
+
+def _table(path: Path) -> Any:
+    import wandb
+    from pandas import read_csv
+
+    # A column of numbers with words for its holes has no one type for W&B: let it have several.
+    return wandb.Table(dataframe=read_csv(path), allow_mixed_types=True)
+
+
+def _picture(path: Path) -> Any:
+    import wandb
+
+    return wandb.Image(str(path))
+
+
+def _page(path: Path) -> Any:
+    import wandb
+
+    return wandb.Html(path.read_text(), inject=False)
+
+
+@framed
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Mirror the sweeps that the command line asks for."""
+    options = parser(
+        "bench.mirror", "Mirror the tables, pictures and page of results/ to W&B, a run per sweep.", EXAMPLES
+    )
+    add_places(options, runs="of the records", results="of the tables")
+    add_sweep(options, "only this sweep; may be given again")
+    chosen = options.parse_args(arguments)
+    results = Path(chosen.results)
+    names = chosen.sweep or sorted(path.parent.name for path in results.glob("*/summary.md"))
+    if not names:
+        raise BadInput(f"no tables in {results}: run `make sweep` first, or name another --results")
+    for name in names:
+        mirror(results / name, Path(chosen.runs))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Which pictures does a sweep have? One module draws one picture."""

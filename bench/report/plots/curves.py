@@ -1,0 +1,107 @@
+"""Learning curves with bands: the validation loss over epochs of the cells that validation chose."""
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from bench.analysis.groups import Cell, Section
+from bench.analysis.runs import is_finite
+from bench.analysis.statistics import Interval, interval
+from bench.report.numbers import interval_text
+from bench.report.plots.style import Look, drawn, panels, styles, tips, where
+
+NOTE = "Per tying the cell that validation chose: mean over seeds."
+BAND = "The band is the 95 % interval of the mean."
+BANDS = 8
+"""So many bands of a panel can be told apart; more would hide the lines."""
+CROWDED = f"Of more than {BANDS} lines the bands, 95 % intervals, are left out."
+POINTS = 240
+"""Values of one picture that say their number on hover."""
+
+
+def curves(sections: list[Section]) -> Figure | None:
+    """A panel per section, a line per tying; a band where there is more than one seed."""
+    sections, more = drawn(sections)
+    found = [(section, _lines(section)) for section in sections]
+    found = [(section, lines) for section, lines in found if lines]
+    if not found:
+        return None
+    shown = {tying for _, lines in found for tying in lines}
+    looks = {tying: look for tying, look in styles(sections).items() if tying in shown}
+    crowded = {len(lines) > BANDS for _, lines in found if _several_seeds(lines)}
+    note = [NOTE, BAND if False in crowded else "", CROWDED if True in crowded else "", more]
+    made, all_axes = panels([section.title for section, _ in found], looks, " ".join(filter(None, note)))
+    several = sum(len(lines) for _, lines in found)
+    for (section, lines), axes in zip(found, all_axes, strict=True):
+        banded = _several_seeds(lines) and len(lines) <= BANDS
+        for tying, line in lines.items():
+            _draw(axes, line, looks[tying], banded)
+        _start_cut_off(axes, list(lines.values()), banded)
+        for tying, line in lines.items():
+            _hover(axes, f"{tying}, {where(section.chosen(tying))}", line, looks[tying], POINTS // several)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(6))
+        axes.set(xlabel="epoch", ylabel="validation loss (nats)")
+    return made
+
+
+def curve(cell: Cell) -> dict[int, Interval]:
+    """Epoch -> validation loss over the seeds, of the epochs that every finished seed has a number for."""
+    seeds = []
+    for run in cell.done:
+        epochs, losses = run.number("curves", "epoch") or [], run.number("curves", "val_nll") or []
+        seeds.append({epoch: loss for epoch, loss in zip(epochs, losses, strict=False) if is_finite(loss)})
+    shared = set.intersection(*(set(seed) for seed in seeds)) if seeds else set()
+    return {epoch: interval(seed[epoch] for seed in seeds) for epoch in sorted(shared)}
+
+
+def _lines(section: Section) -> dict[str, dict[int, Interval]]:
+    chosen = {tying: cell for tying in section.tyings if (cell := section.chosen(tying))}
+    return {tying: line for tying, cell in chosen.items() if (line := curve(cell))}
+
+
+def _several_seeds(lines: dict[str, dict[int, Interval]]) -> bool:
+    return any(value.n > 1 for line in lines.values() for value in line.values())
+
+
+def _draw(axes: Axes, line: dict[int, Interval], look: Look, banded: bool) -> None:
+    colour, marker, dash = look
+    epochs, values = list(line), list(line.values())
+    # A line of few epochs shows where they are.
+    mark = {"marker": marker, "markersize": 6} if len(epochs) < 15 else {}
+    axes.plot(epochs, [value.mean for value in values], color=colour, linestyle=dash, linewidth=2, **mark)
+    if banded and all(value.low is not None for value in values):
+        low, high = [value.low for value in values], [value.high for value in values]
+        axes.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)
+
+
+def _start_cut_off(axes: Axes, lines: list[dict[int, Interval]], banded: bool) -> None:
+    """Let the first quarter of the epochs run out at the top: it would flatten what the tyings differ in.
+
+    Bands are seen whole, up to half as far again as the lines go: those of two seeds would flatten everything.
+    """
+    late = [value for line in lines for value in list(line.values())[len(line) // 4 :]]
+    lowest = min(value.mean for line in lines for value in line.values())
+    highest = max(value.mean for value in late)
+    if highest > lowest:
+        span = highest - lowest
+        bands = [value for value in late if banded and value.low is not None]
+        low = min([lowest, *(value.low for value in bands)])
+        high = max([highest, *(value.high for value in bands)])
+        low, high = max(low, lowest - span / 2), min(high, highest + span / 2)
+        axes.set_ylim(low - 0.05 * span, high + 0.05 * span)
+
+
+def _hover(axes: Axes, name: str, line: dict[int, Interval], look: Look, most: int) -> None:
+    """Unseen points that say their numbers; of a long line the last ones, evenly."""
+    low, high = axes.get_ylim()
+    inside = [(epoch, value) for epoch, value in line.items() if low <= value.mean <= high]
+    inside = inside[:: -max(1, -(-len(inside) // max(1, most)))]
+    if inside:
+        at, values = zip(*inside, strict=True)
+        (marks,) = axes.plot(at, [v.mean for v in values], "o", color=look[0], markersize=9, alpha=0)
+        tips(marks, [f"{name}\nepoch {epoch}: {_said(value)}" for epoch, value in inside])
+
+
+def _said(value: Interval) -> str:
+    return f"{interval_text(value, 4)} nats (n = {value.n})"

@@ -1,0 +1,175 @@
+"""Records to results/: tables (md, csv, tex), plots, a page, and the records themselves. No torch."""
+
+import contextlib
+import gc
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from textwrap import fill
+
+from bench.analysis import archive
+from bench.analysis.groups import SAID, Section, sections
+from bench.analysis.runs import rows
+from bench.report import html
+from bench.report.comparison import in_blocks
+from bench.report.markup import plain
+from bench.report.notes import floors
+from bench.report.pages import MARK, stems, summary_page, task_page
+from bench.report.plots.pictures import PICTURES, pictures
+from bench.runs.command_line import add_places, add_sweep, framed, parser
+from bench.runs.store import manifest_path, write_bytes_atomic
+from bench.tying.errors import BadInput
+
+COLUMNS = 120
+TEXTS = (".md", ".csv", ".tex")
+SUFFIXES = (".png", ".svg")
+BESIDE = {
+    "claims.md": "what is said about tying, and what was measured (`make claims`)",
+    "performance.md": "what training costs here, and against what else (`make perf`)",
+}
+"""What other commands write beside the sweeps."""
+
+COLLECT = (50_000, 50, 100)
+"""Python's default looks for cycles so often that it takes a seventh of the time of 10,000 records."""
+
+EXAMPLES = """examples:
+  python -m bench.tables                          every sweep in runs/sweeps or results/, to results/
+  python -m bench.tables --sweep quick            one sweep
+  python -m bench.tables --runs old/runs --results old/results --sweep quick --sweep main
+"""
+
+
+def build(
+    runs: Path | str,
+    results: Path | str,
+    names: Sequence[str] | None = None,
+    out: Callable[[str], object] = print,
+) -> list[Path]:
+    """Write results/<name>/ for each named sweep (None: every one) and say the headline through `out`.
+
+    A sweep is read as `archive.load` says: from `runs`, and what is not there from results/<name>/records.jsonl.gz.
+    The same records give the same bytes.
+
+    Returns:
+        The folders.
+
+    Raises:
+        BadInput: for an unknown sweep, a torn manifest or archive, a record of a newer schema and a folder that cannot
+            be written.
+    """
+    runs, results = Path(runs), Path(results)
+    folders = [_build_sweep(runs, results, name, out) for name in _known(runs, results, names)]
+    index = "".join(
+        f"- [{path.parent.name}]({path.parent.name}/summary.md)\n" for path in _summaries(results)
+    )
+    beside = {file: said for file, said in BESIDE.items() if (results / file).exists()}
+    index += "".join(f"- [{Path(file).stem}]({file}): {said}\n" for file, said in beside.items())
+    _write(results / "README.md", f"{MARK}# Results\n\n{index}".encode())
+    return folders
+
+
+def _known(runs: Path, results: Path, names: Sequence[str] | None) -> list[str]:
+    there = sorted({*archive.sweep_names(runs), *archive.archived_names(results)})
+    if not there:
+        folder = manifest_path(runs, "any").parent
+        raise BadInput(f"no sweep is recorded in {folder}: run `make sweep` first, or name another --runs")
+    unknown = [name for name in names or () if name not in there]
+    if unknown:
+        raise BadInput(f"no sweep {', '.join(unknown)} in {runs} or {results}: there is {', '.join(there)}")
+    return list(dict.fromkeys(names)) if names else there
+
+
+def _build_sweep(runs: Path, results: Path, name: str, out: Callable[[str], object]) -> Path:
+    sweep, folder = archive.load(runs, results, name), results / name
+    found = sections(rows(sweep))
+    files = {file: text.encode() for file, text in texts(sweep, found).items()}
+    for stem, members in stems(found).items():
+        files |= _pictures(stem, members)
+    files["index.html"] = html.page(name, found, files, sweep.note, sweep.lacks)
+    if manifest_path(runs, name).exists():
+        files[archive.FILE] = archive.content(sweep)
+    stale = _made_before(folder) - files.keys()
+    for file in sorted(files):
+        _write(folder / file, files[file])
+    for file in sorted(stale):
+        (folder / file).unlink(missing_ok=True)
+    _say(name, found, folder, out)
+    if sweep.left_out:
+        out(
+            f"{len(sweep.left_out)} runs of the {archive.FILE} that was in {folder} are not among those the sweep in "
+            f"{runs} asks for, and are in its tables no longer: keep a copy from git if you need them"
+        )
+    return folder
+
+
+def texts(sweep: archive.Recorded, found: list[Section]) -> dict[str, str]:
+    """File name -> content of what people read as text: the summary, and of each task its page and its csv."""
+    made = summary_page(sweep.name, found, sweep.note, sweep.lacks)
+    for stem, members in stems(found).items():
+        made |= task_page(stem, members, sweep.note)
+    return made
+
+
+def _pictures(stem: str, members: list[Section]) -> dict[str, bytes]:
+    if not any(run.is_done for section in members for run in section.runs):
+        return {}
+    made = pictures(members)
+    return {f"{stem}_{name}{suffix}": data for name, files in made.items() for suffix, data in files.items()}
+
+
+def _say(name: str, found: list[Section], folder: Path, out: Callable[[str], object]) -> None:
+    """The headline table in plain text, and where the rest is."""
+    out(
+        f"{name}: test metric where validation is best (versus none, paired by seed); * is best of a column\n"
+    )
+    for table in in_blocks(found, COLUMNS):
+        out(plain(table))
+    for section in found:
+        if text := floors(section):
+            out(fill(f"floors, {section.title}: {text}", COLUMNS, subsequent_indent="  "))
+    runs = [run for section in found for run in section.runs]
+    counts = Counter(SAID.get(run.status, run.status) for run in runs)
+    said = ", ".join(f"{counts[what]} {what}" for what in sorted(counts))
+    out(f"{len(runs)} runs: {said or 'none'}; tables, plots and records: {folder}/")
+
+
+def _made_before(folder: Path) -> set[str]:
+    """The names of files an earlier build may have left: of pages that carry our mark, and no other."""
+    stems = [path.stem for path in folder.glob("*.md") if path.read_bytes().startswith(MARK.encode())]
+    texts = {
+        f"{stem}{end}" for stem in stems for end in (*TEXTS, "_effects.csv", "_curves.csv", "_pairs.csv")
+    }
+    texts |= {"across.csv", "index.html", "records.csv"} if "summary" in stems else set()
+    return texts | {f"{stem}_{kind}{suffix}" for stem in stems for kind in PICTURES for suffix in SUFFIXES}
+
+
+def _summaries(results: Path) -> list[Path]:
+    return sorted(results.glob("*/summary.md"))
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Nothing is touched where the file already says so."""
+    with contextlib.suppress(OSError):
+        if path.read_bytes() == content:
+            return
+    write_bytes_atomic(path, content)
+
+
+@framed
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the tables and plots that the command line asks for."""
+    options = parser(
+        "bench.tables",
+        "Make the tables and plots of recorded sweeps. The same records give the same bytes.",
+        EXAMPLES,
+    )
+    add_places(options, runs="of the records", results="to write to")
+    add_sweep(options, "only this sweep; may be given again")
+    chosen = options.parse_args(arguments)
+    gc.set_threshold(*COLLECT)
+    build(chosen.runs, chosen.results, chosen.sweep)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,1 +1,0 @@
-"""What a handful of seeds can say: intervals, tests, aggregates and verdicts. Numbers in, numbers out."""

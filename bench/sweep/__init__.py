@@ -1,0 +1,1 @@
+"""Which runs does a sweep consist of, which are recorded, and who runs the rest? Imports no torch."""

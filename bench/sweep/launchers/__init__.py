@@ -1,0 +1,1 @@
+"""Where are runs carried out? On this machine, on SLURM, on Ray."""

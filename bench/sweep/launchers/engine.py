@@ -1,0 +1,27 @@
+"""Define what a launcher of runs does: it takes cells and gives their records."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from bench.config.run_config import Cell
+from bench.sweep.run_or_load import Ensure, Record
+
+__all__ = ["Engine", "Ensure", "Record", "reachable"]
+
+
+class Engine(Protocol):
+    """Imports its library where it is used, because what a user starts must answer at once."""
+
+    def check(self, cells: Sequence[Cell]) -> None:
+        """BadInput, before anything starts, where these cells cannot be run here."""
+
+    def map(
+        self, ensure: Ensure, cells: Sequence[Cell], started: Callable[[Cell], None]
+    ) -> Iterator[tuple[Cell, Record | None]]:
+        """Each cell with its record, as they end; `started` when one begins. Closing it ends what it started."""
+
+
+def reachable(cell: Cell) -> Cell:
+    """The cell with a runs folder that means the same on every machine."""
+    return replace(cell, options={**cell.options, "runs": str(cell.runs.resolve())})

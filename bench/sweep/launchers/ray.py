@@ -1,0 +1,165 @@
+"""Ray: a run is a task, on a cluster of this machine's cores or on one that is there; its processes start on the
+worker that has the task, and a worker is used again, so that it pays the imports once."""
+
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from bench.config.run_config import Cell
+from bench.runs import machine, process
+from bench.runs.worker import one_line
+from bench.sweep.launchers.engine import reachable
+from bench.sweep.run_or_load import Ensure, Record, architectures
+from bench.tying.errors import BadInput
+
+RAY = "ray==2.60.0"
+
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1", "RAY_DEDUP_LOGS": "0"}
+"""Nothing is reported to anyone; a run without GPUs sees none."""
+
+POLL_S = 0.5
+LAST_S = process.GRACE_S + 2
+"""What was cancelled has so long to save where it is."""
+
+
+class Ray:
+    """address: null starts a cluster here, which ends with this process; else as ray.init has it.
+
+    num_cpus, num_gpus: of one run; null: threads x devices, and devices where trainer.accelerator is gpu. A fraction
+    of a GPU lets several runs share it. init: further arguments of ray.init.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        num_cpus: float | None = None,
+        num_gpus: float | None = None,
+        init: Mapping[str, Any] | None = None,
+    ) -> None:
+        for name, value in (("num_cpus", num_cpus), ("num_gpus", num_gpus)):
+            if value is not None and not _is_share(value):
+                raise _refused(name, value, "a whole number, or a fraction between 0 and 1")
+        self.address, self.num_cpus, self.num_gpus = address, num_cpus, num_gpus
+        self.init = OmegaConf.to_container(OmegaConf.create(dict(init or {})))
+
+    def check(self, cells: Sequence[Cell]) -> None:
+        if importlib.util.find_spec("ray") is None:
+            raise BadInput(
+                f"hydra/launcher=ray needs Ray, which is not installed: .venv/bin/pip install {RAY}"
+            )
+        if self.address is None:
+            most = {"CPU": machine.cores(), "GPU": len(machine.gpus())}
+            most |= {kind: self.init[key] for kind, key in _SETTINGS.items() if key in self.init}
+        else:
+            most = self._cluster().cluster_resources()
+        for cell in cells:
+            for kind, wanted in zip(_SETTINGS, self._need(cell), strict=True):
+                if wanted > most.get(kind, 0):
+                    raise _refused(
+                        _SETTINGS[kind], wanted, f"at most {most.get(kind, 0):g}: what the cluster has"
+                    )
+
+    def map(
+        self, ensure: Ensure, cells: Sequence[Cell], started: Callable[[Cell], None]
+    ) -> Iterator[tuple[Cell, Record | None]]:
+        ray = self._cluster()
+        task = ray.remote(max_retries=0)(_on_worker)
+        modules = architectures(cells)
+        left = {}
+        try:
+            for cell in cells:
+                cpus, gpus = self._need(cell)
+                sized = task.options(num_cpus=cpus, num_gpus=gpus, name=f"{cell.label} {cell.config['seed']}")
+                left[sized.remote(ensure, reachable(cell), modules)] = cell
+            yield from self._ended(ray, left, ensure, started)
+        finally:
+            for reference in left:
+                ray.cancel(reference)
+            if left:
+                ray.wait(list(left), num_returns=len(left), timeout=LAST_S)
+
+    def _ended(
+        self, ray: Any, left: dict[Any, Cell], ensure: Ensure, started: Callable[[Cell], None]
+    ) -> Iterator[tuple[Cell, Record | None]]:
+        """Cells as their tasks end, which are then removed from `left`."""
+        begun: set[str] = set()
+        cores = int(ray.cluster_resources().get("CPU", 1))
+        while left:
+            ended, _ = ray.wait(list(left), num_returns=1, timeout=POLL_S)
+            for reference in [*ended, *list(left)[: 2 * cores]]:  # Ray takes tasks in the order given
+                cell = left[reference]
+                if cell.id not in begun and (reference in ended or ensure.is_elsewhere(cell)):
+                    begun.add(cell.id)
+                    started(cell)
+            for reference in ended:
+                cell = left.pop(reference)
+                yield cell, _fetched(ray, reference, ensure, cell)
+
+    def _need(self, cell: Cell) -> tuple[float, float]:
+        trainer = cell.config["trainer"]
+        cpus = self.num_cpus or trainer["threads"] * trainer["devices"]
+        return cpus, self.num_gpus or (trainer["devices"] if trainer["accelerator"] == "gpu" else 0)
+
+    def _cluster(self) -> Any:
+        os.environ |= QUIET
+        import ray
+
+        if ray.is_initialized():
+            return ray
+        here = {"num_cpus": machine.cores(), "include_dashboard": False, "object_store_memory": 10**8}
+        here |= {"_node_ip_address": "127.0.0.1"}
+        given = {"address": self.address} if self.address else {"address": "local", **here}
+        found = {"env_vars": {"PYTHONPATH": str(machine.REPOSITORY)}}
+        quiet = {"logging_level": "ERROR", "log_to_driver": False, "runtime_env": found}
+        try:
+            ray.init(**(given | quiet | self.init))
+        except (ConnectionError, ValueError, TypeError, RuntimeError) as error:
+            where = self.address or "this machine"
+            raise BadInput(f"hydra/launcher=ray: no cluster at {where}: {one_line(error)}") from error
+        return ray
+
+
+_SETTINGS = {"CPU": "num_cpus", "GPU": "num_gpus"}
+
+
+def _on_worker(ensure: Ensure, cell: Cell, modules: Sequence[str]) -> Record | None:
+    """On a worker of Ray: `ensure` in a thread, so that this one can hear that it is cancelled."""
+    process.preload(modules)
+    # Else each run's process would import what this one was started from, which is Ray: two seconds.
+    vars(sys.modules["__main__"]).pop("__file__", None)
+    # Ray gives each task its GPUs, the fork server knows those of the first alone.
+    cell = replace(cell, options={**cell.options, "gpus": os.environ.get("CUDA_VISIBLE_DEVICES")})
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(ensure, cell)
+        try:
+            while not wait([future], timeout=POLL_S).done:
+                pass
+        except BaseException:
+            process.stop_all()
+            raise
+        return future.result()
+
+
+def _fetched(ray: Any, reference: Any, ensure: Ensure, cell: Cell) -> Record | None:
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    except ray.exceptions.RayError as error:  # the worker died, or its node did
+        return ensure.lost(cell, f"Ray: {one_line(error)}")
+
+
+def _is_share(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        return False
+    return value < 1 or float(value).is_integer()
+
+
+def _refused(name: str, value: object, allowed: str) -> BadInput:
+    return BadInput(f"hydra.launcher.{name}={value} is not allowed: it must be {allowed}")

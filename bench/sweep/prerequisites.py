@@ -1,0 +1,180 @@
+"""Run first what a cell waits for: learned groups, and the learning rate of each task x tying. No torch."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from bench.config.run_config import Cell
+from bench.runs.store import Status
+from bench.runs.tying_spec import LEARNED
+
+Grouping = list[int]
+"""A label for each block, input first, numbered in the order in which they first appear."""
+
+Similarity = Sequence[Sequence[float | None]]
+"""[depth][depth] cosines of blocks; None where two have no tensors of one shape, which can share nothing."""
+
+SOFT = {"_target_": "bench.tying.methods.soft", "_partial_": True}
+"""The part of conf/tying/soft.yaml: that the source is the run of `tying=soft` is a test."""
+
+NEVER = 1e6
+"""Stands for the distance of blocks that can share nothing. Those of others lie in [0, 2]."""
+
+
+class Unlearned(Exception):
+    """No grouping came of it; `status` is how the cell ends that asked for one, the message is why."""
+
+    def __init__(self, status: Status, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+def source(cell: Cell) -> Cell | None:
+    """The run that the cell's grouping is learned from; None where none is to be learned, or it has been already.
+
+    It is the cell with soft ties, or none at strength 0, in the place of those to be learned, unregularised and at
+    `lr_search.seed`, which no table reports.
+    """
+    tying = cell.config["tying"]
+    if LEARNED not in tying["parts"] or tying["grouping"] is not None:
+        return None
+    parts = {name: part for name, part in tying["parts"].items() if name != LEARNED}
+    if tying["strength"]:
+        parts["soft"] = {**SOFT, "strength": tying["strength"], "scope": tying["scope"]}
+    read = {key for part in parts.values() for key in part}
+    kept = {key: value if key in read else None for key, value in tying.items()}
+    if "strength" in read:
+        kept |= {"form": tying["form"] or "penalty", "init": tying["init"] or "own"}
+    return cell.altered(
+        tying={**kept, "parts": parts},
+        control=None,
+        start=None,
+        trainer={"use_gradients": None},
+        seed=cell.options["lr_search"]["seed"],
+        dropout=0.0,
+        weight_decay=0.0,
+    )
+
+
+def resolved(cell: Cell, records: Mapping[str, Mapping[str, Any]]) -> Cell:
+    """The cell with the grouping that its source's record gives; itself where none is to be learned.
+
+    Raises Unlearned where the source has no end that a grouping can be taken from.
+    """
+    learned_from = source(cell)
+    if learned_from is None:
+        return cell
+    record, tying = records[learned_from.id], cell.config["tying"]
+    if record["status"] != Status.DONE:
+        status = (
+            record["status"]
+            if record["status"] in (Status.INTERRUPTED, Status.NOT_APPLICABLE)
+            else Status.FAILED
+        )
+        said = f"run {learned_from.id} ({learned_from.label}, seed {learned_from.config['seed']})"
+        reason = (
+            record["reason"] if status == Status.NOT_APPLICABLE else f"{record['status']}: {record['reason']}"
+        )
+        raise Unlearned(status, f"which blocks share was to be learned from {said}, which is {reason}")
+    if record["similarity"] is None:
+        raise Unlearned(Status.NOT_APPLICABLE, "the network has no stack of blocks to group")
+    labels = clustered(record["similarity"], tying["groups"])
+    if tying["shuffle"] is not None:
+        labels = shuffled(labels, tying["shuffle"])
+    return with_grouping(replace(cell, options={**cell.options, "learned_from": learned_from.id}), labels)
+
+
+def with_grouping(cell: Cell, labels: Grouping) -> Cell:
+    """The cell as if its grouping had been learned to be this one."""
+    parts = cell.config["tying"]["parts"]
+    parts = {**parts, LEARNED: {**parts[LEARNED], "grouping": labels}}
+    return cell.settled(tying={"grouping": labels, "parts": parts})
+
+
+def clustered(similarity: Similarity, groups: int) -> Grouping:
+    """So many groups of blocks, by agglomerative clustering with average linkage on 1 - cosine.
+
+    Raises Unlearned where there are fewer blocks, or where so few groups would join blocks that share nothing.
+    """
+    # A third of a second and more to import, which only who learns pays.
+    from scipy.cluster.hierarchy import cut_tree, linkage
+    from scipy.spatial.distance import squareform
+
+    cosines = np.array(similarity, dtype=float)
+    depth = len(cosines)
+    if groups > depth:
+        raise Unlearned(
+            Status.FAILED,
+            f"groups is {groups}; the network has {depth} blocks: groups must be from 1 to {depth}",
+        )
+    if depth == 1:
+        return [0]
+    apart = np.where(np.isnan(cosines), NEVER, np.maximum(1 - cosines, 0))
+    np.fill_diagonal(apart, 0)
+    tree = linkage(squareform((apart + apart.T) / 2, checks=False), method="average")
+    least = 1 + int((tree[:, 2] > NEVER / depth**2).sum())
+    if groups < least:
+        raise Unlearned(
+            Status.NOT_APPLICABLE,
+            f"blocks of different shapes cannot share: these {depth} fall into {least} groups at least, not {groups}",
+        )
+    return _renumbered(cut_tree(tree, n_clusters=groups)[:, 0].tolist())
+
+
+def shuffled(labels: Grouping, number: int) -> Grouping:
+    """The groups of these sizes dealt out to the blocks at random, never the learned grouping itself.
+
+    Raises Unlearned where there is no other of these sizes.
+    """
+    depth = len(labels)
+    if len(set(labels)) in (1, depth):
+        raise Unlearned(
+            Status.NOT_APPLICABLE, f"{depth} blocks in groups of these sizes can be grouped in one way only"
+        )
+    draw, dealt = random.Random(number), list(labels)
+    while _renumbered(dealt) == labels:
+        draw.shuffle(dealt)
+    return _renumbered(dealt)
+
+
+def _renumbered(labels: Sequence[int]) -> Grouping:
+    names = {label: number for number, label in enumerate(dict.fromkeys(labels))}
+    return [names[label] for label in labels]
+
+
+def candidates(cell: Cell) -> list[Cell]:
+    """The runs to choose from: the cell without regularisation at each learning rate; empty where none is asked."""
+    factors = cell.options["lr_search"]["factors"] or []
+    base = cell.config["optimizer"]["lr"]
+    return [
+        cell.altered(
+            optimizer={"lr": base * factor},
+            seed=cell.options["lr_search"]["seed"],
+            dropout=0.0,
+            weight_decay=0.0,
+        )
+        for factor in factors
+    ]
+
+
+def chosen(cell: Cell, records: Mapping[str, Mapping[str, Any]]) -> tuple[Cell, dict[str, Any]]:
+    """The cell at its best candidate's learning rate, and what each candidate reached on validation.
+
+    Where no candidate finished the cell keeps its own rate, and what they reached says why.
+    """
+    metric = cell.config["task"]["metric"]
+    reached: dict[str, Any] = {}
+    finished: dict[float, float] = {}
+    for candidate in candidates(cell):
+        record, lr = records[candidate.id], candidate.config["optimizer"]["lr"]
+        if record["status"] == Status.DONE:
+            finished[lr] = reached[f"{lr:g}"] = record["val"][metric["name"]]
+        else:
+            reached[f"{lr:g}"] = record["status"]
+    if not finished:
+        return cell, reached
+    best = (min if metric["mode"] == "min" else max)(finished, key=lambda lr: finished[lr])
+    return cell.settled(optimizer={"lr": best}), reached

@@ -1,0 +1,257 @@
+"""Show how a sweep is getting on, and what a single run ended with. No torch."""
+
+import contextlib
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from bench.analysis.groups import control_note
+from bench.config.run_config import Cell
+from bench.runs import lock
+from bench.runs.machine import WAITING
+from bench.runs.store import Status, recorded
+from bench.sweep.state import run_name
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.live import Live
+
+
+Record = dict[str, Any]
+
+
+def outcome(cell: Cell, record: Record) -> str:
+    """Its lines: the headline figures of a finished run, where it lies of another."""
+    if record["status"] != Status.DONE:
+        return f"{record['status']}: {cell.folder}"
+    figures = "  ".join(f"{k} {v:.5g}" for k, v in record["test"].items() if isinstance(v, int | float))
+    control = f"{said}\n" if (said := control_note(record)) else ""
+    return (
+        f"{record['task']} on {record['data']}, tying {record['tying']}, seed {record['seed']}: "
+        f"{record['num_params']:,} of {record['num_params_untied']:,} parameters\n"
+        f"{control}{_begun(record)}"
+        f"test  {figures}  (epoch {record['best_epoch']:.3g} of {record['epochs']}, chosen on validation)\n"
+        f"record: {cell.folder / 'record.json'}"
+    )
+
+
+def _begun(record: Record) -> str:
+    """What was found out or trained before the run, a line each."""
+    lines = []
+    if record.get("learned_from"):
+        labels = " ".join(map(str, record["config"]["tying"]["grouping"]))
+        lines.append(f"groups of blocks: {labels}, learned from run {record['learned_from']}\n")
+    if record.get("start"):
+        reached = record["start"]["test"][record["metric"]["name"]]
+        lines.append(
+            f"started from run {record['start']['run']}: test {record['metric']['name']} {reached:.5g}\n"
+        )
+    return "".join(lines)
+
+
+PER_SECOND = 2
+"""How often a terminal is drawn anew."""
+
+LINE_S = 30.0
+"""Seconds between the lines in a log."""
+
+TAIL_BYTES = 1000
+"""How much of a run's log is read for its last line."""
+
+
+class Progress(contextlib.AbstractContextManager["Progress"]):
+    """Shows done / failed / left / time to go and where the newest run is, on stderr, until it is left."""
+
+    def __init__(self, out: TextIO | None = None) -> None:
+        self.out = out or sys.stderr
+        self.lock, self.over = threading.Lock(), threading.Event()
+        self.running: dict[str, Cell] = {}
+        self.begin("", 0)
+        self.live = _live(self) if self.out.isatty() else None
+
+    def __enter__(self) -> "Progress":
+        if self.live:
+            self.live.start()
+        else:
+            self.thread = threading.Thread(target=self._write_lines, daemon=True)
+            self.thread.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self.live:
+            self.live.transient = not (self.total and self.spent)
+            self.live.stop()
+            return
+        self.over.set()
+        self.thread.join()
+        if self.total and self.spent:
+            self._write(self.line())
+
+    def begin(self, phase: str, total: int, folder: Callable[[Cell], Path] = attrgetter("folder")) -> None:
+        """Start a phase of `total` runs, or of measurements. `folder`: where what is made for a cell lies."""
+        with self.lock:
+            self.phase, self.total, self.folder, self.at_once = phase, total, folder, 1
+            self.counts: Counter[str] = Counter()
+            self.spent: list[float] = []
+            self.since: dict[str, float] = {}
+            self.others: dict[str, Cell] = {}
+            self.begun = time.monotonic()
+
+    def started(self, cell: Cell) -> None:
+        with self.lock:
+            self.others.pop(cell.id, None)
+            self.running[cell.id] = cell
+            self.since[cell.id] = time.monotonic()
+            self.at_once = max(self.at_once, len(self.since))
+
+    def elsewhere(self, cell: Cell) -> None:
+        """Another controller is at it: its record will come from there."""
+        with self.lock:
+            self.running.pop(cell.id, None)
+            self.since.pop(cell.id, None)
+            self.others[cell.id] = cell
+
+    def ended(self, cell: Cell, record: dict[str, Any]) -> None:
+        with self.lock:
+            self.running.pop(cell.id, None)
+            self.others.pop(cell.id, None)
+            since = self.since.pop(cell.id, None)
+            self.counts[record["status"]] += 1
+            if since is None:  # it had been recorded before, and told then
+                return
+            if record["status"] == Status.DONE:
+                self.spent.append(time.monotonic() - since)
+        # Of a single run the command line says at the end what became of it.
+        if self.total > 1 and record["status"] not in (Status.DONE, Status.NOT_APPLICABLE):
+            self._write(f"{record['status']}: {_name(cell)}: {record['reason']}")
+
+    def say(self, text: str) -> None:
+        """Print a line of its own."""
+        with self.lock:
+            self._write(f"{text}\n")
+
+    def line(self) -> str:
+        """`training 12/60: 11 done, 1 failed, 48 left, 9:40 to go | text_gru soft(...) step 340/900 perplexity 121`"""
+        with self.lock:
+            to_go = [f"{_clock(seconds)} to go"] if (seconds := self._to_go_s()) is not None else []
+            text = f"{self.phase} {self._ended}/{self.total}: {', '.join([self._counted(), *to_go])}"
+        return f"{text} | {where}" if (where := self._where()) else text
+
+    def drawn(self) -> "RenderableType":
+        """The same for a terminal: a bar with the time since the phase began and the time to go, counts, newest run."""
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        with self.lock:
+            times = f"{_clock(time.monotonic() - self.begun)} elapsed"
+            if (seconds := self._to_go_s()) is not None:
+                times += f", {_clock(seconds)} to go"
+            bar = Table.grid(padding=(0, 1))
+            bar.add_row(
+                self.phase,
+                ProgressBar(self.total, self._ended, width=30),
+                f"{self._ended}/{self.total}",
+                times,
+            )
+            counts = self._counted()
+        lines = [Text(part, no_wrap=True, overflow="ellipsis") for part in (counts, self._where()) if part]
+        return Group(bar, *lines) if self.total else Group()
+
+    @property
+    def _ended(self) -> int:
+        return sum(self.counts.values())
+
+    def _counted(self) -> str:
+        parts = [f"{self.counts[Status.DONE]} done"]
+        parts += [f"{n} {s.replace('_', ' ')}" for s, n in sorted(self.counts.items()) if s != Status.DONE]
+        if self.counts[Status.FAILED] == 0:
+            parts.append("0 failed")
+        return ", ".join([*parts, f"{self.total - self._ended} left"])
+
+    def _to_go_s(self) -> float | None:
+        """Seconds until the phase ends, as long as its runs took so far; None where none has ended or is left."""
+        if not self.spent or self._ended == self.total:
+            return None
+        mean = sum(self.spent) / len(self.spent)
+        under_way = sum(max(0.0, mean - (time.monotonic() - since)) for since in self.since.values())
+        return ((self.total - self._ended - len(self.running)) * mean + under_way) / self.at_once
+
+    def _where(self) -> str:
+        """The newest run and how far it is, or what is waited for; empty where nothing is under way."""
+        with self.lock:
+            newest = next(reversed(self.running.values()), None)
+            others = list(self.others.values())
+        if newest is not None:
+            return _name(newest) + _position(self.folder(newest))
+        if not others:
+            return ""
+        folder = self.folder(others[0])
+        holder = lock.holder(folder)
+        host = f" on {holder.host}, heard of {holder.age_s:.0f} s ago" if holder else ""
+        return f"waiting for another controller's {_name(others[0])}{_position(folder)}{host}"
+
+    def _write_lines(self) -> None:
+        while not self.over.wait(LINE_S):
+            if self.total:
+                self._write(self.line())
+
+    def _write(self, text: str) -> None:
+        """A line that stays; on a terminal above the bar."""
+        if self.live:
+            self.live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            self.out.write(f"{text}\n")
+            self.out.flush()
+
+
+def _live(progress: Progress) -> "Live | None":
+    """rich's display of `progress`; None on a terminal that cannot move its cursor (TERM=dumb).
+
+    Imports rich, 0.04 s, which only a terminal needs.
+    """
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(file=progress.out)
+    if console.is_dumb_terminal:
+        return None
+    return Live(
+        console=console,
+        get_renderable=progress.drawn,
+        refresh_per_second=PER_SECOND,
+        redirect_stdout=False,  # what goes to a file must not come out here
+    )
+
+
+def _name(cell: Cell) -> str:
+    return run_name(cell.header())
+
+
+def _position(folder: Path) -> str:
+    """How far the run in `folder` is; before its first step what it waits for, as the last line of its log says."""
+    status = recorded(folder / "status.json")
+    if status is None:
+        waiting = _last_line(folder / "log")
+        return f" {waiting.removeprefix('note: ')}" if waiting.startswith(WAITING) else ""
+    text = f" step {status['step']}/{status['steps']}"
+    return text if status.get("value") is None else f"{text} {status['metric']} {status['value']:.4g}"
+
+
+def _last_line(path: Path) -> str:
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+        return (file.read().decode(errors="replace").splitlines() or [""])[-1]
+    return ""
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,203 @@
+"""One cell: its record is found, or made by processes of its own on the machine that this is called on. No torch."""
+
+import hashlib
+import signal
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from bench.config.run_config import Cell, differences_outside
+from bench.runs import lock, machine
+from bench.runs.code import Code, changed_modules, code_of
+from bench.runs.process import GRACE_S, run_process
+from bench.runs.store import ENDED, Status, cost_folder, recorded, write_bytes_atomic, write_json
+from bench.runs.worker import BUSY, CONFIG, FULL, REQUEST, RESUME, STOPPED
+
+Record = dict[str, Any]
+
+
+def architectures(cells: Iterable[Cell]) -> list[str]:
+    """Modules that the processes of these cells import beyond the worker's, for seconds each: `launch.preload` them."""
+    names = {cell.config["model"].get("architecture") for cell in cells} - {None}
+    return [f"transformers.models.{name}.modeling_{name}" for name in sorted(names)]
+
+
+@dataclass(frozen=True)
+class Ensure:
+    """Sees to it that a cell has its record, which `module.main` makes, in the cell's folder under `name`.
+
+    Called on whichever machine an engine chooses; returns the record, or None where a living process elsewhere is
+    at it. A run that was stopped comes back as interrupted, which no record says.
+    """
+
+    module: str
+    name: str
+
+    def __call__(self, cell: Cell) -> Record | None:
+        if (found := self.found(cell)) is not None:
+            return found
+        if self.is_elsewhere(cell) or not self._clear(cell):
+            return None
+        path, trainer = self.path(cell), cell.config["trainer"]
+        self._freeze(cell, path.parent)
+        visible = cell.options.get("gpus")
+        ending = run_process(
+            self.module,
+            path.parent,
+            trainer["threads"],
+            ranks=trainer["devices"] if self == ensure_run else 1,  # a cost is that of one process
+            env={} if visible is None else {"CUDA_VISIBLE_DEVICES": visible},
+        )
+        if ending.code == BUSY:
+            return None
+        if (found := recorded(path)) is not None:
+            self._put_away(cell, found)
+            return found
+        if ending.code in (STOPPED, -signal.SIGTERM):
+            return self.settled(cell, Status.INTERRUPTED, "the same command goes on")
+        if ending.code == FULL:
+            return self.settled(
+                cell,
+                Status.INTERRUPTED,
+                f"the disk of {cell.runs} is full; make room, the same command goes on",
+            )
+        return self.lost(cell, ending.reason)
+
+    def path(self, cell: Cell) -> Path:
+        return (cell.folder if self == ensure_run else cost_folder(cell.runs, cell.cost)) / self.name
+
+    def found(self, cell: Cell) -> Record | None:
+        """Return the record that stands, None where there is none.
+
+        A record does not stand that is damaged, holds something else or was made with other code. A failed one does
+        not where it is to be retried, nor where it failed under other settings outside the run's identity (another
+        logger, more threads), which may have been why.
+        """
+        record, changed = self.look(cell)
+        return None if changed else record
+
+    def look(self, cell: Cell) -> tuple[Record | None, list[str]]:
+        """Return the record, unless it is a failed one to be retried, and the modules that changed since it was made.
+
+        Where any changed the record does not stand.
+        """
+        record = recorded(self.path(cell))
+        if record is None or record.get("status") not in ENDED:
+            return None, []
+        if changed := self._changed(cell, record):
+            return record, changed
+        if record["status"] == Status.FAILED and (
+            cell.options["retry"] or self._failed_otherwise(cell, record)
+        ):
+            return None, []
+        self._put_away(cell, record)
+        return record, []
+
+    def made(self, cell: Cell) -> Record | None:
+        """Return the record, unless it is the one of other code in whose place the cell is made again."""
+        record = recorded(self.path(cell))
+        superseded = cell.options.get("superseded")
+        return None if record and superseded and record.get("ended_at") == superseded else record
+
+    def code(self, cell: Cell) -> Code:
+        """Return the present code of what is recorded: a cost depends on neither the task's nor the data's."""
+        return code_of(cell.config, cost=self == ensure_cost)
+
+    def _changed(self, cell: Cell, made: Record | None) -> list[str]:
+        """Return the modules that differ from those with which a record or request was made; none if all is reused."""
+        if made is None or cell.options["reuse"]:
+            return []
+        return changed_modules(made.get("code"), self.code(cell))
+
+    def _is_resume_stale(self, cell: Cell) -> bool:
+        """Whether the checkpoint to go on from was made with other code, as the request of that attempt says."""
+        folder = self.path(cell).parent
+        return (folder / RESUME).exists() and bool(self._changed(cell, recorded(folder / REQUEST)))
+
+    def _failed_otherwise(self, cell: Cell, found: Record) -> bool:
+        other_logger = found.get("logger", cell.options["logger"]) != cell.options["logger"]
+        return other_logger or any(differences_outside(cell.config, found["config"]))
+
+    def _put_away(self, cell: Cell, found: Record) -> None:
+        """What a process leaves that died between its record and its end."""
+        folder = self.path(cell).parent
+        if (folder / lock.CLAIM).exists() or (
+            (folder / RESUME).exists() and found["status"] != Status.FAILED
+        ):
+            with lock.held(folder) as mine:
+                if mine and found["status"] != Status.FAILED:
+                    (folder / RESUME).unlink(missing_ok=True)
+
+    def _clear(self, cell: Cell) -> bool:
+        """Remove a record that does not stand, and a checkpoint of other code; False where somebody else is at it.
+
+        The rest the worker clears.
+        """
+        path = self.path(cell)
+        if not path.exists() and not self._is_resume_stale(cell):
+            return True
+        with lock.held(path.parent) as mine:
+            if mine and self.found(cell) is None:
+                path.unlink(missing_ok=True)
+                if self._is_resume_stale(cell):
+                    (path.parent / RESUME).unlink()
+                return True
+        return False
+
+    def is_elsewhere(self, cell: Cell) -> bool:
+        """Whether a living process has the cell and has not recorded it yet."""
+        holder = lock.holder(self.path(cell).parent)
+        return holder is not None and holder.at_work and recorded(self.path(cell)) is None
+
+    def lost(self, cell: Cell, reason: str) -> Record | None:
+        """Record that the cell's process, or the job that was to start it, ended without a record.
+
+        None where somebody else has taken it over meanwhile. What is about to die with its job is waited for.
+        """
+        path = self.path(cell)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        until = time.monotonic() + GRACE_S
+        while time.monotonic() < until:
+            with lock.held(path.parent) as mine:
+                if mine:
+                    log = path.parent / "log"
+                    said = f"{reason}; see {log}" if log.exists() else reason
+                    return self.made(cell) or self.settled(cell, Status.FAILED, said)
+            time.sleep(GRACE_S / 50)
+        return None
+
+    def settled(self, cell: Cell, status: Status, reason: str) -> Record:
+        """The cell's record where no process makes it; of an interrupted one none is kept."""
+        found = {**self._request(cell), "config": cell.config, "status": status, "reason": reason}
+        found["ended_at"] = time.time()
+        if status != Status.INTERRUPTED:
+            write_json(self.path(cell), found)
+        return found
+
+    def _freeze(self, cell: Cell, folder: Path) -> None:
+        """Write down what will run, before it does: edits to conf/ during a sweep change nothing."""
+        config = OmegaConf.to_yaml(OmegaConf.create(cell.config)).encode()
+        request = {**self._request(cell), "config_sha256": hashlib.sha256(config).hexdigest()}
+        write_bytes_atomic(folder / CONFIG, config)
+        write_json(folder / REQUEST, request)
+        write_bytes_atomic(folder / "env", machine.installed().encode())
+
+    def _request(self, cell: Cell) -> Record:
+        return {
+            **cell.header(),
+            "code": self.code(cell),
+            "logger": cell.options["logger"],
+            "sweep": cell.options["sweep"]["name"] or "single",
+            "lr_search": cell.options.get("lr_reached"),
+            "learned_from": cell.options.get("learned_from"),
+            "start": cell.start and {"run": cell.start.id},
+            "provenance": {**machine.provenance(), "threads": cell.config["trainer"]["threads"]},
+        }
+
+
+ensure_run = Ensure("bench.training.train", "record.json")
+ensure_cost = Ensure("bench.training.cost", "cost.json")

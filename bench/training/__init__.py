@@ -1,0 +1,1 @@
+"""What happens inside a run: build, tie, train, evaluate, measure its cost. Only the worker imports this."""

@@ -1,0 +1,219 @@
+"""Build what a run trains: data, network, plan and its controls of equal size."""
+
+import bisect
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+import lightning as L
+import torch
+from hydra.utils import instantiate
+from torch import nn
+
+from bench.runs import machine
+from bench.runs.worker import DoesNotApply
+from bench.training.module import Training
+from bench.tying import NotApplicable, TyingPlan, methods
+from bench.tying.errors import BadInput
+from bench.tying.similarity import cosine
+
+
+def data_module(config: Mapping[str, Any]) -> L.LightningDataModule:
+    data = config["data"]
+    make = instantiate(data["module"])
+    return make(
+        folder=data["folder"],
+        seed=config["seed"],
+        **config["task"]["batches"],
+    )
+
+
+def network(config: Mapping[str, Any], shapes: Mapping[str, int], dropout: float) -> nn.Module:
+    """The plain network. Its initial weights depend on the seed alone, whatever will be tied."""
+    torch.manual_seed(config["seed"])
+    try:
+        return instantiate(dict(config["model"]), **shapes, dropout=dropout)
+    except Exception as error:
+        # Hydra wraps what a constructor raises; the user's mistake is inside.
+        cause = error.__cause__
+        if isinstance(cause, BadInput):
+            raise cause from error
+        if isinstance(cause, TypeError) and "unexpected keyword" in str(cause):
+            raise BadInput(f"unknown key of model: {cause}; conf/model/*.yaml has the keys") from error
+        raise
+
+
+def plan_for(config: Mapping[str, Any], model: nn.Module) -> TyingPlan:
+    """The union of the plans of the chosen strategies. DoesNotApply with the reason where one cannot."""
+    try:
+        return methods.compose(model, parts=list(instantiate(config["tying"]["parts"]).values()))
+    except NotApplicable as reason:
+        raise DoesNotApply(str(reason)) from reason
+
+
+def tie(config: Mapping[str, Any], model: nn.Module, plan: TyingPlan) -> int:
+    """Apply the plan in place, check that it gave what it predicted; returns the untied number of parameters."""
+    untied = sum(p.numel() for p in model.parameters())
+    predicted = plan.num_params(model)
+    start = config.get("start")
+    # Without a start namesakes were not trained: they have no mean worth the name.
+    merge = start["merge"] if start else "first"
+    plan.apply(model, init=config["tying"]["init"] or "own", merge=merge)
+    plan.verify(model)
+    actual = sum(p.numel() for p in model.parameters())
+    if actual != predicted:
+        raise RuntimeError(f"the plan predicted {predicted} parameters, the tied model has {actual}")
+    return untied
+
+
+def training(
+    config: Mapping[str, Any], model: nn.Module, plan: TyingPlan, meta: Mapping[str, Any]
+) -> Training:
+    """The task's training module around the tied model."""
+    return instantiate(config["task"]["module"])(
+        model,
+        plan,
+        optimizer=config["optimizer"],
+        weight_decay=config["weight_decay"],
+        form=config["tying"]["form"],
+        output_precision=config["trainer"]["output_precision"],
+        meta=meta,
+    )
+
+
+def compile_in_place(model: nn.Module, mode: str | None) -> None:
+    """What training and scoring call of the model goes through torch.compile in that mode; None leaves it as it is.
+
+    Nothing is compiled yet: the first call with a batch of a new shape does that.
+    """
+    if mode is not None:
+        name = "hidden" if hasattr(model, "hidden") else "forward"
+        setattr(model, name, torch.compile(getattr(model, name), mode=mode))
+
+
+def measured_ties(model: nn.Module) -> dict[str, TyingPlan]:
+    """The ties whose spread every record holds, tied or not: namesakes along depth, and the embedding pair."""
+    found = {}
+    for name, strategy in (("depth", methods.cross_layer), ("embedding", methods.embedding)):
+        try:
+            found[name] = strategy(model)
+        except NotApplicable:
+            found[name] = TyingPlan()
+    return found
+
+
+def similarity(model: nn.Module) -> list[list[float | None]] | None:
+    """`bench.tying.similarity.cosine` of its blocks; None where it has no stack of them."""
+    try:
+        return cosine(model)
+    except NotApplicable:
+        return None
+
+
+def device(config: Mapping[str, Any]) -> torch.device:
+    """The kind of device that the config asks for on this machine."""
+    accelerator = config["trainer"]["accelerator"]
+    gpu = accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
+    return torch.device("cuda" if gpu else "cpu")
+
+
+def device_name(device: torch.device) -> str:
+    """The model of what the numbers were measured on."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu {machine.processor()}"
+
+
+Config = Mapping[str, Any]
+
+FINE = (0.5, 2.0)
+"""Of its own feed-forward width at its new width, how much less and how much more a network may get."""
+
+
+def controlled(config: Config, shapes: Mapping[str, int]) -> tuple[Config, dict[str, Any] | None]:
+    """The config of the network that its `control` stands for, and that network's size as records have it.
+
+    params: the untied network with about as many parameters as the tied one. respend: the tied network with about
+    as many as the untied one. First the nearest width at the network's own ratio of feed-forward width to width,
+    then the nearest feed-forward width. Nothing is built but shapes. The config itself and None without a control.
+
+    The size: kind, width, feed_forward (None where the network has no such width to set), target_params, num_params,
+    ratio (num_params / target_params) and untied_params, those of the untied network at its own width. Raises
+    DoesNotApply where the tying does, or saves nothing, and BadInput where width does not change a network's size.
+    """
+    kind = config.get("control")
+    if kind is None:
+        return config, None
+    plain, tied = untied(config), {**config, "control": None}
+    untied_params, tied_params = num_params(plain, shapes), num_params(tied, shapes)
+    if tied_params == untied_params:
+        raise DoesNotApply("this tying shares no tensor, so its control is `none` itself")
+    base, target = (plain, tied_params) if kind == "params" else (tied, untied_params)
+    sized = _sized(base, shapes, target)
+    found = num_params(sized, shapes)
+    return sized, {
+        "kind": kind,
+        "width": sized["model"]["width"],
+        "feed_forward": _feed_forward(sized, shapes),
+        "target_params": target,
+        "num_params": found,
+        "ratio": found / target,
+        "untied_params": untied_params,
+    }
+
+
+def num_params(config: Config, shapes: Mapping[str, int]) -> int:
+    """Elements of the distinct parameters of the network that the config asks for, once it is tied."""
+    model = _outline(config, shapes)
+    return plan_for(config, model).num_params(model)
+
+
+def nearest(numbers: range, target: int, count: Callable[[int], int]) -> int:
+    """The number whose count is nearest to `target`, the lower of two as near; `count` rises with the numbers."""
+    above = bisect.bisect_left(numbers, target, key=count)
+    around = numbers[max(0, above - 1) : above + 1]
+    return min(around, key=lambda number: abs(count(number) - target))
+
+
+def _sized(base: Config, shapes: Mapping[str, int], target: int) -> Config:
+    @cache
+    def count(width: int, feed_forward: int | None = None) -> int:
+        return num_params(_with(base, width, feed_forward), shapes)
+
+    width, step = base["model"]["width"], getattr(_outline(base, shapes), "width_step", 1)
+    if count(width) == count(width + step):
+        raise BadInput(
+            "control changes model.width, which changes no size here: leave sizes out of model.config, or control=null"
+        )
+    widest = width
+    while count(widest) < target:
+        widest += width
+    width = nearest(range(step, widest + 1, step), target, count)
+    own = _feed_forward(_with(base, width), shapes)
+    if own is None:
+        return _with(base, width)
+    fine = range(max(1, round(FINE[0] * own)), round(FINE[1] * own) + 1)
+    return _with(base, width, nearest(fine, target, lambda feed_forward: count(width, feed_forward)))
+
+
+def _with(config: Config, width: int, feed_forward: int | None = None) -> Config:
+    """At this width; what the config sets as feed-forward width keeps its ratio to it, unless one is given."""
+    model = {**config["model"], "width": width}
+    if feed_forward is None and model.get("feed_forward") is not None:
+        feed_forward = max(1, round(model["feed_forward"] * width / config["model"]["width"]))
+    if feed_forward is not None:
+        model["feed_forward"] = feed_forward
+    return {**config, "model": model}
+
+
+def untied(config: Config) -> Config:
+    """The same network without any tie, and no control."""
+    return {**config, "control": None, "tying": {**config["tying"], "parts": {}}}
+
+
+def _feed_forward(config: Config, shapes: Mapping[str, int]) -> int | None:
+    return getattr(_outline(config, shapes), "feed_forward", None)
+
+
+def _outline(config: Config, shapes: Mapping[str, int]) -> nn.Module:
+    """The network without its numbers, which takes no memory."""
+    with torch.device("meta"):
+        return network(config, shapes, dropout=0.0)

@@ -1,0 +1,112 @@
+"""Resampling: from ten values on, its own generator, whole groups and whole seeds."""
+
+import random
+
+import numpy as np
+import pytest
+
+from bench.analysis.statistics import (
+    bootstrap_of_groups,
+    interquartile_mean,
+    interquartile_mean_of_tasks,
+    performance_profile,
+)
+
+COIN = [0, 1] * 10
+
+
+def test_fewer_than_ten_are_refused():
+    with pytest.raises(ValueError, match="at least 10"):
+        bootstrap_of_groups([1] * 9, [2] * 9)
+    assert bootstrap_of_groups([1] * 10, [1] * 10) == (1.0, 1.0, 1.0, 10)
+
+
+def test_the_same_values_give_the_same_bounds_and_nobody_elses_draws_move():
+    before = random.getstate(), np.random.get_state()[1].tolist()
+    groups = list(range(20)), [20] * 20
+    assert (
+        bootstrap_of_groups(*groups) == bootstrap_of_groups(*groups) != bootstrap_of_groups(*groups, seed=1)
+    )
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before
+
+
+def test_a_higher_level_is_wider_and_the_mean_lies_within():
+    narrow, wide = bootstrap_of_groups(COIN, [1] * 20, 0.5), bootstrap_of_groups(COIN, [1] * 20, 0.99)
+    assert wide.low < narrow.low < 0.5 < narrow.high < wide.high
+
+
+def test_groups_of_one_example_are_the_plain_bootstrap():
+    from scipy.stats import bootstrap
+
+    values = [0] * 30 + [1] * 70
+    generator = np.random.Generator(np.random.PCG64(0))
+    others = bootstrap([values], np.mean, method="percentile", rng=generator).confidence_interval
+    assert bootstrap_of_groups(values, [1] * 100)[1:3] == pytest.approx(tuple(others), abs=0.011)
+
+
+def test_examples_that_share_their_group_say_less():
+    alone = bootstrap_of_groups([0, 1] * 100, [1] * 200)
+    shared = bootstrap_of_groups([0, 10] * 10, [10] * 20)
+    assert alone.mean == shared.mean == 0.5
+    assert shared.high - shared.low > 2 * (alone.high - alone.low)
+
+
+def test_groups_of_one_rate_have_no_width_whatever_their_sizes():
+    found = bootstrap_of_groups([2 * size for size in range(1, 13)], [4 * size for size in range(1, 13)])
+    assert found == (0.5, 0.5, 0.5, 12)
+
+
+@pytest.mark.parametrize(
+    ("correct", "count"), [([1] * 10, [1] * 11), ([2] * 10, [1] * 10), ([0] * 10, [0] * 10)]
+)
+def test_counts_that_are_none_are_refused(correct, count):
+    with pytest.raises(ValueError, match="0 <= correct <= count"):
+        bootstrap_of_groups(correct, count)
+
+
+def test_the_interquartile_mean_is_that_of_the_middle_half():
+    assert interquartile_mean([7, 0, 1, 2, 3, 4, 5, 6]) == 3.5
+    assert interquartile_mean([1, 2, 6]) == 3.0  # a quarter of three is none
+    assert interquartile_mean([-1e9, 1, 2, 3, 4, 5, 6, 1e9]) == 3.5
+    with pytest.raises(ValueError, match="at least one"):
+        interquartile_mean([])
+
+
+def test_the_interquartile_mean_against_an_implementation_of_others():
+    from scipy.stats import trim_mean
+
+    generator = np.random.Generator(np.random.PCG64(0))
+    for n in range(1, 14):
+        scores = generator.normal(size=n)
+        assert interquartile_mean(scores) == pytest.approx(trim_mean(scores, 0.25))
+
+
+def test_a_profile_is_the_share_that_reaches_a_threshold():
+    assert performance_profile([0.0, 1.0, 1.0, 2.0], [0.0, 1.0, 1.5, 3.0]) == [1.0, 0.75, 0.25, 0.0]
+    with pytest.raises(ValueError, match="no scores"):
+        performance_profile([], [1.0])
+
+
+def test_below_ten_seeds_an_aggregate_has_no_bounds():
+    tasks = [[[1.0, 2.0]] * 4, [[3.0, 4.0]] * 5]
+    assert interquartile_mean_of_tasks(tasks)[1:] == (None, None, 9)
+    assert None not in interquartile_mean_of_tasks([*tasks, [[1.0]]])
+
+
+def test_seeds_are_drawn_within_their_task():
+    """Tasks that differ while seeds do not: drawn from all together the bounds would lie apart."""
+    assert interquartile_mean_of_tasks([[[0.0]] * 6, [[1.0]] * 6]) == (0.5, 0.5, 0.5, 12)
+
+
+def test_the_scores_of_a_seed_are_drawn_together():
+    """Four times the same score is no more evidence than once."""
+    once = interquartile_mean_of_tasks([[[float(seed)] for seed in range(12)]])
+    assert interquartile_mean_of_tasks([[[float(seed)] * 4 for seed in range(12)]]) == once
+    apart = interquartile_mean_of_tasks([[[float(seed // 4)] for seed in range(48)]])
+    assert apart.high - apart.low < 0.7 * (once.high - once.low)
+
+
+def test_a_seed_with_fewer_scores_counts_for_those_it_has():
+    assert interquartile_mean_of_tasks([[[1.0], [1.0, 3.0, 3.0]]]).mean == 2.0
+    uneven = interquartile_mean_of_tasks([[[2.0], [2.0, 2.0]] * 6])
+    assert uneven == (2.0, 2.0, 2.0, 12)

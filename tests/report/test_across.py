@@ -1,0 +1,105 @@
+"""Scores over tasks: what counts as what, and what a tying's one number is made of."""
+
+import math
+
+import pytest
+import record_maker as made
+
+from bench.analysis.groups import sections
+from bench.analysis.runs import read_sweep
+from bench.report.across_tasks import across, csv_rows, is_across, scores
+
+NLL = {"metric": {"name": "nll", "mode": "min"}, "task": "series_gru", "data": "vix"}
+
+
+def found_of(folder, *pairs, records=()):
+    """Tying -> its scores, of what `made.pair` gives."""
+    lines, found = [line for pair in pairs for line in pair[0]], [r for pair in pairs for r in pair[1]]
+    made.write_sweep(folder / "runs", lines, [*found, *records])
+    return {each.tying: each for each in scores(sections(read_sweep(folder / "runs", "quick")[0]))}
+
+
+def one(tying: str, value: float, **given):
+    line = made.entry(tying, **given)
+    return [line], [made.record(line, value)]
+
+
+def test_more_is_better_whatever_the_metric(tmp_path):
+    images = {"task": "image_cnn", "data": "digits"}
+    found = found_of(
+        tmp_path,
+        made.pair(0.8, **images), made.pair(0.4, tying="cross_layer", **images),
+        made.pair(50.0), made.pair(100.0, tying="cross_layer"),
+    )  # fmt: skip
+    assert found["cross_layer"].tasks == [[[0.5]], [[0.5]]] and found["none"].all == [1.0, 1.0]
+
+
+def test_an_nll_below_zero_scores_as_the_perplexity_would(tmp_path):
+    lines = [made.entry(tying, **NLL) for tying in ("none", "cross_layer")]
+    values = (-1.0, -1.0 + math.log(2))
+    records = [made.record(line, 1.0) for line in lines]
+    for record, value in zip(records, values, strict=True):
+        record["test"] = record["val"] = {"nll": value}
+    assert found_of(tmp_path, (lines, records))["cross_layer"].all == pytest.approx([0.5])
+
+
+@pytest.mark.parametrize("status", ["diverged", "failed"])
+def test_what_diverged_or_failed_is_the_worst_and_not_absent(tmp_path, status):
+    line = made.entry("soft", seed=2)
+    pairs = [made.pair(100.0, 100.0), (made.pair(100.0, tying="soft")[0] + [line], [])]
+    records = [made.pair(100.0, tying="soft")[1][0], made.unfinished(line, status, "why")]
+    found = found_of(tmp_path, *pairs, records=records)["soft"]
+    assert found.all == [1.0, 0.0] and (found.worst, found.mean.mean) == (1, 0.5)
+    assert across([found]).rows[0][-1] == "1 diverged or failed: score 0"
+
+
+def test_a_metric_that_is_no_number_is_the_worst_too(tmp_path):
+    untied, tied = made.pair(100.0), made.pair(100.0, tying="soft")
+    tied[1][0]["test"]["perplexity"] = math.nan
+    assert found_of(tmp_path, untied, tied)["soft"].all == [0.0]
+
+
+def test_not_applicable_and_not_run_yet_are_said_and_are_not_the_worst(tmp_path):
+    line, waiting = made.entry("embedding", task="image_cnn", data="digits"), made.entry("embedding", seed=2)
+    pairs = [made.pair(100.0, 100.0), made.pair(50.0, tying="embedding"), ([line, waiting], [])]
+    foreign = made.unfinished(line, "not_applicable", "no input embedding")
+    found = found_of(tmp_path, *pairs, records=[foreign])["embedding"]
+    assert found.all == [2.0] and found.worst == 0
+    assert across([found]).rows[0][-1] == "1 without a score; n/a: image_cnn on digits"
+
+
+def test_a_run_whose_none_has_no_number_has_no_score_and_is_counted(tmp_path):
+    line = made.entry(seed=1)
+    pairs = [([line], []), made.pair(50.0, tying="soft")]
+    found = found_of(tmp_path, *pairs, records=[made.unfinished(line, "failed", "why")])
+    assert found["none"].all == [0.0] and found["soft"].all == [] and found["soft"].without == 1
+    row = across([found["soft"]]).rows[0]
+    assert row[:4] == ["soft", "—", "—", "—"] and row[-1] == "1 without a score"
+
+
+def test_a_score_is_relative_to_none_at_the_same_setting_and_seed(tmp_path):
+    pairs = [one("none", 100.0), one("none", 50.0, dropout=0.2), one("none", 40.0, seed=2)]
+    pairs += [one("soft", 100.0), one("soft", 100.0, dropout=0.2), one("soft", 10.0, seed=2)]
+    assert found_of(tmp_path, *pairs)["soft"].tasks == [[[1.0, 0.5], [4.0]]]
+
+
+def test_an_interval_from_ten_seeds_over_the_tasks_on(tmp_path):
+    def over(folder, seeds):
+        pairs = [made.pair(*[100.0] * seeds), made.pair(*range(90, 90 + seeds), tying="soft")]
+        other = {"data": "wikitext2"}
+        pairs += [made.pair(*[100.0] * 5, **other), made.pair(*[80.0] * 5, tying="soft", **other)]
+        return found_of(folder, *pairs)["soft"]
+
+    few, enough = over(tmp_path / "a", 4), over(tmp_path / "b", 5)
+    assert few.mean[1:] == (None, None, 9) and enough.mean.n == 10
+    assert enough.mean.low < enough.mean.mean < enough.mean.high
+    (row,) = csv_rows([enough])
+    assert (row["n_runs"], row["n_tasks"], row["n_tasks_x_seeds"]) == (10, 2, 10)
+    assert row["share_of_runs_from_1.02"] == 1.0
+
+
+def test_two_variants_of_one_task_are_not_two_tasks(tmp_path):
+    lines, records, _ = made.grid({"text_gru": "pydocs"}, seeds=(1,))
+    made.write_sweep(tmp_path / "runs", lines, records)
+    found = sections(read_sweep(tmp_path / "runs", "quick")[0])
+    assert not is_across(found + found) and not is_across([])

@@ -1,0 +1,90 @@
+"""Whatever the records hold, a page says so: no crash, no warning, no mean that grew smaller in silence."""
+
+import math
+
+import pytest
+import record_maker as made
+
+from bench.analysis.groups import sections
+from bench.analysis.runs import read_sweep
+from bench.report.pages import stems, summary_page, task_page
+
+IMAGES = {"task": "image_cnn", "data": "digits"}
+
+
+def pages(folder, lines, records) -> dict[str, str]:
+    """File name -> text of a whole sweep, without pictures."""
+    made.write_sweep(folder / "runs", lines, records)
+    found = sections(read_sweep(folder / "runs", "quick")[0])
+    texts = summary_page("quick", found, None)
+    for stem, members in stems(found).items():
+        texts |= task_page(stem, members, None)
+    return texts
+
+
+def grid(*values: float, **given) -> tuple[list, list]:
+    """`none` and a tying that is 1 below it, a value per seed."""
+    untied, tied = made.pair(*values, **given), made.pair(*(v - 1 for v in values), tying="soft", **given)
+    return untied[0] + tied[0], untied[1] + tied[1]
+
+
+def test_no_record_and_no_run(tmp_path):
+    lines, _ = grid(100.0, 101.0)
+    texts = pages(tmp_path / "a", lines, [])
+    assert texts["text_gru.md"].count("not run yet") == 2 and "Differences" not in texts["text_gru.md"]
+    assert "asked for no run" in pages(tmp_path / "b", [], [])["summary.md"]
+
+
+def test_one_record(tmp_path):
+    lines, records = grid(100.0)
+    text = pages(tmp_path, lines, records[:1])["text_gru.md"]
+    assert "| 100.0 |" in text and "not run yet" in text and "[" not in text.split("\n- ")[0]
+
+
+@pytest.mark.parametrize("status", ["failed", "diverged", "not_applicable"])
+def test_all_runs_without_a_number_on_two_tasks(tmp_path, status):
+    lines = grid(100.0, 101.0)[0] + grid(0.5, 0.6, **IMAGES)[0]
+    texts = pages(tmp_path, lines, [made.unfinished(line, status, "a reason") for line in lines])
+    assert texts["text_gru.md"].count("a reason") == texts["image_cnn.md"].count("a reason") == 2
+    rows = [line for line in texts["across.csv"].splitlines() if line.startswith("soft")]
+    counted = "soft,,,,,,,,0,0,0,0,0,image_cnn on digits; text_gru on pydocs"
+    if status != "not_applicable":
+        counted = "soft,0.0,,,0.0,0.0,0.0,0.0,4,4,0,2,4,"
+    assert rows == [counted]
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf, None, "much"])
+def test_a_metric_that_is_no_number(tmp_path, odd):
+    lines, records = grid(100.0, 101.0, 102.0)
+    records[-1]["test"]["perplexity"] = odd
+    text = pages(tmp_path, lines, records)["text_gru.md"]
+    assert f"not a number: test perplexity is {odd} (1 of 3 seeds)" in text and "2 (1 not a number)" in text
+    assert "| soft | 0 | 0 | 2 | **−1.0" in text or "| soft | 0 | 0 | 2 | −1.0" in text
+
+
+def test_a_finite_perplexity_beyond_any_square(tmp_path):
+    lines, records = grid(100.0, 101.0, 102.0)
+    records[-1] = made.record(lines[-1], 1e250)
+    assert "too few seeds" in pages(tmp_path, lines, records)["text_gru.md"]
+
+
+def test_records_of_an_older_schema_beside_new_ones(tmp_path):
+    """What an old record lacks is no number of the new columns; its metric counts as every other."""
+    lines, records = grid(0.5, 0.6, 0.8, **IMAGES)
+    for record in records[1:]:
+        record["test_groups"] = {"correct": [1] * 12, "count": [2] * 12}
+    for key in ("gap", "spread", "decay", "config", "num_params", "provenance"):
+        del records[0][key]
+    text = pages(tmp_path, lines, records)["image_cnn.md"]
+    assert text.count("| soft |") == 2 and "| 63.33 [" in text.replace("**", "")
+    groups = [line for line in text.splitlines() if "[50.00, 50.00]" in line]
+    assert len(groups) == 1 and groups[0].startswith("| soft |")
+
+
+def test_records_of_two_fingerprints_are_two_tables_and_never_one_difference(tmp_path):
+    lines, records = grid(100.0, 101.0)
+    for record in records[2:]:
+        record["data_meta"]["fingerprint"] = "0ther"
+    texts = pages(tmp_path, lines, records)
+    assert "## text_gru on pydocs, 0ther" in texts["text_gru.md"]
+    assert "Differences" not in texts["text_gru.md"] and "across.csv" not in texts

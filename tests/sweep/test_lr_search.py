@@ -1,0 +1,68 @@
+import pytest
+from cell_maker import made
+
+from bench.sweep.prerequisites import candidates, chosen
+
+SEARCH = ["lr_search.factors=[0.5,1,2]", "lr_search.seed=0", "optimizer.lr=0.1"]
+
+
+def cell_of(task, *more):
+    return made(f"task={task}", *SEARCH, "seed=3", "dropout=0.2", "weight_decay=1", *more)
+
+
+def records(cell, *values):
+    """One for each candidate: its metric on validation, or the status that it ended with."""
+    name = cell.config["task"]["metric"]["name"]
+    ended = [
+        {"status": v} if isinstance(v, str) else {"status": "done", "val": {name: v}, "test": {name: -v}}
+        for v in values
+    ]
+    return {c.id: record for c, record in zip(candidates(cell), ended, strict=True)}
+
+
+def lr_of(cell):
+    return cell.config["optimizer"]["lr"]
+
+
+@pytest.mark.parametrize(
+    ("task", "values", "best"),
+    [
+        ("image_cnn", (0.7, 0.9, 0.8), 0.1),
+        ("image_cnn", (0.7, 0.8, 0.9), 0.2),
+        ("text_gru", (70, 90, 80), 0.05),
+        ("text_gru", (90, 80, 70), 0.2),
+        ("text_gru", ("failed", 90, "diverged"), 0.1),
+        ("image_cnn", ("failed", "diverged", 0.1), 0.2),
+    ],
+)
+def test_the_best_on_validation_by_the_metrics_own_direction(task, values, best):
+    cell = cell_of(task)
+    settled, reached = chosen(cell, records(cell, *values))
+    assert lr_of(settled) == best
+    assert reached == dict(zip(("0.05", "0.1", "0.2"), values, strict=True))
+    assert (settled.config["seed"], settled.config["dropout"], settled.config["weight_decay"]) == (3, 0.2, 1)
+
+
+def test_where_none_finished_the_cell_keeps_its_own():
+    cell = cell_of("text_gru")
+    settled, reached = chosen(cell, records(cell, "failed", "diverged", "not_applicable"))
+    assert settled.id == cell.id
+    assert list(reached.values()) == ["failed", "diverged", "not_applicable"]
+
+
+def test_candidates_are_plain_runs_at_the_searchs_seed():
+    found = candidates(cell_of("image_cnn", "tying=top_k", "tying.k=3"))
+    assert [lr_of(c) for c in found] == [0.05, 0.1, 0.2]
+    for c in found:
+        assert (c.config["seed"], c.config["dropout"], c.config["weight_decay"]) == (0, 0, 0)
+        assert c.label == "top_k(k=3)"
+
+
+def test_the_cells_of_a_task_and_tying_share_their_candidates():
+    plain = {c.id for c in candidates(made(*SEARCH))}
+    assert plain == {c.id for c in candidates(made(*SEARCH, "seed=9", "dropout=0.5", "weight_decay=1"))}
+    assert plain.isdisjoint(c.id for c in candidates(made(*SEARCH, "tying=cross_layer")))
+
+
+def test_no_search_unless_asked():
+    assert candidates(made()) == []
