@@ -18,7 +18,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, open_dict
 
 from bench.config.compose import Composer
-from bench.config.run_config import Cell, check_one_sweep, from_hydra
+from bench.config.run_config import RunConfig, check_one_sweep, from_hydra
 from bench.report import tables
 from bench.runs.store import Status, require_writable
 from bench.sweep import measure, sweep
@@ -33,12 +33,12 @@ class ComposingLauncher(Launcher):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.compose = Composer(hydra_context.config_loader, config)
 
-    def cells(self, job_overrides: Sequence[Sequence[str]]) -> list[Cell]:
+    def cells(self, job_overrides: Sequence[Sequence[str]]) -> list[RunConfig]:
         cells = [self._cell(overrides) for overrides in job_overrides]
         check_one_sweep(cells)
         return cells
 
-    def _cell(self, overrides: Sequence[str]) -> Cell:
+    def _cell(self, overrides: Sequence[str]) -> RunConfig:
         cfg = self.compose(overrides)
         with open_dict(cfg):
             cfg.sweep.name = cfg.sweep.name or "custom"
@@ -122,7 +122,7 @@ def _note_unfinished(records: Sequence[dict[str, Any]], began: float) -> None:
         )
 
 
-def _returned(overrides: Sequence[str], cell: Cell, record: dict[str, Any]) -> JobReturn:
+def _returned(overrides: Sequence[str], cell: RunConfig, record: dict[str, Any]) -> JobReturn:
     """What a sweeper that searches needs: the headline metric on validation, the worst there is for a run that
     diverged, None where there is none."""
     metric = cell.config["task"]["metric"]

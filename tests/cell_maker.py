@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from bench.config import run_config
-from bench.config.run_config import Cell
+from bench.config.run_config import RunConfig
 from bench.data.prepare import Prepared
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -19,7 +19,7 @@ def composed(*overrides: str) -> DictConfig:
         return compose("config", overrides=list(overrides))
 
 
-def made(*overrides: str, fingerprint: str = "f1f2") -> Cell:
+def made(*overrides: str, fingerprint: str = "f1f2") -> RunConfig:
     """The cell of `overrides`, its data as if prepared with this fingerprint."""
     data = Prepared(Path("/prepared"), fingerprint, {"name": "digits", "fingerprint": fingerprint})
     with patch.object(run_config, "_prepared", lambda *_: data):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from command import Bench
     from grid import Grid
 
-    from bench.config.run_config import Cell
+    from bench.config.run_config import RunConfig
 
 GOLDEN_OPTION = "--write-golden"
 
@@ -85,7 +85,7 @@ def grid(corpus: Path, labelled: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="session")
-def cell(grid: "Grid") -> "Callable[..., Cell]":
+def cell(grid: "Grid") -> "Callable[..., RunConfig]":
     """(task, tying="none", *overrides) -> its cell."""
     return grid.cell
 

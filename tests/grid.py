@@ -12,7 +12,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 
-from bench.config.run_config import Cell, from_hydra
+from bench.config.run_config import RunConfig, from_hydra
 from bench.sweep.prerequisites import with_grouping
 from bench.training import build as assembly
 from bench.training.module import Training
@@ -58,7 +58,7 @@ class Grid:
         self.common = (f"cache={cache}", f"runs={runs}", "logger=none", "trainer.accelerator=cpu")
 
     @functools.cache  # noqa: B019  one grid a session
-    def cell(self, task: str, tying: str = "none", *overrides: str) -> Cell:
+    def cell(self, task: str, tying: str = "none", *overrides: str) -> RunConfig:
         tiny = (*self.data.get(kind(task), ()), *SIZES[kind(task)])
         labels = GROUPING[6 if {*UNIFORM[kind(task)]} & {*overrides} or kind(task) == "image" else 4]
         tiny += NEEDED.get(tying, ())
@@ -106,7 +106,7 @@ class Built:
         return parameters_by_name(self.model)
 
 
-def build(cell: Cell) -> Built:
+def build(cell: RunConfig) -> Built:
     """As a run does, up to the trainer."""
     config = cell.config
     data = assembly.data_module(config)

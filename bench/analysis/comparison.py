@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from bench.analysis.groups import Cell, Section
+from bench.analysis.groups import Section, SeedGroup
 from bench.analysis.runs import Metric
 from bench.analysis.statistics import Paired, holm, margin_of, verdict
 from bench.meters.metrics import mean_sd
@@ -22,8 +22,8 @@ class Against:
     worse than at the section's least dropout and weight decay, None there.
     """
 
-    cell: Cell
-    untied: Cell | None
+    cell: SeedGroup
+    untied: SeedGroup | None
     difference: Paired | None
     p_holm: float | None
     margin: float | None
@@ -47,7 +47,7 @@ def against_none(section: Section) -> list[Against]:
 
 @lru_cache(maxsize=256)
 def _against_none(section: Section) -> tuple[Against, ...]:
-    families: dict[tuple[float, float], list[Cell]] = defaultdict(list)
+    families: dict[tuple[float, float], list[SeedGroup]] = defaultdict(list)
     for cell in section.cells:
         families[_setting(cell)].append(cell)
     found = {}
@@ -66,7 +66,7 @@ def against_chosen(section: Section) -> dict[str, Against]:
     return {a.cell.tying: a for a in family(section, [(cell, untied) for cell in chosen])}
 
 
-def family(section: Section, pairs: Sequence[tuple[Cell, Cell | None]]) -> list[Against]:
+def family(section: Section, pairs: Sequence[tuple[SeedGroup, SeedGroup | None]]) -> list[Against]:
     """Cells that are looked at together, each against its `none`."""
     differences = [section.difference(*pair) for pair in pairs]
     tested = [at for at, each in enumerate(differences) if each and each.p is not None]
@@ -83,7 +83,7 @@ def family(section: Section, pairs: Sequence[tuple[Cell, Cell | None]]) -> list[
     return found
 
 
-def _setting(cell: Cell) -> tuple[float, float]:
+def _setting(cell: SeedGroup) -> tuple[float, float]:
     return cell.dropout, cell.weight_decay
 
 
@@ -94,12 +94,12 @@ def _moved(against: Against, first: dict[str, int | None], is_first: bool) -> Ag
     return replace(against, rank_change=before - against.rank)
 
 
-def _margin(untied: Cell | None, metric: Metric) -> float | None:
+def _margin(untied: SeedGroup | None, metric: Metric) -> float | None:
     estimate = untied and untied.metric_over_seeds()
     return margin_of(metric.is_share, estimate.mean) if estimate else None
 
 
-def _effect(cell: Cell, untied: Cell | None, difference: Paired | None) -> float | None:
+def _effect(cell: SeedGroup, untied: SeedGroup | None, difference: Paired | None) -> float | None:
     if difference is None or difference.n < 2:
         return None
     ours, theirs = cell.metric(), untied.metric()
@@ -108,7 +108,7 @@ def _effect(cell: Cell, untied: Cell | None, difference: Paired | None) -> float
     return difference.mean / (spread / math.sqrt(2)) if spread else None
 
 
-def _ranks(cells: Sequence[Cell], metric: Metric) -> list[int | None]:
+def _ranks(cells: Sequence[SeedGroup], metric: Metric) -> list[int | None]:
     sign = 1 if metric.mode == "min" else -1
     means = [value and sign * value.mean for value in (cell.metric_over_seeds() for cell in cells)]
     numbers = [mean for mean in means if mean is not None]

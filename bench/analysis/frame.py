@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.groups import flat
-from bench.analysis.runs import Run, device, is_finite, look_up
+from bench.analysis.runs import RunRecord, device, is_finite, look_up
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -94,7 +94,7 @@ def _number(cost: Mapping[str, Any], *path: str) -> float | None:
     return value if is_finite(value) else None
 
 
-def rows(runs: list[Run]) -> list[dict[str, Any]]:
+def rows(runs: list[RunRecord]) -> list[dict[str, Any]]:
     """One row per run that was asked for, holes included, sorted; configs without file system paths."""
     order = sorted(runs, key=lambda r: (r.task, r.data, r.tying, r.dropout, r.weight_decay, r.seed, r.id))
     costs = {key: cost_summary(cost) for key, cost in {run.cost_id: run.cost for run in order}.items()}
@@ -104,7 +104,7 @@ def rows(runs: list[Run]) -> list[dict[str, Any]]:
     return [{key: row.get(key) for key in columns + configs} for row in found]
 
 
-def frame(runs: list[Run]) -> "DataFrame":
+def frame(runs: list[RunRecord]) -> "DataFrame":
     """The same as a DataFrame, its columns of the types of their values; a list in a config is its text."""
     from pandas import DataFrame
 
@@ -112,7 +112,7 @@ def frame(runs: list[Run]) -> "DataFrame":
     return DataFrame([{key: str(v) if isinstance(v, list) else v for key, v in row.items()} for row in made])
 
 
-def _record_row(run: Run, cost: dict[str, Any]) -> dict[str, Any]:
+def _record_row(run: RunRecord, cost: dict[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {
         "id": run.id,
         "task": run.task,
@@ -160,14 +160,14 @@ def _record_row(run: Run, cost: dict[str, Any]) -> dict[str, Any]:
     return row | {f"config.{key}": value for key, value in flat(run.record.get("config") or {}).items()}
 
 
-def _curve(run: Run) -> str | None:
+def _curve(run: RunRecord) -> str | None:
     """`step:nll;...` of each validation, at six digits; None where none is recorded."""
     steps, losses = (run.number("curves", key) or [] for key in ("step", "val_nll"))
     points = [f"{s}:{v:.6g}" for s, v in zip(steps, losses, strict=False) if is_finite(s) and is_finite(v)]
     return ";".join(points) or None
 
 
-def _provenance_columns(run: Run) -> dict[str, Any]:
+def _provenance_columns(run: RunRecord) -> dict[str, Any]:
     keys = ("commit", "dirty", "threads", "python")
     found = {key: run.number("provenance", key) for key in keys} | {
         "device": device(run.record),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from bench.analysis.runs import Metric, Run, is_finite, look_up
+from bench.analysis.runs import Metric, RunRecord, is_finite, look_up
 from bench.analysis.statistics import LEAST_RESAMPLED, Interval, Paired, bootstrap_of_groups, interval, paired
 from bench.meters.metrics import Estimate, mean_sd
 from bench.runs.store import Status, leaves
@@ -62,7 +62,7 @@ SAID = {
 
 
 @dataclass(frozen=True, eq=False)
-class Cell:
+class SeedGroup:
     """One configuration at every seed it was asked for. Equal to itself alone, so that it can be a key.
 
     more: ` [k=2]`, what the label of the spec does not say of its tying; empty where that says it all.
@@ -72,7 +72,7 @@ class Cell:
     more: str
     dropout: float
     weight_decay: float
-    runs: tuple[Run, ...]
+    runs: tuple[RunRecord, ...]
 
     @cached_property
     def tying(self) -> str:
@@ -89,7 +89,7 @@ class Cell:
         return not self.spec.parts
 
     @cached_property
-    def done(self) -> list[Run]:
+    def done(self) -> list[RunRecord]:
         return [run for run in self.runs if run.is_done]
 
     @property
@@ -178,14 +178,14 @@ class Cell:
         return "; ".join(why + of[why] for why in reasons)
 
 
-def _why(run: Run) -> str:
+def _why(run: RunRecord) -> str:
     if run.reason and run.reason.startswith("record is damaged"):
         return run.reason
     said = SAID.get(run.status, run.status)
     return f"{said}: {run.reason}" if run.reason else said
 
 
-def in_order(cells: Iterable[Cell]) -> dict[str, TyingSpec]:
+def in_order(cells: Iterable[SeedGroup]) -> dict[str, TyingSpec]:
     """The labels of the cells in the order of a table, each once, with their specs."""
     return {cell.tying: cell.spec for cell in sorted(cells, key=lambda cell: cell.place)}
 
@@ -202,7 +202,7 @@ class Section:
     data: str
     fingerprint: str | None
     variant: str
-    cells: tuple[Cell, ...]
+    cells: tuple[SeedGroup, ...]
     among_several: bool = False
 
     @property
@@ -210,7 +210,7 @@ class Section:
         return self.cells[0].runs[0].metric
 
     @property
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[RunRecord]:
         return [run for cell in self.cells for run in cell.runs]
 
     @property
@@ -223,8 +223,8 @@ class Section:
         return ", ".join(part for part in (self.data, self.variant, mark) if part)
 
     @cached_property
-    def tyings(self) -> dict[str, list[Cell]]:
-        found: dict[str, list[Cell]] = {}
+    def tyings(self) -> dict[str, list[SeedGroup]]:
+        found: dict[str, list[SeedGroup]] = {}
         for cell in self.cells:
             found.setdefault(cell.tying, []).append(cell)
         return found
@@ -238,19 +238,19 @@ class Section:
         found = {tying: cells[0] for tying, cells in self.tyings.items()}
         return [(tying, cell.cost or _unasked(cell.runs[0])) for tying, cell in found.items()]
 
-    def untied(self, cell: Cell) -> Cell | None:
+    def untied(self, cell: SeedGroup) -> SeedGroup | None:
         """The `none` cell at the same dropout and weight decay; None where there is not exactly one."""
         at = (cell.dropout, cell.weight_decay)
         found = [other for other in self.tyings.get("none", []) if (other.dropout, other.weight_decay) == at]
         return found[0] if len(found) == 1 else None
 
-    def difference(self, cell: Cell, untied: Cell | None) -> Paired | None:
+    def difference(self, cell: SeedGroup, untied: SeedGroup | None) -> Paired | None:
         """Test metric minus that of `untied`, paired by seed; None for `none` itself and without a pair."""
         if untied is None or cell.is_untied:
             return None
         return paired(cell.metric(), untied.metric())
 
-    def chosen(self, tying: str) -> Cell | None:
+    def chosen(self, tying: str) -> SeedGroup | None:
         """The cell of a tying with the best validation metric, the first in table order among equals."""
         scored = [(cell.metric_over_seeds("val"), cell) for cell in self.tyings.get(tying, [])]
         means = [estimate.mean for estimate, _ in scored if estimate]
@@ -260,7 +260,7 @@ class Section:
         return next(cell for estimate, cell in scored if estimate and estimate.mean == best)
 
 
-def _unasked(run: Run) -> Mapping[str, Any]:
+def _unasked(run: RunRecord) -> Mapping[str, Any]:
     asked = look_up(run.record, "config", "measure", "max_seconds")
     return {"reason": "measure.max_seconds=0 asks for none"} if asked == 0 else {}
 
@@ -273,9 +273,9 @@ AXES = ("dropout", "weight_decay", "seed")
 """Config keys that the table has rows for."""
 
 
-def sections(runs: Iterable[Run]) -> list[Section]:
+def sections(runs: Iterable[RunRecord]) -> list[Section]:
     """The runs of a sweep as sections, sorted. Never two data fingerprints in one."""
-    grouped: dict[tuple, list[Run]] = defaultdict(list)
+    grouped: dict[tuple, list[RunRecord]] = defaultdict(list)
     for (task, data), same_data in _grouped(runs, lambda run: (run.task, run.data)).items():
         fingerprint = _fingerprints(same_data)
         for mark, alike in _grouped(same_data, lambda run, known=fingerprint: known[run.id]).items():
@@ -290,14 +290,14 @@ def sections(runs: Iterable[Run]) -> list[Section]:
     return [Section(*key, tuple(grouped[key]), several[key[:2]] > 1) for key in order]
 
 
-def _grouped(runs: Iterable[Run], key: Callable[[Run], Hashable]) -> dict[Any, list[Run]]:
-    groups: dict[Any, list[Run]] = {}
+def _grouped(runs: Iterable[RunRecord], key: Callable[[RunRecord], Hashable]) -> dict[Any, list[RunRecord]]:
+    groups: dict[Any, list[RunRecord]] = {}
     for run in runs:
         groups.setdefault(key(run), []).append(run)
     return groups
 
 
-def _fingerprints(runs: list[Run]) -> dict[str, str | None]:
+def _fingerprints(runs: list[RunRecord]) -> dict[str, str | None]:
     """Run id -> data fingerprint: its own, else its cell's, else the only one there is, else None."""
     of_cell = {run.cell: run.fingerprint for run in runs if run.fingerprint}
     known = set(of_cell.values())
@@ -305,7 +305,7 @@ def _fingerprints(runs: list[Run]) -> dict[str, str | None]:
     return {run.id: run.fingerprint or of_cell.get(run.cell, only) for run in runs}
 
 
-def _varied(runs: list[Run]) -> list[str]:
+def _varied(runs: list[RunRecord]) -> list[str]:
     """Config keys that differ between cells which the axes of the table cannot tell apart.
 
     A learning rate chosen per tying does not count: it is part of what a tying's row is.
@@ -336,13 +336,13 @@ def _is_outside(key: str, value: Any) -> bool:
     )
 
 
-def _variant(run: Run, keys: list[str], alike: list[Run]) -> str:
+def _variant(run: RunRecord, keys: list[str], alike: list[RunRecord]) -> str:
     """What a section is apart for. Where training began is: what follows a start is compared with `none` after it."""
     start = "start=untied" if run.spec.start is not None else ""
     return ", ".join(filter(None, (start, _label(run, keys, alike))))
 
 
-def _label(run: Run, keys: list[str], alike: list[Run]) -> str:
+def _label(run: RunRecord, keys: list[str], alike: list[RunRecord]) -> str:
     if not keys:
         return ""
     config = next((r.record["config"] for r in alike if r.cell == run.cell and r.record.get("config")), None)
@@ -352,7 +352,7 @@ def _label(run: Run, keys: list[str], alike: list[Run]) -> str:
     return ", ".join(f"{key}={values.get(key)}" for key in keys)
 
 
-def _cells(runs: list[Run], tying_keys: list[str]) -> list[Cell]:
+def _cells(runs: list[RunRecord], tying_keys: list[str]) -> list[SeedGroup]:
     cells = []
     for same in _grouped(runs, lambda run: run.cell).values():
         first = same[0]
@@ -360,5 +360,5 @@ def _cells(runs: list[Run], tying_keys: list[str]) -> list[Cell]:
         spec = first.spec.without_start
         more = _label(first, tying_keys, runs) if spec.parts or spec.control else ""
         more = f" [{more.replace('tying.', '')}]" if more else ""
-        cells.append(Cell(spec, more, first.dropout, first.weight_decay, members))
+        cells.append(SeedGroup(spec, more, first.dropout, first.weight_decay, members))
     return sorted(cells, key=lambda c: (c.place, c.dropout, c.weight_decay, c.runs[0].cell))

@@ -44,7 +44,7 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class Run:
+class RunRecord:
     """A cell of the grid at one seed. `record` and `cost` are {} where there is none."""
 
     id: str
@@ -96,13 +96,13 @@ def is_finite(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def read_sweep(runs: Path, name: str, results: Path | None = None) -> tuple[list[Run], str | None]:
+def read_sweep(runs: Path, name: str, results: Path | None = None) -> tuple[list[RunRecord], str | None]:
     """Every run the sweep asked for, once, and its note. BadInput as `archive.load` raises it."""
     sweep = load(runs, results, name)
     return rows(sweep), sweep.note
 
 
-def rows(sweep: Recorded) -> list[Run]:
+def rows(sweep: Recorded) -> list[RunRecord]:
     """Every run that the sweep asked for, once. BadInput for an entry that lacks something."""
     try:
         specs = _specs(sweep)
@@ -127,7 +127,7 @@ def _specs(sweep: Recorded) -> dict[str, TyingSpec]:
     }
 
 
-def _run(sweep: Recorded, run_id: str, spec: TyingSpec) -> Run:
+def _run(sweep: Recorded, run_id: str, spec: TyingSpec) -> RunRecord:
     entry, record = sweep.entries[run_id], sweep.records.get(run_id)
     metric = Metric(entry["metric"]["name"], entry["metric"]["mode"])
     status, reason = _status(record, metric)
@@ -135,7 +135,7 @@ def _run(sweep: Recorded, run_id: str, spec: TyingSpec) -> Run:
     cost = sweep.costs.get(cost_id, {})
     if cost and recorded_spec(cost) is None:
         cost = {**cost, "spec": spec.as_record()}
-    return Run(
+    return RunRecord(
         id=run_id,
         task=entry["task"],
         data=entry["data"],

@@ -60,7 +60,7 @@ OmegaConf.register_new_resolver(
 
 
 @dataclass(frozen=True)
-class Cell:
+class RunConfig:
     """A run to be. `config`: what can change a number, resolved and checked. `options`: how it is handled.
 
     overrides: those of the command line that asks for this run; None for a run that another one needs.
@@ -125,7 +125,7 @@ class Cell:
         return self.spec.label
 
     @functools.cached_property
-    def start(self) -> "Cell | None":
+    def start(self) -> "RunConfig | None":
         """The run whose best weights this one begins from: the same one untied, at the budget that `start` gives."""
         start = self.config.get("start")
         if start is None:
@@ -159,19 +159,19 @@ class Cell:
             "overrides": None if self.overrides is None else list(self.overrides),
         }
 
-    def altered(self, **changes: Any) -> "Cell":
+    def altered(self, **changes: Any) -> "RunConfig":
         """Another run: this one with some top-level keys changed; mappings are merged."""
         config = copy.deepcopy(self.config)
         for key, value in changes.items():
             config[key] = {**config[key], **value} if isinstance(value, Mapping) else value
         return replace(self, config=config, overrides=None)
 
-    def settled(self, **changes: Any) -> "Cell":
+    def settled(self, **changes: Any) -> "RunConfig":
         """The run that was asked for, with what was found out before it: its grouping, its learning rate."""
         return replace(self.altered(**changes), overrides=self.overrides)
 
 
-def from_hydra(cfg: DictConfig, overrides: Iterable[str] | None = None) -> Cell:
+def from_hydra(cfg: DictConfig, overrides: Iterable[str] | None = None) -> RunConfig:
     """Return the cell that a composed config asks for; prepare its data if need be. BadInput in one line.
 
     overrides: those that it was composed with. Kept are all but those that say where files lie.
@@ -192,7 +192,7 @@ def from_hydra(cfg: DictConfig, overrides: Iterable[str] | None = None) -> Cell:
     }
     if overrides is not None:
         overrides = tuple(text for text in overrides if text.split("=")[0] not in PLACES)
-    return Cell(config, {key: composed[key] for key in OPTION_KEYS}, unused, overrides)
+    return RunConfig(config, {key: composed[key] for key in OPTION_KEYS}, unused, overrides)
 
 
 @functools.cache
@@ -200,7 +200,7 @@ def _prepared(data: str, cache: str) -> Prepared:
     return prepare(json.loads(data), Path(cache))
 
 
-def check_one_sweep(cells: Sequence[Cell]) -> None:
+def check_one_sweep(cells: Sequence[RunConfig]) -> None:
     """Refuse options of a whole sweep that differ between its cells: the first cell's would hold for all.
 
     Raises:
@@ -217,7 +217,7 @@ def check_one_sweep(cells: Sequence[Cell]) -> None:
                 f"{key} is one for a whole sweep, and here it is {both[0]} and {both[1]}: give one value, or start "
                 "a sweep for each"
             )
-    first: dict[tuple[str, str], Cell] = {}
+    first: dict[tuple[str, str], RunConfig] = {}
     for cell in cells:
         other = first.setdefault((cell.id, cell.cost), cell)
         for section, key, value, there in differences_outside(cell.config, other.config):

@@ -143,6 +143,7 @@ class Task(Section):
 
 class ImageBatches(Section):
     batch_size: Count
+    eval_batch_size: Count = 1  # optional; the data module has its own default
 
 
 class WindowedBatches(ImageBatches):

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from lightning import LightningDataModule
 from torch import nn
 
-from bench.config.run_config import Cell, from_hydra
+from bench.config.run_config import RunConfig, from_hydra
 from bench.runs import machine
 from bench.training import build
 from bench.training.module import Training
@@ -64,7 +64,7 @@ class Subject:
         return list(itertools.islice(itertools.cycle(made), count))
 
 
-def subject_of(cell: Cell, name: str, vocabulary: int | None = None) -> Subject:
+def subject_of(cell: RunConfig, name: str, vocabulary: int | None = None) -> Subject:
     """vocabulary: words of the network, of which the text then uses the first; None: those of the text."""
     trainer = {**cell.config["trainer"], "val_check_interval": 1.0, "max_epochs": 1}
     config = {**cell.config, "trainer": trainer}
@@ -75,7 +75,7 @@ def subject_of(cell: Cell, name: str, vocabulary: int | None = None) -> Subject:
     return Subject(name, config, data, model, plan)
 
 
-def composed(*overrides: str) -> Cell:
+def composed(*overrides: str) -> RunConfig:
     """The cell of `python -m bench *overrides`, on the CPU, logging nothing."""
     with initialize_config_dir(CONF, version_base="1.3"):
         return from_hydra(compose("config", [*overrides, "logger=none", "trainer.accelerator=cpu"]))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from bench.analysis.groups import Cell, Section, in_order
+from bench.analysis.groups import Section, SeedGroup, in_order
 from bench.analysis.runs import Metric
 from bench.analysis.statistics import (
     LEAST_RESAMPLED,
@@ -90,7 +90,7 @@ def _scores(tying: str, sections: list[Section]) -> Scores:
     return found
 
 
-def _relative(cell: Cell, untied: Cell | None, metric: Metric) -> dict[int, float]:
+def _relative(cell: SeedGroup, untied: SeedGroup | None, metric: Metric) -> dict[int, float]:
     """Seed -> score of the runs that have a number and whose `none` has one."""
     ours, theirs = cell.metric(), untied.metric() if untied else {}
     pairs = {seed: _score(ours[seed], theirs[seed], metric) for seed in sorted(ours.keys() & theirs.keys())}

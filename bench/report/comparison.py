@@ -5,7 +5,7 @@ from typing import Any
 
 from bench.analysis.comparison import Against, against_chosen, against_none
 from bench.analysis.frame import cost_columns
-from bench.analysis.groups import Cell, Section, in_order
+from bench.analysis.groups import Section, SeedGroup, in_order
 from bench.analysis.runs import is_finite, look_up
 from bench.analysis.statistics import Interval, Paired
 from bench.meters.metrics import Estimate
@@ -28,23 +28,23 @@ EFFECTIVE = (
 )
 
 
-def has_effective(cells: Iterable[Cell]) -> bool:
+def has_effective(cells: Iterable[SeedGroup]) -> bool:
     """Whether one of them is recorded as of fewer than its unique parameters, as soft tying alone is."""
     return any((count := effective(cell)) is not None and count < cell.count("num_params") for cell in cells)
 
 
-def effective(cell: Cell) -> float | None:
+def effective(cell: SeedGroup) -> float | None:
     """Mean over seeds; None where no run of it recorded one."""
     found = cell.over_seeds("effective_params")
     return None if found is None else found.mean
 
 
-def effective_text(cell: Cell) -> str:
+def effective_text(cell: SeedGroup) -> str:
     """In full; a dash where it was not recorded, nothing for a hole."""
     return fixed(effective(cell), 0) if cell.done else ""
 
 
-def effective_short(cell: Cell) -> str:
+def effective_short(cell: SeedGroup) -> str:
     """At three digits and in percent of the untied parameters."""
     count, untied = effective(cell), cell.count("num_params_untied")
     if count is None or not untied:
@@ -71,14 +71,14 @@ def comparison(section: Section) -> Table:
     )
 
 
-def _columns(section: Section) -> list[Column[Cell]]:
+def _columns(section: Section) -> list[Column[SeedGroup]]:
     metric, decimals = section.metric, places_of(section)
     against = {id(each.cell): each for each in against_none(section)}
 
-    def difference(cell: Cell) -> Paired | None:
+    def difference(cell: SeedGroup) -> Paired | None:
         return percent(against[id(cell)].difference, metric)
 
-    def difference_text(cell: Cell) -> str:
+    def difference_text(cell: SeedGroup) -> str:
         text = interval_text(difference(cell), decimals, sign=True)
         return text + _unpaired(against[id(cell)]) if cell.done else ""
 
@@ -101,12 +101,12 @@ def _columns(section: Section) -> list[Column[Cell]]:
     ]
 
 
-def _note(cell: Cell) -> str:
+def _note(cell: SeedGroup) -> str:
     """The size of a control, and why seeds have no number."""
     return "; ".join(text for text in (cell.control_note, cell.reason) if text)
 
 
-def shown(cell: Cell) -> Estimate | None:
+def shown(cell: SeedGroup) -> Estimate | None:
     """The test metric over seeds as it is printed: shares in percent."""
     return percent(cell.metric_over_seeds(), cell.runs[0].metric)
 
@@ -127,45 +127,45 @@ def _unpaired(against: Against) -> str:
     return f" (n={n})" if 0 < n < len(against.cell.done) else ""
 
 
-def _metric_text(cell: Cell, decimals: int) -> str:
+def _metric_text(cell: SeedGroup, decimals: int) -> str:
     if cell.done:
         return interval_text(percent(cell.interval(), cell.runs[0].metric), decimals)
     return "n/a" if cell.is_not_applicable else "hole"
 
 
-def n_text(cell: Cell) -> str:
+def n_text(cell: SeedGroup) -> str:
     """`2 (1 failed)`: the seeds behind a mean, and those that are missing from it."""
     missing = ", ".join(f"{n} {what}" for what, n in cell.missing.items())
     return f"{len(cell.done)} ({missing})" if missing and cell.done else str(len(cell.done))
 
 
-def share_of_untied(cell: Cell) -> float | None:
+def share_of_untied(cell: SeedGroup) -> float | None:
     count, untied = cell.count("num_params"), cell.count("num_params_untied")
     return count / untied if count is not None and untied else None
 
 
-def _gflop_text(cell: Cell) -> str:
+def _gflop_text(cell: SeedGroup) -> str:
     flop = look_up(cell.cost, "flops", "train_step")
     return fixed(flop / 1e9, 3) if cell.done and is_finite(flop) else ""
 
 
-def _group_text(cell: Cell, decimals: int) -> str:
+def _group_text(cell: SeedGroup, decimals: int) -> str:
     value = percent(cell.by_group, cell.runs[0].metric)
     return "" if value is None else f"[{fixed(value.low, decimals)}, {fixed(value.high, decimals)}]"
 
 
-def _share_text(cell: Cell) -> str:
+def _share_text(cell: SeedGroup) -> str:
     share = share_of_untied(cell)
     return "" if share is None else f"{100 * share:.1f}"
 
 
-def _count(cell: Cell) -> str:
+def _count(cell: SeedGroup) -> str:
     count = cell.count("num_params")
     return "" if count is None else f"{count:,}"
 
 
 def _over_seeds(decimals: int, *keys: str) -> tuple[Callable, Callable]:
-    def text(cell: Cell) -> str:
+    def text(cell: SeedGroup) -> str:
         return fixed(mean(cell.over_seeds(*keys)), decimals) if cell.done else ""
 
     return text, lambda cell: mean(cell.over_seeds(*keys))
@@ -210,7 +210,7 @@ def _csv_row(section: Section, against: Against, best: float | None) -> dict[str
     }
 
 
-def _of_runs(cell: Cell) -> dict[str, Any]:
+def _of_runs(cell: SeedGroup) -> dict[str, Any]:
     return {"n_done": len(cell.done), "n_asked": len(cell.runs), "reason": cell.reason}
 
 
@@ -345,7 +345,7 @@ def _axes_text(against: Against) -> str:
     return f"{axis(against.cell.dropout)} / {axis(against.cell.weight_decay)}"
 
 
-def _cells_text(section: Section, cell: Cell) -> str:
+def _cells_text(section: Section, cell: SeedGroup) -> str:
     searched = sum(bool(other.done) for other in section.tyings[cell.tying])
     return f"{searched} ({n_text(cell)})"
 
@@ -379,7 +379,7 @@ def summary_csv_rows(sections: list[Section]) -> list[dict[str, Any]]:
 
 def _summary_csv_row(section: Section, tying: str) -> dict[str, Any]:
     against, name, cells = against_chosen(section).get(tying), section.metric.name, section.tyings[tying]
-    cell: Cell | None = against and against.cell
+    cell: SeedGroup | None = against and against.cell
     return {
         "tying": tying,
         "task": section.task,

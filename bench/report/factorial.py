@@ -6,7 +6,7 @@ from functools import lru_cache
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench.analysis.groups import SAID, Cell, Section, in_order
+from bench.analysis.groups import SAID, Section, SeedGroup, in_order
 from bench.report.markup import Column, Table, tabulate
 from bench.report.numbers import axis, bounded, fixed, p_text, places
 
@@ -103,7 +103,7 @@ class Grid(NamedTuple):
     tyings: list[str]
     dropouts: list[float]
     decays: list[float]
-    cells: dict[tuple[str, float, float], Cell]
+    cells: dict[tuple[str, float, float], SeedGroup]
 
     @property
     def terms(self) -> list[Term]:
@@ -130,7 +130,7 @@ def given(term: Term) -> list[bool]:
     return [level is not None for level in term]
 
 
-def response(cell: Cell) -> dict[int, float]:
+def response(cell: SeedGroup) -> dict[int, float]:
     """Seed -> what the model is fitted to: the loss of a perplexity, a share in percent, other metrics as they are."""
     metric = cell.runs[0].metric
     if metric.name == "perplexity":

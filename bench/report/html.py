@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 
 from bench.analysis.archive import FILE
 from bench.analysis.comparison import Against, against_chosen
-from bench.analysis.groups import SAID, Cell, Section
-from bench.analysis.runs import Run, is_finite
+from bench.analysis.groups import SAID, Section, SeedGroup
+from bench.analysis.runs import RunRecord, is_finite
 from bench.report import across_tasks
 from bench.report.comparison import headline, mean, places_of, share_of_untied, shown
 from bench.report.markup import Table
@@ -25,12 +25,12 @@ GOOD = ("better", "equivalent")
 ONE_SEED = "One seed: a hint, not a result."
 
 
-def counted(runs: list[Run]) -> str:
+def counted(runs: list[RunRecord]) -> str:
     """`60 runs: 56 done, 4 n/a`."""
     return f"{len(runs)} run{'s' * (len(runs) != 1)}: {_by_status(runs) or 'none'}"
 
 
-def _by_status(runs: list[Run]) -> str:
+def _by_status(runs: list[RunRecord]) -> str:
     counts = Counter(SAID.get(run.status, run.status) for run in runs)
     return ", ".join(f"{counts[what]} {what}" for what in sorted(counts))
 
@@ -56,13 +56,13 @@ def sentences(section: Section) -> list[str]:
     return [*said, *_smallest(list(tied.values()), against), *_missing(section)]
 
 
-def _on_validation(cell: Cell) -> float:
+def _on_validation(cell: SeedGroup) -> float:
     estimate = cell.metric_over_seeds("val")
     assert estimate is not None, "a chosen cell has been validated"
     return estimate.mean
 
 
-def _preferred(section: Section, cell: Cell, among: int) -> str:
+def _preferred(section: Section, cell: SeedGroup, among: int) -> str:
     searched = sum(bool(other.done) for other in section.tyings[cell.tying])
     which = f"Of {among} tyings validation prefers" if among > 1 else "The one tying with numbers is"
     share = share_of_untied(cell)
@@ -71,11 +71,11 @@ def _preferred(section: Section, cell: Cell, among: int) -> str:
     return f"{which} `{cell.tying}`{size}, at {_setting(cell)}{of}."
 
 
-def _setting(cell: Cell) -> str:
+def _setting(cell: SeedGroup) -> str:
     return f"dropout {axis(cell.dropout)} and weight decay {axis(cell.weight_decay)}"
 
 
-def _reached(section: Section, cell: Cell) -> str:
+def _reached(section: Section, cell: SeedGroup) -> str:
     name, unit = section.metric.name.replace("_", " "), " %" * section.metric.is_share
     better = " (lower is better)" if section.metric.mode == "min" else ""
     return f"a test {name}{better} of {fixed(mean(shown(cell)), places_of(section))}{unit}"
@@ -283,11 +283,11 @@ def runs_table(section: Section) -> Table:
     scale = 100 if metric.is_share else 1
     decimals = metric_places([scale * value for value in values], metric)
 
-    def score(run: Run, split: str) -> str:
+    def score(run: RunRecord, split: str) -> str:
         value = run.number(split, metric.name)
         return fixed(scale * value, decimals) if run.is_done and is_finite(value) else NOTHING
 
-    def row(cell: Cell, run: Run) -> list[str]:
+    def row(cell: SeedGroup, run: RunRecord) -> list[str]:
         seconds = run.number("seconds", "total")
         return [
             cell.tying,
@@ -313,7 +313,7 @@ def runs_table(section: Section) -> Table:
     return table if said else table.columns(c for c, head in enumerate(table.header) if head != "reason")
 
 
-def command(run: Run) -> str:
+def command(run: RunRecord) -> str:
     """`python -m bench task=... tying=... seed=...`: what was asked for, for a shell in the repository.
 
     A record that was made before overrides were recorded has no command.

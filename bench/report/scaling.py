@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
-from bench.analysis.groups import Cell, Section, natural, place
+from bench.analysis.groups import Section, SeedGroup, natural, place
 from bench.analysis.runs import Metric, is_finite, look_up
 from bench.analysis.statistics import Interval, Paired, interval, paired
 from bench.report.markup import Column, Table, tabulate
@@ -42,7 +42,7 @@ class Dose:
     specs: Mapping[str, TyingSpec]
 
 
-def uncontrolled(section: Section) -> list[Cell]:
+def uncontrolled(section: Section) -> list[SeedGroup]:
     return [cell for cell in section.cells if cell.spec.control is None]
 
 
@@ -50,13 +50,13 @@ def line_label(tying: str, dropout: float | None) -> str:
     return tying if dropout is None else f"{tying}, dropout {axis(dropout)}"
 
 
-def point(cell: Cell | None) -> Interval | None:
+def point(cell: SeedGroup | None) -> Interval | None:
     """The test metric over seeds, a share in percent; None without a number."""
     found = interval(cell.metric().values()) if cell else None
     return percent(found, cell.runs[0].metric) if cell else None
 
 
-def difference(cell: Cell, baseline: Cell | None) -> Paired | None:
+def difference(cell: SeedGroup, baseline: SeedGroup | None) -> Paired | None:
     """Test metric minus that of `baseline`; None for the baseline itself and without a seed in common."""
     if baseline is None or cell is baseline:
         return None
@@ -75,7 +75,7 @@ def in_order(lines: Mapping[str, Listed], specs: Mapping[str, TyingSpec]) -> dic
 
 
 AXIS = {"k": "blocks that share, k", "groups": "groups of blocks", "strength": "strength"}
-Line = dict[float, Cell]
+Line = dict[float, SeedGroup]
 
 
 def inside(section: Section, name: str) -> list[Dose]:
@@ -99,7 +99,7 @@ def inside(section: Section, name: str) -> list[Dose]:
     ]
 
 
-def _least(section: Section) -> dict[str, Cell]:
+def _least(section: Section) -> dict[str, SeedGroup]:
     cells = uncontrolled(section)
     at = (min((c.dropout for c in cells), default=0), min((c.weight_decay for c in cells), default=0))
     return {cell.tying: cell for cell in cells if (cell.dropout, cell.weight_decay) == at}
@@ -139,7 +139,7 @@ def _dose(
     name: str,
     ends: tuple[str, str],
     lines: dict[str, Line],
-    cells: dict[str, Cell],
+    cells: dict[str, SeedGroup],
     specs: dict[str, TyingSpec],
 ) -> Dose:
     start, limit = ends
@@ -176,7 +176,7 @@ def _spread(lines: dict[str, Line], where: str) -> dict:
     return {label: values for label, values in found.items() if values}
 
 
-def _depth(cell: Cell | None) -> int | None:
+def _depth(cell: SeedGroup | None) -> int | None:
     return next(iter(cell.values("config", "model", "depth").values()), None) if cell else None
 
 
@@ -280,7 +280,7 @@ def _curve(sections: list[Section], axis: Axis, keys: tuple[str, ...]) -> Dose |
 
 
 def _lines(
-    cells: dict[float, list[Cell]],
+    cells: dict[float, list[SeedGroup]],
     dropouts: list[float],
     at_dropout: float | None,
     specs: dict[str, TyingSpec],

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.config.run_config import Cell
+from bench.config.run_config import RunConfig
 from bench.runs.code import other_code
 from bench.runs.store import Status, cost_folder, recorded
 from bench.sweep import prerequisites
@@ -35,21 +35,21 @@ NAMED = 5
 class Phase:
     """Cells by the identity that their records go by, and in which state each is."""
 
-    cells: Mapping[str, Cell]
+    cells: Mapping[str, RunConfig]
     states: Mapping[str, State]
 
     @classmethod
-    def of(cls, cells: Mapping[str, Cell], look: Callable[[Cell], State]) -> "Phase":
+    def of(cls, cells: Mapping[str, RunConfig], look: Callable[[RunConfig], State]) -> "Phase":
         return cls(cells, {key: look(cell) for key, cell in cells.items()})
 
     @property
-    def to_do(self) -> list[tuple[Cell, State]]:
+    def to_do(self) -> list[tuple[RunConfig, State]]:
         """What a sweep that is started now runs; what runs elsewhere it waits for."""
         pairs = [(cell, self.states[key]) for key, cell in self.cells.items()]
         return [(cell, state) for cell, state in pairs if state.is_left or _is_retried(cell, state)]
 
 
-def report(cells: Sequence[Cell]) -> str:
+def report(cells: Sequence[RunConfig]) -> str:
     """Text for the terminal. `cells`: the whole grid, composed; a run may stand in it more than once."""
     asked = {cell.id: cell for cell in cells}
     sources = _phase(prerequisites.source(cell) for cell in asked.values())
@@ -97,7 +97,7 @@ def _other_code(what: str, states: Mapping[str, State]) -> list[str]:
     return [f"{count(len(stale), what)} {made}: to make again; reuse=true accepts them"] if stale else []
 
 
-def _phase(cells: Iterable[Cell | None]) -> Phase:
+def _phase(cells: Iterable[RunConfig | None]) -> Phase:
     """Runs that come before the grid; None is no run."""
     return Phase.of({cell.id: cell for cell in cells if cell is not None}, _state_of_run)
 
@@ -106,23 +106,23 @@ def _runs(phase: Phase) -> str:
     return f"{count(len(phase.cells), 'run')}, {len(phase.to_do)} to run"
 
 
-def _state_of_run(cell: Cell) -> State:
+def _state_of_run(cell: RunConfig) -> State:
     return state_of(cell.folder, RECORD, cell.config, cell.options["reuse"])
 
 
-def _state_of_cost(cell: Cell) -> State:
+def _state_of_cost(cell: RunConfig) -> State:
     return state_of(cost_folder(cell.runs, cell.cost), COST, cell.config, cell.options["reuse"])
 
 
-def _is_retried(cell: Cell, state: State) -> bool:
+def _is_retried(cell: RunConfig, state: State) -> bool:
     return state.status == Status.FAILED and cell.options["retry"]
 
 
-def _repeat(cells: Sequence[Cell]) -> bool:
+def _repeat(cells: Sequence[RunConfig]) -> bool:
     return len({cell.id for cell in cells}) < len(cells)
 
 
-def _settled(cell: Cell, search: Phase) -> Cell | None:
+def _settled(cell: RunConfig, search: Phase) -> RunConfig | None:
     """The cell at the learning rate that its search has chosen; None where the search has not ended."""
     found = {candidate.id: search.states[candidate.id] for candidate in prerequisites.candidates(cell)}
     if any(state.is_open for state in found.values()):
@@ -132,7 +132,7 @@ def _settled(cell: Cell, search: Phase) -> Cell | None:
     return prerequisites.chosen(cell, records)[0] if found else cell
 
 
-def _grouped(cell: Cell) -> Cell | None:
+def _grouped(cell: RunConfig) -> RunConfig | None:
     """The cell with the groups learned that it asks for; None where they are still to be."""
     source = prerequisites.source(cell)
     if source is None:
@@ -146,7 +146,7 @@ def _grouped(cell: Cell) -> Cell | None:
         return cell
 
 
-def _counted(cells: Iterable[Cell], grid: Phase) -> Iterator[tuple[dict[str, Any], list[str]]]:
+def _counted(cells: Iterable[RunConfig], grid: Phase) -> Iterator[tuple[dict[str, Any], list[str]]]:
     seen: set[str] = set()
     for cell in cells:
         columns = ["cells"]
@@ -200,11 +200,11 @@ def _durations(runs: Path) -> Durations:
     for path in runs.glob(f"*/{RECORD}"):
         record = recorded(path) or {}
         if record.get("status") == Status.DONE and isinstance(record.get("seconds"), Mapping):
-            took.add(_kinship(Cell(record["config"], {})), record["seconds"].get("total"))
+            took.add(_kinship(RunConfig(record["config"], {})), record["seconds"].get("total"))
     return took
 
 
-def _kinship(cell: Cell) -> list[Hashable]:
+def _kinship(cell: RunConfig) -> list[Hashable]:
     """Of runs that take equally long, best first: alike but for what is free of charge; of any tying."""
     config = cell.config
     free = {"dropout": 0, "weight_decay": 0, "start": None, "optimizer": {**config["optimizer"], "lr": 0}}
@@ -212,5 +212,5 @@ def _kinship(cell: Cell) -> list[Hashable]:
     return [alike.group, replace(alike, config=alike.config | {"tying": {}}).group]
 
 
-def _task(cell: Cell) -> Hashable:
+def _task(cell: RunConfig) -> Hashable:
     return cell.config["task"]["name"], cell.config["data"]["name"]

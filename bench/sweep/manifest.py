@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.config.run_config import Cell
+from bench.config.run_config import RunConfig
 from bench.runs.store import SCHEMA, manifest_path, write_json
 from bench.sweep.state import PHASES
 
@@ -12,12 +12,14 @@ KEYS = ("id", "task", "data", "tying", "spec", "dropout", "weight_decay", "seed"
 """What of a run's header its line holds."""
 
 
-def path(cell: Cell) -> Path:
+def path(cell: RunConfig) -> Path:
     """Of the sweep that the cell belongs to."""
     return manifest_path(cell.runs, cell.options["sweep"]["name"])
 
 
-def write(cells: Sequence[Cell], before: Mapping[str, Sequence[Cell]], earlier: Mapping[str, Any]) -> None:
+def write(
+    cells: Sequence[RunConfig], before: Mapping[str, Sequence[RunConfig]], earlier: Mapping[str, Any]
+) -> None:
     """What their sweep consists of, which is what its tables show, holes included; and the runs that come `before`
     those, by phase.
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from textwrap import fill
 from typing import Any
 
-from bench.config.run_config import Cell
+from bench.config.run_config import RunConfig
 from bench.report.costs import cost_notes, cost_tables
 from bench.report.markup import folded, plain
 from bench.runs.command_line import framed
@@ -17,7 +17,7 @@ WIDTH = 120
 
 AGAIN = "note: timings with ? are suspect: where nothing else runs, the same command with --again measures them anew"
 
-Measured = tuple[Cell, Mapping[str, Any]]
+Measured = tuple[RunConfig, Mapping[str, Any]]
 """A cell of a cost, and the cost's record."""
 
 DESCRIBED = ("task", "data", "model", "trainer", "measure")
@@ -51,7 +51,7 @@ def _section(task: str, data: str, members: Sequence[Measured]) -> str:
     return "\n".join([*tables, *notes, "", *paths])
 
 
-def _labels(cells: Sequence[Cell]) -> list[str]:
+def _labels(cells: Sequence[RunConfig]) -> list[str]:
     """The label of each one's tying, with the keys in which the cells differ besides."""
     configs = [leaves({key: cell.config[key] for key in DESCRIBED}) for cell in cells]
     keys = sorted({key for config in configs for key in config})

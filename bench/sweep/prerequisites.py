@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.config.run_config import Cell
+from bench.config.run_config import RunConfig
 from bench.runs.store import Status
 from bench.runs.tying_spec import LEARNED
 
@@ -32,7 +32,7 @@ class Unlearned(Exception):
         self.status = status
 
 
-def source(cell: Cell) -> Cell | None:
+def source(cell: RunConfig) -> RunConfig | None:
     """The run that the cell's grouping is learned from; None where none is to be learned, or it has been already.
 
     It is the cell with soft ties, or none at strength 0, in the place of those to be learned, unregularised and at
@@ -59,7 +59,7 @@ def source(cell: Cell) -> Cell | None:
     )
 
 
-def resolved(cell: Cell, records: Mapping[str, Mapping[str, Any]]) -> Cell:
+def resolved(cell: RunConfig, records: Mapping[str, Mapping[str, Any]]) -> RunConfig:
     """The cell with the grouping that its source's record gives; itself where none is to be learned.
 
     Raises Unlearned where the source has no end that a grouping can be taken from.
@@ -87,7 +87,7 @@ def resolved(cell: Cell, records: Mapping[str, Mapping[str, Any]]) -> Cell:
     return with_grouping(replace(cell, options={**cell.options, "learned_from": learned_from.id}), labels)
 
 
-def with_grouping(cell: Cell, labels: Grouping) -> Cell:
+def with_grouping(cell: RunConfig, labels: Grouping) -> RunConfig:
     """The cell as if its grouping had been learned to be this one."""
     parts = cell.config["tying"]["parts"]
     parts = {**parts, LEARNED: {**parts[LEARNED], "grouping": labels}}
@@ -145,7 +145,7 @@ def _renumbered(labels: Sequence[int]) -> Grouping:
     return [names[label] for label in labels]
 
 
-def candidates(cell: Cell) -> list[Cell]:
+def candidates(cell: RunConfig) -> list[RunConfig]:
     """The runs to choose from: the cell without regularisation at each learning rate; empty where none is asked."""
     factors = cell.options["lr_search"]["factors"] or []
     base = cell.config["optimizer"]["lr"]
@@ -160,7 +160,7 @@ def candidates(cell: Cell) -> list[Cell]:
     ]
 
 
-def chosen(cell: Cell, records: Mapping[str, Mapping[str, Any]]) -> tuple[Cell, dict[str, Any]]:
+def chosen(cell: RunConfig, records: Mapping[str, Mapping[str, Any]]) -> tuple[RunConfig, dict[str, Any]]:
     """The cell at its best candidate's learning rate, and what each candidate reached on validation.
 
     Where no candidate finished the cell keeps its own rate, and what they reached says why.

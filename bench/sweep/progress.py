@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from bench.analysis.groups import control_note
-from bench.config.run_config import Cell
+from bench.config.run_config import RunConfig
 from bench.runs import lock
 from bench.runs.machine import WAITING
 from bench.runs.store import Status, recorded
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 
 
-def outcome(cell: Cell, record: Record) -> str:
+def outcome(cell: RunConfig, record: Record) -> str:
     """Its lines: the headline figures of a finished run, where it lies of another."""
     if record["status"] != Status.DONE:
         return f"{record['status']}: {cell.folder}"
@@ -70,7 +70,7 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
     def __init__(self, out: TextIO | None = None) -> None:
         self.out = out or sys.stderr
         self.lock, self.over = threading.Lock(), threading.Event()
-        self.running: dict[str, Cell] = {}
+        self.running: dict[str, RunConfig] = {}
         self.begin("", 0)
         self.live = _live(self) if self.out.isatty() else None
 
@@ -92,31 +92,33 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         if self.total and self.spent:
             self._write(self.line())
 
-    def begin(self, phase: str, total: int, folder: Callable[[Cell], Path] = attrgetter("folder")) -> None:
+    def begin(
+        self, phase: str, total: int, folder: Callable[[RunConfig], Path] = attrgetter("folder")
+    ) -> None:
         """Start a phase of `total` runs, or of measurements. `folder`: where what is made for a cell lies."""
         with self.lock:
             self.phase, self.total, self.folder, self.at_once = phase, total, folder, 1
             self.counts: Counter[str] = Counter()
             self.spent: list[float] = []
             self.since: dict[str, float] = {}
-            self.others: dict[str, Cell] = {}
+            self.others: dict[str, RunConfig] = {}
             self.begun = time.monotonic()
 
-    def started(self, cell: Cell) -> None:
+    def started(self, cell: RunConfig) -> None:
         with self.lock:
             self.others.pop(cell.id, None)
             self.running[cell.id] = cell
             self.since[cell.id] = time.monotonic()
             self.at_once = max(self.at_once, len(self.since))
 
-    def elsewhere(self, cell: Cell) -> None:
+    def elsewhere(self, cell: RunConfig) -> None:
         """Another controller is at it: its record will come from there."""
         with self.lock:
             self.running.pop(cell.id, None)
             self.since.pop(cell.id, None)
             self.others[cell.id] = cell
 
-    def ended(self, cell: Cell, record: dict[str, Any]) -> None:
+    def ended(self, cell: RunConfig, record: dict[str, Any]) -> None:
         with self.lock:
             self.running.pop(cell.id, None)
             self.others.pop(cell.id, None)
@@ -230,7 +232,7 @@ def _live(progress: Progress) -> "Live | None":
     )
 
 
-def _name(cell: Cell) -> str:
+def _name(cell: RunConfig) -> str:
     return run_name(cell.header())
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from bench.config.run_config import Cell, differences_outside
+from bench.config.run_config import RunConfig, differences_outside
 from bench.runs import lock, machine
 from bench.runs.code import Code, changed_modules, code_of
 from bench.runs.process import GRACE_S, run_process
@@ -20,7 +20,7 @@ from bench.runs.worker import BUSY, CONFIG, FULL, REQUEST, RESUME, STOPPED
 Record = dict[str, Any]
 
 
-def architectures(cells: Iterable[Cell]) -> list[str]:
+def architectures(cells: Iterable[RunConfig]) -> list[str]:
     """Modules that the processes of these cells import beyond the worker's, for seconds each: `launch.preload` them."""
     names = {cell.config["model"].get("architecture") for cell in cells} - {None}
     return [f"transformers.models.{name}.modeling_{name}" for name in sorted(names)]
@@ -37,7 +37,7 @@ class Ensure:
     module: str
     name: str
 
-    def __call__(self, cell: Cell) -> Record | None:
+    def __call__(self, cell: RunConfig) -> Record | None:
         if (found := self.found(cell)) is not None:
             return found
         if self.is_elsewhere(cell) or not self._clear(cell):
@@ -67,10 +67,10 @@ class Ensure:
             )
         return self.lost(cell, ending.reason)
 
-    def path(self, cell: Cell) -> Path:
+    def path(self, cell: RunConfig) -> Path:
         return (cell.folder if self == ensure_run else cost_folder(cell.runs, cell.cost)) / self.name
 
-    def found(self, cell: Cell) -> Record | None:
+    def found(self, cell: RunConfig) -> Record | None:
         """Return the record that stands, None where there is none.
 
         A record does not stand that is damaged, holds something else or was made with other code. A failed one does
@@ -80,7 +80,7 @@ class Ensure:
         record, changed = self.look(cell)
         return None if changed else record
 
-    def look(self, cell: Cell) -> tuple[Record | None, list[str]]:
+    def look(self, cell: RunConfig) -> tuple[Record | None, list[str]]:
         """Return the record, unless it is a failed one to be retried, and the modules that changed since it was made.
 
         Where any changed the record does not stand.
@@ -97,32 +97,32 @@ class Ensure:
         self._put_away(cell, record)
         return record, []
 
-    def made(self, cell: Cell) -> Record | None:
+    def made(self, cell: RunConfig) -> Record | None:
         """Return the record, unless it is the one of other code in whose place the cell is made again."""
         record = recorded(self.path(cell))
         superseded = cell.options.get("superseded")
         return None if record and superseded and record.get("ended_at") == superseded else record
 
-    def code(self, cell: Cell) -> Code:
+    def code(self, cell: RunConfig) -> Code:
         """Return the present code of what is recorded: a cost depends on neither the task's nor the data's."""
         return code_of(cell.config, cost=self == ensure_cost)
 
-    def _changed(self, cell: Cell, made: Record | None) -> list[str]:
+    def _changed(self, cell: RunConfig, made: Record | None) -> list[str]:
         """Return the modules that differ from those with which a record or request was made; none if all is reused."""
         if made is None or cell.options["reuse"]:
             return []
         return changed_modules(made.get("code"), self.code(cell))
 
-    def _is_resume_stale(self, cell: Cell) -> bool:
+    def _is_resume_stale(self, cell: RunConfig) -> bool:
         """Whether the checkpoint to go on from was made with other code, as the request of that attempt says."""
         folder = self.path(cell).parent
         return (folder / RESUME).exists() and bool(self._changed(cell, recorded(folder / REQUEST)))
 
-    def _failed_otherwise(self, cell: Cell, found: Record) -> bool:
+    def _failed_otherwise(self, cell: RunConfig, found: Record) -> bool:
         other_logger = found.get("logger", cell.options["logger"]) != cell.options["logger"]
         return other_logger or any(differences_outside(cell.config, found["config"]))
 
-    def _put_away(self, cell: Cell, found: Record) -> None:
+    def _put_away(self, cell: RunConfig, found: Record) -> None:
         """What a process leaves that died between its record and its end."""
         folder = self.path(cell).parent
         if (folder / lock.CLAIM).exists() or (
@@ -132,7 +132,7 @@ class Ensure:
                 if mine and found["status"] != Status.FAILED:
                     (folder / RESUME).unlink(missing_ok=True)
 
-    def _clear(self, cell: Cell) -> bool:
+    def _clear(self, cell: RunConfig) -> bool:
         """Remove a record that does not stand, and a checkpoint of other code; False where somebody else is at it.
 
         The rest the worker clears.
@@ -148,12 +148,12 @@ class Ensure:
                 return True
         return False
 
-    def is_elsewhere(self, cell: Cell) -> bool:
+    def is_elsewhere(self, cell: RunConfig) -> bool:
         """Whether a living process has the cell and has not recorded it yet."""
         holder = lock.holder(self.path(cell).parent)
         return holder is not None and holder.at_work and recorded(self.path(cell)) is None
 
-    def lost(self, cell: Cell, reason: str) -> Record | None:
+    def lost(self, cell: RunConfig, reason: str) -> Record | None:
         """Record that the cell's process, or the job that was to start it, ended without a record.
 
         None where somebody else has taken it over meanwhile. What is about to die with its job is waited for.
@@ -170,7 +170,7 @@ class Ensure:
             time.sleep(GRACE_S / 50)
         return None
 
-    def settled(self, cell: Cell, status: Status, reason: str) -> Record:
+    def settled(self, cell: RunConfig, status: Status, reason: str) -> Record:
         """The cell's record where no process makes it; of an interrupted one none is kept."""
         found = {**self._request(cell), "config": cell.config, "status": status, "reason": reason}
         found["ended_at"] = time.time()
@@ -178,7 +178,7 @@ class Ensure:
             write_json(self.path(cell), found)
         return found
 
-    def _freeze(self, cell: Cell, folder: Path) -> None:
+    def _freeze(self, cell: RunConfig, folder: Path) -> None:
         """Write down what will run, before it does: edits to conf/ during a sweep change nothing."""
         config = OmegaConf.to_yaml(OmegaConf.create(cell.config)).encode()
         request = {**self._request(cell), "config_sha256": hashlib.sha256(config).hexdigest()}
@@ -186,7 +186,7 @@ class Ensure:
         write_json(folder / REQUEST, request)
         write_bytes_atomic(folder / "env", machine.installed().encode())
 
-    def _request(self, cell: Cell) -> Record:
+    def _request(self, cell: RunConfig) -> Record:
         return {
             **cell.header(),
             "code": self.code(cell),

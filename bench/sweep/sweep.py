@@ -8,7 +8,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from bench.config.run_config import Cell, from_hydra
+from bench.config.run_config import RunConfig, from_hydra
 from bench.runs import lock
 from bench.runs.code import other_code
 from bench.runs.process import kill_all, preload, stop_all
@@ -74,8 +74,8 @@ def recorded_before(failed: Sequence[Record], began: float) -> str:
 
 
 def conduct(
-    cells: Sequence[Cell], engine: Engine, sweep: bool = False, more: bool = False
-) -> tuple[list[Cell], list[Record]]:
+    cells: Sequence[RunConfig], engine: Engine, sweep: bool = False, more: bool = False
+) -> tuple[list[RunConfig], list[Record]]:
     """Run on `engine` what is not recorded of `cells`, after what they wait for and their costs, each alone.
 
     Returns the cells with their groupings and learning rates settled, and their records, in the order asked. A sweep
@@ -110,7 +110,7 @@ def conduct(
     return list(cells), [records[cell.id] for cell in cells]
 
 
-def measure(cells: Sequence[Cell], again: bool = False) -> list[tuple[Cell, Record]]:
+def measure(cells: Sequence[RunConfig], again: bool = False) -> list[tuple[RunConfig, Record]]:
     """Measure here, one after the other, the costs of `cells` that are not recorded; train nothing.
 
     Returns a cell of each cost with the cost's record, in the order asked. again: also those that are
@@ -128,14 +128,14 @@ def measure(cells: Sequence[Cell], again: bool = False) -> list[tuple[Cell, Reco
         return _costs(cells, engine, progress)
 
 
-def _costs(cells: Sequence[Cell], engine: Engine, progress: Progress) -> list[tuple[Cell, Record]]:
+def _costs(cells: Sequence[RunConfig], engine: Engine, progress: Progress) -> list[tuple[RunConfig, Record]]:
     """One cell of each cost, with the cost's record."""
     unique = {cell.cost: cell for cell in cells}
     records = _all(list(unique.values()), ensure_cost, engine, progress, "measuring cost")
     return [(cell, records[cost]) for cost, cell in unique.items()]
 
 
-def _forget_cost(cell: Cell) -> None:
+def _forget_cost(cell: RunConfig) -> None:
     """Remove its record, unless somebody is at it: then it is about to be new."""
     path = ensure_cost.path(cell)
     if path.exists():
@@ -144,12 +144,14 @@ def _forget_cost(cell: Cell) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _distinct(cells: Iterable[Cell | None]) -> list[Cell]:
+def _distinct(cells: Iterable[RunConfig | None]) -> list[RunConfig]:
     """Each run once; None is no run."""
     return list({cell.id: cell for cell in cells if cell is not None}.values())
 
 
-def _grouped(cells: Sequence[Cell], sources: dict[str, Record]) -> tuple[list[Cell], dict[str, Record]]:
+def _grouped(
+    cells: Sequence[RunConfig], sources: dict[str, Record]
+) -> tuple[list[RunConfig], dict[str, Record]]:
     """The cells with what they share learned, and the records of those that end here because nothing could be."""
     found, ended = [], {}
     for cell in cells:
@@ -161,7 +163,7 @@ def _grouped(cells: Sequence[Cell], sources: dict[str, Record]) -> tuple[list[Ce
     return found, ended
 
 
-def _grouped_before(cells: Sequence[Cell]) -> list[Cell]:
+def _grouped_before(cells: Sequence[RunConfig]) -> list[RunConfig]:
     """The cells with what they share learned from what is recorded; BadInput where it cannot be."""
     sources = _distinct(prerequisites.source(cell) for cell in cells)
     found = {cell.id: ensure_run.found(cell) for cell in sources}
@@ -176,7 +178,7 @@ def _grouped_before(cells: Sequence[Cell]) -> list[Cell]:
         raise BadInput(str(end)) from end
 
 
-def _with_learning_rate(cell: Cell, records: dict[str, Record]) -> Cell:
+def _with_learning_rate(cell: RunConfig, records: dict[str, Record]) -> RunConfig:
     if not prerequisites.candidates(cell):
         return cell
     cell, reached = prerequisites.chosen(cell, records)
@@ -184,7 +186,7 @@ def _with_learning_rate(cell: Cell, records: dict[str, Record]) -> Cell:
 
 
 def _train(
-    cells: Sequence[Cell], starts: dict[str, Record], engine: Engine, progress: Progress, phase: str
+    cells: Sequence[RunConfig], starts: dict[str, Record], engine: Engine, progress: Progress, phase: str
 ) -> dict[str, Record]:
     """Records of runs by their id. A run whose start was interrupted is too: it would fail without it."""
     waits = {c.id for c in cells if c.start and starts[c.start.id]["status"] == Status.INTERRUPTED}
@@ -194,7 +196,7 @@ def _train(
 
 
 def _all(
-    cells: Sequence[Cell], ensure: Ensure, engine: Engine, progress: Progress, phase: str
+    cells: Sequence[RunConfig], ensure: Ensure, engine: Engine, progress: Progress, phase: str
 ) -> dict[str, Record]:
     """`ensure` each cell; records by the id of the run, or of the cost. What another controller is at is waited
     for, not done twice."""
@@ -241,7 +243,9 @@ def _all(
     return found
 
 
-def _note(found: dict[str, Record], ensure: Ensure, cell: Cell, record: Record, progress: Progress) -> None:
+def _note(
+    found: dict[str, Record], ensure: Ensure, cell: RunConfig, record: Record, progress: Progress
+) -> None:
     found[ensure.path(cell).parent.name] = record
     progress.ended(cell, record)
     if record["status"] == Status.FAILED and cell.options["sweep"]["fail_fast"]:

@@ -5,7 +5,27 @@ torch can read `bench.tying.errors`.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bench.tying.methods import (
+        block_wise,
+        bottom_k,
+        compose,
+        cross_layer,
+        cycle,
+        cycle_rev,
+        embedding,
+        grouped,
+        none,
+        relaxed,
+        sandwich,
+        sequence,
+        soft,
+        soft_embedding,
+        top_k,
+    )
+    from bench.tying.plan import HARD, BoundPlan, NotApplicable, Tie, TyingPlan
 
 PLACES = {
     "plan": ("HARD", "BoundPlan", "NotApplicable", "Tie", "TyingPlan"),

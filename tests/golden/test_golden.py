@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from grid import CELLS, TASKS, Grid
 
-from bench.config.run_config import Cell
+from bench.config.run_config import RunConfig
 from bench.runs import machine
 from bench.runs.store import RESULTS_VERSION
 from bench.runs.worker import DoesNotApply
@@ -232,14 +232,14 @@ def checksum(checkpoint: Path) -> str:
     return total.hexdigest()
 
 
-def asked_for(grid: Grid, task: str, tying: str, *overrides: str) -> Cell:
+def asked_for(grid: Grid, task: str, tying: str, *overrides: str) -> RunConfig:
     """A cell of the grid at the settings of this file."""
     cell = grid.cell(task, tying, *SETTINGS, *overrides)
     soft = cell.config["tying"]["strength"] is not None
     return grid.cell(task, tying, *SETTINGS, STRONG, *overrides) if soft else cell
 
 
-def trained_here(cell: Cell, folder: Path, checkpoint_every_s: float | None = None) -> Numbers:
+def trained_here(cell: RunConfig, folder: Path, checkpoint_every_s: float | None = None) -> Numbers:
     """The numbers of a run as its process makes it, but in this one."""
     config = copy.deepcopy(cell.config)
     config["trainer"]["checkpoint_every_s"] = checkpoint_every_s
@@ -252,7 +252,7 @@ def trained_here(cell: Cell, folder: Path, checkpoint_every_s: float | None = No
     return numbers_of({**record, "config": config}, folder)
 
 
-def trained_by_a_sweep(cell: Cell) -> Numbers:
+def trained_by_a_sweep(cell: RunConfig) -> Numbers:
     """The numbers of a run in processes of its own, after the runs that it waits for."""
     (settled,), (record,) = conduct([cell], Joblib(n_jobs=1))
     assert record["status"] == "done", record["reason"]
@@ -263,7 +263,7 @@ class Ended(Exception):
     """Ends a run in the middle."""
 
 
-def resumed(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> Numbers:
+def resumed(cell: RunConfig, monkeypatch: pytest.MonkeyPatch) -> Numbers:
     """The numbers of a run that is ended here after some steps, and goes on in a process of its own."""
     step = Training.training_step
 

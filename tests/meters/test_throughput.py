@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from quiet import quiet
 from torch import Tensor, nn
 
-from bench.config.run_config import Cell, from_hydra
+from bench.config.run_config import RunConfig, from_hydra
 from bench.runs import machine
 from bench.training import train
 from bench.tying.structure import Parts
@@ -44,7 +44,7 @@ def test_the_throughput_of_steps_that_sleep(tmp_path: Path) -> None:
     assert throughput["value"] == pytest.approx(BATCH / STEP_S, rel=0.1)
 
 
-def sleeping(folder: Path) -> Cell:
+def sleeping(folder: Path) -> RunConfig:
     """The run on digits, with a network that sleeps."""
     overrides = ["task=image_cnn", "logger=none", "trainer.accelerator=cpu", f"runs={folder}"]
     overrides += [f"cache={machine.REPOSITORY / '.cache'}", f"task.batches.batch_size={BATCH}"]

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.analysis.archive import portable
-from bench.analysis.runs import Metric, Run
-from bench.config.run_config import PLACES, Cell
+from bench.analysis.runs import Metric, RunRecord
+from bench.config.run_config import PLACES, RunConfig
 from bench.report.html import NOT_RECORDED, command
 from bench.sweep import prerequisites
 from bench.sweep.prerequisites import source, with_grouping
@@ -48,12 +48,12 @@ def drawn(sweep: str) -> tuple[str, ...]:
 GRIDS = [p.stem for p in sorted((CONF / "sweep").glob("*.yaml")) if "override /hydra" not in p.read_text()]
 
 
-def run_of(cell: Cell) -> Run:
+def run_of(cell: RunConfig) -> RunRecord:
     """The run of a cell as a record has it."""
     header = cell.header()
     names = ("id", "task", "data", "dropout", "weight_decay", "seed", "cell")
     known = {name: header[name] for name in names} | {"spec": cell.spec, "metric": Metric(**header["metric"])}
-    return Run(**known, cost_id="", status="done", reason=None, record=header)
+    return RunRecord(**known, cost_id="", status="done", reason=None, record=header)
 
 
 @pytest.mark.parametrize("overrides", [*BY_HAND, *map(drawn, GRIDS)], ids=[*map(" ".join, BY_HAND), *GRIDS])
@@ -79,7 +79,7 @@ def test_what_is_found_out_before_a_run_is_found_out_again():
 
 
 @pytest.fixture(scope="module")
-def run() -> Run:
+def run() -> RunRecord:
     return run_of(made("seed=3"))
 
 

@@ -8,7 +8,7 @@ import pytest
 import record_maker as made
 
 from bench.analysis.groups import Section, sections
-from bench.analysis.runs import Metric, Run, read_sweep
+from bench.analysis.runs import Metric, RunRecord, read_sweep
 from bench.report.factorial import (
     ADDS_UP,
     BETTER,
@@ -37,7 +37,7 @@ def section(values: dict[tuple, float], metric: str = "accuracy", mode: str = "m
     for (tying, dropout, decay, seed), value in values.items():
         scores = {} if value is None else {metric: value, "nll": math.log(value)}
         runs.append(
-            Run(
+            RunRecord(
                 id=f"{tying}-{dropout}-{decay}-{seed}", task="image_cnn", data="digits", spec=made.spec_of(tying),
                 dropout=dropout, weight_decay=decay, seed=seed, cell=f"{tying}-{dropout}-{decay}", cost_id="",
                 metric=Metric(metric, mode), status="failed" if value is None else Status.DONE, reason=None,

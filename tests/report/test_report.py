@@ -3,7 +3,7 @@ import math
 import pytest
 import record_maker as made
 
-from bench.analysis.groups import Cell, place, sections
+from bench.analysis.groups import SeedGroup, place, sections
 from bench.analysis.runs import Metric, read_sweep
 from bench.report.comparison import comparison, headline
 from bench.report.markup import Table, best_of, folded, latex, markdown, plain
@@ -156,4 +156,4 @@ def test_equal_values_have_no_best():
 def test_a_cell_knows_its_seeds(tmp_path):
     (section,) = sections_of(tmp_path, *made.pair(100.0, 102.0, first_seed=5))
     (cell,) = section.cells
-    assert isinstance(cell, Cell) and cell.metric() == {5: 100.0, 6: 102.0}
+    assert isinstance(cell, SeedGroup) and cell.metric() == {5: 100.0, 6: 102.0}

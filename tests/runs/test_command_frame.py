@@ -7,17 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from bench import COMMANDS as SHORT
 from bench.runs.command_line import framed
 from bench.tying.errors import BadInput
 
 ROOT = Path(__file__).parents[2]
 ENDING = 'if __name__ == "__main__":\n    sys.exit(main())\n'
-COMMANDS = sorted(
-    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+NAMES = {f"bench/{file}": name for name, file in SHORT.items()}
+FILES = sorted(
+    str(path.relative_to(ROOT))
     for path in (ROOT / "bench").rglob("*.py")
     if path.read_text().endswith(ENDING)
 )
-HYDRA = ("bench.__main__", "bench.sweep.measure")
+COMMANDS = [NAMES.get(file, file.removesuffix(".py").replace("/", ".")) for file in FILES]
+HYDRA = ("bench.__main__", "bench.measure")
 """Their words are Hydra's: tests/test_command_line.py and tests/test_measure_command.py."""
 
 every_command = pytest.mark.parametrize("name", [name for name in COMMANDS if name not in HYDRA])

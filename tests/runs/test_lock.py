@@ -135,17 +135,17 @@ def test_many_heirs_of_a_dead_claim_take_turns(tmp_path):
     code = textwrap.dedent("""
         import os, sys, time
         from pathlib import Path
-        from bench import claim
+        from bench.runs import lock
 
         folder, turns = Path(sys.argv[1]), 0
         while turns < 5:
-            with claim.held(folder) as mine:
+            with lock.held(folder) as mine:
                 if mine:
                     os.close(os.open(folder / "inside", os.O_CREAT | os.O_EXCL))
                     time.sleep(0.001)
                     os.unlink(folder / "inside")
                     turns += 1
-        with claim.held(folder) as mine:
+        with lock.held(folder) as mine:
             os._exit(0)  # some end inside and leave a dead claim behind
     """)
     heirs = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)]) for _ in range(8)]

@@ -15,7 +15,7 @@ from bench.runs import machine
 
 CODE = textwrap.dedent("""
     import sys
-    from bench import machine
+    from bench.runs import machine
 
     with getattr(machine, sys.argv[1])():
         print("has it", flush=True)

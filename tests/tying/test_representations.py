@@ -7,8 +7,8 @@ from torch import nn
 
 from bench.models.cnn import ResNet
 from bench.models.gru import GRULanguageModel
-from bench.tying import NotApplicable, similarity
-from bench.tying.similarity import POSITIONS, across, linear_cka, outputs
+from bench.tying import NotApplicable
+from bench.tying.similarity import POSITIONS, across, linear_cka, outputs, representations
 
 
 def gaussian(*shape, seed=0):
@@ -28,7 +28,7 @@ class Given(nn.Module):
 
 def of(*changes, reads):
     model = nn.Sequential(*map(Given, changes))
-    return similarity(model, [str(at) for at in range(len(changes))], lambda: model(reads))
+    return representations(model, [str(at) for at in range(len(changes))], lambda: model(reads))
 
 
 def test_a_matrix_is_like_itself_however_turned_scaled_or_moved():
@@ -87,7 +87,7 @@ def test_pixels_are_positions_and_other_resolutions_are_not_compared():
     torch.manual_seed(0)
     model = ResNet(1, 10, depth=4, stages=2, width=8)
     images = torch.randn(2, 1, 8, 8)
-    found = similarity(model, model.parts.stack, lambda: model(images))
+    found = representations(model, model.parts.stack, lambda: model(images))
     assert found.positions == [128, 128, 32, 32]
     assert found.influence[2] is None and all(found.influence[at] is not None for at in (0, 1, 3))
     assert found.cka[0][2] is None and found.cka[1][3] is None
@@ -104,7 +104,7 @@ def test_a_state_beside_the_output_is_left_out():
     torch.manual_seed(0)
     model = GRULanguageModel(10, depth=3, width=8)
     tokens = torch.arange(10).reshape(2, 5)
-    found = similarity(model, model.parts.stack, lambda: model(tokens))
+    found = representations(model, model.parts.stack, lambda: model(tokens))
     assert found.positions == [10, 10, 10] and all(0 < each < 1 for each in found.influence)
 
 
@@ -115,7 +115,7 @@ def test_blocks_of_transformers_are_read(name):
     model = made(name).train()
     stack = parts_of(model).stack
     model.get_submodule(stack[0]).eval()
-    found = similarity(model, stack, lambda: model(**KNOWN[name].reads))
+    found = representations(model, stack, lambda: model(**KNOWN[name].reads))
     assert len(found.cka) == len(found.influence) == KNOWN[name].blocks
     assert found.cka[0][0] == pytest.approx(1) and found.influence[1] is not None
     # as it was: no hooks, and every module in the mode that it had
@@ -169,4 +169,4 @@ def test_what_cannot_be_read_says_why(change, reason):
 def test_a_block_that_is_never_reached():
     model = nn.Sequential(nn.Identity(), nn.Identity())
     with pytest.raises(NotApplicable, match="block 1 was not reached"):
-        similarity(model, ["0", "1"], lambda: model[0](torch.ones(2, 2)))
+        representations(model, ["0", "1"], lambda: model[0](torch.ones(2, 2)))

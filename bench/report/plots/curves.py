@@ -4,7 +4,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bench.analysis.groups import Cell, Section
+from bench.analysis.groups import Section, SeedGroup
 from bench.analysis.runs import is_finite
 from bench.analysis.statistics import Interval, interval
 from bench.report.numbers import interval_text
@@ -45,7 +45,7 @@ def curves(sections: list[Section]) -> Figure | None:
     return made
 
 
-def curve(cell: Cell) -> dict[int, Interval]:
+def curve(cell: SeedGroup) -> dict[int, Interval]:
     """Epoch -> validation loss over the seeds, of the epochs that every finished seed has a number for."""
     seeds = []
     for run in cell.done:

@@ -8,7 +8,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from bench.analysis.groups import Cell, Section
+from bench.analysis.groups import Section, SeedGroup
 from bench.report.comparison import places_of
 from bench.report.numbers import axis, fixed
 from bench.report.plots.style import (
@@ -39,7 +39,7 @@ class Map:
 
     section: Section
     tying: str
-    cells: list[Cell]
+    cells: list[SeedGroup]
 
     @property
     def dropouts(self) -> list[float]:

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bench.analysis.groups import Cell, Section
+from bench.analysis.groups import Section, SeedGroup
 from bench.report.factorial import Effect, Factorial, Grid, decimals_of, factorial, grid, interval
 from bench.report.numbers import axis, metric_places, p_text
 from bench.report.plots.style import (
@@ -113,7 +113,9 @@ def _lines(row: list[Axes], section: Section, found: Grid, looks: dict[str, Look
         axes.set_axis_off()
 
 
-def _line(axes: Axes, section: Section, tying: str, points: list[tuple[float, Cell]], look: Look) -> None:
+def _line(
+    axes: Axes, section: Section, tying: str, points: list[tuple[float, SeedGroup]], look: Look
+) -> None:
     colour, marker, dash = look
     values = [reached(cell) for _, cell in points]
     x, y = [place for place, _ in points], [value.mean for value in values]

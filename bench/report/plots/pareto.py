@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
-from bench.analysis.groups import Cell, Section
+from bench.analysis.groups import Section, SeedGroup
 from bench.analysis.runs import is_finite, look_up
 from bench.analysis.statistics import Interval
 from bench.report.comparison import places_of
@@ -47,7 +47,7 @@ class Point:
     """
 
     tying: str
-    cell: Cell
+    cell: SeedGroup
     cost: float
     at: float
     value: Interval
@@ -59,21 +59,21 @@ class Measure:
     """A cost of a cell, how an axis names it, how a number of it is written; and of a measured one its bounds."""
 
     name: str
-    of: Callable[[Cell], float | None]
+    of: Callable[[SeedGroup], float | None]
     text: Callable[[float], str]
     timed: bool = False
-    bounds: Callable[[Cell], tuple[float | None, float | None]] = lambda cell: (None, None)
+    bounds: Callable[[SeedGroup], tuple[float | None, float | None]] = lambda cell: (None, None)
 
 
-def _recorded(scale: float, *path: str) -> Callable[[Cell], float | None]:
-    def of(cell: Cell) -> float | None:
+def _recorded(scale: float, *path: str) -> Callable[[SeedGroup], float | None]:
+    def of(cell: SeedGroup) -> float | None:
         value = look_up(cell.cost, *path)
         return value * scale if is_finite(value) else None
 
     return of
 
 
-def _latency(part: str) -> Callable[[Cell], float | None]:
+def _latency(part: str) -> Callable[[SeedGroup], float | None]:
     return _recorded(1, "latency", "batch", part)
 
 
@@ -391,7 +391,7 @@ def _bars(axes: Axes, points: list[Point], looks: dict[str, Look]) -> list[Box]:
     return boxes
 
 
-def _faint(axes: Axes, point: Point, cells: list[Cell], look: Look, places: int) -> list[tuple]:
+def _faint(axes: Axes, point: Point, cells: list[SeedGroup], look: Look, places: int) -> list[tuple]:
     """The other cells of a tying, at the cost of the one that was chosen."""
     if not cells:
         return []
@@ -404,5 +404,5 @@ def _faint(axes: Axes, point: Point, cells: list[Cell], look: Look, places: int)
     return [(point.at, mean, point.at, mean) for mean in means]
 
 
-def _name(tying: str, cell: Cell, places: int) -> str:
+def _name(tying: str, cell: SeedGroup, places: int) -> str:
     return f"{tying}, {where(cell)}\n{said(cell, places)}"

@@ -9,7 +9,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from bench.analysis.groups import Cell, Section
+from bench.analysis.groups import Section, SeedGroup
 from bench.report.numbers import fixed
 from bench.report.plots.style import GREY, TITLE, drawn, heading, ink, map_title, sheet, tips, where
 
@@ -63,7 +63,7 @@ def map_sheet(title: str, maps: Sequence[Map], note: str, more: str = "") -> Fig
     return made.figure
 
 
-def cosines(cell: Cell) -> tuple[np.ndarray, int] | None:
+def cosines(cell: SeedGroup) -> tuple[np.ndarray, int] | None:
     """Block x block mean over the seeds that have them, NaN where one has None, and n; None where no seed has."""
     found = [np.array(value, dtype=float) for run in cell.done if (value := run.number("similarity"))]
     if not found or {each.shape for each in found} != {(len(found[0]), len(found[0]))}:

@@ -18,7 +18,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bench.analysis.groups import Cell, Section, in_order
+from bench.analysis.groups import Section, SeedGroup, in_order
 from bench.analysis.statistics import Interval
 from bench.report.numbers import axis, interval_text, percent
 from bench.runs.tying_spec import TyingSpec, colours
@@ -215,17 +215,17 @@ def metric_name(section: Section) -> str:
     return f"test {section.metric.name.replace('_', ' ')}" + (" %" if section.metric.is_share else "")
 
 
-def where(cell: Cell) -> str:
+def where(cell: SeedGroup) -> str:
     """Where on the grid a cell stands."""
     return f"dropout {axis(cell.dropout)}, weight decay {axis(cell.weight_decay)}"
 
 
-def reached(cell: Cell) -> Interval | None:
+def reached(cell: SeedGroup) -> Interval | None:
     """The test metric over seeds with its 95 % interval, as it is printed: shares in percent."""
     return percent(cell.interval(), cell.runs[0].metric)
 
 
-def said(cell: Cell, places: int) -> str:
+def said(cell: SeedGroup, places: int) -> str:
     """The test metric of a cell in words."""
     value = reached(cell)
     if value is None:

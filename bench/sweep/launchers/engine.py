@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from bench.config.run_config import Cell
+from bench.config.run_config import RunConfig
 from bench.sweep.run_or_load import Ensure, Record
 
 __all__ = ["Engine", "Ensure", "Record", "reachable"]
@@ -13,15 +13,15 @@ __all__ = ["Engine", "Ensure", "Record", "reachable"]
 class Engine(Protocol):
     """Imports its library where it is used, because what a user starts must answer at once."""
 
-    def check(self, cells: Sequence[Cell]) -> None:
+    def check(self, cells: Sequence[RunConfig]) -> None:
         """BadInput, before anything starts, where these cells cannot be run here."""
 
     def map(
-        self, ensure: Ensure, cells: Sequence[Cell], started: Callable[[Cell], None]
-    ) -> Iterator[tuple[Cell, Record | None]]:
+        self, ensure: Ensure, cells: Sequence[RunConfig], started: Callable[[RunConfig], None]
+    ) -> Iterator[tuple[RunConfig, Record | None]]:
         """Each cell with its record, as they end; `started` when one begins. Closing it ends what it started."""
 
 
-def reachable(cell: Cell) -> Cell:
+def reachable(cell: RunConfig) -> RunConfig:
     """The cell with a runs folder that means the same on every machine."""
     return replace(cell, options={**cell.options, "runs": str(cell.runs.resolve())})

@@ -4,7 +4,7 @@ import queue
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from bench.config.run_config import Cell
+from bench.config.run_config import RunConfig
 from bench.runs import machine
 from bench.runs.process import Interrupted, kill_all
 from bench.sweep.run_or_load import Ensure, Record
@@ -22,23 +22,23 @@ class Joblib:
                 )
         self.n_jobs, self.runs_per_gpu = n_jobs, runs_per_gpu
 
-    def check(self, cells: Sequence[Cell]) -> None:
+    def check(self, cells: Sequence[RunConfig]) -> None:
         for cell in cells:
             machine.check_devices(**_asked(cell))
             machine.check_compiler(cell.config["trainer"]["compile"])
 
-    def at_once(self, cells: Sequence[Cell]) -> int:
+    def at_once(self, cells: Sequence[RunConfig]) -> int:
         """How many of them go on at once."""
         return self._places(cells).qsize()
 
     def map(
-        self, ensure: Ensure, cells: Sequence[Cell], started: Callable[[Cell], None]
-    ) -> Iterator[tuple[Cell, Record | None]]:
+        self, ensure: Ensure, cells: Sequence[RunConfig], started: Callable[[RunConfig], None]
+    ) -> Iterator[tuple[RunConfig, Record | None]]:
         import joblib
 
         places = self._places(cells)
 
-        def one(cell: Cell) -> tuple[Cell, Record | None]:
+        def one(cell: RunConfig) -> tuple[RunConfig, Record | None]:
             place = places.get()
             try:
                 started(cell)
@@ -56,7 +56,7 @@ class Joblib:
         )
         yield from parallel(joblib.delayed(one)(cell) for cell in cells)
 
-    def _places(self, cells: Sequence[Cell]) -> "queue.SimpleQueue[str | None]":
+    def _places(self, cells: Sequence[RunConfig]) -> "queue.SimpleQueue[str | None]":
         """One entry for each run that may go on at once: the GPUs that it shall see, None for a run without."""
         devices = max(cell.config["trainer"]["devices"] for cell in cells)
         threads = max(cell.config["trainer"]["threads"] for cell in cells)
@@ -70,5 +70,5 @@ class Joblib:
         return places
 
 
-def _asked(cell: Cell) -> dict[str, object]:
+def _asked(cell: RunConfig) -> dict[str, object]:
     return {key: cell.config["trainer"][key] for key in ("devices", "threads", "accelerator")}

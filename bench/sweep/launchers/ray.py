@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from bench.config.run_config import Cell
+from bench.config.run_config import RunConfig
 from bench.runs import machine, process
 from bench.runs.worker import one_line
 from bench.sweep.launchers.engine import reachable
@@ -48,7 +48,7 @@ class Ray:
         self.address, self.num_cpus, self.num_gpus = address, num_cpus, num_gpus
         self.init = OmegaConf.to_container(OmegaConf.create(dict(init or {})))
 
-    def check(self, cells: Sequence[Cell]) -> None:
+    def check(self, cells: Sequence[RunConfig]) -> None:
         if importlib.util.find_spec("ray") is None:
             raise BadInput(
                 f"hydra/launcher=ray needs Ray, which is not installed: .venv/bin/pip install {RAY}"
@@ -66,8 +66,8 @@ class Ray:
                     )
 
     def map(
-        self, ensure: Ensure, cells: Sequence[Cell], started: Callable[[Cell], None]
-    ) -> Iterator[tuple[Cell, Record | None]]:
+        self, ensure: Ensure, cells: Sequence[RunConfig], started: Callable[[RunConfig], None]
+    ) -> Iterator[tuple[RunConfig, Record | None]]:
         ray = self._cluster()
         task = ray.remote(max_retries=0)(_on_worker)
         modules = architectures(cells)
@@ -85,8 +85,8 @@ class Ray:
                 ray.wait(list(left), num_returns=len(left), timeout=LAST_S)
 
     def _ended(
-        self, ray: Any, left: dict[Any, Cell], ensure: Ensure, started: Callable[[Cell], None]
-    ) -> Iterator[tuple[Cell, Record | None]]:
+        self, ray: Any, left: dict[Any, RunConfig], ensure: Ensure, started: Callable[[RunConfig], None]
+    ) -> Iterator[tuple[RunConfig, Record | None]]:
         """Cells as their tasks end, which are then removed from `left`."""
         begun: set[str] = set()
         cores = int(ray.cluster_resources().get("CPU", 1))
@@ -101,7 +101,7 @@ class Ray:
                 cell = left.pop(reference)
                 yield cell, _fetched(ray, reference, ensure, cell)
 
-    def _need(self, cell: Cell) -> tuple[float, float]:
+    def _need(self, cell: RunConfig) -> tuple[float, float]:
         trainer = cell.config["trainer"]
         cpus = self.num_cpus or trainer["threads"] * trainer["devices"]
         return cpus, self.num_gpus or (trainer["devices"] if trainer["accelerator"] == "gpu" else 0)
@@ -128,7 +128,7 @@ class Ray:
 _SETTINGS = {"CPU": "num_cpus", "GPU": "num_gpus"}
 
 
-def _on_worker(ensure: Ensure, cell: Cell, modules: Sequence[str]) -> Record | None:
+def _on_worker(ensure: Ensure, cell: RunConfig, modules: Sequence[str]) -> Record | None:
     """On a worker of Ray: `ensure` in a thread, so that this one can hear that it is cancelled."""
     process.preload(modules)
     # Else each run's process would import what this one was started from, which is Ray: two seconds.
@@ -146,7 +146,7 @@ def _on_worker(ensure: Ensure, cell: Cell, modules: Sequence[str]) -> Record | N
         return future.result()
 
 
-def _fetched(ray: Any, reference: Any, ensure: Ensure, cell: Cell) -> Record | None:
+def _fetched(ray: Any, reference: Any, ensure: Ensure, cell: RunConfig) -> Record | None:
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:

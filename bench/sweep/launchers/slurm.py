@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.config.run_config import Cell
+from bench.config.run_config import RunConfig
 from bench.runs import machine, process
 from bench.runs.store import Status
 from bench.runs.worker import one_line
@@ -123,7 +123,7 @@ class Job:
     """What a job does on its node: its cells, `at_once` of them side by side. submitit calls it, and `checkpoint`
     when the job is preempted or near its time limit; the job that is then put back into the queue goes on."""
 
-    def __init__(self, ensure: Ensure, cells: Sequence[Cell], at_once: int) -> None:
+    def __init__(self, ensure: Ensure, cells: Sequence[RunConfig], at_once: int) -> None:
         self.ensure, self.cells, self.at_once, self.ending = ensure, cells, at_once, False
 
     def __call__(self) -> list[str | None]:
@@ -142,7 +142,7 @@ class Job:
         self._stop().join()
         return DelayedSubmission(Job(self.ensure, self.cells, self.at_once))
 
-    def _one(self, cell: Cell) -> str | None:
+    def _one(self, cell: RunConfig) -> str | None:
         if self.ending:
             return Status.INTERRUPTED
         try:
@@ -233,7 +233,7 @@ class Slurm:
             "slurm_setup": setup,
         }
 
-    def check(self, cells: Sequence[Cell]) -> None:
+    def check(self, cells: Sequence[RunConfig]) -> None:
         if importlib.util.find_spec("submitit") is None:
             raise BadInput(
                 f"hydra/launcher=slurm needs submitit, which is not installed: .venv/bin/pip install {SUBMITIT}"
@@ -253,15 +253,15 @@ class Slurm:
         _at_most("timeout_min", self.asked["timeout_min"], most.minutes, name)
 
     def map(
-        self, ensure: Ensure, cells: Sequence[Cell], started: Callable[[Cell], None]
-    ) -> Iterator[tuple[Cell, Record | None]]:
+        self, ensure: Ensure, cells: Sequence[RunConfig], started: Callable[[RunConfig], None]
+    ) -> Iterator[tuple[RunConfig, Record | None]]:
         for need in sorted({self._need(cell) for cell in cells}):
             alike = [cell for cell in cells if self._need(cell) == need]
             shares = list(_split(alike, self.runs_per_job * self.rounds_per_job))
             for array in _split(shares, LARGEST_ARRAY):
                 yield from self._array(ensure, array, need, started)
 
-    def _need(self, cell: Cell) -> tuple[int, int]:
+    def _need(self, cell: RunConfig) -> tuple[int, int]:
         """Cores and GPUs of a job that does runs such as this."""
         trainer = cell.config["trainer"]
         cpus = self.cpus or trainer["threads"] * trainer["devices"] * self.runs_per_job
@@ -270,10 +270,10 @@ class Slurm:
     def _array(
         self,
         ensure: Ensure,
-        shares: Sequence[Sequence[Cell]],
+        shares: Sequence[Sequence[RunConfig]],
         need: tuple[int, int],
-        started: Callable[[Cell], None],
-    ) -> Iterator[tuple[Cell, Record | None]]:
+        started: Callable[[RunConfig], None],
+    ) -> Iterator[tuple[RunConfig, Record | None]]:
         """One array, from its submission to the end of its last job."""
         executor = self._executor(shares[0][0], need)
         bodies = [Job(ensure, [reachable(cell) for cell in share], self.runs_per_job) for share in shares]
@@ -285,7 +285,7 @@ class Slurm:
         finally:
             cancel(left)
 
-    def _executor(self, cell: Cell, need: tuple[int, int]) -> Any:
+    def _executor(self, cell: RunConfig, need: tuple[int, int]) -> Any:
         import submitit
 
         cpus, gpus = need
@@ -308,7 +308,7 @@ class Submitted:
     """A job and what it was given to do."""
 
     job: Any
-    cells: Sequence[Cell]
+    cells: Sequence[RunConfig]
 
     def answer(self) -> tuple[str, Any] | None:
         """("success", ends) or ("error", traceback), as submitit writes it; None where the job left nothing."""
@@ -335,8 +335,8 @@ def _submitted(executor: Any, bodies: Sequence[Job]) -> Sequence[Any]:
 
 
 def _watched(
-    left: dict[str, Submitted], ensure: Ensure, started: Callable[[Cell], None]
-) -> Iterator[tuple[Cell, Record | None]]:
+    left: dict[str, Submitted], ensure: Ensure, started: Callable[[RunConfig], None]
+) -> Iterator[tuple[RunConfig, Record | None]]:
     """Cells as their jobs end, which are then removed from `left`."""
     begun, running, ended_at = time.monotonic(), set(), {}
     while left:
@@ -358,7 +358,7 @@ def _watched(
             yield from _outcomes(submitted, state, ensure)
 
 
-def _outcomes(submitted: Submitted, state: str, ensure: Ensure) -> Iterator[tuple[Cell, Record | None]]:
+def _outcomes(submitted: Submitted, state: str, ensure: Ensure) -> Iterator[tuple[RunConfig, Record | None]]:
     """What is recorded counts, not what the job says; a cell without a record is lost, unless the job says why."""
     kind, said = submitted.answer() or ("nothing", None)
     ends = said if kind == "success" else ["none"] * len(submitted.cells)
