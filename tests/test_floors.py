@@ -62,6 +62,9 @@ def package_of(module: str) -> str:
 def imports(module: str, lazy: bool = True) -> tuple[set[str], set[str]]:
     """Return the modules of bench, and the other packages, that `module` imports (lazy: inside functions too)."""
     tree = ast.parse(MODULES[module].read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            node.body = []  # for editors alone: nothing of it is loaded
     nodes = ast.walk(tree) if lazy else tree.body
     ours, others = set(), set()
     for node in nodes:

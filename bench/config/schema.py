@@ -152,6 +152,7 @@ class WindowedBatches(ImageBatches):
 
 class TextBatches(WindowedBatches):
     carry: Flag
+    eval_streams: Count = 1  # optional, as above
 
 
 class SeriesBatches(WindowedBatches):
