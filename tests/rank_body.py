@@ -5,7 +5,7 @@ import signal
 import time
 from pathlib import Path
 
-from bench.runs.worker import settle
+from bench.runs.worker import run_and_record
 
 
 def main(folder: Path, launched: float) -> None:
@@ -33,7 +33,7 @@ def _raises(folder: Path, rank: str) -> None:
         time.sleep(0.2)
         raise ConnectionError("closed by peer")  # what the innocent see
 
-    settle(folder, "record.json", work)
+    run_and_record(folder, "record.json", work)
 
 
 def _is_killed(folder: Path, rank: str) -> None:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from bench.perf.subjects import Subject
 from bench.tasks.cross_entropy import linear_cross_entropy
 from bench.training import train
-from bench.training.callbacks import Journal
+from bench.training.callbacks import MetricsCallback
 from bench.training.checkpoint import Best, Resume
 from bench.training.optimizer import schedule
 from bench.tying import TyingPlan
@@ -130,7 +130,7 @@ def by_hand(subject: Subject, model: nn.Module, batches: Watched, folder: Path, 
 def ours(subject: Subject, model: nn.Module, batches: Watched, folder: Path) -> None:
     """As `bench.training.train` trains, with its callbacks; without a logger, and without validations."""
     metric = subject.config["task"]["metric"]
-    journal = Journal(folder, metric["name"], TyingPlan(), time.time())
+    journal = MetricsCallback(folder, metric["name"], TyingPlan(), time.time())
     resume = Resume(folder / "last.ckpt", subject.config["trainer"]["checkpoint_every_s"], {}, journal.paused)
     trainer = train.trainer_of(
         subject.config, folder, False, [Best(folder / "best.ckpt", metric), journal, resume]

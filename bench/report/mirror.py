@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.runs.command_line import add_places, add_sweep, framed, parser
-from bench.runs.loggers import Mirror
+from bench.runs.loggers import OfflineWandbLogger
 from bench.tying.errors import BadInput
 
 PROJECT = "tying-bench"
@@ -30,7 +30,7 @@ def mirror(folder: Path, runs: Path, timeout_s: float = 20.0) -> None:
     home = runs / "sweeps"
     home.mkdir(parents=True, exist_ok=True)
     name = f"tables-{folder.name}"
-    run = Mirror(
+    run = OfflineWandbLogger(
         timeout_s, project=PROJECT, id=name, name=name, group=folder.name, job_type="tables", dir=str(home)
     )
     run.log_metrics({path.stem: _table(path) for path in tables})

@@ -14,11 +14,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
 from bench.runs import owner
-from bench.runs.store import draft, recorded, write_json
+from bench.runs.store import recorded, temporary_path, write_json
 
-
-CLAIM = ".claim"
+LOCK_FILE = ".claim"
 BEAT_S = 5.0
 SILENT_S = 60.0
 """After so long without a beat a process of another machine counts as gone."""
@@ -54,7 +54,7 @@ class Holder:
 
 def holder(folder: Path) -> Holder | None:
     """Who has `folder`, dead or alive; None where nobody has."""
-    path = folder / CLAIM
+    path = folder / LOCK_FILE
     found = recorded(path)
     try:
         return None if found is None else Holder(found["owner"], found["host"], path.stat().st_mtime)
@@ -70,7 +70,7 @@ def held(folder: Path) -> Iterator[bool]:
         yield False
         return
     over = threading.Event()
-    beating = threading.Thread(target=_beat, args=(folder / CLAIM, over), daemon=True)
+    beating = threading.Thread(target=_beat, args=(folder / LOCK_FILE, over), daemon=True)
     beating.start()
     try:
         yield True
@@ -84,7 +84,7 @@ def release(folder: Path, who: str) -> None:
     """Remove the claim of `who`, and of nobody else."""
     found = holder(folder)
     if found is not None and found.owner == who:
-        (folder / CLAIM).unlink(missing_ok=True)
+        (folder / LOCK_FILE).unlink(missing_ok=True)
 
 
 def _take(folder: Path, mine: str) -> bool:
@@ -93,13 +93,13 @@ def _take(folder: Path, mine: str) -> bool:
         found = holder(folder)
         if found is not None and not _gone(folder, found):
             return False
-        _bury(folder, found)
+        _remove_stale_lock(folder, found)
     return True
 
 
 def _make(folder: Path, mine: str) -> bool:
-    path = folder / CLAIM
-    mark = draft(path)
+    path = folder / LOCK_FILE
+    mark = temporary_path(path)
     write_json(mark, {"owner": mine, "host": platform.node()})
     try:
         os.link(mark, path)  # unlike a rename it fails where there is one
@@ -114,21 +114,21 @@ def _gone(folder: Path, found: Holder) -> bool:
     return _silent(folder, found) if found.alive is None else not found.alive
 
 
-def _bury(folder: Path, dead: Holder | None) -> None:
+def _remove_stale_lock(folder: Path, dead: Holder | None) -> None:
     """Remove the claim of `dead` (None: one that nobody can read), and nobody else's, whoever comes meanwhile."""
-    grave = draft(folder / CLAIM)
+    grave = temporary_path(folder / LOCK_FILE)
     with _one_heir(folder):
         # `holder` is None also where the claim was just released: what is then made anew is a living process's.
-        before = _file_of(folder / CLAIM)
-        if before is None or holder(folder) != dead or _file_of(folder / CLAIM) != before:
+        before = _file_of(folder / LOCK_FILE)
+        if before is None or holder(folder) != dead or _file_of(folder / LOCK_FILE) != before:
             return
         with contextlib.suppress(FileNotFoundError):
-            os.rename(folder / CLAIM, grave)
+            os.rename(folder / LOCK_FILE, grave)
         # The lock may not reach an heir on another machine, whose new claim this would then be.
         taken = recorded(grave)
         if taken is not None and (dead is None or taken.get("owner") != dead.owner):
             with contextlib.suppress(FileExistsError):
-                os.link(grave, folder / CLAIM)
+                os.link(grave, folder / LOCK_FILE)
         grave.unlink(missing_ok=True)
 
 

@@ -7,12 +7,14 @@ import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
 import psutil
 import wandb
 from hydra.utils import instantiate
 from lightning.pytorch.loggers import CSVLogger, Logger
-from bench.runs.store import cost_folder, leaves, recorded
 
+from bench.runs.process import is_stripped
+from bench.runs.store import cost_folder, leaves, recorded
 
 STEP = "trainer/global_step"
 """What figures are drawn over: W&B's own count goes on, a resumed run's steps do not."""
@@ -44,7 +46,7 @@ def close_logger(
     summary |= leaves({"cost": {key: cost[key] for key in COST_KEYS if key in cost}}, "/")
     # For anything else W&B imports pandas, half a second in each run; the record has it.
     summary = {key: value for key, value in summary.items() if isinstance(value, int | float | str)}
-    if isinstance(logger, Mirror):
+    if isinstance(logger, OfflineWandbLogger):
         logger.close(summary)
     else:
         logger.log_metrics({k: v for k, v in summary.items() if isinstance(v, int | float)})
@@ -54,7 +56,7 @@ def close_logger(
 COST_KEYS = ("train_step", "latency", "memory", "flops", "energy")
 
 
-class Mirror(Logger):
+class OfflineWandbLogger(Logger):
     """A W&B run that never fails the run it mirrors, and delays it by `timeout_s` at each end at most.
 
     Offline unless WANDB_MODE says otherwise. Where it says online and the server cannot be reached in `timeout_s`,
@@ -67,12 +69,14 @@ class Mirror(Logger):
         super().__init__()
         self.timeout_s, self.identity = timeout_s, identity
         self.run: wandb.Run | None = None
+        # An agent's or another job's variables would make this the run of somebody else.
+        for name in [name for name in os.environ if name.startswith("WANDB_") and is_stripped(name)]:
+            del os.environ[name]
         # No reports about itself to its maker: they wait for the server too, beyond every limit that is set here.
         os.environ["WANDB_ERROR_REPORTING"] = "false"
-        os.environ.setdefault("WANDB_MODE", "offline")
-        os.environ.pop("WANDB_SERVICE", None)  # of another process, with which it ends
+        os.environ["WANDB_MODE"] = mode = os.environ.get("WANDB_MODE") or "offline"
         with self._guarded():
-            self._open(os.environ["WANDB_MODE"])
+            self._open(mode)
 
     @property
     def name(self) -> str:
@@ -206,7 +210,7 @@ def wandb_logger(folder: Path, request: Mapping[str, Any], *, project: str, time
         *(f"{k}={v}" for k, v in axes.items()),
         f"seed={request['seed']}",
     ]
-    return Mirror(
+    return OfflineWandbLogger(
         timeout_s,
         project=project,
         id=request["id"],

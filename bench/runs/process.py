@@ -15,22 +15,25 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from bench.runs.store import draft
-from bench.runs.worker import BUSY, blame, blame_path, blamed, enter
 
+from bench.runs.store import temporary_path
+from bench.runs.worker import BUSY, enter, rank_failure, rank_failure_path, record_rank_failure
 
-# A launcher's or another job's variables would make a run join ranks that are not its own. A notebook's MPLBACKEND
-# names a module of its own environment, and matplotlib refuses to be imported where that is not there.
-STRIPPED = (
-    "LOCAL_RANK",
-    "RANK",
-    "GLOBAL_RANK",
-    "NODE_RANK",
-    "GROUP_RANK",
-    "WORLD_SIZE",
-    "LOCAL_WORLD_SIZE",
-) + ("MASTER_ADDR", "MASTER_PORT", "MPLBACKEND")
-STRIPPED_PREFIXES = ("PL_", "TORCHELASTIC_", "SLURM_", "SUBMITIT_", "RAY_", "HYDRA_")
+STRIPPED = {
+    *("LOCAL_RANK", "RANK", "GLOBAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"),
+    *("MASTER_ADDR", "MASTER_PORT", "MPLBACKEND"),
+}
+STRIPPED_PREFIXES = ("PL_", "TORCHELASTIC_", "SLURM_", "SUBMITIT_", "RAY_", "HYDRA_", "WANDB_")
+"""Variables that a run does not inherit: with those of a launcher or of another job it would join ranks that are not
+its own, and matplotlib cannot be imported where a notebook's MPLBACKEND names a module that is not here."""
+
+WANDB_ACCOUNT = {
+    *("WANDB_MODE", "WANDB_ENTITY", "WANDB_BASE_URL", "WANDB_APP_URL", "WANDB_INSECURE_DISABLE_SSL"),
+    *("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_CREDENTIALS_FILE"),
+    *("WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"),
+}
+"""The variables of W&B that a run inherits: which account and server, and where W&B keeps files. The others, such as
+WANDB_RUN_ID and WANDB_RESUME, say which run it is, and how it is made: that is decided here."""
 
 WORKERS = ("bench.training.train", "bench.training.cost", "wandb.sdk.launch")
 """What every run imports; the last of them is half a second inside wandb.init, which imports it late."""
@@ -71,30 +74,30 @@ def run_process(
 
     env: variables of these processes alone.
     """
-    meeting = draft(folder.resolve() / "ranks")
+    rendezvous = temporary_path(folder.resolve() / "ranks")
     shared = (module, str(folder.resolve()), time.time(), dict(env or {}))
     processes = [
-        _context.Process(target=enter, args=(*shared, rank, ranks, str(meeting))) for rank in range(ranks)
+        _context.Process(target=enter, args=(*shared, rank, ranks, str(rendezvous))) for rank in range(ranks)
     ]
-    with _starting, _environment(threads), _deaf():
+    with _starting, _environment(threads), _block_signals():
         if _stopping.is_set():
             raise Interrupted
         for process in processes:
             process.start()
             _alive.add(process)
     try:
-        code = _joined(processes, meeting)
-        reason = blamed(meeting) or died(code)
+        code = _joined(processes, rendezvous)
+        reason = rank_failure(rendezvous) or died(code)
     finally:
         _alive.difference_update(processes)
-        for path in (meeting, blame_path(meeting)):
+        for path in (rendezvous, rank_failure_path(rendezvous)):
             path.unlink(missing_ok=True)
     if _stopping.is_set():
         raise Interrupted
     return Ending(code, reason)
 
 
-def _joined(processes: Sequence[BaseProcess], meeting: Path) -> int:
+def _joined(processes: Sequence[BaseProcess], rendezvous: Path) -> int:
     """Wait for all; once one has died the others get a few seconds, because they may wait for it for ever."""
     ended, deadline = None, None
     while True:
@@ -103,7 +106,7 @@ def _joined(processes: Sequence[BaseProcess], meeting: Path) -> int:
             if ended is None and code is not None and (rank == 0 or code):
                 ended, deadline = code, time.monotonic() + _PATIENCE_S.get(code, GRACE_S)
                 if rank and code < 0:
-                    blame(meeting, rank, died(code))
+                    record_rank_failure(rendezvous, rank, died(code))
         running = [process for process, code in zip(processes, codes, strict=True) if code is None]
         if not running:
             return codes[0] if codes[0] > 0 else ended or 0
@@ -151,7 +154,7 @@ def _kill(processes: Iterable[BaseProcess]) -> None:
 
 
 @contextlib.contextmanager
-def _deaf() -> Iterator[None]:
+def _block_signals() -> Iterator[None]:
     """What this thread starts inherits both signals blocked: they are for the controller, which ends the rest.
 
     The fork server must outlive its runs when a whole group is told to end; a run hears SIGTERM again.
@@ -164,13 +167,17 @@ def _deaf() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def is_stripped(name: str) -> bool:
+    """Tell whether a run does not inherit the environment variable of this name."""
+    return name not in WANDB_ACCOUNT and (name in STRIPPED or name.startswith(STRIPPED_PREFIXES))
+
+
 @contextlib.contextmanager
 def _environment(threads: int) -> Iterator[None]:
     """The environment as the fork server must see it when the first process starts it."""
     before = dict(os.environ)
-    for name in before:
-        if name in STRIPPED or name.startswith(STRIPPED_PREFIXES):
-            del os.environ[name]
+    for name in filter(is_stripped, before):
+        del os.environ[name]
     os.environ |= {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
     try:
         yield

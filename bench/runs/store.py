@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum, auto
 from pathlib import Path
 from typing import Any
+
 from bench.runs import owner
 from bench.tying.errors import BadInput
-
 
 SCHEMA = 1
 """Layout of the files below; a reader refuses a newer one."""
@@ -47,8 +47,8 @@ ENDED = (Status.DONE, Status.FAILED, Status.DIVERGED, Status.NOT_APPLICABLE)
 
 
 DAY_S = 86_400
-_drafts = itertools.count()
-_DRAFT = re.compile(r"\..+\.(\w+-\d+-\d+)-\d+\.tmp")
+_temporaries = itertools.count()
+_TEMPORARY = re.compile(r"\..+\.(\w+-\d+-\d+)-\d+\.tmp")
 
 
 def identity(content: Mapping[str, Any]) -> str:
@@ -140,7 +140,7 @@ def write_bytes_atomic(path: Path, content: bytes) -> None:
 def written_atomically(path: Path) -> Iterator[Path]:
     """A name to write to, which becomes `path` at the end, whole, and only if nothing was raised. BadInput if it
     cannot be written."""
-    temporary = draft(path)
+    temporary = temporary_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -157,15 +157,15 @@ def written_atomically(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def draft(path: Path) -> Path:
-    """A name beside `path` that nobody else uses and that says who does: `tidy` removes what a dead one left."""
-    return path.with_name(f".{path.name}.{owner.token()}-{next(_drafts)}.tmp")
+def temporary_path(path: Path) -> Path:
+    """Return a name beside `path` that no other process uses. It names this one, for `remove_stale_temporaries`."""
+    return path.with_name(f".{path.name}.{owner.token()}-{next(_temporaries)}.tmp")
 
 
-def tidy(folder: Path) -> None:
+def remove_stale_temporaries(folder: Path) -> None:
     """Remove the drafts in `folder` that no living process will finish; those of other machines after a day."""
     for path in folder.glob(".*.tmp") if folder.is_dir() else ():
-        written = _DRAFT.fullmatch(path.name)
+        written = _TEMPORARY.fullmatch(path.name)
         with contextlib.suppress(FileNotFoundError):
             alive = owner.alive(written[1]) if written else None
             if alive is False or (alive is None and time.time() - path.stat().st_mtime > DAY_S):

@@ -14,11 +14,20 @@ import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from omegaconf import OmegaConf
-from bench.runs import lock
-from bench.tying.errors import BadInput
-from bench.runs.store import DiskFull, Status, is_disk_full, read_json, recorded, tidy, write_json
 
+from omegaconf import OmegaConf
+
+from bench.runs import lock
+from bench.runs.store import (
+    DiskFull,
+    Status,
+    is_disk_full,
+    read_json,
+    recorded,
+    remove_stale_temporaries,
+    write_json,
+)
+from bench.tying.errors import BadInput
 
 REQUEST = "request.json"
 CONFIG = "config.yaml"
@@ -29,36 +38,36 @@ RESUME = "last.ckpt"
 Work = Callable[[dict[str, Any], dict[str, Any]], Mapping[str, Any]]
 """(request, config) -> a record's own part; the request is its first part."""
 
-MEETING = "BENCH_MEETING"
+RENDEZVOUS = "BENCH_RENDEZVOUS"
 """Variable of a run's ranks: the file where they find each other, a new one for each launch."""
 
 BUSY, STOPPED, FULL = 75, 143, 74
 """Exit codes of a run's process that leaves no record: a living process elsewhere has the run; it was asked to stop;
 the disk is full."""
 
-KEPT = {REQUEST, CONFIG, "env", "log", lock.CLAIM}
+KEPT = {REQUEST, CONFIG, "env", "log", lock.LOCK_FILE}
 """What the controller put into a run's folder; the rest is cleared when a run starts from nothing."""
 
 LONGEST = 400
 """Characters of a reason."""
 
-BLAME_S = 2.0
+RANK_FAILURE_S = 2.0
 """How long the first rank waits to hear whose fault the end of the run is."""
 
 
-class Settled(Exception):
+class EarlyExit(Exception):
     """A run that ends early with something to say, on all ranks alike; `status` goes into its record."""
 
     status = Status.FAILED
 
 
-class Diverged(Settled):
+class Diverged(EarlyExit):
     """The loss is no number any more, or far above where it started."""
 
     status = Status.DIVERGED
 
 
-class DoesNotApply(Settled):
+class DoesNotApply(EarlyExit):
     """This tying cannot be applied to this model."""
 
     status = Status.NOT_APPLICABLE
@@ -69,12 +78,12 @@ class Stopped(Exception):
 
 
 def enter(
-    module: str, folder: str, launched: float, env: Mapping[str, str], rank: int, ranks: int, meeting: str
+    module: str, folder: str, launched: float, env: Mapping[str, str], rank: int, ranks: int, rendezvous: str
 ) -> None:
     """First thing in a new process: own session, own log, dies with its controller; then `module.main`."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # the fork server has it blocked
     os.setsid()
-    os.environ |= {**env, **(_rank_environment(rank, ranks, meeting) if ranks > 1 else {})}
+    os.environ |= {**env, **(_rank_environment(rank, ranks, rendezvous) if ranks > 1 else {})}
     log = os.open(Path(folder) / log_name(rank), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, sys.stdout.fileno())
     os.dup2(log, sys.stderr.fileno())
@@ -86,11 +95,11 @@ def log_name(rank: int) -> str:
     return f"log-rank{rank}" if rank else "log"
 
 
-def _rank_environment(rank: int, ranks: int, meeting: str) -> dict[str, str]:
+def _rank_environment(rank: int, ranks: int, rendezvous: str) -> dict[str, str]:
     """What torch and Lightning read of a process that belongs to others; the ranks meet in a file, not at a port."""
     numbers = {"LOCAL_RANK": rank, "RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
     found = {name: str(value) for name, value in numbers.items()}
-    found |= {"NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", MEETING: meeting}
+    found |= {"NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", RENDEZVOUS: rendezvous}
     if sys.platform == "linux":
         found["GLOO_SOCKET_IFNAME"] = os.environ.get(
             "GLOO_SOCKET_IFNAME", "lo"
@@ -105,7 +114,7 @@ def _die_with_parent() -> None:
         os.killpg(os.getpgid(0), signal.SIGKILL)
 
 
-def settle(folder: Path, name: str, work: Work) -> None:
+def run_and_record(folder: Path, name: str, work: Work) -> None:
     """Do `work(request, config)` once and write what came of it to `folder/name`, last and atomically.
 
     Whatever `work` raises becomes a record that says so; only death and Stopped leave none, and what is then at
@@ -157,34 +166,34 @@ def _assist(folder: Path, rank: int, name: str, work: Work) -> None:
     request = read_json(folder / REQUEST)
     try:
         work(request, _frozen(folder, request["config_sha256"], _config(folder)))
-    except (Settled, BadInput, Stopped):  # raised on all ranks alike
+    except (EarlyExit, BadInput, Stopped):  # raised on all ranks alike
         return
     except BaseException as error:
         traceback.print_exc()
-        blame(Path(os.environ[MEETING]), rank, _described(error))
+        record_rank_failure(Path(os.environ[RENDEZVOUS]), rank, _described(error))
         raise SystemExit(1) from error
 
 
-def blame_path(meeting: Path) -> Path:
-    return meeting.with_name(f".error{meeting.name}")
+def rank_failure_path(rendezvous: Path) -> Path:
+    return rendezvous.with_name(f".error{rendezvous.name}")
 
 
-def blame(meeting: Path, rank: int, reason: str) -> None:
+def record_rank_failure(rendezvous: Path, rank: int, reason: str) -> None:
     """Write down why a rank above 0 ended; the first to be written is the cause, the others follow from it."""
-    if not blame_path(meeting).exists():
-        write_json(blame_path(meeting), {"rank": rank, "reason": reason})
+    if not rank_failure_path(rendezvous).exists():
+        write_json(rank_failure_path(rendezvous), {"rank": rank, "reason": reason})
 
 
-def blamed(meeting: Path) -> str | None:
+def rank_failure(rendezvous: Path) -> str | None:
     """`rank 1: ValueError: ...`, where another rank than the first ended the run."""
-    found = recorded(blame_path(meeting))
+    found = recorded(rank_failure_path(rendezvous))
     return None if found is None else f"rank {found['rank']}: {found['reason']}"
 
 
 def _outcome(work: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
     try:
         return {"status": Status.DONE, "reason": None, **work()}
-    except Settled as end:
+    except EarlyExit as end:
         return {"status": end.status, "reason": one_line(end)}
     except DiskFull:
         raise
@@ -202,10 +211,10 @@ def _outcome(work: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
 
 def _fault_of_another() -> str | None:
     """A rank that dies takes the connection of the innocent with it, who would name that as the reason."""
-    if MEETING not in os.environ:
+    if RENDEZVOUS not in os.environ:
         return None
-    meeting, until = Path(os.environ[MEETING]), time.monotonic() + BLAME_S
-    while (found := blamed(meeting)) is None and time.monotonic() < until:
+    rendezvous, until = Path(os.environ[RENDEZVOUS]), time.monotonic() + RANK_FAILURE_S
+    while (found := rank_failure(rendezvous)) is None and time.monotonic() < until:
         time.sleep(0.05)
     return found
 
@@ -223,9 +232,12 @@ def one_line(error: BaseException) -> str:
 def _attempt(folder: Path) -> int:
     """Note that an attempt begins, keep what it can go on from, clear the rest; which attempt it is."""
     before = (recorded(folder / ATTEMPTS) or {}).get("attempts", [])
-    tidy(folder)
-    if not (folder / RESUME).exists():
+    remove_stale_temporaries(folder)
+    replaced = (folder / RESUME).is_dir()
+    if not (folder / RESUME).is_file():
         _clear(folder)
+    if replaced:
+        print(f"note: {RESUME} was a folder and no checkpoint: the run begins again", file=sys.stderr)
     attempts = [*before, {"started": time.time(), "host": platform.node()}]
     write_json(folder / ATTEMPTS, {"attempts": attempts})
     return len(attempts)

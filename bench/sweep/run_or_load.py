@@ -125,7 +125,7 @@ class Ensure:
     def _put_away(self, cell: RunConfig, found: Record) -> None:
         """What a process leaves that died between its record and its end."""
         folder = self.path(cell).parent
-        if (folder / lock.CLAIM).exists() or (
+        if (folder / lock.LOCK_FILE).exists() or (
             (folder / RESUME).exists() and found["status"] != Status.FAILED
         ):
             with lock.held(folder) as mine:

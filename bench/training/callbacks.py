@@ -25,7 +25,7 @@ TELL_EVERY_S = 2.0
 KEPT = ("curves", "scores", "training_s", "first_step_s", "start_s", "seen_at_start")
 
 
-class Journal(L.Callback):
+class MetricsCallback(L.Callback):
     """Writes status.json now and then, curves.csv at every validation, and logs the same figures; times the training.
 
     `metric`: the task's headline metric. `depth`: the plan of all namesakes along depth, whose spread is logged

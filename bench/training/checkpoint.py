@@ -100,7 +100,7 @@ class Resume(L.Callback):
         usable = content is not None and content["bench"]["stamp"] == self.stamp
         if distributed.rank() == 0 and not usable:
             self.path.unlink(missing_ok=True)
-        return self.path if distributed.of_first(int(usable)) else None
+        return self.path if distributed.broadcast(int(usable)) else None
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -148,7 +148,7 @@ class Resume(L.Callback):
         """Once the first rank's clock says so; the ranks hear it when they look, which is no more than needed."""
         self._steps += 1
         if self.every_s is not None and not self._agreed and self._steps >= self._looks_at:
-            ahead = distributed.of_first(self._steps_ahead())
+            ahead = distributed.broadcast(self._steps_ahead())
             self._agreed, self._looks_at = ahead == 0, self._steps + ahead
         return self._agreed
 

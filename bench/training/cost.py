@@ -28,7 +28,7 @@ from bench.meters.memory import (
 )
 from bench.meters.timing import Pair, evictor, other_processes, seconds_of, suspicion, turns_of
 from bench.runs import machine
-from bench.runs.worker import settle
+from bench.runs.worker import run_and_record
 from bench.training import build
 from bench.training.build import controlled, untied
 from bench.training.module import Training
@@ -304,7 +304,7 @@ SECONDS_OF_ENERGY = 2.0
 def main(folder: Path, launched: float) -> None:
     """Measure and record the cost that is asked for in `folder`, while nothing else of ours runs here."""
     with machine.alone():
-        settle(folder, "cost.json", lambda request, config: measure_cost(config, launched))
+        run_and_record(folder, "cost.json", lambda request, config: measure_cost(config, launched))
 
 
 def measure_cost(config: Mapping[str, Any], launched: float) -> dict[str, Any]:

@@ -9,15 +9,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-MEETING_S = 60.0
+RENDEZVOUS_S = 60.0
 """How long the first rank waits for the others at the start. They wait for it: it may have to wait its turn."""
 
 SILENCE_S = 600.0
 """How long a rank waits for the others in the middle of a run; one that died is noticed at once."""
 
 
-def connect(count: int, identity: str, *, gpu: bool, meeting: Path | None) -> None:
-    """Meet the other ranks that the environment names in the new file `meeting`, and be ready to sum with them.
+def connect(count: int, identity: str, *, gpu: bool, rendezvous: Path | None) -> None:
+    """Meet the other ranks that the environment names in the new file `rendezvous`, and be ready to sum with them.
 
     Raises on all ranks alike where one does not come or holds a config of another `identity`.
     """
@@ -26,7 +26,7 @@ def connect(count: int, identity: str, *, gpu: bool, meeting: Path | None) -> No
         raise RuntimeError(f"the config asks for {count} ranks and the environment names {named}")
     if count == 1:
         return
-    rank, store = int(os.environ["RANK"]), dist.FileStore(str(meeting), count)
+    rank, store = int(os.environ["RANK"]), dist.FileStore(str(rendezvous), count)
     _compare(store, rank, count, identity)
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if gpu else None
     if device is not None:
@@ -46,7 +46,7 @@ def _compare(store: dist.Store, rank: int, count: int, identity: str) -> None:
     store.set(f"config/{rank}", identity)
     held = {}
     for other in range(count):
-        patience = timedelta(seconds=MEETING_S) if other else timedelta(days=1)
+        patience = timedelta(seconds=RENDEZVOUS_S) if other else timedelta(days=1)
         try:
             store.wait([f"config/{other}"], patience)
         except RuntimeError as error:
@@ -84,7 +84,7 @@ def total(**sums: Tensor | float) -> dict[str, Any]:
     return {name: value.tolist() for name, value in values.items()}
 
 
-def of_first(said: int) -> int:
+def broadcast(said: int) -> int:
     """What the first rank says: a decision that all must take alike."""
     if count() == 1:
         return said

@@ -11,7 +11,7 @@ from torch import nn
 
 from bench.data.batches import PAD_ID, SentenceData
 from bench.runs.store import Status, recorded, run_folder
-from bench.runs.worker import Settled
+from bench.runs.worker import EarlyExit
 from bench.training import build
 from bench.tying import TyingPlan, similarity
 from bench.tying.methods import blocks_of
@@ -22,20 +22,20 @@ PREFIX = "model."
 """Of the network's own weights in a checkpoint of its training module."""
 
 
-def inherit(model: nn.Module, runs: Path, run_id: str) -> dict[str, Any]:
+def init_from_run(model: nn.Module, runs: Path, run_id: str) -> dict[str, Any]:
     """Load the best weights of the finished run into the plain network, in place; what a record says of that run.
 
-    That is {"run": its id, "val", "test": its scores}. Raises Settled, which makes a failed row, where it has not
+    That is {"run": its id, "val", "test": its scores}. Raises EarlyExit, which makes a failed row, where it has not
     finished or has no weights any more.
     """
     folder = run_folder(runs, run_id)
     record = recorded(folder / "record.json")
     if record is None or record["status"] != Status.DONE:
         ended = "has no record" if record is None else f"is {record['status']}: {record['reason']}"
-        raise Settled(f"the run to start from, {run_id}, {ended}")
+        raise EarlyExit(f"the run to start from, {run_id}, {ended}")
     path = folder / WEIGHTS
     if not path.is_file():
-        raise Settled(f"the run to start from has no {path} any more: delete {folder} and run it again")
+        raise EarlyExit(f"the run to start from has no {path} any more: delete {folder} and run it again")
     weights = weights_of(path)
     model.to(next(iter(weights.values())).dtype)  # before: loading would round what was trained in float64
     model.load_state_dict(weights)
@@ -55,7 +55,7 @@ BATCHES = 8
 """Of the validation split."""
 
 
-def before_tying(
+def pair_similarity(
     model: nn.Module, plan: TyingPlan, config: Mapping[str, Any], data: L.LightningDataModule
 ) -> dict[str, Any] | None:
     """Means over all pairs of blocks that the plan's hard ties join; None where it joins none.

@@ -17,12 +17,12 @@ from bench.meters.memory import peak_rss_bytes
 from bench.models.checks import dropout_sites
 from bench.runs import loggers, machine
 from bench.runs.store import identity
-from bench.runs.worker import MEETING, RESUME, settle
+from bench.runs.worker import RENDEZVOUS, RESUME, run_and_record
 from bench.training import build, distributed
 from bench.training.build import controlled
-from bench.training.callbacks import Journal, UseCurves, scored_in_int8
+from bench.training.callbacks import MetricsCallback, UseCurves, scored_in_int8
 from bench.training.checkpoint import Best, Checked, Resume
-from bench.training.init_from_run import before_tying, inherit
+from bench.training.init_from_run import init_from_run, pair_similarity
 from bench.training.lightning_compat import leave_signals_alone
 from bench.training.module import Training
 from bench.tying import TyingPlan
@@ -37,7 +37,9 @@ def main(folder: Path, launched: float) -> None:
     # One lock a run: between two of its ranks a measurement could come in, and wait for the one while the other
     # waits for it.
     with machine.among_others() if first else contextlib.nullcontext():
-        settle(folder, "record.json", lambda request, config: train(request, config, folder, launched))
+        run_and_record(
+            folder, "record.json", lambda request, config: train(request, config, folder, launched)
+        )
 
 
 def train(
@@ -57,7 +59,7 @@ def train(
     metric = config["task"]["metric"]
     logger = loggers.open_logger(request, config, folder) if distributed.rank() == 0 else False
     measured = build.measured_ties(module.model)
-    journal = Journal(folder, metric["name"], measured["depth"], launched)
+    journal = MetricsCallback(folder, metric["name"], measured["depth"], launched)
     best = Best(folder / "best.ckpt", metric)
     resume = Resume(folder / RESUME, config["trainer"]["checkpoint_every_s"], _stamp(request), journal.paused)
     callbacks: list[L.Callback] = [best, journal, resume]
@@ -99,9 +101,9 @@ def _build(request: Mapping[str, Any], config: Mapping[str, Any], folder: Path) 
     sized, control = controlled(config, data.shapes)
     model = build.network(sized, data.shapes, config["dropout"])
     plan = build.plan_for(sized, model)
-    start = inherit(model, folder.parent, request["start"]["run"]) if config["start"] else None
+    start = init_from_run(model, folder.parent, request["start"]["run"]) if config["start"] else None
     if start and config["start"]["likeness"]:
-        start["likeness"] = before_tying(model, plan, config, data)
+        start["likeness"] = pair_similarity(model, plan, config, data)
     untied = build.tie(sized, model, plan)
     module = build.training(config, model, plan, data.meta)
     if config["trainer"]["precision"] == "64-true":
@@ -118,8 +120,8 @@ def _build(request: Mapping[str, Any], config: Mapping[str, Any], folder: Path) 
 
 def _connect(config: Mapping[str, Any]) -> None:
     on_gpu = build.device(config).type == "cuda"
-    meeting = Path(os.environ[MEETING]) if MEETING in os.environ else None
-    distributed.connect(config["trainer"]["devices"], identity(config), gpu=on_gpu, meeting=meeting)
+    rendezvous = Path(os.environ[RENDEZVOUS]) if RENDEZVOUS in os.environ else None
+    distributed.connect(config["trainer"]["devices"], identity(config), gpu=on_gpu, rendezvous=rendezvous)
 
 
 def _stamp(request: Mapping[str, Any]) -> dict[str, str]:
@@ -166,7 +168,7 @@ def _strategy(config: Mapping[str, Any]) -> DDPStrategy | str:
 
 
 def _evaluate(
-    trainer: L.Trainer, module: Training, plan: TyingPlan, best: Best, journal: Journal
+    trainer: L.Trainer, module: Training, plan: TyingPlan, best: Best, journal: MetricsCallback
 ) -> dict[str, Any]:
     """The scores of the weights that were best on validation, their ties checked once more and their copies counted.
 
@@ -212,7 +214,7 @@ def _figures_of_weights(model: nn.Module, ties: Mapping[str, TyingPlan]) -> dict
     }
 
 
-def _figures_of_training(module: Training, trainer: L.Trainer, journal: Journal) -> dict[str, Any]:
+def _figures_of_training(module: Training, trainer: L.Trainer, journal: MetricsCallback) -> dict[str, Any]:
     seen = distributed.total(seen=module.seen - journal.seen_at_start)["seen"]
     return {
         "epochs": trainer.current_epoch,

@@ -17,7 +17,7 @@ from bench.report.markup import plain
 from bench.report.pages import task_page
 from bench.report.plots.pictures import pictures
 from bench.training import build as assembly
-from bench.training.init_from_run import before_tying, joined
+from bench.training.init_from_run import joined, pair_similarity
 from bench.tying import Tie, TyingPlan
 
 PAIRS = list(itertools.combinations(range(4), 2))
@@ -138,17 +138,17 @@ def test_likeness_is_known_before_a_tie(cell, task):
     asked = cell(task, "cross_layer")
     free = build(cell(task))
     plan = assembly.plan_for(asked.config, free.model)
-    found = before_tying(free.model, plan, asked.config, free.data)
+    found = pair_similarity(free.model, plan, asked.config, free.data)
     assert found["blocks"] and all(one < other for one, other in found["blocks"])
     assert 0 <= found["cka"] <= 1 and abs(found["cosine"]) < 0.5 and 1 < found["distance"] < 2
     assert (found["aligned"] is None) == (task == "series_gru")
-    assert before_tying(free.model, TyingPlan(), asked.config, free.data) is None
+    assert pair_similarity(free.model, TyingPlan(), asked.config, free.data) is None
 
 
 def test_blocks_that_are_equal_are_alike_by_every_measure(cell):
     asked = cell("text_transformer", "cross_layer")
     built = build(asked)
     free = build(cell("text_transformer"))
-    found = before_tying(built.model, built.plan, asked.config, free.data)
+    found = pair_similarity(built.model, built.plan, asked.config, free.data)
     assert found["cosine"] == pytest.approx(1) == found["aligned"]
     assert found["distance"] == pytest.approx(0, abs=1e-6)

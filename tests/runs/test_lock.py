@@ -10,7 +10,7 @@ import time
 import pytest
 
 from bench.runs import lock, owner
-from bench.runs.store import draft, tidy
+from bench.runs.store import remove_stale_temporaries, temporary_path
 
 
 def dead_owner() -> str:
@@ -24,7 +24,7 @@ def dead_owner() -> str:
 
 
 def claimed_by(folder, who, age_s=0.0):
-    path = folder / lock.CLAIM
+    path = folder / lock.LOCK_FILE
     path.write_text(json.dumps({"owner": who, "host": "elsewhere"}))
     os.utime(path, (time.time() - age_s, time.time() - age_s))
 
@@ -73,7 +73,7 @@ def test_the_claim_of_a_dead_process_is_free_at_once(tmp_path):
 
 
 def test_a_claim_that_nobody_can_read_is_free(tmp_path):
-    (tmp_path / lock.CLAIM).write_text('{"own')
+    (tmp_path / lock.LOCK_FILE).write_text('{"own')
     with lock.held(tmp_path) as mine:
         assert mine
 
@@ -122,7 +122,7 @@ def test_clocks_that_differ_do_not_make_a_living_process_dead(tmp_path, hasty, m
 
 def test_the_beat_goes_on_while_the_folder_is_held(tmp_path, hasty):
     with lock.held(tmp_path):
-        os.utime(tmp_path / lock.CLAIM, (1, 1))
+        os.utime(tmp_path / lock.LOCK_FILE, (1, 1))
         until = time.monotonic() + 5
         while lock.holder(tmp_path).beat == 1 and time.monotonic() < until:
             time.sleep(0.02)
@@ -154,18 +154,18 @@ def test_many_heirs_of_a_dead_claim_take_turns(tmp_path):
 
 
 def test_tidy_removes_the_drafts_of_the_dead_alone(tmp_path):
-    living, dead = draft(tmp_path / "record.json"), f".record.json.{dead_owner()}-0.tmp"
+    living, dead = temporary_path(tmp_path / "record.json"), f".record.json.{dead_owner()}-0.tmp"
     of_another_machine = f".record.json.{abroad(owner.token())}-0.tmp"
     for name in (living.name, dead, of_another_machine, "record.json"):
         (tmp_path / name).write_text("x")
-    tidy(tmp_path)
+    remove_stale_temporaries(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
         [living.name, of_another_machine, "record.json"]
     )
     os.utime(tmp_path / of_another_machine, (1, 1))
-    tidy(tmp_path)
+    remove_stale_temporaries(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([living.name, "record.json"])
-    tidy(tmp_path / "no such folder")
+    remove_stale_temporaries(tmp_path / "no such folder")
 
 
 def test_without_proc_a_process_is_looked_up_by_its_number(monkeypatch, tmp_path):

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from bench.runs import process
 from bench.runs.store import recorded, write_json
 from bench.runs.worker import CONFIG, REQUEST
-from bench.training.distributed import MEETING_S
+from bench.training.distributed import RENDEZVOUS_S
 
 TIGHT = {"rtol": 1e-9, "atol": 1e-12}
 """Sums in another order, in double precision."""
@@ -23,7 +23,7 @@ TIGHT = {"rtol": 1e-9, "atol": 1e-12}
 SUMMED = 1e-6
 """Of a batch's losses in evaluation, which is done in single precision."""
 
-AT_ONCE = MEETING_S / 2
+AT_ONCE = RENDEZVOUS_S / 2
 """Seconds, on a busy machine too: a rank that waited for one that has gone would take twice that, or more."""
 
 STEPS = 4

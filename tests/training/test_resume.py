@@ -216,7 +216,7 @@ def test_ranks_look_at_the_clock_together_no_more_than_needed(tmp_path, monkeypa
     """Steps of one length, a save every 10 s: after how many, and how often the ranks spoke until then at most."""
     clock, spoke = [0.0], []
     monkeypatch.setattr(checkpoint.time, "perf_counter", lambda: clock[0])
-    monkeypatch.setattr(checkpoint.ranks, "of_first", lambda said: spoke.append(said) or said)
+    monkeypatch.setattr(checkpoint.distributed, "broadcast", lambda said: spoke.append(said) or said)
     resume = checkpoint.Resume(tmp_path / "last.ckpt", 10.0, {}, contextlib.nullcontext)
     resume._rest()
     for step in range(1, saves + 1):
@@ -284,7 +284,7 @@ def test_a_run_goes_on_where_a_checkpoint_cannot_be_written(cells, whole, tmp_pa
 
 def test_clocks_go_on(cells, saved, tmp_path):
     folder = _copied(saved["text_gru"][1][-1], tmp_path)
-    state = checkpoint.read(folder / "last.ckpt")["callbacks"]["Journal"]
+    state = checkpoint.read(folder / "last.ckpt")["callbacks"]["MetricsCallback"]
     began = time.time()
     record = train(cells["text_gru"], folder)
     took = time.time() - began
