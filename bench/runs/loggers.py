@@ -1,4 +1,4 @@
-"""Where curves go besides the local record: W&B, a csv file, or nowhere. No table reads them."""
+"""Log a run's curves besides its record: to W&B, to a csv file, or nowhere. No table reads them."""
 
 import contextlib
 import os
@@ -22,12 +22,15 @@ STEP = "trainer/global_step"
 FLUSH_S = 0.2
 """The most that a killed run loses of what it logged: by default the service keeps 15 s in memory."""
 
+COST_KEYS = ("train_step", "latency", "memory", "flops", "energy")
+"""What a run's summary takes over from the cost record of its cell."""
+
 GRACE_S = 5
 """Beyond its own limits, before the service process counts as hung and is killed."""
 
 
 def open_logger(request: Mapping[str, Any], config: Mapping[str, Any], folder: Path) -> Logger | bool:
-    """The logger that the run was asked to use, with the whole config in it; False for none."""
+    """Open the logger that the run was asked to use, with the whole config in it. Returns False for none."""
     logger = instantiate(request["logger"])(folder, request)
     if isinstance(logger, Logger):
         logger.log_hyperparams(dict(config))
@@ -40,8 +43,7 @@ def close_logger(
     """Put the record's figures and its cell's cost into the summary and close the tracker's run."""
     if not isinstance(logger, Logger):
         return
-    measured = request["cost"] and recorded(cost_folder(runs, request["cost"]) / "cost.json")
-    cost = measured or {}
+    cost = (request["cost"] and recorded(cost_folder(runs, request["cost"]) / "cost.json")) or {}
     summary = leaves({key: record[key] for key in record if key not in ("curves", "decay")}, "/")
     summary |= leaves({"cost": {key: cost[key] for key in COST_KEYS if key in cost}}, "/")
     # For anything else W&B imports pandas, half a second in each run; the record has it.
@@ -53,16 +55,17 @@ def close_logger(
         logger.finalize("success")
 
 
-COST_KEYS = ("train_step", "latency", "memory", "flops", "energy")
-
-
 class OfflineWandbLogger(Logger):
-    """A W&B run that never fails the run it mirrors, and delays it by `timeout_s` at each end at most.
+    """Logs to a W&B run, offline by default. It never fails the run, and delays it by `timeout_s` at each end at most.
 
-    Offline unless WANDB_MODE says otherwise. Where it says online and the server cannot be reached in `timeout_s`,
-    the run goes on offline under the same id; where the upload is not done `timeout_s` after the end, it is left.
-    Either way all of it lies in a folder `offline-run-...`, which `wandb sync` uploads, together with those of other
-    attempts at this run. If W&B's own process fails, the rest is not mirrored. Each is one line in the run's log.
+    With WANDB_MODE=online, where the server cannot be reached in `timeout_s`, the W&B run goes on offline under the
+    same id, and an upload that is not done `timeout_s` after the end is left. Either way all of it lies in a folder
+    `offline-run-...`, which `wandb sync` uploads, together with those of other attempts at this run. If W&B's own
+    process fails, the rest is not logged. Each of these is one line in the run's log.
+
+    Args:
+        identity: What `wandb.init` is given to say which run this is: project, id, name, group, dir and so on. No
+            variable of the environment changes it.
     """
 
     def __init__(self, timeout_s: float, **identity: Any) -> None:
@@ -97,7 +100,7 @@ class OfflineWandbLogger(Logger):
                 self.run.log({**metrics, STEP: step})
 
     def finalize(self, status: str) -> None:
-        """Lightning's end of training. After "success" the summary is still to come; then `close` is the end."""
+        """End a failed run. After "success" the summary is still to come, and `close` ends it."""
         if status != "success":
             self.close({}, exit_code=1)
 
@@ -158,7 +161,7 @@ class OfflineWandbLogger(Logger):
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
-        """An error in here ends the mirror and nothing else.
+        """Let an error in here end the logging and nothing else.
 
         Of the errors of its server, its service process and its settings W&B exports few, so that all are caught.
         """
@@ -170,7 +173,7 @@ class OfflineWandbLogger(Logger):
 
     @contextlib.contextmanager
     def _bounded(self) -> Iterator[None]:
-        """A service that hangs in here is made to fail."""
+        """Make a service fail that hangs in here."""
         hung = threading.Timer(self.timeout_s + GRACE_S, _kill_service)
         hung.start()
         try:
@@ -188,7 +191,7 @@ def _kill_service() -> None:
 
 
 def _gave_up(folder: Path) -> bool:
-    """Whether the service gave up on uploading: it says so in its own log alone."""
+    """Tell whether the service gave up on uploading: it says so in its own log alone."""
     log = folder / "logs" / "debug-internal.log"
     return log.exists() and b"fatal error" in log.read_bytes()
 
@@ -202,7 +205,7 @@ def _say(line: str) -> None:
 
 
 def wandb_logger(folder: Path, request: Mapping[str, Any], *, project: str, timeout_s: float) -> Logger:
-    """One W&B run per run of ours: id = our identity, group = sweep, job type = task, tags = axes."""
+    """Make one W&B run for the run: id = its identity, group = sweep, job type = task, tags = axes."""
     axes = {"tying": request["tying"], "dropout": request["dropout"], "weight_decay": request["weight_decay"]}
     tags = [
         request["task"],
@@ -223,7 +226,7 @@ def wandb_logger(folder: Path, request: Mapping[str, Any], *, project: str, time
 
 
 def csv_logger(folder: Path, request: Mapping[str, Any]) -> Logger:
-    """One table an attempt: Lightning's logger empties the folder that it is given."""
+    """Write one table an attempt: Lightning's logger empties the folder that it is given."""
     before = (folder / "csv" / "metrics.csv").exists()
     return CSVLogger(str(folder), name="csv", version=f"attempt-{request['attempts']}" if before else "")
 

@@ -1,4 +1,4 @@
-"""Start one run or measurement in fresh processes of its own, in 0.1 s: a fork server pays the imports once.
+"""Start one run or measurement in new processes of its own, in 0.1 s: a fork server pays the imports once.
 
 The process that the user started names the worker's module and never imports it: it stays free of torch.
 """
@@ -39,9 +39,10 @@ WORKERS = ("bench.training.train", "bench.training.cost", "wandb.sdk.launch")
 """What every run imports; the last of them is half a second inside wandb.init, which imports it late."""
 
 GRACE_S = 5.0
-"""What is left of a run's ranks lives no longer than this after the first of them died."""
-_PATIENCE_S = {0: 60.0, BUSY: 0.0}
-"""But where the first rank ended well they may still have something to put away, and where it was busy nothing."""
+"""How long the other ranks of a run may live on after one of them died."""
+
+_GRACE_BY_CODE_S = {0: 60.0, BUSY: 0.0}
+"""The same where a rank ended with this code: after a good end they may still have something to put away."""
 
 _context = multiprocessing.get_context("forkserver")
 _starting = threading.Lock()
@@ -54,14 +55,17 @@ class Interrupted(Exception):
 
 
 def preload(modules: Iterable[str]) -> None:
-    """What the fork server imports besides the workers. Of use before the first run alone, which starts it."""
+    """Let the fork server import these modules besides the workers. It starts with the first run: call this before."""
     _context.set_forkserver_preload([*WORKERS, *sorted(set(modules))])
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How a run's processes ended. `code`: of the first rank, or of the rank that died before it, negative for a
-    signal. `reason`: one line where a rank above 0 was the cause, or where there is nothing but a code to tell."""
+    """How a run's processes ended.
+
+    code: the exit code of the first rank, or of the rank that died before it; negative for a signal. reason: one
+    line, of use where there is no record.
+    """
 
     code: int
     reason: str
@@ -98,13 +102,13 @@ def run_process(
 
 
 def _joined(processes: Sequence[BaseProcess], rendezvous: Path) -> int:
-    """Wait for all; once one has died the others get a few seconds, because they may wait for it for ever."""
+    """Wait for all. Once one has died the others get a few seconds: they may wait for it for ever."""
     ended, deadline = None, None
     while True:
         codes = [process.exitcode for process in processes]  # looked at once: one may end at any moment
         for rank, code in enumerate(codes):
             if ended is None and code is not None and (rank == 0 or code):
-                ended, deadline = code, time.monotonic() + _PATIENCE_S.get(code, GRACE_S)
+                ended, deadline = code, time.monotonic() + _GRACE_BY_CODE_S.get(code, GRACE_S)
                 if rank and code < 0:
                     record_rank_failure(rendezvous, rank, died(code))
         running = [process for process, code in zip(processes, codes, strict=True) if code is None]
@@ -117,7 +121,7 @@ def _joined(processes: Sequence[BaseProcess], rendezvous: Path) -> int:
 
 
 def died(code: int) -> str:
-    """`killed by SIGKILL (out of memory?)`, or the exit code, in words."""
+    """Return `killed by SIGKILL (out of memory?)`, or the exit code in words."""
     if code >= 0:
         return f"the process ended with exit code {code} and left no record"
     name = signal.Signals(-code).name
@@ -155,9 +159,9 @@ def _kill(processes: Iterable[BaseProcess]) -> None:
 
 @contextlib.contextmanager
 def _block_signals() -> Iterator[None]:
-    """What this thread starts inherits both signals blocked: they are for the controller, which ends the rest.
+    """Block SIGINT and SIGTERM in what this thread starts: they are for the controller, which ends the rest.
 
-    The fork server must outlive its runs when a whole group is told to end; a run hears SIGTERM again.
+    The fork server must outlive its runs when a whole group is told to end. A run unblocks SIGTERM again.
     """
     resource_tracker.ensure_running()  # here already, because its start ends with SIGINT unblocked
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
@@ -174,7 +178,7 @@ def is_stripped(name: str) -> bool:
 
 @contextlib.contextmanager
 def _environment(threads: int) -> Iterator[None]:
-    """The environment as the fork server must see it when the first process starts it."""
+    """Set the environment that the fork server inherits when the first process starts it."""
     before = dict(os.environ)
     for name in filter(is_stripped, before):
         del os.environ[name]

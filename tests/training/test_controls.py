@@ -14,14 +14,14 @@ from bench.analysis.frame import rows
 from bench.analysis.groups import CLOSE, control_note, place, sections
 from bench.analysis.runs import read_sweep
 from bench.config.run_config import _hashed
-from bench.runs.store import identity
+from bench.runs.identity import identity
 from bench.runs.worker import DoesNotApply
 from bench.sweep.dry_run import report
 from bench.sweep.prerequisites import candidates
 from bench.sweep.run_or_load import ensure_cost, ensure_run
 from bench.training import build
 from bench.training.build import controlled, nearest, num_params, untied
-from bench.training.cost import built
+from bench.training.cost import build_side
 from bench.tying.errors import BadInput
 
 KINDS = ("params", "respend")
@@ -133,7 +133,7 @@ def test_the_sides_of_its_cost_are_the_sized_network_and_the_untied_one(cell, ki
     config = cell("image_cnn", "cross_layer", f"control={kind}").config
     data = build.data_module(config)
     sized, said = controlled(config, data.shapes)
-    side, twin = (built(c, data, torch.device("cpu")) for c in (sized, untied(config)))
+    side, twin = (build_side(c, data, torch.device("cpu")) for c in (sized, untied(config)))
     assert (side.num_params, twin.num_params) == (said["num_params"], said["untied_params"])
 
 

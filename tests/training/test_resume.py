@@ -296,7 +296,7 @@ def test_clocks_go_on(cells, saved, tmp_path):
 @pytest.mark.parametrize(("every_s", "told"), [(0, EPOCHS * STEPS), (1e9, 0)])
 def test_status_is_told_now_and_then(cells, tmp_path, monkeypatch, every_s, told):
     steps = []
-    monkeypatch.setattr(callbacks, "TELL_EVERY_S", every_s)
+    monkeypatch.setattr(callbacks, "STATUS_EVERY_S", every_s)
     monkeypatch.setattr(callbacks, "write_json", lambda path, status: steps.append(status["step"]))
     train(cells["text_gru"], tmp_path)
     validations = [step for step in range(1, EPOCHS * STEPS + 1) if step % 4 == 0]

@@ -160,7 +160,10 @@ def test_a_dry_run_and_a_status_tell_of_starts_and_tables_do_not(tmp_path):
     for cell in cells:
         ended = {**cell.header(), "status": "failed", "reason": "no start", "config": cell.config}
         write_json(cell.folder / "record.json", ended)
-        write_json(tmp_path / "costs" / cell.cost / "cost.json", {"status": "failed", "reason": "y"})
+        write_json(
+            tmp_path / "costs" / cell.cost / "cost.json",
+            {"status": "failed", "reason": "y", "config": cell.config},
+        )
     conduct(cells, Joblib(n_jobs=1), sweep=True)
     manifest = read_json(tmp_path / "sweeps" / "mine.json")
     assert [row["id"] for row in manifest["starts"]] == [start.id]

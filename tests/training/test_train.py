@@ -5,6 +5,7 @@ import torch
 from grid import COUNTS, TASKS, applies, build, kind, step
 
 from bench.runs import store
+from bench.runs.identity import RESULTS_VERSION
 from bench.runs.store import read_json
 from bench.sweep.launchers.local import Joblib
 from bench.sweep.run_or_load import ensure_run
@@ -92,7 +93,7 @@ def test_a_record_has_every_key_in_its_type(runs, task):
         assert record[split].keys() == expected.keys()
         assert all(isinstance(record[split][key], expected[key]) for key in expected), record[split]
     assert record["config"] == cell.config
-    assert record["results_version"] == store.RESULTS_VERSION
+    assert record["results_version"] == RESULTS_VERSION
     assert {"fingerprint", "floors", "sizes"} <= record["data_meta"].keys()
     provenance = record["provenance"]
     assert {"commit", "dirty", "versions", "host", "threads", "python"} <= provenance.keys()
