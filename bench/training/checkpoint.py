@@ -98,7 +98,7 @@ class Resume(L.Callback):
         self._due, self._began, self._steps, self._looks_at = 0.0, 0.0, 0, 0
         self._loaded: dict[str, Any] | None = None
 
-    def found(self) -> Path | None:
+    def usable_path(self) -> Path | None:
         """Return `path` where this run can go on from it, on all ranks alike. Removes one of no use."""
         content = read(self.path) if distributed.rank() == 0 else None
         usable = content is not None and content["bench"]["stamp"] == self.stamp

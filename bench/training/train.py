@@ -76,7 +76,7 @@ def train(
     trainer = trainer_of(config, folder, logger, [*uses, best, metrics, resume])
 
     with resume.listening():
-        trainer.fit(module, data, ckpt_path=resume.found(), weights_only=True)
+        trainer.fit(module, data, ckpt_path=resume.usable_path(), weights_only=True)
         record = {
             "num_params": sum(p.numel() for p in model.parameters()),
             "num_params_untied": control["untied_params"] if control else num_params_untied,

@@ -193,14 +193,14 @@ def track(folder: str, env: dict[str, str], steps: range, attempts: int, end: st
 
 
 def services(parent: int) -> list[int]:
-    found = []
+    pids = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             name, _, rest = stat.read_text().partition("(")[2].rpartition(")")
             state, above = rest.split()[:2]
             if name == "wandb-core" and int(above) == parent and state != "Z":
-                found.append(int(stat.parent.name))
-    return found
+                pids.append(int(stat.parent.name))
+    return pids
 
 
 class Tracked:
@@ -288,12 +288,12 @@ def tracked(tmp_path: Path) -> Iterator[Tracked]:
 
 def services_of(folder: Path) -> list[int]:
     """W&B's processes whose output goes to this run's log."""
-    found = []
+    pids = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if Path(os.readlink(entry / "fd" / "1")) == folder / "log":
-                found.append(int(entry.name))
-    return found
+                pids.append(int(entry.name))
+    return pids
 
 
 def free_port() -> int:

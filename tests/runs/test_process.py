@@ -62,8 +62,8 @@ def test_each_rank_is_a_session_that_knows_its_number(started):
     folder, ending = started("tells", ranks=2)
     assert ending.code == 0
     for rank in ("0", "1"):
-        told = ast.literal_eval((folder / f"told-{rank}").read_text())
-        assert told["group"] and told["RANK"] == told["LOCAL_RANK"] == rank and told["WORLD_SIZE"] == "2"
+        seen = ast.literal_eval((folder / f"told-{rank}").read_text())
+        assert seen["group"] and seen["RANK"] == seen["LOCAL_RANK"] == rank and seen["WORLD_SIZE"] == "2"
     assert (folder / "log").exists() and (folder / "log-rank1").exists()
 
 

@@ -91,7 +91,7 @@ def test_read_in_bulk(tmp_path: Path):
     write_json(run_folder(tmp_path, "a") / "record.json", {"id": "a", "status": "done"})
     run_folder(tmp_path, "torn").mkdir()
     (run_folder(tmp_path, "torn") / "record.json").write_text('{"id"')
-    found = read_records(tmp_path, ["a", "torn", "absent"])
-    assert set(found) == {"a", "torn"}
-    assert found["a"]["status"] == "done"
-    assert found["torn"]["status"] == "failed" and "damaged" in found["torn"]["reason"]
+    records = read_records(tmp_path, ["a", "torn", "absent"])
+    assert set(records) == {"a", "torn"}
+    assert records["a"]["status"] == "done"
+    assert records["torn"]["status"] == "failed" and "damaged" in records["torn"]["reason"]

@@ -193,7 +193,7 @@ def test_two_processes_on_one_folder_do_the_work_once_and_the_other_says_so(fold
     assert json.loads((folder / "record.json").read_text())["test"] == 1
 
 
-def test_a_process_that_dies_frees_its_claim(folder):
+def test_a_process_that_dies_frees_its_lock(folder):
     code = textwrap.dedent("""
         import os, sys
         from pathlib import Path

@@ -59,16 +59,16 @@ def test_a_network_without_a_cache_is_not_asked_to_generate(cell, monkeypatch):
     assert cost._has_cache(side, batch)
     model = type(side.module.model)
     monkeypatch.setattr(model, "decode", lambda self, tokens, past=None: (self(tokens)[0][:, -1:], None))
-    found = cost.measure_times(side, side, batch, asked.config)
-    assert list(found["latency"]) == ["batch", "one"]
+    times = cost.measure_times(side, side, batch, asked.config)
+    assert list(times["latency"]) == ["batch", "one"]
 
 
 def test_cold_caches_are_measured_where_asked_for_alone(cell, monkeypatch):
     asked = cell("text_gru", "none", "measure.cold=false", "measure.min_calls=1", "measure.min_seconds=0")
     side = side_of(asked)
     monkeypatch.setattr(cost, "evictor", lambda device: pytest.fail("a buffer was made"))
-    found = cost.measure_times(side, side, batch_of(asked, side), asked.config)
-    assert list(found["latency"]) == ["batch", "one", "first_token", "per_token"]
+    times = cost.measure_times(side, side, batch_of(asked, side), asked.config)
+    assert list(times["latency"]) == ["batch", "one", "first_token", "per_token"]
 
 
 def test_what_is_held_must_be_what_the_plan_predicts(cell):

@@ -73,13 +73,13 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Ended]:
 @pytest.fixture(scope="module")
 def pairs(cell: Callable[..., Any], started: Callable[..., Ended]) -> Mapping[tuple[str, str], list[Ended]]:
     """(task, tying) -> its run in one process, and in two."""
-    found = {}
+    runs = {}
     for task in TASKS:
         norm = ("model.norm=group",) if kind(task) == "image" else ()  # a batch's statistics are a rank's own
         for tying, given in TYINGS.items():
             both = [cell(task, tying, *given, *norm, *EXACT, f"trainer.devices={n}") for n in (1, 2)]
-            found[task, tying] = [started(c, n) for c, n in zip(both, (1, 2), strict=True)]
-    return found
+            runs[task, tying] = [started(c, n) for c, n in zip(both, (1, 2), strict=True)]
+    return runs
 
 
 @pytest.mark.parametrize("tying", TYINGS)
@@ -172,8 +172,8 @@ def _evaluates_what_it_keeps(ended: Ended, cell: Any) -> None:
     built.module.double()
     built.module.load_state_dict(torch.load(ended.folder / "best.ckpt", weights_only=True)["state_dict"])
     for split, batches in (("test", built.data.test_dataloader()), ("val", built.data.val_dataloader())):
-        found = score(built.module, [(images.double(), labels) for images, labels in batches], split)
-        assert found == near(ended.record[split]), split
+        scores = score(built.module, [(images.double(), labels) for images, labels in batches], split)
+        assert scores == near(ended.record[split]), split
 
 
 @every_task

@@ -101,17 +101,17 @@ def test_what_is_tied_begins_as_the_mean_or_the_first_of_what_was_trained(grid, 
 
 
 @pytest.mark.parametrize(
-    ("record", "said"),
+    ("record", "reason"),
     [
         (None, "has no record"),
         ({"status": "diverged", "reason": "the loss is nan"}, "is diverged: the loss is nan"),
         ({"status": "done", "reason": None}, "has no .*best.ckpt any more: delete .* and run it again"),
     ],
 )
-def test_without_its_weights_it_does_not_begin(tmp_path, record, said):
+def test_without_its_weights_it_does_not_begin(tmp_path, record, reason):
     if record:
         write_json(tmp_path / "abc" / "record.json", record)
-    with pytest.raises(EarlyExit, match=f"^the run to start from.*{said}"):
+    with pytest.raises(EarlyExit, match=f"^the run to start from.*{reason}"):
         init_from_run(torch.nn.Linear(1, 1), tmp_path, "abc")
 
 
@@ -134,7 +134,7 @@ def test_from_end_to_end(grid):
     """At a rate of nearly nothing the untied network stays what it was; the tied one is that of the merged weights."""
     still = ("optimizer.lr=1e-9", "start.lr=0.01")
     cells = [grid.cell("text_gru", tying, *START, *still) for tying in ("none", "cross_layer")]
-    found, (plain, tied) = conduct(cells, Joblib(n_jobs=1))
+    _, (plain, tied) = conduct(cells, Joblib(n_jobs=1))
     begun = read_json(cells[0].runs / cells[0].start.id / "record.json")
     assert plain["status"] == tied["status"] == "done", (plain["reason"], tied["reason"])
     for record in (plain, tied):

@@ -71,8 +71,8 @@ def settings(task):
 def runs(cell):
     """Task -> (cell, record) of a tiny run, its cost measured before."""
     cells = [cell(task, *settings(task)) for task in TASKS]
-    cells, found = conduct(cells, Joblib(n_jobs=1))
-    return {c.config["task"]["name"]: (c, record) for c, record in zip(cells, found, strict=True)}
+    cells, records = conduct(cells, Joblib(n_jobs=1))
+    return {c.config["task"]["name"]: (c, record) for c, record in zip(cells, records, strict=True)}
 
 
 @pytest.fixture(scope="module")
