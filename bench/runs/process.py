@@ -129,18 +129,13 @@ def died(code: int) -> str:
 
 
 def kill_all() -> None:
-    """End every run that this process started, at once (they leave no record and will be run again)."""
-    _stopping.set()
-    with _starting:  # so that none slips through between its start and its place in `_alive`
-        alive = list(_alive)
-    _kill(alive)
+    """End every run that this process started, at once. They leave no record and will be run again."""
+    _kill(_start_no_other())
 
 
 def stop_all() -> None:
-    """Ask every run to save where it is and to end, and start no other; those that take too long are killed."""
-    _stopping.set()
-    with _starting:
-        alive = list(_alive)
+    """Ask every run to save where it is and to end, and start no other. Those that take too long are killed."""
+    alive = _start_no_other()
     for process in alive:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(process.pid, signal.SIGTERM)
@@ -148,6 +143,13 @@ def stop_all() -> None:
     while any(process.exitcode is None for process in alive) and time.monotonic() < until:
         time.sleep(0.05)
     _kill(alive)
+
+
+def _start_no_other() -> list[BaseProcess]:
+    """Let no further run start. Returns the processes of those that were started."""
+    _stopping.set()
+    with _starting:  # so that none slips through between its start and its place in `_alive`
+        return list(_alive)
 
 
 def _kill(processes: Iterable[BaseProcess]) -> None:

@@ -116,7 +116,7 @@ class Ensure:
     def _is_resume_stale(self, cell: RunConfig) -> bool:
         """Whether the checkpoint to go on from was made with other code, as the request of that attempt says."""
         folder = self.path(cell).parent
-        return (folder / RESUME).exists() and bool(self._changed(cell, recorded(folder / REQUEST)))
+        return (folder / RESUME).is_file() and bool(self._changed(cell, recorded(folder / REQUEST)))
 
     def _failed_otherwise(self, cell: RunConfig, found: Record) -> bool:
         other_logger = found.get("logger", cell.options["logger"]) != cell.options["logger"]
@@ -126,7 +126,7 @@ class Ensure:
         """What a process leaves that died between its record and its end."""
         folder = self.path(cell).parent
         if (folder / lock.LOCK_FILE).exists() or (
-            (folder / RESUME).exists() and found["status"] != Status.FAILED
+            (folder / RESUME).is_file() and found["status"] != Status.FAILED
         ):
             with lock.held(folder) as mine:
                 if mine and found["status"] != Status.FAILED:
