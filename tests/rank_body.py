@@ -21,7 +21,15 @@ def main(folder: Path, launched: float) -> None:
 
 
 def _tells(folder: Path, rank: str) -> None:
-    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT", "SLURM_NTASKS", "CUDA_VISIBLE_DEVICES")
+    names = (
+        "RANK",
+        "LOCAL_RANK",
+        "WORLD_SIZE",
+        "MASTER_PORT",
+        "SLURM_NTASKS",
+        "WANDB_RUN_ID",
+        "CUDA_VISIBLE_DEVICES",
+    )
     told = {name: os.environ[name] for name in names if name in os.environ}
     (folder / f"told-{rank}").write_text(repr(told | {"group": os.getpgrp() == os.getpid()}))
 

@@ -21,16 +21,33 @@ def hasty(monkeypatch):
     monkeypatch.setattr(process, "GRACE_S", 0.5)
 
 
+def asked_for(folder):
+    """As the controller leaves it for a run to start in."""
+    folder.mkdir()
+    config = "dropout: 0.5\n"
+    (folder / CONFIG).write_text(config)
+    write_json(folder / REQUEST, {"config_sha256": hashlib.sha256(config.encode()).hexdigest()})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def fork_server(tmp_path_factory):
+    """It runs, its imports made: what these take says nothing of ranks that wait for each other.
+
+    It was started inside a job of SLURM and under an agent of W&B.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("SLURM_NTASKS", "MASTER_PORT", "WANDB_RUN_ID"):
+            patch.setenv(name, "4")
+        run_process("rank_body", asked_for(tmp_path_factory.mktemp("first") / "tells"), 1)
+
+
 @pytest.fixture
-def started(tmp_path):
+def started(tmp_path, fork_server):
     """The processes of one run, by what they do."""
 
     def start(what, ranks=1, **given):
-        folder = tmp_path / what
-        folder.mkdir()
-        config = "dropout: 0.5\n"
-        (folder / CONFIG).write_text(config)
-        write_json(folder / REQUEST, {"config_sha256": hashlib.sha256(config.encode()).hexdigest()})
+        folder = asked_for(tmp_path / what)
         began = time.monotonic()
         ending = run_process("rank_body", folder, 1, ranks, **given)
         assert time.monotonic() - began < RENDEZVOUS_S / 2  # none waited for another
@@ -41,9 +58,7 @@ def started(tmp_path):
     return start
 
 
-def test_one_process_knows_of_no_ranks(started, monkeypatch):
-    monkeypatch.setenv("SLURM_NTASKS", "4")
-    monkeypatch.setenv("MASTER_PORT", "1")
+def test_one_process_knows_of_no_ranks(started):
     folder, ending = started("tells", env={"CUDA_VISIBLE_DEVICES": "3"})
     assert ending.code == 0
     assert ast.literal_eval((folder / "told-0").read_text()) == {"CUDA_VISIBLE_DEVICES": "3", "group": True}
