@@ -167,7 +167,7 @@ def build_side(config: Mapping[str, Any], data: L.LightningDataModule, device: t
     model = build.network(config, data.shapes, dropout=0.0)
     plan = build.plan_for(config, model)
     predicted = (plan.num_params(model), plan.num_tensors(model), dtype.itemsize)
-    build.tie(config, model, plan)
+    build.tie(config, model, plan, data)
     module = build.training({**config, "weight_decay": 0.0}, model, plan, data.meta).to(device, dtype)
     mode = config["trainer"]["compile"]
     build.compile_in_place(model, mode)

@@ -58,7 +58,7 @@ def train(
     start = init_from_run(model, folder.parent, request["start"]["run"]) if config["start"] else None
     if start and config["start"]["likeness"]:
         start["likeness"] = pair_similarity(model, plan, config, data)
-    num_params_untied = build.tie(sized, model, plan)
+    num_params_untied = build.tie(sized, model, plan, data)
     module = build.training(config, model, plan, data.meta)
     if config["trainer"]["precision"] == "64-true":
         module.double()  # before a checkpoint is loaded into it
