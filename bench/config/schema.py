@@ -238,8 +238,22 @@ class Tokenized(Data):
         return self
 
 
+def _ascending(values: list[float]) -> list[float]:
+    if values[0] >= values[1]:
+        raise ValueError
+    return values
+
+
 class ImageData(Labelled):
     kind: Literal["image"]
+    range: _or_null(
+        Annotated[
+            list[Annotated[float, Field(allow_inf_nan=False)]],
+            Field(min_length=2, max_length=2),
+            AfterValidator(_ascending),
+        ],
+        "the lowest and the highest value that a pixel can have, such as [0,4095], or null for that of its type",
+    ) = None
 
 
 class TextData(Tokenized):
@@ -273,6 +287,10 @@ class SeriesData(Data):
         AfterValidator(_distinct),
     ]
     time: _or_null(str, "a name of a column, or null")
+    time_format: _or_null(
+        Annotated[str, Field(pattern="%")],
+        "how the column data.time is written, such as '%d.%m.%Y', or null for ISO 8601 and what is plain",
+    ) = None
     log: Flag
 
 

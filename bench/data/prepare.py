@@ -12,7 +12,10 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,11 +26,15 @@ from bench.data.sources import Source, source_of
 from bench.runs.code import code_of_section, is_own
 from bench.tying.errors import BadInput
 
-PREPARE_VERSION = 1
+PREPARE_VERSION = 2
 """Raised whenever the code of this folder changes what is prepared: it is part of the cache's key."""
 
 NOT_PREPARED = ("root", "train_limit", "module", "source", "files")
 """Settings that change nothing in the arrays; the source says itself what identifies it."""
+
+
+FIRST_WORD_S, NEXT_WORD_S = 5.0, 30.0
+"""Seconds until a preparation that lasts says so, and between its further words."""
 
 
 @dataclass(frozen=True)
@@ -113,12 +120,33 @@ def locked(cache: Path) -> Iterator[None]:
             f"cannot write the data cache {cache}: {error.strerror}; choose a folder that can be written"
         ) from error
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        with _told_while_it_lasts(f"waiting for another process that prepares data in {cache}"):
+            fcntl.flock(handle, fcntl.LOCK_EX)
         shutil.rmtree(cache / "building", ignore_errors=True)
         yield
         shutil.rmtree(cache / "building", ignore_errors=True)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def _told_while_it_lasts(what: str) -> Iterator[None]:
+    """Say on stderr what goes on, and for how long already: after 5 seconds and every 30 after that."""
+    over, since = threading.Event(), time.monotonic()
+
+    def tell() -> None:
+        wait_s = FIRST_WORD_S
+        while not over.wait(wait_s):
+            print(f"note: {what} ({time.monotonic() - since:.0f} s so far)", file=sys.stderr, flush=True)
+            wait_s = NEXT_WORD_S
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        over.set()
+        teller.join()
 
 
 def build(wanted: Mapping[str, Any], source: Source, cache: Path, key: str) -> Prepared:
@@ -127,7 +155,10 @@ def build(wanted: Mapping[str, Any], source: Source, cache: Path, key: str) -> P
 
     makers = {"image": image_content, "text": text_content}
     makers |= {"series": series_content, "labelled_text": labelled_text_content}
-    content = makers[wanted["kind"]](source.load(), wanted)
+    with _told_while_it_lasts(f"preparing data {wanted['name']}, which is done once and kept in {cache}"):
+        content = makers[wanted["kind"]](source.load(), wanted)
+    for note in content.notes:
+        print(f"note: data={wanted['name']}: {note}", file=sys.stderr, flush=True)
     try:
         (cache / "building").mkdir()
         with tempfile.TemporaryDirectory(dir=cache / "building") as scratch:
@@ -141,6 +172,8 @@ def build(wanted: Mapping[str, Any], source: Source, cache: Path, key: str) -> P
                 "fingerprint": fingerprint,
                 "files": sizes,
             } | content.meta
+            if content.notes:
+                meta["notes"] = list(content.notes)
             (made / "meta.json").write_text(json.dumps(meta, indent=1, sort_keys=True) + "\n")
             folder = cache / f"{wanted['name']}-{fingerprint}"
             if whole(folder) is None:

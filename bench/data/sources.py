@@ -87,6 +87,7 @@ def read(path: str, config: str | None, revision: str | None) -> "DatasetDict":
     """`load_dataset` into memory; what it raises becomes one line."""
     import datasets
     from pyarrow import ArrowException
+    from yaml import YAMLError
 
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(logging.CRITICAL)  # what it warns of, it raises too
@@ -96,12 +97,34 @@ def read(path: str, config: str | None, revision: str | None) -> "DatasetDict":
             return datasets.load_dataset(path, config, **where)
         # A cache of its own, so that neither a stale nor a torn copy in the user's cache can answer.
         with tempfile.TemporaryDirectory() as scratch:
-            return datasets.load_dataset(path, config, cache_dir=scratch, keep_in_memory=True)
+            return datasets.load_dataset(_without_patterns(path), config, cache_dir=scratch, keep_in_memory=True)
+    except YAMLError as error:
+        raise BadInput(
+            f"data set {path}: its README.md begins with lines between --- that are no YAML: correct or remove them"
+        ) from error
     except (OSError, ValueError, ArrowException, datasets.exceptions.DatasetsError) as error:
         cause = error.__cause__ or error
         reason = " ".join(f"{type(cause).__name__}: {cause}".split())[:200]
         fix = "restore its files" if os.path.isdir(path) else "set data.root or BENCH_DATA_ROOT, or go online"
         raise BadInput(f"cannot read data set {path} (config {config}): {reason}; {fix}") from error
+
+
+_linked: list[tempfile.TemporaryDirectory] = []
+"""Folders that `_without_patterns` made: images are read from them until the process ends, which removes them."""
+
+
+def _without_patterns(folder: str) -> str:
+    """Return the folder, or one of links to its files where `datasets` would take brackets in its name for a pattern."""
+    if glob.escape(folder) == folder:
+        return folder
+    _linked.append(tempfile.TemporaryDirectory())
+    top, links = Path(folder).resolve(), Path(_linked[-1].name)
+    for file in top.rglob("*"):
+        if file.is_file():
+            link = links / file.relative_to(top)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(file)
+    return str(links)
 
 
 def chosen(data: "DatasetDict", splits: dict[str, str] | None, path: str) -> "DatasetDict":
@@ -144,8 +167,9 @@ def text_paths(key: str, value: str | Sequence[str] | None) -> list[Path]:
     found: list[Path] = []
     for name in names:
         path = Path(name).expanduser()
-        matches = sorted(path.rglob("*.txt") if path.is_dir() else map(Path, glob.glob(str(path))))
-        matches = [match for match in matches if match.is_file()]
+        # A file of just that name first: its brackets are no pattern.
+        named = [path] if path.is_file() else path.rglob("*.txt") if path.is_dir() else glob.glob(str(path))
+        matches = [match for match in sorted(map(Path, named)) if match.is_file()]
         if not matches:
             raise BadInput(
                 f"{key}: no text file at {name!r}; give a file, a folder that holds *.txt, or a "
@@ -158,7 +182,7 @@ def text_paths(key: str, value: str | Sequence[str] | None) -> list[Path]:
 def text_lines(path: Path) -> list[str]:
     """The file's lines without blanks around them; blank ones are dropped. BadInput where nothing is left."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # a byte order mark is no word
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(
             f"cannot read {path} as UTF-8 text: {error}; convert it or leave it out of data.files"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.data.baselines import naive_bayes_accuracy
-from bench.data.contents import phrase_free_splits, phrases
+from bench.data.phrases import phrase_free_splits, phrases
 from bench.data.encode import words_of
 from bench.data.prepare import prepare
 from bench.data.sources import CLASSES, labelled_lines
@@ -80,7 +80,7 @@ def test_validation_is_of_the_seed() -> None:
     ("train", "said"),
     [
         (["fine", "   "], "row 2 of split 'train' has no word"),
-        (["fine", None], "row 2 of split 'train' has no word"),
+        (["fine", None], "row 2 of split 'train' is None, not text"),
         (["one two", "two"], "cannot hold 1 x 2 rows out of 1 whole sentences"),
         (["one two", "three four"], "every row of train is a phrase"),
     ],
