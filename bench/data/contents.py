@@ -102,7 +102,7 @@ def text_content(data: "DatasetDict", wanted: Mapping[str, Any]) -> Content:
     """Make {split}_tokens int32 [N], one stream; floors: the test split under counts of all of train."""
     _need_columns(data, ("text",))
     splits = text_splits(data)
-    lines = {split: [line.rstrip("\r\n") for line in text_rows(part, split)] for split, part in splits.items()}
+    lines = {split: [line.rstrip("\r\n") for line in text_rows(part)] for split, part in splits.items()}
     tokenizer = train_tokenizer(wanted["tokenizer"], wanted["vocab_size"], lines["train"])
     tokens = {split: encode(tokenizer, part) for split, part in lines.items()}
     words = tuple(vocabulary(tokenizer))
@@ -159,12 +159,20 @@ def labelled_text_content(data: "DatasetDict", wanted: Mapping[str, Any]) -> Con
 
 
 def _need_columns(data: "DatasetDict", names: tuple[str, ...]) -> None:
+    """Raise BadInput unless every row of every split has a value in each of the columns."""
     for split, part in data.items():
         if missing := [name for name in names if name not in part.column_names]:
             raise BadInput(
                 f"split {split!r} has no column {missing[0]!r}, only {part.column_names}: map it in "
                 "data.source.columns"
             )
+        for name in names:
+            column = part.select_columns([name]).with_format("arrow")[:][name]
+            if column.null_count:
+                row = column.is_null().to_numpy().argmax() + 1
+                raise BadInput(
+                    f"row {row} of split {split!r} has no {name}: remove it, or set data.source.columns"
+                )
 
 
 def _majority_accuracy(labels: Mapping[str, np.ndarray]) -> float:

@@ -65,14 +65,18 @@ def _parsed(values: Sequence[Any], name: str, time_format: str | None) -> np.nda
     if time_format is not None:
         times = _read(map(str, values), time_format)
         if isinstance(times, str):
-            raise BadInput(f"column {name!r} does not fit data.time_format={time_format}: {times}; correct it")
+            raise BadInput(
+                f"column {name!r} does not fit data.time_format={time_format}: {times}; correct it"
+            )
         return times
     if all(isinstance(value, Real) for value in values):
         return np.array(values, np.float64)
     if all(isinstance(value, date) for value in values):  # a datetime is one too
         return _read(values, None)
     if not all(isinstance(value, str) for value in values):
-        raise BadInput(f"column {name!r} holds neither dates, numbers nor text alone: set data.time to another column")
+        raise BadInput(
+            f"column {name!r} holds neither dates, numbers nor text alone: set data.time to another column"
+        )
     if not isinstance(times := _read(values, "ISO8601"), str):
         return times
     fitting = {form: times for form in FORMATS if not isinstance(times := _read(values, form), str)}

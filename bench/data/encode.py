@@ -100,14 +100,12 @@ def vocabulary(tokenizer: "Tokenizer") -> list[str]:
     return sorted(ids, key=ids.__getitem__)
 
 
-def text_rows(part: "Dataset", split: str) -> list[str]:
+def text_rows(part: "Dataset") -> list[str]:
     """Return the column `text`; BadInput where a row is not text."""
     texts = list(part["text"])
-    for row, text in enumerate(texts, 1):
+    for text in texts:
         if not isinstance(text, str):
-            raise BadInput(
-                f"row {row} of split {split!r} is {str(text)[:50]}, not text: remove it, or set data.source.columns"
-            )
+            raise BadInput(f"the column 'text' holds {str(text)[:50]}, not text: set data.source.columns")
     return texts
 
 

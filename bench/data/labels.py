@@ -31,7 +31,9 @@ class Classes:
         if self.names is None:
             return []
         more = ", ..." if self.count > _SHOWN else ""
-        return [f"labels are not 0, 1, 2, ...: {self.count} classes stand for {', '.join(self.names[:_SHOWN])}{more}"]
+        return [
+            f"labels are not 0, 1, 2, ...: {self.count} classes stand for {', '.join(self.names[:_SHOWN])}{more}"
+        ]
 
 
 def classes_of(splits: Mapping[str, "Dataset"]) -> Classes:
@@ -47,20 +49,24 @@ def classes_of(splits: Mapping[str, "Dataset"]) -> Classes:
     from datasets import ClassLabel
 
     values = {split: list(rows["label"]) for split, rows in splits.items()}
-    for split, column in values.items():
-        for row, value in enumerate(column, 1):
-            if reason := _refusal(value):
-                raise BadInput(
-                    f"row {row} of split {split!r} has the label {str(value)[:50]}, {reason}: set data.source.columns, "
-                    "or remove the row"
-                )
+    everything = [value for column in values.values() for value in column]
+    for value in everything:
+        if reason := _refusal(value):
+            raise BadInput(
+                f"the column 'label' holds {str(value)[:50]}, {reason}: set data.source.columns, or remove the row"
+            )
     declared = splits["train"].features["label"]
     if isinstance(declared, ClassLabel):
-        return Classes({split: np.array(column, np.int64) for split, column in values.items()}, declared.num_classes)
-    everything = [value for column in values.values() for value in column]
-    kinds = {str if isinstance(value, str) else bool if isinstance(value, bool) else float for value in everything}
+        return Classes(
+            {split: np.array(column, np.int64) for split, column in values.items()}, declared.num_classes
+        )
+    kinds = {
+        str if isinstance(value, str) else bool if isinstance(value, bool) else float for value in everything
+    }
     if len(kinds) > 1:
-        raise BadInput("the column 'label' holds both text and numbers: give one kind, or set data.source.columns")
+        raise BadInput(
+            "the column 'label' holds both text and numbers: give one kind, or set data.source.columns"
+        )
     distinct = sorted(set(everything))
     if len(distinct) > max(MOST, len(everything) // 2):
         raise BadInput(
@@ -68,7 +74,9 @@ def classes_of(splits: Mapping[str, "Dataset"]) -> Classes:
             "classes: set data.source.columns"
         )
     number = {value: index for index, value in enumerate(distinct)}
-    labels = {split: np.array([number[value] for value in column], np.int64) for split, column in values.items()}
+    labels = {
+        split: np.array([number[value] for value in column], np.int64) for split, column in values.items()
+    }
     are_numbers = bool not in kinds and distinct == list(range(len(distinct)))
     return Classes(labels, len(distinct), None if are_numbers else tuple(map(str, distinct)))
 

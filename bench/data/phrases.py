@@ -40,7 +40,7 @@ def phrase_free_splits(
 
 
 def _row_words(part: "Dataset", split: str) -> list[Words]:
-    words = [words_of(text) for text in text_rows(part, split)]
+    words = [words_of(text) for text in text_rows(part)]
     if () in words:
         raise BadInput(f"row {words.index(()) + 1} of split {split!r} has no word: remove it")
     return words

@@ -62,7 +62,7 @@ def _read(rows: "Dataset", split: str) -> tuple[np.ndarray, int]:
     if isinstance(feature, Image) or is_file or feature in (Value("binary"), Value("large_binary")):
         # Decoded here: the library's own decoding builds a Python object and a copy per image.
         encoded = column.cast_column("image", Image(decode=False))[:]["image"]
-        images, see_through = zip(*map(_decoded, encoded, _places(split, len(encoded))), strict=True)
+        images, see_through = zip(*map(_decoded, encoded), strict=True)
         return _stacked(images), sum(see_through)
     while not isinstance(feature, Value) and hasattr(feature, "feature"):
         feature = feature.feature
@@ -77,7 +77,9 @@ def _read(rows: "Dataset", split: str) -> tuple[np.ndarray, int]:
         )
     values = column.with_format("numpy")[:]["image"]
     if values.dtype == object or values.ndim not in (3, 4) or not values.size:
-        shapes = sorted({np.shape(value) for value in values})[:2] if values.dtype == object else values.shape[1:]
+        shapes = (
+            sorted({np.shape(value) for value in values})[:2] if values.dtype == object else values.shape[1:]
+        )
         raise BadInput(
             f"images of split {split!r} have the shape {shapes}: each must have the same, H x W or H x W x C or "
             "C x H x W, and none may be absent"
@@ -86,18 +88,12 @@ def _read(rows: "Dataset", split: str) -> tuple[np.ndarray, int]:
     return values.astype(dtype, copy=False), 0
 
 
-def _places(split: str, count: int) -> list[str]:
-    return [f"row {row} of split {split!r}" for row in range(1, count + 1)]
-
-
-def _decoded(value: Mapping[str, Any] | None, place: str) -> tuple[np.ndarray, bool]:
+def _decoded(value: Mapping[str, Any]) -> tuple[np.ndarray, bool]:
     """Return the pixels of an encoded image, and whether some of them are transparent."""
     from PIL import Image
 
-    if value is None or (value["bytes"] is None and value["path"] is None):
-        raise BadInput(f"{place} has no image: remove it")
     try:
-        with Image.open(BytesIO(value["bytes"]) if value["bytes"] is not None else value["path"]) as image:
+        with Image.open(value["path"] if value["bytes"] is None else BytesIO(value["bytes"])) as image:
             see_through = (
                 image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] < 255
             )
@@ -105,9 +101,11 @@ def _decoded(value: Mapping[str, Any] | None, place: str) -> tuple[np.ndarray, b
                 image = image.convert("L" if image.mode in _GREY else "RGB")
             array = np.asarray(image)
             return array.astype(array.dtype.newbyteorder("="), copy=False), see_through
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        name = value["path"] or place  # SyntaxError: what PIL raises for a broken PNG
-        raise BadInput(f"cannot decode image {name!r}: {error}; restore the data set's files") from error
+    except (OSError, SyntaxError, ValueError, AttributeError, Image.DecompressionBombError) as error:
+        # SyntaxError: what PIL raises for a broken PNG. AttributeError: for no path at all.
+        raise BadInput(
+            f"cannot decode image {value['path']!r}: {error}; restore the data set's files"
+        ) from error
 
 
 def _stacked(images: Sequence[np.ndarray]) -> np.ndarray:
@@ -122,9 +120,10 @@ def _stacked(images: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _need_finite(values: np.ndarray, split: str) -> None:
-    if values.dtype.kind == "f" and not (finite := np.isfinite(values).reshape(len(values), -1).all(1)).all():
-        row = int(np.flatnonzero(~finite)[0]) + 1
-        raise BadInput(f"row {row} of split {split!r} has a pixel that is no finite number: correct or remove it")
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise BadInput(
+            f"images of split {split!r} have pixels that are no finite numbers: correct or remove them"
+        )
 
 
 def _range(pixels: Mapping[str, np.ndarray]) -> tuple[float, float]:

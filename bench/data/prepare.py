@@ -33,7 +33,7 @@ NOT_PREPARED = ("root", "train_limit", "module", "source", "files")
 """Settings that change nothing in the arrays; the source says itself what identifies it."""
 
 
-FIRST_WORD_S, NEXT_WORD_S = 5.0, 30.0
+FIRST_WORD_S, NEXT_WORD_S = 15.0, 30.0
 """Seconds until a preparation that lasts says so, and between its further words."""
 
 
@@ -131,7 +131,7 @@ def locked(cache: Path) -> Iterator[None]:
 
 @contextmanager
 def _told_while_it_lasts(what: str) -> Iterator[None]:
-    """Say on stderr what goes on, and for how long already: after 5 seconds and every 30 after that."""
+    """Say on stderr what goes on, and for how long already: after 15 seconds and every 30 after that."""
     over, since = threading.Event(), time.monotonic()
 
     def tell() -> None:

@@ -97,7 +97,9 @@ def read(path: str, config: str | None, revision: str | None) -> "DatasetDict":
             return datasets.load_dataset(path, config, **where)
         # A cache of its own, so that neither a stale nor a torn copy in the user's cache can answer.
         with tempfile.TemporaryDirectory() as scratch:
-            return datasets.load_dataset(_without_patterns(path), config, cache_dir=scratch, keep_in_memory=True)
+            return datasets.load_dataset(
+                _without_patterns(path), config, cache_dir=scratch, keep_in_memory=True
+            )
     except YAMLError as error:
         raise BadInput(
             f"data set {path}: its README.md begins with lines between --- that are no YAML: correct or remove them"

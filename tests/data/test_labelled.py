@@ -61,6 +61,23 @@ def test_phrases_are_those_that_stand_in_a_text_word_for_word(known: list[str], 
     assert phrases(whole, parts) == {part for part in parts if any(is_phrase(part, text) for text in whole)}
 
 
+@given(TEXTS, TEXTS)
+def test_proper_phrases_stand_in_a_longer_text(known: list[str], texts: list[str]) -> None:
+    parts, whole = {words_of(text) for text in known}, [words_of(text) for text in texts]
+    longer = {
+        part for part in parts if any(len(text) > len(part) and is_phrase(part, text) for text in whole)
+    }
+    assert phrases(whole, parts, proper=True) == longer
+
+
+def test_long_rows_are_searched_too() -> None:
+    """A million words: with work that grows with the square of a row's length this would not end."""
+    rng = np.random.default_rng(0)
+    texts = [tuple(map(str, rng.integers(0, 4000, 20_000))) for _ in range(50)]
+    known = {*texts, *(text[100:15_000] for text in texts[::2]), ("4000", "1")}
+    assert phrases(texts, known, proper=True) == {text[100:15_000] for text in texts[::2]}
+
+
 def test_a_small_set_in_the_head() -> None:
     train = ["a good film", "good film", "film", "bad", "very bad", "Bad!", "dull", "dull"]
     splits, dropped = phrase_free_splits(
@@ -80,7 +97,7 @@ def test_validation_is_of_the_seed() -> None:
     ("train", "said"),
     [
         (["fine", "   "], "row 2 of split 'train' has no word"),
-        (["fine", None], "row 2 of split 'train' is None, not text"),
+        (["fine", None], "the column 'text' holds None, not text"),
         (["one two", "two"], "cannot hold 1 x 2 rows out of 1 whole sentences"),
         (["one two", "three four"], "every row of train is a phrase"),
     ],
