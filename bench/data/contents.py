@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 class Content:
     """What is kept of a data set.
 
-    `arrays` by file stem, `vocabulary` in the order of ids, `tokenizer` as JSON, `meta` for meta.json. `notes`: what the
-    user has to know of how the data were read.
+    `arrays` by file stem, `vocabulary` in the order of ids, `tokenizer` as JSON, `meta` for meta.json. `notes`: what
+    the user has to know of how the data were read.
     """
 
     arrays: dict[str, np.ndarray]

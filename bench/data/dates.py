@@ -39,8 +39,8 @@ def check_times(values: Sequence[Any], name: str, time_format: str | None) -> li
     if (wrong := np.flatnonzero(steps <= np.zeros((), steps.dtype))).size:
         row = int(wrong[0]) + 1
         raise BadInput(
-            f"column {name!r} is {values[row]} in row {row + 1} of the series, after {values[row - 1]}: sort the rows by "
-            "time, oldest first, each time once"
+            f"column {name!r} is {values[row]} in row {row + 1} of the series, after {values[row - 1]}: sort the rows "
+            "by time, oldest first, each time once"
         )
     usual = np.median(steps)
     uneven = np.abs(steps - usual) > usual / 2  # months and years differ by less
@@ -48,8 +48,9 @@ def check_times(values: Sequence[Any], name: str, time_format: str | None) -> li
         return []
     longest = int(steps.argmax())
     return [
-        f"{int(uneven.sum())} of {len(steps)} steps in column {name!r} are not of the usual length, {_length(usual)}; the "
-        f"longest is {_length(steps[longest])}, before row {longest + 2}: every row is one step of the series, however long"
+        f"{int(uneven.sum())} of {len(steps)} steps in column {name!r} are not of the usual length, {_length(usual)}; "
+        f"the longest is {_length(steps[longest])}, before row {longest + 2}: every row is one step of the series, "
+        "however long"
     ]
 
 

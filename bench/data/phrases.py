@@ -49,7 +49,7 @@ def _row_words(part: "Dataset", split: str) -> list[Words]:
 def _held_out(
     texts: Sequence[Words], parts: Sequence[str], split_seed: int, holdout: float | int
 ) -> dict[str, list[int]]:
-    """Return the row numbers of each part, ascending: first rows of distinct texts that are no phrase of a longer one."""
+    """Return the row numbers of each part, ascending: the first of each text that is no phrase of a longer one."""
     if not parts:
         return {}
     first = {text: row for row, text in reversed(list(enumerate(texts)))}

@@ -116,7 +116,7 @@ _linked: list[tempfile.TemporaryDirectory] = []
 
 
 def _without_patterns(folder: str) -> str:
-    """Return the folder, or one of links to its files where `datasets` would take brackets in its name for a pattern."""
+    """Return the folder, or one of links to its files where `datasets` would take its name for a pattern."""
     if glob.escape(folder) == folder:
         return folder
     _linked.append(tempfile.TemporaryDirectory())

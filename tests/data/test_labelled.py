@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.data.baselines import naive_bayes_accuracy
-from bench.data.phrases import phrase_free_splits, phrases
 from bench.data.encode import words_of
+from bench.data.phrases import phrase_free_splits, phrases
 from bench.data.prepare import prepare
 from bench.data.sources import CLASSES, labelled_lines
 from bench.tying.errors import BadInput
