@@ -46,7 +46,7 @@ def image_arrays(
         if outside := _outside(values, low, high):
             raise BadInput(
                 f"images of split {split!r} have {values.dtype} pixels from {outside[0]} to {outside[1]}, outside "
-                f"{low} to {high}: declare the lowest and the highest value that a pixel can have, as data.range=[LOW,HIGH]"
+                f"{low} to {high}: declare the lowest and the highest that they can be, as data.range=[LOW,HIGH]"
             )
     notes = [f"{transparent} images have transparent pixels: they are read as opaque"] if transparent else []
     return {split: _channels_first(_eight_bit(values, low, high)) for split, values in pixels.items()}, notes
