@@ -1,4 +1,4 @@
-"""A data set made ready once: splits, token ids or pixels as arrays, floors, in a cache keyed by content.
+"""Prepare a data set once: splits, token ids or pixels as arrays, floors, in a cache keyed by content.
 
 No torch here, and no `datasets` unless something has to be prepared. Layout of the cache:
 
@@ -47,7 +47,7 @@ class Prepared:
 
 
 def prepare(data: Mapping[str, Any], cache: Path) -> Prepared:
-    """The prepared data set that the group `data` describes, made if it is not in `cache` or is torn there.
+    """Return the prepared data set that the group `data` describes; make it if it is not in `cache` or is torn there.
 
     Args:
         data: resolved, and allowed by `bench.config.schema`.
@@ -59,16 +59,16 @@ def prepare(data: Mapping[str, Any], cache: Path) -> Prepared:
     source = source_of(data)
     key = identity(data, source)
     cache = Path(cache).expanduser().resolve()
-    if found := lookup(cache, key):
-        return found
+    if prepared := lookup(cache, key):
+        return prepared
     with locked(cache):
-        if found := lookup(cache, key):  # another process was faster
-            return found
+        if prepared := lookup(cache, key):  # another process was faster
+            return prepared
         return build(data, source, cache, key)
 
 
 def load(folder: Path | str) -> Prepared:
-    """Reads a prepared folder back; BadInput where a file is missing or not as long as meta.json says."""
+    """Read a prepared folder back; BadInput where a file is missing or not as long as meta.json says."""
     folder = Path(folder)
     prepared = whole(folder)
     if prepared is None:
@@ -79,7 +79,7 @@ def load(folder: Path | str) -> Prepared:
 
 
 def identity(wanted: Mapping[str, Any], source: Source) -> str:
-    """Hash of everything that the prepared arrays depend on: PREPARE_VERSION, and the code of a user's own source."""
+    """Return a hash of all that the arrays depend on: PREPARE_VERSION and the code of a user's own source too."""
     parts = {k: v for k, v in wanted.items() if k not in NOT_PREPARED}
     modules = code_of_section(wanted["source"]).get("modules", {})
     if of_user := sorted(digest for name, digest in modules.items() if not is_own(name)):
@@ -93,7 +93,7 @@ def pointer(cache: Path, key: str) -> Path:
 
 
 def lookup(cache: Path, key: str) -> Prepared | None:
-    """What the pointer points to, if both are there and whole."""
+    """Return what the pointer points to, if both are there and whole."""
     try:
         return whole(cache / json.loads(pointer(cache, key).read_text())["folder"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -111,7 +111,7 @@ def whole(folder: Path) -> Prepared | None:
 
 @contextmanager
 def locked(cache: Path) -> Iterator[None]:
-    """Holds the cache's lock (the kernel frees a dead process's) and clears what was interrupted."""
+    """Hold the cache's lock (the kernel frees a dead process's) and clear what was interrupted."""
     try:
         (cache / "by_config").mkdir(parents=True, exist_ok=True)
         handle = os.open(cache / "lock", os.O_RDWR | os.O_CREAT, 0o666)
@@ -150,7 +150,7 @@ def _told_while_it_lasts(what: str) -> Iterator[None]:
 
 
 def build(wanted: Mapping[str, Any], source: Source, cache: Path, key: str) -> Prepared:
-    """Prepares aside and moves in one step; the pointer comes last. Call with the lock held."""
+    """Prepare aside and move in one step; the pointer comes last. Call with the lock held."""
     from bench.data.contents import image_content, labelled_text_content, series_content, text_content
 
     makers = {"image": image_content, "text": text_content}
@@ -162,9 +162,9 @@ def build(wanted: Mapping[str, Any], source: Source, cache: Path, key: str) -> P
     try:
         (cache / "building").mkdir()
         with tempfile.TemporaryDirectory(dir=cache / "building") as scratch:
-            made, old = Path(scratch) / "made", Path(scratch) / "old"
-            made.mkdir()
-            sizes = content.write(made)
+            new, old = Path(scratch) / "new", Path(scratch) / "old"
+            new.mkdir()
+            sizes = content.write(new)
             fingerprint = content.fingerprint()
             meta = {
                 "name": wanted["name"],
@@ -174,12 +174,12 @@ def build(wanted: Mapping[str, Any], source: Source, cache: Path, key: str) -> P
             } | content.meta
             if content.notes:
                 meta["notes"] = list(content.notes)
-            (made / "meta.json").write_text(json.dumps(meta, indent=1, sort_keys=True) + "\n")
+            (new / "meta.json").write_text(json.dumps(meta, indent=1, sort_keys=True) + "\n")
             folder = cache / f"{wanted['name']}-{fingerprint}"
             if whole(folder) is None:
                 if folder.exists():
                     os.replace(folder, old)
-                os.replace(made, folder)
+                os.replace(new, folder)
             link = Path(scratch) / "pointer.json"
             link.write_text(json.dumps({"folder": folder.name}))
             os.replace(link, pointer(cache, key))

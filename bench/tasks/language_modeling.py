@@ -33,7 +33,7 @@ class LanguageModeling(Training):
         return batch[1].numel()
 
     def _read(self, batch: Any) -> tuple[Tensor, Tensor]:
-        """What the output layer reads [B * S, W], or logits where it is not linear, and targets [B * S].
+        """Return what the output layer reads [B * S, W], or logits where it is not linear, and targets [B * S].
 
         The state is carried from the batch before (truncated BPTT).
         """
