@@ -293,6 +293,14 @@ class SeriesData(Data):
     ) = None
     log: Flag
 
+    @model_validator(mode="after")
+    def _a_format_is_of_a_column(self) -> "SeriesData":
+        if self.time is None and self.time_format is not None:
+            raise BadInput(
+                "data.time_format is read with data.time alone: name the column of the times there"
+            )
+        return self
+
 
 # --- model, tying, training ---
 

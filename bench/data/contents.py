@@ -166,7 +166,7 @@ def _need_columns(data: "DatasetDict", names: tuple[str, ...]) -> None:
                 f"split {split!r} has no column {missing[0]!r}, only {part.column_names}: map it in "
                 "data.source.columns"
             )
-        for name in names:
+        for name in [name for name in (*names, "group") if name in part.column_names]:
             column = part.select_columns([name]).with_format("arrow")[:][name]
             if column.null_count:
                 row = column.is_null().to_numpy().argmax() + 1
