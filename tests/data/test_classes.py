@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, Features
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.data.labels import Classes, classes_of
@@ -22,6 +22,7 @@ def read(train: list, test: list) -> Classes:
 LABELS = st.integers(0, 4)
 
 
+@settings(deadline=None)
 @given(
     st.lists(LABELS, min_size=1),
     st.lists(LABELS, min_size=1),

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.data.dates import FORMATS, check_times
@@ -13,6 +13,7 @@ START = datetime(1999, 1, 1)
 DAYS = [START + timedelta(days) for days in range(400)]  # longer than a year: some day is above 12
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(["%Y-%m-%d", "%Y%m%d", "%Y-%m-%dT%H:%M", *(f for f in FORMATS if "%Y" in f)]), st.data()
 )
@@ -57,6 +58,7 @@ def test_times_that_are_refused(values: list, form: str | None, said: str) -> No
     assert "\n" not in str(error.value)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 398), st.integers(2, 60), st.sampled_from(["dates", "text", "numbers"]))
 def test_a_gap_is_told_with_its_place(row: int, length: int, kind: str) -> None:
     days = [*DAYS[:row], *(day + timedelta(length - 1) for day in DAYS[row:])]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.data.baselines import naive_bayes_accuracy
@@ -38,6 +38,7 @@ def assert_no_phrase_is_shared(splits: dict[str, Dataset]) -> None:
     assert not [part for part in train if any(is_phrase(part, text) for text in out)]
 
 
+@settings(deadline=None)
 @given(TEXTS, TEXTS, st.integers(0, 3))
 def test_no_row_of_train_is_a_phrase_of_a_row_of_val_or_test(
     train: list[str], test: list[str], seed: int
@@ -55,12 +56,14 @@ def test_no_row_of_train_is_a_phrase_of_a_row_of_val_or_test(
     assert not [text for text in train if words_of(text) != whole and is_phrase(whole, words_of(text))]
 
 
+@settings(deadline=None)
 @given(TEXTS, TEXTS)
 def test_phrases_are_those_that_stand_in_a_text_word_for_word(known: list[str], texts: list[str]) -> None:
     parts, whole = {words_of(text) for text in known}, [words_of(text) for text in texts]
     assert phrases(whole, parts) == {part for part in parts if any(is_phrase(part, text) for text in whole)}
 
 
+@settings(deadline=None)
 @given(TEXTS, TEXTS)
 def test_proper_phrases_stand_in_a_longer_text(known: list[str], texts: list[str]) -> None:
     parts, whole = {words_of(text) for text in known}, [words_of(text) for text in texts]

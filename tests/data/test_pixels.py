@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from datasets import Array2D, Array3D, Dataset, Features, Image, List, Value
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Picture
 
@@ -51,6 +51,7 @@ def test_pictures_of_more_than_8_bits_are_scaled(wide: np.ndarray, declared: lis
     )
 
 
+@settings(deadline=None)
 @given(st.sampled_from(["uint8", "uint16", "int32", "int64", "float32", "float64"]), st.integers(1, 10**6))
 def test_a_declared_range_is_mapped_to_8_bits_whatever_the_type(dtype: str, high: int) -> None:
     high = min(high, np.iinfo(dtype).max if dtype[0] in "ui" else high)
