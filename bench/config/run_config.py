@@ -48,6 +48,7 @@ _OUTSIDE = {
 # Keys that came later: left out where they are null, so that a run recorded before them has the identity it had.
 _LATER = {
     None: ("control", "start"),
+    "data": ("range", "time_format"),
     "tying": ("groups", "repeats", "rank", "grouping", "shuffle"),
     "trainer": ("use_gradients", "quantize"),
 }

@@ -238,8 +238,22 @@ class Tokenized(Data):
         return self
 
 
+def _ascending(values: list[float]) -> list[float]:
+    if values[0] >= values[1]:
+        raise ValueError
+    return values
+
+
 class ImageData(Labelled):
     kind: Literal["image"]
+    range: _or_null(
+        Annotated[
+            list[Annotated[float, Field(allow_inf_nan=False)]],
+            Field(min_length=2, max_length=2),
+            AfterValidator(_ascending),
+        ],
+        "the lowest and the highest value that a pixel can have, such as [0,4095], or null for that of its type",
+    ) = None
 
 
 class TextData(Tokenized):
@@ -273,7 +287,19 @@ class SeriesData(Data):
         AfterValidator(_distinct),
     ]
     time: _or_null(str, "a name of a column, or null")
+    time_format: _or_null(
+        Annotated[str, Field(pattern="%")],
+        "how the column data.time is written, such as '%d.%m.%Y', or null for ISO 8601 and what is plain",
+    ) = None
     log: Flag
+
+    @model_validator(mode="after")
+    def _a_format_is_of_a_column(self) -> "SeriesData":
+        if self.time is None and self.time_format is not None:
+            raise BadInput(
+                "data.time_format is read with data.time alone: name the column of the times there"
+            )
+        return self
 
 
 # --- model, tying, training ---

@@ -6,12 +6,12 @@ DISCOUNT = 0.75
 
 
 def unigram_perplexity(train: np.ndarray, test: np.ndarray, vocab_size: int) -> float:
-    """exp(nats per token) of `test` under train's frequencies plus one count for every word."""
+    """Return exp(nats per token) of `test` under train's frequencies plus one count for every word."""
     return perplexity(unigram(train, vocab_size)[test])
 
 
 def trigram_perplexity(train: np.ndarray, test: np.ndarray, vocab_size: int) -> float:
-    """exp(nats per token) of `test` under a trigram interpolated with the bigram, and that with the unigram.
+    """Return exp(nats per token) of `test` under a trigram interpolated with the bigram, and that with the unigram.
 
     Absolute discounting (Ney, Essen and Kneser 1994): p(w | h) = max(c(hw) - D, 0) / c(h) + D t(h) / c(h) p(w
     | shorter h), t(h) the number of different words seen after h, D = 0.75; the shorter history alone where h
@@ -40,7 +40,7 @@ def perplexity(p: np.ndarray) -> float:
 
 
 def histories(tokens: np.ndarray, order: int, vocab_size: int) -> np.ndarray:
-    """The `order` words before each token as one integer, int64 [N]; keys stay below 2**63."""
+    """Return the `order` words before each token as one integer, int64 [N]; keys stay below 2**63."""
     padded = np.concatenate([np.zeros(order, dtype=np.int64), tokens])
     keys = np.zeros(len(tokens), dtype=np.int64)
     for i in range(order):
@@ -56,7 +56,7 @@ def interpolate(
     test: np.ndarray,
     vocab_size: int,
 ) -> np.ndarray:
-    """p(test | test_h) from the counts of (train_h, train), `shorter` = p(test | shorter history)."""
+    """Return p(test | test_h) from the counts of (train_h, train), `shorter` = p(test | shorter history)."""
     grams, counts = np.unique(train_h * vocab_size + train, return_counts=True)
     known, first = np.unique(grams // vocab_size, return_index=True)
     kinds = np.diff(np.append(first, len(grams)))
@@ -68,7 +68,7 @@ def interpolate(
 
 
 def lookup(keys: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """values[keys == wanted], 0 where there is none; `keys` ascending."""
+    """Return values[keys == wanted], 0 where there is none; `keys` ascending."""
     at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
     return np.where(keys[at] == wanted, values[at], 0)
 
@@ -78,7 +78,7 @@ def naive_bayes_accuracy(
     test: tuple[np.ndarray, np.ndarray, np.ndarray],
     vocab_size: int,
 ) -> float:
-    """Share of `test` that the multinomial model of `train` labels rightly, one count added to every word.
+    """Return the share of `test` that the multinomial model of `train` labels rightly, one count added to every word.
 
     Either is (tokens [N], offsets [R + 1] of its rows in them, labels [R]), each row at least one token long. Of
     equals the first class wins.

@@ -14,7 +14,7 @@ from bench.tying.errors import BadInput
 
 
 class Batches:
-    """Iterates over `batches(0)` anew each time; `len()` is their number, the same on every rank.
+    """Iterate over `batches(0)` anew each time; `len()` is their number, the same on every rank.
 
     The state is the position: after `load_state_dict` the next iteration is `batches(position)`, all batches but
     the first `position`, none of which is made.
@@ -43,7 +43,7 @@ class Batches:
 
 
 class RankedDataModule(lightning.LightningDataModule):
-    """Knows seed, epoch and rank; outside a Trainer the epoch is 0 and there is one rank.
+    """A data module that knows seed, epoch and rank; outside a Trainer the epoch is 0 and there is one rank.
 
     A batch is the whole batch of the optimizer's step: of its rows, a rank owns every world_size-th, so that
     ranks together see what one process sees, and evaluation is neither padded nor repeated.
@@ -54,7 +54,7 @@ class RankedDataModule(lightning.LightningDataModule):
         self.seed = seed
 
     def generator(self) -> torch.Generator:
-        """The random numbers of this seed and epoch, apart from every other stream: a run's data order."""
+        """Return the random numbers of this seed and epoch, apart from every other stream: a run's data order."""
         epoch = self.trainer.current_epoch if self.trainer else 0
         # Seeds differ in the low bits only; manual_seed mixes them well (Mersenne twister initialisation).
         return torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
@@ -64,11 +64,11 @@ class RankedDataModule(lightning.LightningDataModule):
         return self.trainer.global_rank if self.trainer else 0
 
     def share(self, rows: torch.Tensor) -> torch.Tensor:
-        """This rank's rows."""
+        """Return this rank's rows."""
         return rows[self.trainer.global_rank :: self.trainer.world_size] if self.trainer else rows
 
     def check_batch_size(self, batch_size: int) -> None:
-        """Ranks average their gradients with equal weight, so each needs the same number of rows."""
+        """Raise BadInput unless ranks get equally many rows: they average their gradients with equal weight."""
         ranks = self.trainer.world_size if self.trainer else 1
         if batch_size % ranks:
             raise BadInput(
@@ -76,7 +76,7 @@ class RankedDataModule(lightning.LightningDataModule):
             )
 
     def eval_slices(self, count: int, batch_size: int) -> list[slice]:
-        """Consecutive slices that cover `count` rows; one too small for every rank joins its neighbour."""
+        """Return consecutive slices that cover `count` rows; one too small for every rank joins its neighbour."""
         ranks = self.trainer.world_size if self.trainer else 1
         starts = list(range(0, count, max(batch_size, ranks)))
         if len(starts) > 1 and count - starts[-1] < ranks:
@@ -132,7 +132,7 @@ class Examples(RankedDataModule):
 
     @abstractmethod
     def batch(self, split: str, rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """(inputs, labels, ...) of these rows."""
+        """Return (inputs, labels, ...) of these rows."""
 
     def train_dataloader(self) -> Batches:
         self.check_batch_size(self.batch_size)
@@ -158,7 +158,7 @@ class Examples(RankedDataModule):
 
 
 def subset(available: int, count: int) -> torch.Tensor:
-    """`count` of `available` rows, ascending; nested in count."""
+    """Return `count` of `available` rows, ascending; those of a smaller count are among them."""
     order = torch.randperm(available, generator=torch.Generator().manual_seed(SUBSET_SEED))
     return order[:count].sort().values
 
@@ -196,7 +196,7 @@ class ImageData(Examples):
         return {"in_channels": self.meta["shape"][0], "num_classes": self.meta["num_classes"]}
 
     def probe_dataloader(self) -> Batches:
-        """A fixed part of train, as large as val at most: what the generalisation gap is measured against."""
+        """Return a fixed part of train, as large as val at most: what the generalisation gap is measured against."""
         return self.in_order("train", torch.arange(min(len(self.labels["train"]), len(self.labels["val"]))))
 
     def batch(self, split: str, rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -235,7 +235,7 @@ class SentenceData(Examples):
         return {"vocab_size": self.meta["vocab_size"], "num_classes": self.meta["num_classes"]}
 
     def probe_dataloader(self) -> Batches:
-        """A fixed random part of train, as large as val at most: what the generalisation gap is measured against.
+        """Return a fixed random part of train, as large as val at most: the generalisation gap is measured against it.
 
         Random, because rows may lie class by class.
         """
@@ -247,7 +247,7 @@ class SentenceData(Examples):
 
 
 def rows_of(folder: Path, split: str, window: int) -> torch.Tensor:
-    """int32 [R, window]: the first tokens of each row, then PAD_ID."""
+    """Return int32 [R, window]: the first tokens of each row, then PAD_ID."""
     tokens, offsets = (np.load(folder / f"{split}_{what}.npy") for what in ("tokens", "offsets"))
     at = offsets[:-1, None] + np.arange(window)
     inside = at < offsets[1:, None]

@@ -1,9 +1,8 @@
-"""Turn raw data into numbers: text to token ids, images to uint8 arrays, rows to splits without leaks."""
+"""Turn text into token ids, and rows into splits without leaks."""
 
 import re
 from collections.abc import Sequence
-from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,12 +20,12 @@ SMALLEST = {"words": 3, "whitespace": 3, "bpe": 257}  # the special tokens and a
 
 
 def words_of(text: str) -> tuple[str, ...]:
-    """The words of a text, as the tokenizer `words` splits and lower-cases it."""
+    """Return the words of a text, as the tokenizer `words` splits and lower-cases it."""
     return tuple(re.findall(WORDS, text.lower()))
 
 
 def train_tokenizer(kind: str, vocab_size: int | None, lines: Sequence[str]) -> "Tokenizer":
-    """A tokenizer of `lines`, the same for the same lines; `vocab_size` counts <eos> and <unk>; None: all.
+    """Train a tokenizer of `lines`, the same for the same lines; `vocab_size` counts <eos> and <unk>; None: all.
 
     `words` lower-cases and splits at WORDS; `whitespace` only splits at blanks (for corpora tokenised
     already, whose own <unk> is ours); `bpe` is byte-level (Radford et al. 2019, section 2.2): it loses
@@ -53,7 +52,7 @@ def train_tokenizer(kind: str, vocab_size: int | None, lines: Sequence[str]) -> 
 
 
 def train_words(kind: str, vocab_size: int | None, lines: Sequence[str]) -> "Tokenizer":
-    """A word-level tokenizer: ids by falling frequency, equals by alphabet."""
+    """Train a word-level tokenizer: ids by falling frequency, equals by alphabet."""
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.WordLevel())
@@ -72,7 +71,7 @@ def train_words(kind: str, vocab_size: int | None, lines: Sequence[str]) -> "Tok
 
 
 def encode(tokenizer: "Tokenizer", lines: Sequence[str]) -> np.ndarray:
-    """One stream of token ids, int32 [N], <eos> after each line (a blank line is its <eos>)."""
+    """Return one stream of token ids, int32 [N], <eos> after each line (a blank line is its <eos>)."""
     eos = [tokenizer.token_to_id(EOS)]
     ids = [
         encoding.ids + eos for encoding in tokenizer.encode_batch_fast(list(lines), add_special_tokens=False)
@@ -81,7 +80,7 @@ def encode(tokenizer: "Tokenizer", lines: Sequence[str]) -> np.ndarray:
 
 
 def encode_rows(tokenizer: "Tokenizer", lines: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """(ids int32 [N], offsets int64 [R + 1]): line r is ids[offsets[r] : offsets[r + 1]], with no <eos> anywhere."""
+    """Return ids int32 [N] and offsets int64 [R + 1]: line r is ids[offsets[r] : offsets[r + 1]], without an <eos>."""
     ids = [encoding.ids for encoding in tokenizer.encode_batch_fast(list(lines), add_special_tokens=False)]
     offsets = np.cumsum([0, *map(len, ids)], dtype=np.int64)
     tokens = np.fromiter((i for line in ids for i in line), dtype=np.int32)
@@ -91,66 +90,30 @@ def encode_rows(tokenizer: "Tokenizer", lines: Sequence[str]) -> tuple[np.ndarra
 
 
 def count_bytes(lines: Sequence[str]) -> int:
-    """UTF-8 bytes of the text that the tokens stand for, one newline a line."""
+    """Count the UTF-8 bytes of the text that the tokens stand for, one newline a line."""
     return sum(len(line.encode()) + 1 for line in lines)
 
 
 def vocabulary(tokenizer: "Tokenizer") -> list[str]:
-    """Tokens in the order of their ids."""
+    """Return the tokens in the order of their ids."""
     ids = tokenizer.get_vocab()
     return sorted(ids, key=ids.__getitem__)
 
 
-def image_array(data: "Dataset") -> np.ndarray:
-    """uint8 [N, C, H, W]: C is 1 if the first image is grey, else 3. BadInput: unreadable, unequal sizes."""
-    from datasets import Image
-
-    column = data.select_columns("image")
-    if not isinstance(column.features["image"], Image):
-        pixels = column.with_format("numpy")[:]["image"].astype(np.uint8)
-    else:
-        # Decoded here: the library's own decoding builds a Python object and a copy per image.
-        encoded = column.cast_column("image", Image(decode=False))[:]["image"]
-        pixels = stacked([decoded(value) for value in encoded])
-    return pixels[:, None] if pixels.ndim == 3 else np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
-
-
-def decoded(value: dict[str, Any]) -> np.ndarray:
-    from PIL import Image
-
-    try:
-        with Image.open(BytesIO(value["bytes"]) if value["bytes"] is not None else value["path"]) as image:
-            return np.asarray(image.convert("L" if image.mode in {"1", "L"} else "RGB"))
-    except (OSError, SyntaxError) as error:  # SyntaxError: what PIL raises for a broken PNG
-        raise BadInput(
-            f"cannot decode image {value['path']!r}: {error}; restore the data set's files"
-        ) from error
-
-
-def stacked(images: list[np.ndarray]) -> np.ndarray:
-    if shapes := {image.shape for image in images} - {images[0].shape}:
-        raise BadInput(
-            f"images must share one size and mode: found {images[0].shape} and {sorted(shapes)[0]}; "
-            "resize them first"
-        )
-    return np.stack(images)
-
-
-def label_array(data: "Dataset") -> np.ndarray:
-    """int64 [N]; BadInput where an example has no label (null or negative)."""
-    labels = data.with_format("numpy")["label"][:]
-    if labels.dtype.kind not in "iu" or labels.min() < 0:
-        raise BadInput(
-            "the column 'label' must hold integers from 0, one for every example; set data.source.columns"
-        )
-    return labels.astype(np.int64)
+def text_rows(part: "Dataset") -> list[str]:
+    """Return the column `text`; BadInput where a row is not text."""
+    texts = list(part["text"])
+    for text in texts:
+        if not isinstance(text, str):
+            raise BadInput(f"the column 'text' holds {str(text)[:50]}, not text: set data.source.columns")
+    return texts
 
 
 TEXT_HOLDOUT = 0.1
 
 
 def image_splits(data: "DatasetDict", split_seed: int, holdout: float | int) -> dict[str, "Dataset"]:
-    """{"train", "val", "test"}; what is not published is drawn from train by seed, whole groups at a time.
+    """Return {"train", "val", "test"}; what is not published is drawn from train by seed, whole groups at a time.
 
     `holdout`: a share of the published train split, or a count of rows; with groups, the first count at or
     above it.
@@ -160,15 +123,14 @@ def image_splits(data: "DatasetDict", split_seed: int, holdout: float | int) -> 
     parts = hold_out(groups, rows(holdout, len(train)), len(missing), split_seed)
     chosen = {split: train.select(part) for split, part in zip(missing, parts[1:], strict=True)}
     kept = parts[0]
-    if (
-        "group" in train.column_names
-    ):  # laid out group by group: the first rows would be no sample of the rest
+    if "group" in train.column_names:
+        # Laid out group by group: the first rows would be no sample of the rest.
         kept = np.random.default_rng(split_seed).permutation(kept)
     return named(data) | chosen | {"train": train.select(kept)}
 
 
 def text_splits(data: "DatasetDict") -> dict[str, "Dataset"]:
-    """{"train", "val", "test"}; what is not published is cut off the end of train, 10 % of its lines each."""
+    """Return {"train", "val", "test"}; what is not published is cut off the end of train, 10 % of its lines each."""
     train, missing = published(data)
     count = rows(TEXT_HOLDOUT, len(train))
     rest = len(train) - count * len(missing)
@@ -180,7 +142,7 @@ def text_splits(data: "DatasetDict") -> dict[str, "Dataset"]:
 
 
 def published(data: "DatasetDict") -> tuple["Dataset", list[str]]:
-    """The train split, and which of val and test have to come out of it."""
+    """Return the train split, and which of val and test have to come out of it."""
     if "train" not in data:
         raise BadInput(f"the data set has the splits {sorted(data)}: it needs one named 'train'")
     if empty := [split for split, part in data.items() if not len(part)]:
@@ -197,12 +159,12 @@ def named(data: "DatasetDict") -> dict[str, "Dataset"]:
 
 
 def rows(holdout: float | int, total: int) -> int:
-    """A share rounded to rows (at least one), or the count itself."""
+    """Return a share rounded to rows (at least one), or the count itself."""
     return holdout if isinstance(holdout, int) else max(1, round(holdout * total))
 
 
 def hold_out(groups: np.ndarray, count: int, parts: int, split_seed: int) -> list[np.ndarray]:
-    """Row indices [rest, part 1, ..., part n], ascending: whole groups, at least `count` rows a part."""
+    """Return row indices [rest, part 1, ..., part n], ascending: whole groups, at least `count` rows a part."""
     names, member = np.unique(groups, return_inverse=True)
     order = np.random.default_rng(split_seed).permutation(len(names))
     cumulative = np.cumsum(np.bincount(member)[order])

@@ -1,4 +1,4 @@
-"""A data set made ready once: splits, token ids or pixels as arrays, floors, in a cache keyed by content.
+"""Prepare a data set once: splits, token ids or pixels as arrays, floors, in a cache keyed by content.
 
 No torch here, and no `datasets` unless something has to be prepared. Layout of the cache:
 
@@ -12,7 +12,10 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,11 +26,15 @@ from bench.data.sources import Source, source_of
 from bench.runs.code import code_of_section, is_own
 from bench.tying.errors import BadInput
 
-PREPARE_VERSION = 1
+PREPARE_VERSION = 2
 """Raised whenever the code of this folder changes what is prepared: it is part of the cache's key."""
 
 NOT_PREPARED = ("root", "train_limit", "module", "source", "files")
 """Settings that change nothing in the arrays; the source says itself what identifies it."""
+
+
+FIRST_WORD_S, NEXT_WORD_S = 15.0, 30.0
+"""Seconds until a preparation that lasts says so, and between its further words."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ class Prepared:
 
 
 def prepare(data: Mapping[str, Any], cache: Path) -> Prepared:
-    """The prepared data set that the group `data` describes, made if it is not in `cache` or is torn there.
+    """Return the prepared data set that the group `data` describes; make it if it is not in `cache` or is torn there.
 
     Args:
         data: resolved, and allowed by `bench.config.schema`.
@@ -52,16 +59,16 @@ def prepare(data: Mapping[str, Any], cache: Path) -> Prepared:
     source = source_of(data)
     key = identity(data, source)
     cache = Path(cache).expanduser().resolve()
-    if found := lookup(cache, key):
-        return found
+    if prepared := lookup(cache, key):
+        return prepared
     with locked(cache):
-        if found := lookup(cache, key):  # another process was faster
-            return found
+        if prepared := lookup(cache, key):  # another process was faster
+            return prepared
         return build(data, source, cache, key)
 
 
 def load(folder: Path | str) -> Prepared:
-    """Reads a prepared folder back; BadInput where a file is missing or not as long as meta.json says."""
+    """Read a prepared folder back; BadInput where a file is missing or not as long as meta.json says."""
     folder = Path(folder)
     prepared = whole(folder)
     if prepared is None:
@@ -72,7 +79,7 @@ def load(folder: Path | str) -> Prepared:
 
 
 def identity(wanted: Mapping[str, Any], source: Source) -> str:
-    """Hash of everything that the prepared arrays depend on: PREPARE_VERSION, and the code of a user's own source."""
+    """Return a hash of all that the arrays depend on: PREPARE_VERSION and the code of a user's own source too."""
     parts = {k: v for k, v in wanted.items() if k not in NOT_PREPARED}
     modules = code_of_section(wanted["source"]).get("modules", {})
     if of_user := sorted(digest for name, digest in modules.items() if not is_own(name)):
@@ -86,7 +93,7 @@ def pointer(cache: Path, key: str) -> Path:
 
 
 def lookup(cache: Path, key: str) -> Prepared | None:
-    """What the pointer points to, if both are there and whole."""
+    """Return what the pointer points to, if both are there and whole."""
     try:
         return whole(cache / json.loads(pointer(cache, key).read_text())["folder"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -104,7 +111,7 @@ def whole(folder: Path) -> Prepared | None:
 
 @contextmanager
 def locked(cache: Path) -> Iterator[None]:
-    """Holds the cache's lock (the kernel frees a dead process's) and clears what was interrupted."""
+    """Hold the cache's lock (the kernel frees a dead process's) and clear what was interrupted."""
     try:
         (cache / "by_config").mkdir(parents=True, exist_ok=True)
         handle = os.open(cache / "lock", os.O_RDWR | os.O_CREAT, 0o666)
@@ -113,7 +120,8 @@ def locked(cache: Path) -> Iterator[None]:
             f"cannot write the data cache {cache}: {error.strerror}; choose a folder that can be written"
         ) from error
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        with _told_while_it_lasts(f"waiting for another process that prepares data in {cache}"):
+            fcntl.flock(handle, fcntl.LOCK_EX)
         shutil.rmtree(cache / "building", ignore_errors=True)
         yield
         shutil.rmtree(cache / "building", ignore_errors=True)
@@ -121,19 +129,42 @@ def locked(cache: Path) -> Iterator[None]:
         os.close(handle)
 
 
+@contextmanager
+def _told_while_it_lasts(what: str) -> Iterator[None]:
+    """Say on stderr what goes on, and for how long already: after 15 seconds and every 30 after that."""
+    over, since = threading.Event(), time.monotonic()
+
+    def tell() -> None:
+        wait_s = FIRST_WORD_S
+        while not over.wait(wait_s):
+            print(f"note: {what} ({time.monotonic() - since:.0f} s so far)", file=sys.stderr, flush=True)
+            wait_s = NEXT_WORD_S
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        over.set()
+        teller.join()
+
+
 def build(wanted: Mapping[str, Any], source: Source, cache: Path, key: str) -> Prepared:
-    """Prepares aside and moves in one step; the pointer comes last. Call with the lock held."""
+    """Prepare aside and move in one step; the pointer comes last. Call with the lock held."""
     from bench.data.contents import image_content, labelled_text_content, series_content, text_content
 
     makers = {"image": image_content, "text": text_content}
     makers |= {"series": series_content, "labelled_text": labelled_text_content}
-    content = makers[wanted["kind"]](source.load(), wanted)
+    with _told_while_it_lasts(f"preparing data {wanted['name']}, which is done once and kept in {cache}"):
+        content = makers[wanted["kind"]](source.load(), wanted)
+    for note in content.notes:
+        print(f"note: data={wanted['name']}: {note}", file=sys.stderr, flush=True)
     try:
         (cache / "building").mkdir()
         with tempfile.TemporaryDirectory(dir=cache / "building") as scratch:
-            made, old = Path(scratch) / "made", Path(scratch) / "old"
-            made.mkdir()
-            sizes = content.write(made)
+            new, old = Path(scratch) / "new", Path(scratch) / "old"
+            new.mkdir()
+            sizes = content.write(new)
             fingerprint = content.fingerprint()
             meta = {
                 "name": wanted["name"],
@@ -141,12 +172,14 @@ def build(wanted: Mapping[str, Any], source: Source, cache: Path, key: str) -> P
                 "fingerprint": fingerprint,
                 "files": sizes,
             } | content.meta
-            (made / "meta.json").write_text(json.dumps(meta, indent=1, sort_keys=True) + "\n")
+            if content.notes:
+                meta["notes"] = list(content.notes)
+            (new / "meta.json").write_text(json.dumps(meta, indent=1, sort_keys=True) + "\n")
             folder = cache / f"{wanted['name']}-{fingerprint}"
             if whole(folder) is None:
                 if folder.exists():
                     os.replace(folder, old)
-                os.replace(made, folder)
+                os.replace(new, folder)
             link = Path(scratch) / "pointer.json"
             link.write_text(json.dumps({"folder": folder.name}))
             os.replace(link, pointer(cache, key))

@@ -1,4 +1,4 @@
-"""A prepared time series as batches of windows."""
+"""Serve a prepared time series as batches of windows."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,7 +80,7 @@ class SeriesData(RankedDataModule):
         return self.scored(*self.ends("test"))
 
     def probe_dataloader(self) -> Batches:
-        """Pieces of half a window, evenly over train, val's count in all at most: the gap is measured against it."""
+        """Return pieces of half a window, evenly over train, val's count at most: the gap is measured against them."""
         ends, new = self.ends("train")
         first, stop = self.bounds["val"]
         count = min(len(ends), (stop - first) // (self.window // 2))
@@ -97,7 +97,7 @@ class SeriesData(RankedDataModule):
             yield self.told[ends - 1].contiguous(), self.told[ends].contiguous()
 
     def ends(self, split: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Where the windows that score a split end, exclusive, and how many of its steps each is the first to have."""
+        """Return where the windows that score a split end, exclusive, and how many of its steps are new in each."""
         first, stop = self.bounds[split]
         new = self.window // 2
         ends = torch.arange(first + new, stop + new, new).clamp(max=stop)

@@ -15,21 +15,21 @@ IGNORED = -100  # a target that is not scored: cross_entropy's default ignore_in
 
 
 def stream_bounds(count: int, streams: int) -> list[tuple[int, int]]:
-    """[start, stop) of at most `streams` contiguous parts of `count`; lengths differ by at most one."""
+    """Return [start, stop) of at most `streams` contiguous parts of `count`; lengths differ by at most one."""
     streams = min(streams, count)
     edges = [count * i // streams for i in range(streams + 1)]
     return list(zip(edges[:-1], edges[1:], strict=True))
 
 
 def padded_streams(tokens: torch.Tensor, bounds: list[tuple[int, int]], fill: int) -> torch.Tensor:
-    """The parts as rows [S, longest], filled up on the right."""
+    """Return the parts as rows [S, longest], filled up on the right."""
     return torch.nn.utils.rnn.pad_sequence(
         [tokens[a:b] for a, b in bounds], batch_first=True, padding_value=fill
     )
 
 
 def overlapping(count: int, window: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Positions [W, window] of windows at stride window // 2, and which are scored there, bool [W, window].
+    """Return positions [W, window] of windows at stride window // 2, and which are scored there, bool [W, window].
 
     Each of `count` positions is scored in exactly one window, with at least window / 2 inputs of context (its
     own included), or with all there are where fewer precede it. Positions at or beyond `count` are padding.
@@ -110,7 +110,7 @@ class TextData(RankedDataModule):
         return self.scored_once(self.tokens["test"])
 
     def probe_dataloader(self) -> Batches:
-        """Pieces of train, a quarter of val's count in all: what the generalisation gap is measured against.
+        """Return pieces of train, a quarter of val's count in all: the generalisation gap is measured against them.
 
         As many pieces as streams, evenly over train: its beginning alone may be harder or easier than the rest.
         """
@@ -121,7 +121,7 @@ class TextData(RankedDataModule):
         return self.scored_once(train[at + (at * self.eval_streams // count * apart).long()])
 
     def ring(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """(inputs, targets) of train, int64 [N], turned by a random offset."""
+        """Return (inputs, targets) of train, int64 [N], turned by a random offset."""
         targets = self.tokens["train"].long()
         offset = int(torch.randint(len(targets), (), generator=generator))
         return preceded(targets).roll(-offset), targets.roll(-offset)
@@ -162,7 +162,7 @@ class TextData(RankedDataModule):
         return Batches(count, batches)
 
     def eval_in_windows(self, tokens: torch.Tensor) -> Batches:
-        """The first window scores all of itself; of the others only the targets that are new are given."""
+        """Yield windows: the first scores all of itself, of the others only the new targets are given."""
         positions, scored = overlapping(len(tokens), min(self.window, max(len(tokens), 2)))
         new = positions.shape[1] // 2
         slices = self.eval_slices(len(positions) - 1, self.eval_batch_size) if len(positions) > 1 else []
@@ -183,5 +183,5 @@ class TextData(RankedDataModule):
 
 
 def preceded(targets: torch.Tensor) -> torch.Tensor:
-    """The input of each target: the token before it, <eos> before the first."""
+    """Return the input of each target: the token before it, <eos> before the first."""
     return torch.cat([targets.new_full((1,), EOS_ID), targets[:-1]])

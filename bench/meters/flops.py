@@ -16,7 +16,7 @@ Shape = Sequence[int]
 
 
 def flops_of(call: Callable[[], object]) -> int:
-    """Floating-point operations of one `call`: those of matmul, convolution, attention, recurrent layers.
+    """Count the floating-point operations of one `call`: those of matmul, convolution, attention, recurrent layers.
 
     A multiplication and an addition are two. A weight that is used twice counts twice: tying changes nothing.
     Causal attention counts in full, half of it masked. What is element by element does not count.
@@ -35,7 +35,7 @@ def _attention_backward(upstream: Shape, query: Shape, key: Shape, value: Shape,
 
 
 def _recurrent(inputs: Shape, weights: Sequence[Shape], *_: Any, **__: Any) -> int:
-    """Each matrix of each layer and direction times each step of each sequence."""
+    """Count each matrix of each layer and direction times each step of each sequence."""
     return 2 * math.prod(inputs[:-1]) * sum(math.prod(shape) for shape in weights if len(shape) == 2)
 
 
@@ -61,7 +61,7 @@ SECONDS = 0.2
 
 
 def matmul_rate(dtype: torch.dtype, device: torch.device) -> float:
-    """FLOP/s of the fastest of several products of square matrices of this dtype, with torch's threads as they are.
+    """Measure FLOP/s: the fastest of several products of square matrices of this dtype, torch's threads as they are.
 
     A product of n x n matrices is 2 n^3 FLOP. A bound from above for real networks: the shortest call of
     the best size counts.
@@ -71,20 +71,20 @@ def matmul_rate(dtype: torch.dtype, device: torch.device) -> float:
 
 
 def copy_rate(device: torch.device) -> float:
-    """Bytes/s of the fastest of several copies of a buffer that fits in no cache, read and written bytes together."""
+    """Measure bytes/s, read and written together: the fastest of several copies of a buffer that fits in no cache."""
     source = torch.zeros(buffer_bytes(device), dtype=torch.uint8, device=device)
     target = torch.ones_like(source)
     return 2 * source.numel() / _shortest(lambda: target.copy_(source), device)
 
 
 def datasheet_rate(dtype: torch.dtype, device: torch.device) -> float | None:
-    """FLOP/s of dense products by the maker's data sheet, from Lightning's table; None where it has none."""
+    """Return FLOP/s of dense products by the maker's data sheet, from Lightning's table; None where it has none."""
     if device.type != "cuda":
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the table does not know it
-        found = get_available_flops(device, dtype)
-    return None if found is None else float(found)
+        rate = get_available_flops(device, dtype)
+    return None if rate is None else float(rate)
 
 
 def _seconds_of_product(side: int, dtype: torch.dtype, device: torch.device) -> float:
@@ -94,7 +94,7 @@ def _seconds_of_product(side: int, dtype: torch.dtype, device: torch.device) -> 
 
 
 def _shortest(call: Callable[[], object], device: torch.device) -> float:
-    """Seconds of the shortest of LEAST_CALLS, or of as many as take SECONDS, after one that counts nowhere."""
+    """Return the seconds of the shortest of LEAST_CALLS, or of as many as take SECONDS, after one not counted."""
     call()
     seconds: list[float] = []
     while len(seconds) < LEAST_CALLS or sum(seconds) < SECONDS:
@@ -108,7 +108,7 @@ def of_calls(
     seconds: float,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float | str]:
-    """{"train_step_j": joules of one `step`}, a mean over calls for `seconds`, or {"unavailable": why}.
+    """Measure {"train_step_j": joules of one `step`}, a mean over calls for `seconds`, or {"unavailable": why}.
 
     The whole GPU's energy, idle draw and others' work included. The counter moves about ten times a second:
     ask for a second or more. Never 0: a counter that did not move measured nothing.
@@ -133,7 +133,7 @@ def of_calls(
 
 
 def _counter(nvml: Any, device: torch.device) -> Callable[[], int]:
-    """Reads the millijoules since the driver was loaded (Volta and later), of the GPU that torch means."""
+    """Return what reads the millijoules since the driver was loaded (Volta and later), of the GPU that torch means."""
     uuid = torch.cuda.get_device_properties(device).uuid  # NVML's order need not be CUDA's
     handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
     return lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle)

@@ -38,7 +38,7 @@ class Moment(NamedTuple):
 def peak_bytes(
     model: nn.Module, optimizer: Optimizer | None, step: Callable[[], object], inputs: Sequence[Tensor] = ()
 ) -> dict[str, int]:
-    """Bytes of all tensors on the model's device at the moment of `step` when they are most, and by kind.
+    """Measure the bytes of all tensors on the model's device at the moment of `step` when they are most, and by kind.
 
     Keys: total, and parameters, buffers, gradients, optimizer_state, activations, temporaries, inputs,
     which add up to it. A storage counts once however many names it has. `step` calls `model`, or a method of
@@ -62,7 +62,7 @@ def peak_bytes(
 def timeline(
     model: nn.Module, optimizer: Optimizer | None, step: Callable[[], object], inputs: Sequence[Tensor] = ()
 ) -> list[Moment]:
-    """Bytes of all tensors after each operation of `step`, and where in the step that was.
+    """Measure the bytes of all tensors after each operation of `step`, and where in the step that was.
 
     The most of them is the total of `peak_bytes`, which says what `step` and `inputs` are.
     """
@@ -75,7 +75,7 @@ def timeline(
 
 
 def state_bytes(model: nn.Module, optimizer: Optimizer, step: Callable[[], object]) -> dict[str, int]:
-    """Bytes of what a training run holds from step to step: parameters, gradients, optimizer_state.
+    """Measure the bytes of what a training run holds from step to step: parameters, gradients, optimizer_state.
 
     A tensor counts once however many names it has, and what a library keeps beside it does not count (cuDNN's
     buffers, whole, are in `peak_bytes`). `step` is run once, so that all of it exists: it trains, and leaves
@@ -92,7 +92,7 @@ def state_bytes(model: nn.Module, optimizer: Optimizer, step: Callable[[], objec
 
 
 def predicted_bytes(num_params: int, num_tensors: int, element_bytes: int) -> dict[str, int]:
-    """What `state_bytes` finds under fused AdamW, told from the plan's counts alone: the same keys.
+    """Predict what `state_bytes` finds under fused AdamW, from the plan's counts alone: the same keys.
 
     element_bytes: of one parameter. Each has a gradient and two moments, and each tensor a float32 step count.
     """
@@ -101,7 +101,7 @@ def predicted_bytes(num_params: int, num_tensors: int, element_bytes: int) -> di
 
 
 def device_peak_bytes(step: Callable[[], object], device: torch.device) -> dict[str, int]:
-    """What CUDA's allocator says about one call of `step`, at the most; empty on other devices.
+    """Return what CUDA's allocator says about one call of `step`, at the most; empty on other devices.
 
     peak_allocated_bytes: given out to tensors, everything of this process. peak_reserved_bytes: taken from the
     device, its cache of free blocks included (which is emptied before).
@@ -119,7 +119,7 @@ def device_peak_bytes(step: Callable[[], object], device: torch.device) -> dict[
 
 
 def peak_rss_bytes() -> int:
-    """Largest resident set of this process so far (getrusage's ru_maxrss): code, libraries and all."""
+    """Return the largest resident set of this process so far (getrusage's ru_maxrss): code, libraries and all."""
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return largest if sys.platform == "darwin" else largest * 1024  # Linux counts in KiB
 
@@ -170,17 +170,17 @@ def _follow(tracker: MemTracker, model: nn.Module, step: Callable[[], object]) -
 
 
 def _bytes(tensors: Iterable[Tensor | None]) -> int:
-    """What the distinct of these tensors take; None takes nothing."""
+    """Return the bytes that the distinct ones of these tensors take; None takes nothing."""
     return sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors if tensor is not None}.values())
 
 
 def _by_kind(snapshot: dict) -> dict[str, int]:
-    """One device's snapshot under our words."""
+    """Return one device's snapshot under our words."""
     return {_KINDS[getattr(kind, "value", kind)]: count for kind, count in snapshot.items()}
 
 
 def checkpoint_bytes(model: nn.Module) -> int:
-    """Bytes of the file that `torch.save` makes of the state dict; a shared tensor is in it once."""
+    """Return the bytes of the file that `torch.save` makes of the state dict; a shared tensor is in it once."""
     file = io.BytesIO()
     torch.save(model.state_dict(), file)
     return file.tell()
@@ -194,7 +194,7 @@ Line = tuple[int, int]
 
 
 def largest_batch(peak_of: Callable[[int], int], limit_bytes: int) -> int:
-    """The largest number of examples whose peak is at most `limit_bytes`; 0 where one is too many.
+    """Return the largest number of examples whose peak is at most `limit_bytes`; 0 where one is too many.
 
     peak_of: bytes at the peak with so many examples, growing with them without end (`peak_by_batch`).
     """
@@ -210,7 +210,7 @@ def largest_batch(peak_of: Callable[[int], int], limit_bytes: int) -> int:
 def peak_by_batch(
     timeline_of: Callable[[int], Sequence[Moment]], examples: int = 8, tolerance: float = 0.0
 ) -> Callable[[int], int]:
-    """Bytes at the peak of a step as a function of the number of examples, told from three small batches.
+    """Return the peak bytes of a step as a function of the number of examples, found from three small batches.
 
     timeline_of: that step with so many examples, really run (`bench.meters.memory.timeline`).
     examples: in the smallest batch that is run. With fewer, a loop that has less than one block is told too
@@ -239,7 +239,7 @@ def _most(lines: set[Line], examples: int) -> Callable[[int], int]:
 
 
 def _lines(small: Sequence[Moment], large: Sequence[Moment]) -> set[Line]:
-    """The lines through a batch and one of twice its size; none where they do not pass the same places."""
+    """Return the lines through a batch and one of twice its size; none where they do not pass the same places."""
     ours, theirs = _by_place(small), _by_place(large)
     if [place for place, _ in ours] != [place for place, _ in theirs]:
         return set()
@@ -259,7 +259,7 @@ def _by_place(moments: Sequence[Moment]) -> list[tuple[object, list[Moment]]]:
 
 
 def _by_operation(moments: Sequence[Moment]) -> dict[str, int]:
-    """The most that is held after any operation of each name."""
+    """Return the most that is held after any operation of each name."""
     most: dict[str, int] = {}
     for moment in moments:
         most[moment.operation] = max(moment.held, most.get(moment.operation, 0))

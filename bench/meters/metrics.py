@@ -14,7 +14,7 @@ class Estimate(NamedTuple):
 
 
 def mean_sd(values: Iterable[float]) -> Estimate:
-    """Mean and sample standard deviation (divisor n - 1), in the unit of the values.
+    """Return mean and sample standard deviation (divisor n - 1), in the unit of the values.
 
     One value has no spread: sd is None, not 0. NaN and infinity stay in the result, they are never dropped.
     Raises ValueError for no values at all.
@@ -34,7 +34,7 @@ def mean_sd(values: Iterable[float]) -> Estimate:
 
 
 def perplexity(nll_sum: float, tokens: int) -> float:
-    """exp of the mean negative log-likelihood: nll_sum in nats over all the tokens scored.
+    """Return exp of the mean negative log-likelihood: nll_sum in nats over all the tokens scored.
 
     The quotient of two sums, never the mean of per-batch ones. Infinite where exp overflows.
     """
@@ -46,13 +46,13 @@ def perplexity(nll_sum: float, tokens: int) -> float:
 
 
 def bits_per_byte(nll_sum_nats: float, n_bytes: int) -> float:
-    """Negative log-likelihood in bits per byte of the raw text: what compares across tokenisers."""
+    """Return the negative log-likelihood in bits per byte of the raw text: what compares across tokenisers."""
     _positive(n_bytes, "bytes")
     return nll_sum_nats / math.log(2) / n_bytes
 
 
 def accuracy(correct: int, n: int) -> float:
-    """Share of n examples that were right, 0 to 1."""
+    """Return the share of n examples that were right, 0 to 1."""
     _positive(n, "examples")
     if not 0 <= correct <= n:
         raise ValueError(f"{correct} right of {n} examples: give a count between 0 and {n}")

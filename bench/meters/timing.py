@@ -32,14 +32,14 @@ class Timing:
 
 
 def summarise(seconds: Sequence[float]) -> Timing:
-    """Median, nearest-rank 90th and 99th percentile, and n, of at least one duration in seconds."""
+    """Return median, nearest-rank 90th and 99th percentile, and n, of at least one duration in seconds."""
     ordered = sorted(seconds)
     p99 = _nearest_rank(ordered, 99) if len(ordered) >= CALLS_FOR_P99 else None
     return Timing(statistics.median(ordered), _nearest_rank(ordered, 90), p99, len(ordered))
 
 
 def _nearest_rank(ordered: Sequence[float], percent: int) -> float:
-    """The smallest value that at least `percent` % of the values do not exceed; exact, in whole numbers."""
+    """Return the smallest value that at least `percent` % of the values do not exceed; exact, in whole numbers."""
     return ordered[-(-percent * len(ordered) // 100) - 1]
 
 
@@ -54,7 +54,7 @@ TIMES_THE_CACHE = 4
 
 
 def evictor(device: torch.device, cpus: Path = CPUS) -> Callable[[], None]:
-    """A call that reads and writes a buffer of `buffer_bytes`, which it keeps: milliseconds, and that much memory.
+    """Return a call that reads and writes a buffer of `buffer_bytes`, which it keeps: some milliseconds.
 
     Written alone would not do: large fills may go past the caches.
     """
@@ -67,7 +67,7 @@ def evictor(device: torch.device, cpus: Path = CPUS) -> Callable[[], None]:
 
 
 def buffer_bytes(device: torch.device, cpus: Path = CPUS) -> int:
-    """Bytes that fit in no cache of the device: 4 times its last-level cache."""
+    """Return how many bytes fit in no cache of the device: 4 times its last-level cache."""
     if device.type == "cuda":
         cache = torch.cuda.get_device_properties(device).L2_cache_size
     else:
@@ -76,10 +76,10 @@ def buffer_bytes(device: torch.device, cpus: Path = CPUS) -> int:
 
 
 def _bytes(path: Path) -> int:
-    """What sysfs tells: 32768K, 8M or plain bytes."""
-    told = path.read_text().strip()
-    scale = {"K": 2**10, "M": 2**20, "G": 2**30}.get(told[-1:], 1)
-    return int(told.rstrip("KMG")) * scale
+    """Read a size as sysfs writes it: 32768K, 8M or plain bytes."""
+    size = path.read_text().strip()
+    scale = {"K": 2**10, "M": 2**20, "G": 2**30}.get(size[-1:], 1)
+    return int(size.rstrip("KMG")) * scale
 
 
 RESOLUTION = 0.005
@@ -112,7 +112,7 @@ class Pair:
     on_cpu: float | None
 
     def as_record(self) -> dict[str, Any]:
-        """Plain values for a record; on_cpu is for `suspicion` and left out."""
+        """Return plain values for a record; on_cpu is for `suspicion` and left out."""
         return {name: value for name, value in dataclasses.asdict(self).items() if name != "on_cpu"}
 
 
@@ -129,7 +129,7 @@ def in_turns(
     clock: Callable[[], float] = time.perf_counter,
     processor_clock: Callable[[], float] = time.process_time,
 ) -> Pair:
-    """`turns_of` with single calls of `tied` and `untied`, each by `seconds_of`.
+    """Time single calls in turns: `turns_of` with `tied` and `untied`, each by `seconds_of`.
 
     Before each of them goes, not timed, `before` (`cold.evictor`'s, for cold caches), or where it is not
     given the same call: what is timed then finds in the caches what its own kind left there, not the other.
@@ -168,7 +168,7 @@ def turns_of(
     clock: Callable[[], float] = time.perf_counter,
     processor_clock: Callable[[], float] = time.process_time,
 ) -> tuple[Pair, ...]:
-    """One Pair for each of the durations (seconds, more than 0) that the two measures return, always equally many.
+    """Return one Pair for each of the durations (seconds, more than 0) that the two measures return, equally many each.
 
     A turn measures either side twice, tied, untied, untied, tied; its ratio is the geometric mean of the
     two, in which drift and the place within a turn cancel: a median over ratios of single calls could fall
@@ -190,7 +190,7 @@ def turns_of(
 def seconds_of(
     call: Callable[[], object], device: torch.device, clock: Callable[[], float] = time.perf_counter
 ) -> float:
-    """Seconds of one call: by `clock` on the CPU, by a pair of events on the current stream on CUDA.
+    """Measure the seconds of one call: by `clock` on the CPU, by a pair of events on the current stream on CUDA.
 
     There the device is idle and its queue empty when the call begins, and what is timed ends with its last
     kernel: nothing of the call before runs into it, and the first launch counts as it does for a request.
@@ -209,7 +209,7 @@ def seconds_of(
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float] | tuple[None, None]:
-    """Two of the values that hold the median of their distribution between them, in 95 % of cases or more.
+    """Return two of the values that hold the median of their distribution between them, in 95 % of cases or more.
 
     Of the pairs k-th smallest, k-th largest the narrowest whose binomial coverage is enough, whatever the
     distribution; values are taken as independent. None below 6 values. Source: H. A. David and H. N.
@@ -226,7 +226,7 @@ def median_interval(values: Sequence[float]) -> tuple[float, float] | tuple[None
 
 
 def suspicion(share: float | None, threads: int) -> str | None:
-    """Why seconds measured with this Pair.on_cpu cannot be trusted, or None. `threads` is what torch may use.
+    """Return why seconds measured with this Pair.on_cpu cannot be trusted, or None. `threads` is what torch may use.
 
     Between 0.9 and 1.1 x threads of one core is right: a step of several threads has parts of one alone.
     """
@@ -242,30 +242,30 @@ def suspicion(share: float | None, threads: int) -> str | None:
 def other_processes(
     device: torch.device, pids: Callable[[torch.device], Sequence[int] | None] | None = None
 ) -> str | None:
-    """Why times on this GPU cannot be trusted: who else computes on it now. None on a CPU, and where none can say.
+    """Return why times on this GPU cannot be trusted: who else computes on it. None on a CPU, or where none can say.
 
     `pids` lists the processes on the device, by default as nvidia-smi does. Where it does not list this
     process, which has used the device, its numbers are those of another namespace and say nothing.
     """
     if device.type != "cuda":
         return None
-    found = (pids or _compute_pids)(device)
-    if found is None or os.getpid() not in found:
+    computing = (pids or _compute_pids)(device)
+    if computing is None or os.getpid() not in computing:
         return None
-    others = sorted(set(found) - {os.getpid()})
+    others = sorted(set(computing) - {os.getpid()})
     return f"GPU in use by another process (pid {', '.join(map(str, others))})" if others else None
 
 
 def _compute_pids(device: torch.device) -> list[int] | None:
-    asked = [
+    command = [
         "nvidia-smi",
         f"--id=GPU-{torch.cuda.get_device_properties(device).uuid}",
         "--query-compute-apps=pid",
         "--format=csv,noheader",
     ]
     with contextlib.suppress(OSError, subprocess.SubprocessError, ValueError):
-        told = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=10).stdout
-        return [int(line) for line in told.split()]
+        listing = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout
+        return [int(line) for line in listing.split()]
     return None
 
 

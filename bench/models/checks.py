@@ -1,4 +1,4 @@
-"""What all networks are asked: where they drop out, and whether their sizes are in range."""
+"""Find where a network drops out, and check that its sizes are in range."""
 
 from torch import nn
 
@@ -8,7 +8,7 @@ _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropo
 
 
 def dropout_sites(model: nn.Module) -> dict[str, float]:
-    """Module name (or module.attribute, where a network calls F.dropout itself) -> probability above 0."""
+    """Return the module name (or module.attribute, where a network calls F.dropout itself) -> probability above 0."""
     sites: dict[str, float] = {}
     for name, module in model.named_modules():
         if isinstance(module, _DROPOUTS):
@@ -21,13 +21,13 @@ def dropout_sites(model: nn.Module) -> dict[str, float]:
 
 
 def check_positive(**sizes: int) -> None:
-    """Raises BadInput unless every size is a whole number of at least 1."""
+    """Raise BadInput unless every size is a whole number of at least 1."""
     for name, size in sizes.items():
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise BadInput(f"{name} is {size!r}; allowed are whole numbers from 1: set {name} to one of them")
 
 
 def check_dropout(dropout: float) -> None:
-    """Raises BadInput unless 0 <= dropout < 1."""
+    """Raise BadInput unless 0 <= dropout < 1."""
     if not 0 <= dropout < 1:
         raise BadInput(f"dropout is {dropout}; allowed is 0 <= dropout < 1: set dropout=0.2, or 0 for none")

@@ -39,7 +39,7 @@ class GRULanguageModel(nn.Module):
 
     @property
     def output_layer(self) -> nn.Linear:
-        """What makes logits of `hidden`."""
+        """Return the layer that makes logits of `hidden`."""
         return self.output
 
     def forward(self, tokens: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -47,12 +47,12 @@ class GRULanguageModel(nn.Module):
         return self.output(hidden), state
 
     def decode(self, tokens: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Logits [B, 1, vocab] of the token after these, and the state to go on from with the next one."""
+        """Return logits [B, 1, vocab] of the token after these, and the state to go on from with the next one."""
         hidden, past = self.hidden(tokens, past, last=1)
         return self.output(hidden), past
 
     def hidden(self, tokens: Tensor, state: Tensor | None = None, last: int = 0) -> tuple[Tensor, Tensor]:
-        """What the output layer reads [B, S, width], of the last S = `last` positions (0: of all), and the state."""
+        """Return what the output layer reads [B, S, width], of the last S = `last` positions (0: all), and a state."""
         # Time first through the stack, as nn.GRU computes: batch_first would transpose twice in every layer.
         x = self.embedding_dropout(self.embedding(tokens.t()))
         states = []

@@ -27,7 +27,7 @@ _NAMES = ("intermediate_size", "n_inner", "ffn_dim", "d_ff")
 def with_feed_forward(
     architecture: str, config: Mapping[str, Any] | None, width: int | None
 ) -> dict[str, Any]:
-    """`config`, and the feed-forward width in it under the architecture's own name; as it is for None.
+    """Return `config`, and the feed-forward width in it under the architecture's own name; as it is for None.
 
     Raises BadInput where the architecture has no such width that we know, or `config` sets it already.
     """
@@ -44,7 +44,7 @@ def with_feed_forward(
 
 
 def feed_forward_of(model: PreTrainedModel, config: Mapping[str, Any] | None) -> int | None:
-    """The network's feed-forward width; None where there is none to set beside `config`."""
+    """Return the network's feed-forward width; None where there is none to set beside `config`."""
     name = _name(model.config.model_type)
     if name is None or name in (config or {}):
         return None
@@ -52,7 +52,7 @@ def feed_forward_of(model: PreTrainedModel, config: Mapping[str, Any] | None) ->
 
 
 def width_step(model: PreTrainedModel, heads: int) -> int:
-    """What a width must be a multiple of: rotary positions turn the dimensions of a head in pairs."""
+    """Return what a width must be a multiple of: rotary positions turn the dimensions of a head in pairs."""
     rotary = any("rope" in key or "rotary" in key for key in model.config.to_dict())
     return 2 * heads if rotary else heads
 
@@ -76,7 +76,7 @@ def own_names(
     config: Mapping[str, Any] | None,
     fixed: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Arguments of the architecture's config class: `sizes`, `fixed`, `dropout` in every dropout field, `config`.
+    """Return arguments of the architecture's config class: `sizes`, `fixed`, `dropout` in each dropout field, `config`.
 
     sizes: vocab_size, window, depth, width, heads. What comes later in that order replaces what came before.
     Raises BadInput for an unknown architecture or config key, sizes out of range or that do not fit together,
@@ -100,7 +100,7 @@ def own_names(
 
 
 def built(auto: Any, architecture: str, wanted: Mapping[str, Any]) -> PreTrainedModel:
-    """The network that `auto`, one of transformers' Auto classes, makes of a config; BadInput where it cannot."""
+    """Build the network that `auto`, one of transformers' Auto classes, makes of a config; BadInput where it cannot."""
     try:
         return auto.from_config(AutoConfig.for_model(architecture, **wanted))
     except (StrictDataclassError, ValueError, KeyError) as error:
@@ -112,7 +112,7 @@ def built(auto: Any, architecture: str, wanted: Mapping[str, Any]) -> PreTrained
 
 
 def _fields(architecture: str) -> PretrainedConfig:
-    """The architecture's config at its defaults: the list of the keys it knows."""
+    """Return the architecture's config at its defaults: the list of the keys it knows."""
     if architecture not in CONFIG_MAPPING:
         raise BadInput(
             f"architecture {architecture!r} is unknown to transformers; allowed is a model_type of a "
@@ -122,7 +122,7 @@ def _fields(architecture: str) -> PretrainedConfig:
 
 
 def _sizes(vocab_size: int, window: int, depth: int, width: int, heads: int) -> dict[str, int]:
-    """Our sizes under the names that most configs have, and the others know as aliases (attribute_map)."""
+    """Return our sizes under the names that most configs have, and the others know as aliases (attribute_map)."""
     return {
         "vocab_size": vocab_size,
         "max_position_embeddings": window,
@@ -212,16 +212,16 @@ class CausalLM(nn.Module):
 
     @functools.cached_property
     def output_layer(self) -> nn.Linear | None:
-        """What makes logits of `hidden`; None where the architecture does more (caps or scales its logits)."""
+        """Return what makes logits of `hidden`; None where the architecture does more (caps or scales its logits)."""
         return self.model.get_output_embeddings() if _is_linear_at_its_end(self) else None
 
     def hidden(self, tokens: Tensor, state: None = None, last: int = 0) -> tuple[Tensor, None]:
-        """What the output layer reads [B, S, width], of the last S = `last` positions (0: of all); no state."""
+        """Return what the output layer reads [B, S, width], of the last S = `last` positions (0: of all); no state."""
         hidden = self.model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
         return hidden[:, -last:], None
 
     def decode(self, tokens: Tensor, past: Any = None) -> tuple[Tensor, Any]:
-        """Logits [B, 1, vocab] of the token after these, and the cache to go on from with the next one.
+        """Return logits [B, 1, vocab] of the token after these, and the cache to go on from with the next one.
 
         The cache is the architecture's own, and grows in place; None where it has none.
         """
@@ -246,7 +246,7 @@ def _build(architecture: str, wanted: dict[str, Any]) -> PreTrainedModel:
 
 @torch.no_grad()
 def _refuse_a_view_of_the_future(model: CausalLM, architecture: str, length: int, vocab_size: int) -> None:
-    """Raises BadInput if a later token changes an earlier logit: its perplexity would be no perplexity."""
+    """Raise BadInput if a later token changes an earlier logit: its perplexity would be no perplexity."""
     tokens = torch.zeros(2, length, dtype=torch.long)
     tokens[1, -1] = vocab_size - 1
     model.eval()
@@ -261,7 +261,7 @@ def _refuse_a_view_of_the_future(model: CausalLM, architecture: str, length: int
 
 @torch.no_grad()
 def _is_linear_at_its_end(model: CausalLM) -> bool:
-    """Whether logits are the output matrix times the last hidden states, seen on two tokens."""
+    """Return whether logits are the output matrix times the last hidden states, seen on two tokens."""
     layer, was_training = model.model.get_output_embeddings(), model.training
     tokens = torch.tensor([[0, 1]], device=layer.weight.device)
     model.eval()
@@ -342,7 +342,7 @@ class TextClassifier(nn.Module):
 
 @torch.no_grad()
 def _need_a_window(model: TextClassifier, architecture: str, window: int) -> None:
-    """Raises BadInput unless it reads a row of `window` tokens, and sees the last of them."""
+    """Raise BadInput unless it reads a row of `window` tokens, and sees the last of them."""
     tokens = torch.ones(1, window, dtype=torch.long)
     model.eval()
     try:

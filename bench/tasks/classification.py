@@ -1,16 +1,14 @@
-"""What a task trains on and is scored by: classification and language modelling."""
+"""What a classification task trains on and is scored by."""
 
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from bench.meters import metrics
-from bench.tasks.cross_entropy import linear_cross_entropy, score, tallied
+from bench.tasks.cross_entropy import tallied
 from bench.training.module import Training
-from bench.tying.errors import BadInput
 
 
 class Classification(Training):
@@ -53,67 +51,3 @@ class TextClassification(Classification):
     """Batches are (tokens [B, T], labels [B])."""
 
     unit = "sentences/s"
-
-
-class LanguageModeling(Training):
-    """Batches are (inputs [B, T], targets [B, S <= T] of the last S, -100 where not scored, fresh: no state).
-
-    BadInput for output_precision=bf16 where the output layer is not linear.
-    """
-
-    unit = "tokens/s"
-
-    def __init__(self, model: nn.Module, *args: Any, **kwargs: Any) -> None:
-        super().__init__(model, *args, **kwargs)
-        if self.in_bf16 and model.output_layer is None:
-            raise BadInput(
-                "trainer.output_precision=bf16: this architecture does more than multiply at its output: "
-                "set trainer.output_precision=null"
-            )
-
-    def size(self, batch: Any) -> int:
-        return batch[1].numel()
-
-    def _read(self, batch: Any) -> tuple[Tensor, Tensor]:
-        """What the output layer reads [B * S, W], or logits where it is not linear, and targets [B * S].
-
-        The state is carried from the batch before (truncated BPTT).
-        """
-        inputs, targets, fresh = batch
-        shorter = {} if targets.shape == inputs.shape else {"last": targets.shape[1]}
-        read = self.model if self.model.output_layer is None else self.model.hidden
-        outputs, state = read(inputs, None if fresh else self.states[self.training], **shorter)
-        # Evaluation in the middle of an epoch must not touch the state that training carries.
-        self.states[self.training] = None if state is None else state.detach()
-        return outputs.flatten(0, 1), targets.flatten()
-
-    def loss(self, batch: Any) -> Tensor:
-        outputs, targets = self._read(batch)
-        layer = self.model.output_layer
-        if layer is None:
-            return F.cross_entropy(outputs, targets)
-        rounds = self.in_bf16 or torch.is_autocast_enabled(outputs.device.type)
-        dtype = torch.bfloat16 if rounds else layer.weight.dtype
-        return linear_cross_entropy(outputs, layer.weight, layer.bias, targets, dtype)
-
-    def tally(self, batch: Any) -> dict[str, Tensor]:
-        outputs, targets = self._read(batch)
-        layer = self.model.output_layer
-        if layer is not None:
-            return score(outputs, layer.weight, layer.bias, targets)
-        return tallied(outputs, targets)
-
-    def score(self, sums: Mapping[str, float], split: str) -> dict[str, Any]:
-        tokens = int(sums["count"])
-        whole = tokens == self.meta["sizes"].get(split)
-        oov = self.meta["oov"][split] if whole else None
-        return {
-            "nll": sums["nll"] / tokens,
-            "perplexity": metrics.perplexity(sums["nll"], tokens),
-            "next_token_accuracy": metrics.accuracy(sums["correct"], tokens),
-            "tokens": tokens,
-            "oov": oov,
-            "bits_per_byte": metrics.bits_per_byte(sums["nll"], self.meta["bytes"][split])
-            if oov == 0
-            else None,
-        }

@@ -24,7 +24,7 @@ _ROWS = 128
 def linear_cross_entropy(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, dtype: torch.dtype
 ) -> Tensor:
-    """Mean nll, in nats, of targets int64 [N] (-100: not scored) under hidden [N, W] @ weight [V, W].T + bias [V].
+    """Return the mean nats of targets int64 [N] (-100: not scored) under hidden [N, W] @ weight [V, W].T + bias [V].
 
     A scalar that backward() can be asked of once. `dtype`: precision of the three products; what is between them,
     the sum, and bias are in float32 at least. bfloat16 rounds logits and their gradients to 8 bits, as autocast does.
@@ -35,7 +35,7 @@ def linear_cross_entropy(
 
 @torch.no_grad()
 def score(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> dict[str, Tensor]:
-    """Sums over the scored of N positions, in weight's precision: nll (float64, nats), correct, count."""
+    """Return sums over the scored of N positions, in weight's precision: nll (float64, nats), correct, count."""
     sums: dict[str, Tensor] = {}
     with torch.autocast(hidden.device.type, enabled=False):
         for rows in _blocks(len(hidden), len(weight), hidden.device, at_least=_ROWS):
@@ -46,7 +46,7 @@ def score(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) 
 
 
 def tallied(logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
-    """Sums over the rows of logits [N, V] whose target in [N] is not -100: nll (float64, nats), correct, count."""
+    """Return sums over rows of logits [N, V] whose target in [N] is not -100: nll (float64, nats), correct, count."""
     return {
         "nll": F.cross_entropy(logits, targets, reduction="sum").double(),
         "correct": (logits.argmax(-1) == targets).sum(),
@@ -93,7 +93,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 
 def _softmax(logits: Tensor, bias: Tensor | None, targets: Tensor, scored: Tensor) -> Tensor:
-    """Summed nll of a block of rows; its gradient, softmax - one-hot, takes the place of the logits."""
+    """Return the summed nll of a block of rows; its gradient, softmax - one-hot, takes the place of the logits."""
     if bias is not None:
         logits.add_(bias)
     at = targets.clamp(min=0).unsqueeze(1)
@@ -111,7 +111,7 @@ def _blocks(rows: int, columns: int, device: torch.device, at_least: int = 1) ->
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    """a @ b. A processor that cannot multiply bfloat16 multiplies float32, and rounds as the others do."""
+    """Return a @ b. A processor that cannot multiply bfloat16 multiplies float32, and rounds as the others do."""
     if a.dtype == torch.bfloat16 and a.device.type == "cpu" and not _multiplies_bfloat16():
         return (a.float() @ b.float()).to(torch.bfloat16)
     return a @ b

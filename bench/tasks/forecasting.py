@@ -51,7 +51,7 @@ class Forecasting(Training):
         }
 
     def score(self, sums: Mapping[str, float], split: str) -> dict[str, Any]:
-        """Means over all values, steps x channels; mae_over_naive is None where nothing changed."""
+        """Return means over all values, steps x channels; mae_over_naive is None where nothing changed."""
         values = sums["count"]
         return {
             "nll": sums["nll"] / values,
@@ -63,6 +63,6 @@ class Forecasting(Training):
 
 
 def gaussian_nll(mean: Tensor, log_variance: Tensor, values: Tensor) -> Tensor:
-    """Negative log-density in nats of each value under its Gaussian (Nix and Weigend 1994, equation 3)."""
+    """Return the negative log-density in nats of each value under its Gaussian (Nix and Weigend 1994, equation 3)."""
     square = (values - mean).square() * (-log_variance).exp()
     return 0.5 * (math.log(2 * math.pi) + log_variance + square)

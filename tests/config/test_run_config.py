@@ -128,6 +128,8 @@ def test_a_key_that_came_later_leaves_older_runs_their_identity():
     assert two.id == made("tying=cycle").id
     assert "start" not in _hashed(DEFAULT.config) and made("start=untied").id != DEFAULT.id
     assert "quantize" not in _hashed(DEFAULT.config)["trainer"]
+    assert "range" not in _hashed(DEFAULT.config)["data"] and made("data.range=[0,255]").id != DEFAULT.id
+    assert "time_format" not in _hashed(made("task=series_gru").config)["data"]
     assert (
         made("trainer.quantize=true").id != DEFAULT.id and made("trainer.quantize=true").cost == DEFAULT.cost
     )

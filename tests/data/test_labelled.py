@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.data.baselines import naive_bayes_accuracy
-from bench.data.contents import phrase_free_splits, phrases
 from bench.data.encode import words_of
+from bench.data.phrases import phrase_free_splits, phrases
 from bench.data.prepare import prepare
 from bench.data.sources import CLASSES, labelled_lines
 from bench.tying.errors import BadInput
@@ -38,6 +38,7 @@ def assert_no_phrase_is_shared(splits: dict[str, Dataset]) -> None:
     assert not [part for part in train if any(is_phrase(part, text) for text in out)]
 
 
+@settings(deadline=None)
 @given(TEXTS, TEXTS, st.integers(0, 3))
 def test_no_row_of_train_is_a_phrase_of_a_row_of_val_or_test(
     train: list[str], test: list[str], seed: int
@@ -55,10 +56,29 @@ def test_no_row_of_train_is_a_phrase_of_a_row_of_val_or_test(
     assert not [text for text in train if words_of(text) != whole and is_phrase(whole, words_of(text))]
 
 
+@settings(deadline=None)
 @given(TEXTS, TEXTS)
 def test_phrases_are_those_that_stand_in_a_text_word_for_word(known: list[str], texts: list[str]) -> None:
     parts, whole = {words_of(text) for text in known}, [words_of(text) for text in texts]
     assert phrases(whole, parts) == {part for part in parts if any(is_phrase(part, text) for text in whole)}
+
+
+@settings(deadline=None)
+@given(TEXTS, TEXTS)
+def test_proper_phrases_stand_in_a_longer_text(known: list[str], texts: list[str]) -> None:
+    parts, whole = {words_of(text) for text in known}, [words_of(text) for text in texts]
+    longer = {
+        part for part in parts if any(len(text) > len(part) and is_phrase(part, text) for text in whole)
+    }
+    assert phrases(whole, parts, proper=True) == longer
+
+
+def test_long_rows_are_searched_too() -> None:
+    """A million words: with work that grows with the square of a row's length this would not end."""
+    rng = np.random.default_rng(0)
+    texts = [tuple(map(str, rng.integers(0, 4000, 20_000))) for _ in range(50)]
+    known = {*texts, *(text[100:15_000] for text in texts[::2]), ("4000", "1")}
+    assert phrases(texts, known, proper=True) == {text[100:15_000] for text in texts[::2]}
 
 
 def test_a_small_set_in_the_head() -> None:
@@ -80,7 +100,7 @@ def test_validation_is_of_the_seed() -> None:
     ("train", "said"),
     [
         (["fine", "   "], "row 2 of split 'train' has no word"),
-        (["fine", None], "row 2 of split 'train' has no word"),
+        (["fine", None], "the column 'text' holds None, not text"),
         (["one two", "two"], "cannot hold 1 x 2 rows out of 1 whole sentences"),
         (["one two", "three four"], "every row of train is a phrase"),
     ],

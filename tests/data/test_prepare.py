@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from bench.data import prepare as prepare_module
 from bench.data.contents import Content
 from bench.data.prepare import load, prepare
+from bench.data.sources import Source, source_of
 from bench.tying.errors import BadInput
 
 Configured = Callable[..., dict]
@@ -184,3 +186,61 @@ def test_two_processes_at_once(configured: Configured, text_file: Path, tmp_path
 def test_unwritable_cache(configured: Configured, text_file: Path) -> None:
     with pytest.raises(BadInput, match="cannot write the data cache"):
         prepare(configured("text_files", files=str(text_file)), text_file / "cache")
+
+
+@pytest.mark.parametrize("name", ["wikitext2", "sst2", "fashion_mnist"])
+@pytest.mark.parametrize("wrong", [None, 5, ["a"]])
+def test_a_column_of_another_kind_is_named(
+    name: str, wrong: object, configured: Configured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from datasets import Dataset, DatasetDict
+
+    column = {"fashion_mnist": "image"}.get(name, "text")
+    good = [[[0]]] if column == "image" else "a b"
+    values = [good, None, *[good] * 28] if wrong is None else [wrong] * 30
+    data = DatasetDict(train=Dataset.from_dict({column: values, "label": [0, 1] * 15}))
+    source = Source(lambda: {"value": repr(wrong)}, lambda: data)
+    monkeypatch.setattr(prepare_module, "source_of", lambda data: source)
+    said = (
+        f"row 2 of split 'train' has no {column}"
+        if wrong is None
+        else f"column '{column}' holds|have the shape"
+    )
+    with pytest.raises(BadInput, match=said) as error:
+        prepare(configured(name), tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_what_lasts_says_so(
+    configured: Configured,
+    text_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(prepare_module, "FIRST_WORD_S", 0.01)
+    config = configured("text_files", files=str(text_file))
+    source = source_of(config)
+
+    def slow() -> object:
+        while "preparing data text_files" not in (told := capsys.readouterr().err):
+            time.sleep(0.01)
+        assert told.startswith("note: ") and "so far)" in told
+        return source.load()
+
+    monkeypatch.setattr(prepare_module, "source_of", lambda data: Source(source.identity, slow))
+    prepare(config, tmp_path)
+
+
+def test_notes_are_printed_and_kept(
+    configured: Configured, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "root" / "vix"
+    folder.mkdir(parents=True)
+    days = [*range(1, 15), *range(20, 31)]
+    rows = [f"{day}.01.2020,{1 + day % 3}" for day in days]
+    (folder / "vix.csv").write_text("\n".join(["DATE,CLOSE", *rows]) + "\n")
+    done = prepare(configured("vix", root=str(tmp_path / "root")), tmp_path / "cache")
+    (note,) = done.meta["notes"]
+    assert "the longest is 6 days, before row 15" in note
+    assert capsys.readouterr().err == f"note: data=vix: {note}\n"

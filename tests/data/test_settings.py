@@ -86,6 +86,12 @@ def test_yaml_has_exactly_the_keys_of_its_kind(name: str, configured: Callable[.
         ("co2", {"columns": "co2"}),
         ("co2", {"time": 1}),
         ("co2", {"log": 1}),
+        ("co2", {"time_format": "day first"}),
+        ("co2", {"time_format": "%d.%m.%Y", "time": None}),
+        ("digits", {"range": [0]}),
+        ("digits", {"range": [255, 0]}),
+        ("digits", {"range": [0, float("inf")]}),
+        ("digits", {"range": "0 to 255"}),
         ("co2", {"holdout": 0.1}),
     ],
 )

@@ -109,6 +109,39 @@ def test_text_that_cannot_be_used(tmp_path: Path, content: bytes | None, word: s
     assert str(path) in one_line(error)
 
 
+def test_names_with_brackets_are_no_patterns(picture_root: Path, tmp_path: Path) -> None:
+    (picture_root / "blood_cells").rename(picture_root / "cells [v1]")
+    data = hub(None, "cells [v1]", root=str(picture_root)).load()
+    assert {split: len(part) for split, part in data.items()} == {"train": 40, "test": 6}
+    for name, text in (("notes [1].txt", "one"), ("notes 1.txt", "two")):
+        (tmp_path / name).write_text(text)
+    assert list(text_files(str(tmp_path / "notes [1].txt")).load()["train"]["text"]) == ["one"]
+    assert list(text_files(str(tmp_path / "notes [0-9].txt")).load()["train"]["text"]) == ["two"]
+
+
+def test_files_in_a_folder_with_brackets_stay_readable(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for label in "ab":
+        (tmp_path / "p [x]" / label).mkdir(parents=True)
+        Image.new("L", (2, 2), ord(label)).save(tmp_path / "p [x]" / label / "1 [y].png")
+    data = hub(None, "p [x]", root=str(tmp_path)).load()["train"]
+    assert data.features["label"].names == ["a", "b"]
+    assert sorted(row["image"].getpixel((0, 0)) for row in data) == [ord("a"), ord("b")]
+
+
+def test_a_readme_that_is_no_yaml_is_named(picture_root: Path) -> None:
+    (picture_root / "blood_cells" / "README.md").write_text("---\ntitle: [\n---\n")
+    with pytest.raises(BadInput) as error:
+        hub(None, "blood_cells", root=str(picture_root)).load()
+    assert "README.md begins with lines between --- that are no YAML" in one_line(error)
+
+
+def test_a_byte_order_mark_is_no_word(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one two", encoding="utf-8-sig")
+    assert list(text_files(str(tmp_path)).load()["train"]["text"]) == ["one two"]
+
+
 def test_text_files_need_files_and_both_held_out_sets(text_file: Path) -> None:
     with pytest.raises(BadInput, match="data.files"):
         text_files(None).identity()

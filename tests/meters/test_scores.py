@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.models.gru import GRULanguageModel
-from bench.tasks.classification import LanguageModeling
+from bench.tasks.language_modeling import LanguageModeling
 from bench.training import distributed
 from bench.tying import TyingPlan
 
