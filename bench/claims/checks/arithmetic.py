@@ -180,9 +180,9 @@ def decay(tasks: Sequence[str], tyings: Sequence[str], lr: float, weight_decay: 
         torch.optim.AdamW(groups, lr=lr).step()
         roles = [(name, len(tie.names)) for tie in plan.ties for name in tie.names]
         pairs = {
-            "once_error": [(tied.get_parameter(name), factor * before[name]) for name, _ in roles],
+            "once_error": [(tied.get_parameter(name).detach(), factor * before[name]) for name, _ in roles],
             "per_use_error": [
-                (tied.get_parameter(name), factor**uses * before[name]) for name, uses in roles
+                (tied.get_parameter(name).detach(), factor**uses * before[name]) for name, uses in roles
             ],
         }
         parts.append(Part(f"{task}, {tying}", _largest_errors(pairs)))
