@@ -13,9 +13,9 @@ from bench.data.batches import PAD_ID, SentenceData
 from bench.runs.store import Status, recorded, run_folder
 from bench.runs.worker import Settled
 from bench.training import build
-from bench.tying import TyingPlan, similarity
+from bench.tying import TyingPlan
 from bench.tying.methods import blocks_of
-from bench.tying.similarity import aligned_cosine, cosine, distance
+from bench.tying.similarity import aligned_cosine, cosine, distance, representations
 
 WEIGHTS = "best.ckpt"
 PREFIX = "model."
@@ -69,7 +69,7 @@ def before_tying(
         return None
     stack, forwards = blocks_of(model), sample(config, data)
     pairs = [(one % len(stack), other % len(stack)) for one, other in pairs]
-    seen = similarity(model, stack, lambda: forwards(model))
+    seen = representations(model, stack, lambda: forwards(model))
     cosines, distances, moved = cosine(model), distance(model), seen.influence
     found = {
         "cosine": [cosines[a][b] for a, b in pairs],
