@@ -186,10 +186,10 @@ def gain_at_size(
 def partial(
     frame: "DataFrame", *, ours: str, full: str, none: str, by: Sequence[str], k: str, depth: str
 ) -> list[Part]:
-    """Measure `gain` of partial over full tying, and as context over none; `saved`: percent of the weights of its k layers.
+    """Measure `gain` of partial over full tying, and as context over none.
 
-    What k tied layers hold is taken from full tying, which saves all but one of `depth` equal blocks: exact where the
-    blocks are equal.
+    `saved`: percent of the weights of its k layers. What k tied layers hold is taken from full tying, which saves all
+    but one of `depth` equal blocks: exact where the blocks are equal.
 
     Args:
         k: the column of the number of tied layers.

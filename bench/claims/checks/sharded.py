@@ -1,4 +1,4 @@
-"""Check an exact claim on sharded optimizers: what two processes hold of a tied network, and what is refused by name."""
+"""Check sharded optimizers: what two processes hold of a tied network, and what is refused by name."""
 
 import json
 import os
