@@ -87,10 +87,10 @@ def _judged(claim: Claim, parts: list[Part], why: str) -> Row:
     deciding = [part for part in parts if part.decides]
     together = sum(part.is_measured for part in deciding)
     judged = [(part, _of_part(claim, part, together) if part.decides else None) for part in parts]
-    run = [(part, said) for part, said in judged if part.decides and said != NOT_RUN]
+    run = [(part, outcome) for part, outcome in judged if part.decides and outcome != NOT_RUN]
     whole = NOT_RUN
     if run:
-        counts = {name: sum(said.startswith(name) for _, said in run) for name in (SUPPORTED, CONTRADICTED)}
+        counts = {name: sum(outcome.startswith(name) for _, outcome in run) for name in (SUPPORTED, CONTRADICTED)}
         seeds = [part.seeds for part, _ in run if part.seeds is not None]
         whole = _marked(verdict(claim.overall, {**counts, "parts": len(run)}), min(seeds, default=None))
         if len(run) < len(deciding):
@@ -104,8 +104,8 @@ def _of_part(claim: Claim, part: Part, together: int) -> str:
     return _marked(verdict(claim.rule, part.numbers(together)) or NOT_RUN, part.seeds)
 
 
-def _marked(said: str, seeds: int | None) -> str:
+def _marked(outcome: str, seeds: int | None) -> str:
     """Return the verdict, with a word beside or instead of it where the seeds are too few."""
     if seeds == 1:
         return TOO_FEW
-    return f"{said} ({TOO_FEW})" if said != NOT_RUN and seeds is not None and seeds < ENOUGH else said
+    return f"{outcome} ({TOO_FEW})" if outcome != NOT_RUN and seeds is not None and seeds < ENOUGH else outcome
