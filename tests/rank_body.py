@@ -1,4 +1,4 @@
-"""What the processes of tests/test_launch.py do, by the name of their folder."""
+"""What the processes of tests/runs/test_process.py do, by the name of their folder."""
 
 import os
 import signal

@@ -21,7 +21,7 @@ Record = dict[str, Any]
 
 
 def architectures(cells: Iterable[RunConfig]) -> list[str]:
-    """Modules that the processes of these cells import beyond the worker's, for seconds each: `launch.preload` them."""
+    """Modules that the processes of these cells import beyond the worker's, for seconds each: `preload` them."""
     names = {cell.config["model"].get("architecture") for cell in cells} - {None}
     return [f"transformers.models.{name}.modeling_{name}" for name in sorted(names)]
 

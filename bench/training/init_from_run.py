@@ -13,9 +13,9 @@ from bench.data.batches import PAD_ID, SentenceData
 from bench.runs.store import Status, recorded, run_folder
 from bench.runs.worker import EarlyExit
 from bench.training import build
-from bench.tying import TyingPlan, similarity
+from bench.tying import TyingPlan
 from bench.tying.methods import blocks_of
-from bench.tying.similarity import aligned_cosine, cosine, distance
+from bench.tying.similarity import aligned_cosine, cosine, distance, representations
 
 WEIGHTS = "best.ckpt"
 
@@ -66,7 +66,7 @@ def pair_similarity(
         return None
     stack, forwards = blocks_of(model), sample(config, data)
     pairs = [(one % len(stack), other % len(stack)) for one, other in pairs]
-    by_output = similarity(model, stack, lambda: forwards(model))
+    by_output = representations(model, stack, lambda: forwards(model))
     cosines, distances, influence = cosine(model), distance(model), by_output.influence
     values_of_pairs = {
         "cosine": [cosines[a][b] for a, b in pairs],

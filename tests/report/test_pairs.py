@@ -1,12 +1,10 @@
 """Whether similarity predicts the cost of tying: what is measured before a tie, and what is made of it."""
 
-import itertools
-
 import pytest
-import record_maker
 from grid import build
 from hypothesis import given
 from hypothesis import strategies as st
+from record_maker import PAIRS, grid, write_pairs, write_sweep
 from scipy.stats import spearmanr
 
 from bench.analysis.groups import sections
@@ -20,43 +18,9 @@ from bench.training import build as assembly
 from bench.training.init_from_run import joined, pair_similarity
 from bench.tying import Tie, TyingPlan
 
-PAIRS = list(itertools.combinations(range(4), 2))
 
-
-def grouping(one, other):
-    labels = list(range(4))
-    labels[other] = one
-    return "/".join(map(str, labels))
-
-
-def likeness(blocks, cosine):
-    """Everything says the same, but for CKA, which says the contrary, and alignment, which does not apply."""
-    measures = {
-        "cosine": cosine,
-        "distance": 2 - cosine,
-        "aligned": None,
-        "cka": 1 - cosine,
-        "influence": 1 - cosine,
-    }
-    return {"blocks": [list(blocks)], **measures}
-
-
-def write(runs, seeds=(1, 2, 3), pairs=PAIRS, task="text_gru", cost=lambda at, seed: float(at)):
-    """The pair at place `at` costs `cost`, and is the less alike the later it stands."""
-    lines, records = [], []
-    for seed in seeds:
-        plain = record_maker.entry("none, start=untied", seed=seed, task=task)
-        lines.append(plain)
-        records.append(record_maker.record(plain, 0.5 if task.startswith("image") else 90.0 + seed))
-        for at, blocks in enumerate(pairs):
-            line = record_maker.entry(
-                f"grouped(grouping={grouping(*blocks)}), start=untied", seed=seed, task=task
-            )
-            alike = {"run": "x", "likeness": likeness(blocks, 0.9 - 0.1 * at)}
-            value = 0.5 - cost(at, seed) / 100 if task.startswith("image") else 90.0 + seed + cost(at, seed)
-            lines.append(line)
-            records.append(record_maker.record(line, value, start=alike))
-    record_maker.write_sweep(runs, lines, records, name="pairs")
+def write(runs, **given):
+    write_pairs(runs, **given)
     return sections(read_sweep(runs, "pairs")[0])
 
 
@@ -104,8 +68,8 @@ def test_one_seed_has_no_interval_and_no_others(tmp_path):
 def test_few_pairs_and_other_sweeps_have_no_such_table(tmp_path):
     (section,) = write(tmp_path / "few", pairs=PAIRS[:3])
     assert pairs_table(section) is None and pairs_lines(section) == [] and csv_rows(section) == []
-    lines, records, costs = record_maker.grid({"text_gru": "pydocs"})
-    record_maker.write_sweep(tmp_path, lines, records, costs)
+    lines, records, costs = grid({"text_gru": "pydocs"})
+    write_sweep(tmp_path, lines, records, costs)
     assert all(pairs_table(each) is None for each in sections(read_sweep(tmp_path, "quick")[0]))
 
 
