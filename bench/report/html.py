@@ -204,11 +204,16 @@ PIXELS = {"pt": 4 / 3, "px": 1.0, "": 1.0, "in": 96.0}
 
 
 class Picture(NamedTuple):
-    """`svg` for a page, `width` in pixels at full size, `title` for those who do not see it."""
+    """A picture as the template reads it.
+
+    svg: for a page; empty for one that could not be drawn. width: pixels at full size. title: for those who do not
+    see it. failure: why there is none.
+    """
 
     svg: str
     width: int
     title: str
+    failure: str = ""
 
 
 def inlined(data: bytes, prefix: str, title: str) -> Picture:
@@ -353,17 +358,19 @@ def page(
     pictures: Mapping[str, bytes],
     note: str | None = None,
     lacks: str | None = None,
+    failures: Mapping[str, str] | None = None,
 ) -> bytes:
     """index.html of the sweep `name`: needs no network and no other file; the same input gives the same bytes.
 
     pictures: file name -> content; the svg ones of a stem (see `bench.report.pages.stems`) are put on the page,
     in their order. lacks: what the records do not hold, which pictures would show. Without a record the page says so.
+    failures: `<stem>_<picture>` -> why it could not be drawn, which its place then says.
     ElementTree.ParseError for an svg that is none.
     """
     sections = list(sections)
     runs = [run for section in sections for run in section.runs]
     many = len(runs) > MANY_RUNS
-    shown = _pictures(list(stems(sections)), pictures)
+    shown = _pictures(list(stems(sections)), pictures, failures or {})
     groups = [
         {
             "stem": stem,
@@ -416,16 +423,23 @@ def _shown(block: Block, caption: str = FIRST) -> _Shown:
     return _Shown(block.title, block.table and grid(block.title or caption, block.table), lines)
 
 
-def _pictures(names: list[str], pictures: Mapping[str, bytes]) -> dict[str, list[Picture]]:
-    """Stem -> the svgs whose name begins with it, and with no longer stem."""
-    found: dict[str, list[Picture]] = {stem: [] for stem in names}
-    svgs = {file: data for file, data in pictures.items() if file.endswith(".svg")}
-    for at, (file, data) in enumerate(svgs.items()):
-        if owners := [stem for stem in names if file.startswith(f"{stem}_")]:
+def _pictures(
+    stems: Sequence[str], pictures: Mapping[str, bytes], failures: Mapping[str, str]
+) -> dict[str, list[Picture]]:
+    """Stem -> the pictures whose name begins with it, and with no longer stem."""
+    shown: dict[str, list[Picture]] = {stem: [] for stem in stems}
+    svgs = {file.removesuffix(".svg"): data for file, data in pictures.items() if file.endswith(".svg")}
+    for number, name in enumerate([*svgs, *failures]):
+        owners = [stem for stem in stems if name.startswith(f"{stem}_")]
+        if owners:
             stem = max(owners, key=len)
-            title = file.removeprefix(f"{stem}_").removesuffix(".svg").replace("_", " ")
-            found[stem].append(inlined(data, f"p{at}-", title))
-    return found
+            title = name.removeprefix(f"{stem}_").replace("_", " ")
+            shown[stem].append(
+                inlined(svgs[name], f"p{number}-", title)
+                if name in svgs
+                else Picture("", 0, title, failures[name])
+            )
+    return shown
 
 
 def _template() -> Any:

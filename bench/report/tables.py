@@ -84,9 +84,10 @@ def _build_sweep(runs: Path, results: Path, name: str, out: Callable[[str], obje
     sweep, folder = archive.load(runs, results, name), results / name
     found = sections(rows(sweep))
     files = {file: text.encode() for file, text in texts(sweep, found).items()}
+    failures: dict[str, str] = {}
     for stem, members in stems(found).items():
-        files |= _pictures(stem, members)
-    files["index.html"] = html.page(name, found, files, sweep.note, sweep.lacks)
+        files |= _pictures(stem, members, failures)
+    files["index.html"] = html.page(name, found, files, sweep.note, sweep.lacks, failures)
     if manifest_path(runs, name).exists():
         files[archive.FILE] = archive.content(sweep)
     stale = _made_before(folder) - files.keys()
@@ -95,6 +96,10 @@ def _build_sweep(runs: Path, results: Path, name: str, out: Callable[[str], obje
     for file in sorted(stale):
         (folder / file).unlink(missing_ok=True)
     _say(name, found, folder, out)
+    for picture, reason in failures.items():
+        out(
+            f"no picture {picture}: {reason}. The tables do not need it; please report this with {archive.FILE}"
+        )
     if sweep.left_out:
         out(
             f"{len(sweep.left_out)} runs of the {archive.FILE} that was in {folder} are not among those the sweep in "
@@ -111,10 +116,13 @@ def texts(sweep: archive.Recorded, found: list[Section]) -> dict[str, str]:
     return made
 
 
-def _pictures(stem: str, members: list[Section]) -> dict[str, bytes]:
+def _pictures(stem: str, members: list[Section], failures: dict[str, str]) -> dict[str, bytes]:
+    """File name -> content; adds `<stem>_<picture>` -> why to `failures` for each that cannot be drawn."""
     if not any(run.is_done for section in members for run in section.runs):
         return {}
-    made = pictures(members)
+    reasons: dict[str, str] = {}
+    made = pictures(members, reasons)
+    failures |= {f"{stem}_{name}": reason for name, reason in reasons.items()}
     return {f"{stem}_{name}{suffix}": data for name, files in made.items() for suffix, data in files.items()}
 
 
