@@ -214,6 +214,15 @@ class Section:
         return [run for cell in self.cells for run in cell.runs]
 
     @property
+    def without_controls(self) -> list[SeedGroup]:
+        return [cell for cell in self.cells if cell.spec.control is None]
+
+    @property
+    def about(self) -> dict[str, str | None]:
+        """The columns that say of a row which section it is of."""
+        return {key: getattr(self, key) for key in ("task", "data", "fingerprint", "variant")}
+
+    @property
     def title(self) -> str:
         return f"{self.task} on {self.where}"
 

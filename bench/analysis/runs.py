@@ -4,12 +4,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bench.analysis.archive import Recorded, load
+from bench.analysis.statistics import Interval, Paired
+from bench.meters.metrics import Estimate
 from bench.runs.store import Status
 from bench.runs.tying_spec import TyingSpec, recorded_spec
 from bench.tying.errors import BadInput
+
+Figure = TypeVar("Figure", Estimate, Interval, Paired)
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,14 @@ class RunRecord:
     def number(self, *keys: str) -> Any:
         """The value of the record under a path of keys, None where any of them is absent."""
         return look_up(self.record, *keys)
+
+
+def percent(figure: Figure | None, metric: Metric) -> Figure | None:
+    """Scale a share to percent, as it is printed; anything else stays as it is. p and n are no shares."""
+    if figure is None or not metric.is_share:
+        return figure
+    parts = {key: getattr(figure, key, None) for key in ("mean", "sd", "low", "high")}
+    return figure._replace(**{key: 100 * part for key, part in parts.items() if part is not None})
 
 
 def look_up(tree: Any, *keys: str) -> Any:

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from bench.analysis.comparison import Against, against_chosen, against_none
-from bench.analysis.frame import cost_columns
+from bench.analysis.costs import cost_columns
 from bench.analysis.groups import Section, SeedGroup, in_order
-from bench.analysis.runs import is_finite, look_up
+from bench.analysis.runs import is_finite, look_up, percent
 from bench.analysis.statistics import Interval, Paired
 from bench.meters.metrics import Estimate
 from bench.report.markup import Column, Table, tabulate, width
@@ -17,7 +17,6 @@ from bench.report.numbers import (
     interval_text,
     metric_places,
     p_text,
-    percent,
     short_count,
 )
 
@@ -186,10 +185,7 @@ def _csv_row(section: Section, against: Against, best: float | None) -> dict[str
     name, cell = section.metric.name, against.cell
     test = cell.metric_over_seeds()
     return {
-        "task": section.task,
-        "data": section.data,
-        "fingerprint": section.fingerprint,
-        "variant": section.variant,
+        **section.about,
         "tying": cell.tying,
         "dropout": cell.dropout,
         "weight_decay": cell.weight_decay,
@@ -382,10 +378,7 @@ def _summary_csv_row(section: Section, tying: str) -> dict[str, Any]:
     cell: SeedGroup | None = against and against.cell
     return {
         "tying": tying,
-        "task": section.task,
-        "data": section.data,
-        "fingerprint": section.fingerprint,
-        "variant": section.variant,
+        **section.about,
         "metric": name,
         "dropout": cell and cell.dropout,
         "weight_decay": cell and cell.weight_decay,

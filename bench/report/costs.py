@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from bench.analysis.frame import PAIRS
+from bench.analysis.costs import PAIRS
 from bench.analysis.groups import control_note, natural
 from bench.analysis.runs import is_finite, look_up
 from bench.report.markup import Column, Table, tabulate

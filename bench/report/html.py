@@ -12,12 +12,11 @@ from bench.analysis.archive import FILE
 from bench.analysis.comparison import Against, against_chosen
 from bench.analysis.groups import SAID, Section, SeedGroup
 from bench.analysis.runs import RunRecord, is_finite
-from bench.report import across_tasks
-from bench.report.comparison import headline, mean, places_of, share_of_untied, shown
+from bench.report.comparison import mean, places_of, share_of_untied, shown
 from bench.report.markup import Table
-from bench.report.notes import READING
+from bench.report.notes import READING, note_line
 from bench.report.numbers import NOTHING, axis, fixed, metric_places, p_text
-from bench.report.pages import CHOICE, Block, blocks, cost_blocks, curve_blocks, stems
+from bench.report.pages import CHOICE, Block, SectionReport, SweepReport
 from bench.runs import machine
 
 CONTROL = "control="
@@ -145,7 +144,7 @@ class Column(NamedTuple):
     is_code: bool
 
 
-class Grid(NamedTuple):
+class HtmlTable(NamedTuple):
     """What the template writes as one table."""
 
     title: str
@@ -153,7 +152,7 @@ class Grid(NamedTuple):
     rows: list[list[Entry]]
 
 
-def grid(title: str, table: Table, code: Collection[str] = ()) -> Grid:
+def html_table(title: str, table: Table, code: Collection[str] = ()) -> HtmlTable:
     """`code` names columns of text to be copied. A column is one of numbers if all that it says begins with one."""
     texts = list(zip(*table.rows, strict=True)) if table.rows else [()] * len(table.header)
     numbers = [_numbers(column) for column in texts]
@@ -174,7 +173,7 @@ def grid(title: str, table: Table, code: Collection[str] = ()) -> Grid:
         ]
         for r, row in enumerate(table.rows)
     ]
-    return Grid(title, columns, rows)
+    return HtmlTable(title, columns, rows)
 
 
 def _sort(text: str, number: float | None) -> str:
@@ -339,7 +338,7 @@ class _Shown(NamedTuple):
     """A block as the template reads it."""
 
     title: str
-    grid: Grid | None
+    table: HtmlTable | None
     lines: Sequence[str]
 
 
@@ -349,78 +348,69 @@ class _Part(NamedTuple):
     title: str
     blocks: list[_Shown]
     costs: list[_Shown]
-    runs: Grid | None
+    runs: HtmlTable | None
 
 
 def page(
-    name: str,
-    sections: Sequence[Section],
-    pictures: Mapping[str, bytes],
-    note: str | None = None,
-    lacks: str | None = None,
-    failures: Mapping[str, str] | None = None,
+    report: SweepReport, pictures: Mapping[str, bytes], failures: Mapping[str, str] | None = None
 ) -> bytes:
-    """index.html of the sweep `name`: needs no network and no other file; the same input gives the same bytes.
+    """Write index.html of a sweep, which needs no network and no other file; the same input gives the same bytes.
 
-    pictures: file name -> content; the svg ones of a stem (see `bench.report.pages.stems`) are put on the page,
-    in their order. lacks: what the records do not hold, which pictures would show. Without a record the page says so.
-    failures: `<stem>_<picture>` -> why it could not be drawn, which its place then says.
-    ElementTree.ParseError for an svg that is none.
+    Args:
+        pictures: file name -> content; the svg ones of a task's stem are put on the page, in their order.
+        failures: `<stem>_<picture>` -> why it could not be drawn, which its place then says.
+
+    Raises:
+        ElementTree.ParseError: for an svg that is none.
     """
-    sections = list(sections)
-    runs = [run for section in sections for run in section.runs]
+    runs = [run for section in report.sections for run in section.runs]
     many = len(runs) > MANY_RUNS
-    shown = _pictures(list(stems(sections)), pictures, failures or {})
+    shown = _pictures([task.stem for task in report.tasks], pictures, failures or {})
+    # What stands on the page once, at its top or end, is left out below the tables.
+    once = {READING, note_line(report.note or "")}
     groups = [
         {
-            "stem": stem,
-            "parts": [_part(section, many) for section in members],
-            "curves": [_shown(block) for block in curve_blocks(members)],
-            "pictures": shown[stem],
+            "stem": task.stem,
+            "parts": [_part(part, many, once) for part in task.parts],
+            "curves": [_shown(block) for block in task.curve_blocks],
+            "pictures": shown[task.stem],
         }
-        for stem, members in stems(sections).items()
+        for task in report.tasks
     ]
+    overview = [_shown(Block("", report.headline, [CHOICE]), "Where validation is best")]
     html = _template().render(
-        name=name,
-        note=" ".join(note.split()) if note else "",
-        lacks=lacks,
+        name=report.name,
+        note=" ".join((report.note or "").split()),
+        lacks=report.lacks,
         records=FILE,
         counted=counted(runs),
-        words=[(section.title, sentences(section)) for section in sections],
-        overview=_overview(sections),
+        sentences=[(section.title, sentences(section)) for section in report.sections],
+        overview=[*overview, *map(_shown, report.across)] if report.sections else [],
         groups=groups,
         reading=READING,
         many=many and MANY_RUNS,
-        preset=(machine.REPOSITORY / "conf" / "sweep" / f"{name}.yaml").is_file(),
+        preset=(machine.REPOSITORY / "conf" / "sweep" / f"{report.name}.yaml").is_file(),
         css=(HERE / "page.css").read_text(),
         js=(HERE / "page.js").read_text(),
     )
     return html.encode()
 
 
-def _overview(sections: list[Section]) -> list[_Shown]:
-    """All tasks next to each other, and over all of them."""
-    if not sections:
-        return []
-    found = across_tasks.scores(sections) if across_tasks.is_across(sections) else []
-    over = [Block(across_tasks.TITLE, across_tasks.across(found), list(across_tasks.NOTES))] if found else []
-    chosen = Block("", headline(sections, with_chosen=True), [CHOICE])
-    return [_shown(chosen, "Where validation is best"), *map(_shown, over)]
-
-
-def _part(section: Section, many: bool) -> _Part:
+def _part(part: SectionReport, many: bool, once: set[str]) -> _Part:
+    reached = [
+        block._replace(lines=[line for line in block.lines if line not in once]) for block in part.reached
+    ]
     return _Part(
-        section.title,
-        [_shown(block) for block in blocks(section, None)],
-        [_shown(block) for block in cost_blocks(section) if block.table or block.lines],
-        None if many else grid("Runs", runs_table(section), code={COMMAND}),
+        part.section.title,
+        [_shown(block) for block in reached],
+        [_shown(block) for block in part.costs if block.table or block.lines],
+        None if many else html_table("Runs", runs_table(part.section), code={COMMAND}),
     )
 
 
 def _shown(block: Block, caption: str = FIRST) -> _Shown:
-    """`caption`: of a table without a title. What stands on the page once, at its end, is left out."""
-    lines = [line for line in block.lines if line != READING]
-    return _Shown(block.title, block.table and grid(block.title or caption, block.table), lines)
+    """`caption`: of a table without a title."""
+    return _Shown(block.title, block.table and html_table(block.title or caption, block.table), block.lines)
 
 
 def _pictures(

@@ -61,9 +61,13 @@ def footer(section: Section, note: str | None) -> list[str]:
     lines += _rates(section)
     records = [run.record for run in section.runs if run.is_done]
     lines += provenance("Runs", records) if records else []
-    lines += [f"Note: {' '.join(note.split())}"] if note else []
+    lines += [note_line(note)] if note else []
     lines += [EFFECTIVE] if has_effective(section.cells) else []
     return [*lines, READING, *_by_group(section), verdict_rule(section)]
+
+
+def note_line(note: str) -> str:
+    return f"Note: {' '.join(note.split())}"
 
 
 def verdict_rule(section: Section, family: str = "the tyings at one dropout and weight decay") -> str:

@@ -6,7 +6,7 @@ import math
 import pytest
 import record_maker as made
 
-from bench.analysis.frame import cost_columns, cost_summary
+from bench.analysis.costs import cost_columns, cost_summary
 from bench.report.costs import cost_notes, cost_tables
 from bench.report.tables import build
 

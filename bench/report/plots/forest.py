@@ -10,9 +10,10 @@ from matplotlib.ticker import MaxNLocator
 
 from bench.analysis.comparison import Against, against_none
 from bench.analysis.groups import Section
+from bench.analysis.runs import percent
 from bench.analysis.statistics import Paired
 from bench.report.comparison import places_of
-from bench.report.numbers import axis, fixed, interval_text, p_text, percent
+from bench.report.numbers import axis, fixed, interval_text, p_text
 from bench.report.plots.style import (
     LETTER,
     LINE,
