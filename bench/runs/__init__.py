@@ -1,0 +1,1 @@
+"""What does a run leave on disk, who may work on it, and how are its processes started?"""

@@ -1,0 +1,95 @@
+"""The frame of every command: its options, and what it says where it fails. Imports no torch."""
+
+import argparse
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+from bench.tying.errors import BadInput
+
+
+TRACEBACK = "HYDRA_FULL_ERROR"
+"""Variable of Hydra's: with 1 an error comes with its traceback."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises BadInput for a wrong command line, where argparse prints its usage and exits."""
+
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(f"{message}: `{self.prog} --help` lists what is allowed")
+
+
+def parser(name: str, description: str, examples: str = "") -> Parser:
+    """Return the parser of `python -m <name>`. `examples` stands below the help as it is."""
+    return Parser(
+        f"python -m {name}",
+        description=description,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def add_places(options: argparse.ArgumentParser, **purposes: str) -> None:
+    """Add an option for each folder that is named, such as `runs="of the records"`; its name is its default."""
+    for name, purpose in purposes.items():
+        options.add_argument(f"--{name}", default=name, help=f"folder {purpose} (default: %(default)s)")
+
+
+def add_sweep(options: argparse.ArgumentParser, purpose: str) -> None:
+    """Add `--sweep NAME`, which may be given again; without it `sweep` is None."""
+    options.add_argument("--sweep", action="append", metavar="NAME", help=purpose)
+
+
+def framed(main: Callable[..., int | None]) -> Callable[..., int]:
+    """Make a command of a function that raises BadInput.
+
+    The command returns its exit code: what the function returns (None: 0), 2 after one line on stderr for BadInput and
+    for a file that cannot be used, 130 for Ctrl-C. It returns 0 where its reader, such as `head`, has seen enough.
+    """
+
+    @functools.wraps(main)
+    def command(*args: object, **kwargs: object) -> int:
+        _open_closed_streams()
+        wanted = os.environ.get(TRACEBACK) == "1"
+        try:
+            code = main(*args, **kwargs) or 0
+            sys.stdout.flush()
+            return code
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except (BadInput, OSError) as error:
+            if wanted:
+                raise
+            return refuse(message(error))
+        except KeyboardInterrupt:
+            print("interrupted: what is recorded is kept, the same command does the rest", file=sys.stderr)
+            return 130
+
+    return command
+
+
+def _open_closed_streams() -> None:
+    """Open what was closed (`>&-`) to nowhere: the next file that is opened would stand in its place."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            at = os.open(os.devnull, os.O_RDWR)
+            if at != number:
+                os.dup2(at, number)
+                os.close(at)
+            os.set_inheritable(number, True)
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
+
+
+def refuse(reason: str, code: int = 2) -> int:
+    """Print the reason on stderr, as one line, and return `code`."""
+    print(f"error: {' '.join(reason.split())}", file=sys.stderr)
+    return code
+
+
+def message(error: Exception) -> str:
+    """Return what an error says; an OSError also says what to do about its file."""
+    if isinstance(error, OSError) and error.filename:
+        return f"cannot use {error.filename}: {error.strerror}; choose a path that you may write to"
+    return str(error)

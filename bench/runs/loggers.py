@@ -1,0 +1,228 @@
+"""Where curves go besides the local record: W&B, a csv file, or nowhere. No table reads them."""
+
+import contextlib
+import os
+import shutil
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+import psutil
+import wandb
+from hydra.utils import instantiate
+from lightning.pytorch.loggers import CSVLogger, Logger
+from bench.runs.store import cost_folder, leaves, recorded
+
+
+STEP = "trainer/global_step"
+"""What figures are drawn over: W&B's own count goes on, a resumed run's steps do not."""
+
+FLUSH_S = 0.2
+"""The most that a killed run loses of what it logged: by default the service keeps 15 s in memory."""
+
+GRACE_S = 5
+"""Beyond its own limits, before the service process counts as hung and is killed."""
+
+
+def open_logger(request: Mapping[str, Any], config: Mapping[str, Any], folder: Path) -> Logger | bool:
+    """The logger that the run was asked to use, with the whole config in it; False for none."""
+    logger = instantiate(request["logger"])(folder, request)
+    if isinstance(logger, Logger):
+        logger.log_hyperparams(dict(config))
+    return logger
+
+
+def close_logger(
+    logger: Logger | bool, request: Mapping[str, Any], record: Mapping[str, Any], runs: Path
+) -> None:
+    """Put the record's figures and its cell's cost into the summary and close the tracker's run."""
+    if not isinstance(logger, Logger):
+        return
+    measured = request["cost"] and recorded(cost_folder(runs, request["cost"]) / "cost.json")
+    cost = measured or {}
+    summary = leaves({key: record[key] for key in record if key not in ("curves", "decay")}, "/")
+    summary |= leaves({"cost": {key: cost[key] for key in COST_KEYS if key in cost}}, "/")
+    # For anything else W&B imports pandas, half a second in each run; the record has it.
+    summary = {key: value for key, value in summary.items() if isinstance(value, int | float | str)}
+    if isinstance(logger, Mirror):
+        logger.close(summary)
+    else:
+        logger.log_metrics({k: v for k, v in summary.items() if isinstance(v, int | float)})
+        logger.finalize("success")
+
+
+COST_KEYS = ("train_step", "latency", "memory", "flops", "energy")
+
+
+class Mirror(Logger):
+    """A W&B run that never fails the run it mirrors, and delays it by `timeout_s` at each end at most.
+
+    Offline unless WANDB_MODE says otherwise. Where it says online and the server cannot be reached in `timeout_s`,
+    the run goes on offline under the same id; where the upload is not done `timeout_s` after the end, it is left.
+    Either way all of it lies in a folder `offline-run-...`, which `wandb sync` uploads, together with those of other
+    attempts at this run. If W&B's own process fails, the rest is not mirrored. Each is one line in the run's log.
+    """
+
+    def __init__(self, timeout_s: float, **identity: Any) -> None:
+        super().__init__()
+        self.timeout_s, self.identity = timeout_s, identity
+        self.run: wandb.Run | None = None
+        # No reports about itself to its maker: they wait for the server too, beyond every limit that is set here.
+        os.environ["WANDB_ERROR_REPORTING"] = "false"
+        os.environ.setdefault("WANDB_MODE", "offline")
+        os.environ.pop("WANDB_SERVICE", None)  # of another process, with which it ends
+        with self._guarded():
+            self._open(os.environ["WANDB_MODE"])
+
+    @property
+    def name(self) -> str:
+        return self.identity["project"]
+
+    @property
+    def version(self) -> str:
+        return self.identity["id"]
+
+    def log_hyperparams(self, params: Mapping[str, Any], *_: Any, **__: Any) -> None:
+        if self.run is not None:
+            with self._guarded(), self._bounded():
+                self.run.config.update(dict(params), allow_val_change=True)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        if self.run is not None:
+            with self._guarded(), self._bounded():
+                self.run.log({**metrics, STEP: step})
+
+    def finalize(self, status: str) -> None:
+        """Lightning's end of training. After "success" the summary is still to come; then `close` is the end."""
+        if status != "success":
+            self.close({}, exit_code=1)
+
+    def close(self, summary: Mapping[str, Any], exit_code: int = 0) -> None:
+        if self.run is not None:
+            with self._guarded(), self._bounded():
+                self.run.summary.update(summary)
+                self._finish(self.run, exit_code)
+                self.run = None
+                wandb.teardown()
+
+    def _open(self, mode: str) -> None:
+        before = self._folders()
+        try:
+            run = self._init(mode)
+        except Exception as error:
+            if mode != "online":
+                raise
+            with self._bounded():
+                wandb.teardown()  # the service refuses a second run of one id
+            for begun in self._folders() - before:
+                shutil.rmtree(begun)
+            run = self._init("offline")
+            _say(f"{_reason(error)}: this run is offline, `make sync` uploads it")
+        run.define_metric(STEP)
+        run.define_metric("*", step_metric=STEP, step_sync=True)
+        self.run = run
+
+    def _init(self, mode: str) -> wandb.Run:
+        settings = wandb.Settings(
+            silent=True,
+            console="off",
+            symlink=False,
+            disable_git=True,  # the record has the provenance
+            x_disable_stats=True,
+            x_service_wait=self.timeout_s,
+            x_transaction_log_flush_interval=FLUSH_S,
+            init_timeout=self.timeout_s,
+            finish_timeout=self.timeout_s,
+            finish_timeout_raises=True,
+        )
+        with self._bounded():
+            return wandb.init(**self.identity, mode=mode, resume="allow", settings=settings)
+
+    def _finish(self, run: wandb.Run, exit_code: int) -> None:
+        folder = Path(run.dir).parent
+        try:
+            run.finish(exit_code)
+            uploaded = not _gave_up(folder)
+        except TimeoutError:
+            uploaded = False
+        if not uploaded and folder.name.startswith("run-"):
+            folder.rename(folder.with_name(f"offline-{folder.name}"))
+            _say("the upload did not end in time: `make sync` does it again")
+
+    def _folders(self) -> set[Path]:
+        return set(Path(self.identity["dir"]).glob("wandb/run-*"))
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """An error in here ends the mirror and nothing else.
+
+        Of the errors of its server, its service process and its settings W&B exports few, so that all are caught.
+        """
+        try:
+            yield
+        except Exception as error:
+            self.run = None
+            _say(f"{_reason(error)}: the rest of this run is in its record only")
+
+    @contextlib.contextmanager
+    def _bounded(self) -> Iterator[None]:
+        """A service that hangs in here is made to fail."""
+        hung = threading.Timer(self.timeout_s + GRACE_S, _kill_service)
+        hung.start()
+        try:
+            yield
+        finally:
+            hung.cancel()
+
+
+def _kill_service() -> None:
+    """Kill W&B's own process, a child of this one, which is in a session of its own."""
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if child.name() == "wandb-core":
+                child.kill()
+
+
+def _gave_up(folder: Path) -> bool:
+    """Whether the service gave up on uploading: it says so in its own log alone."""
+    log = folder / "logs" / "debug-internal.log"
+    return log.exists() and b"fatal error" in log.read_bytes()
+
+
+def _reason(error: Exception) -> str:
+    return f"W&B fails ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+
+
+def _say(line: str) -> None:
+    print(f"note: {line}", flush=True)
+
+
+def wandb_logger(folder: Path, request: Mapping[str, Any], *, project: str, timeout_s: float) -> Logger:
+    """One W&B run per run of ours: id = our identity, group = sweep, job type = task, tags = axes."""
+    axes = {"tying": request["tying"], "dropout": request["dropout"], "weight_decay": request["weight_decay"]}
+    tags = [
+        request["task"],
+        request["data"],
+        *(f"{k}={v}" for k, v in axes.items()),
+        f"seed={request['seed']}",
+    ]
+    return Mirror(
+        timeout_s,
+        project=project,
+        id=request["id"],
+        name=f"{request['task']} {request['tying']} seed {request['seed']}",
+        group=request["sweep"],
+        job_type=request["task"],
+        tags=[tag[:64] for tag in tags],  # W&B refuses longer ones
+        dir=str(folder),
+    )
+
+
+def csv_logger(folder: Path, request: Mapping[str, Any]) -> Logger:
+    """One table an attempt: Lightning's logger empties the folder that it is given."""
+    before = (folder / "csv" / "metrics.csv").exists()
+    return CSVLogger(str(folder), name="csv", version=f"attempt-{request['attempts']}" if before else "")
+
+
+def no_logger(folder: Path, request: Mapping[str, Any]) -> bool:
+    return False

@@ -1,0 +1,207 @@
+"""What a number was measured on and with, and who may measure on this machine right now. Imports no torch."""
+
+import contextlib
+import fcntl
+import functools
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from bench.tying.errors import BadInput
+
+if TYPE_CHECKING:
+    import psutil
+
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+MACHINE, TURNSTILE = "machine", "turnstile"
+"""The two locks of this machine."""
+
+WAITING = "note: waiting for"
+"""How the last line of a run's log begins while the run waits for others on its machine."""
+
+NAMED = 3
+"""How many of those that one waits for are named."""
+
+PACKAGES = ("torch", "lightning", "transformers", "tokenizers", "datasets", "hydra-core", "wandb", "numpy")
+
+
+@functools.cache
+def provenance() -> dict[str, Any]:
+    """Commit, dirty flag (the generated results/ aside), package versions, host, processor and Python."""
+    status = _git("status", "--porcelain", "--", ".", ":!results")
+    return {
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": None if status is None else bool(status),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "host": platform.node(),
+        "processor": processor(),
+        "cores": cores(),
+        "python": platform.python_version(),
+    }
+
+
+def cores() -> int:
+    """Processors this process may use, which can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@functools.cache
+def gpus() -> list[str]:
+    """Names of the GPUs that a run here may use, as CUDA_VISIBLE_DEVICES names them; asks the driver, not torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True).stdout
+        return [str(at) for at in range(sum(line.startswith("GPU ") for line in listed.splitlines()))]
+    return []
+
+
+def check_devices(devices: int, threads: int, accelerator: str) -> None:
+    """BadInput where a run asks for more than this machine has. Without GPUs a device is a process on the cores."""
+    if accelerator == "gpu" and not gpus():
+        raise BadInput("trainer.accelerator=gpu: there is no GPU here; choose auto or cpu")
+    on_gpu = accelerator != "cpu" and bool(gpus())
+    most = len(gpus()) if on_gpu else cores() // threads
+    if devices > max(most, 1):
+        what = f"{len(gpus())} GPUs" if on_gpu else f"{cores()} cores for {threads} thread(s) each"
+        raise BadInput(
+            f"trainer.devices={devices} is not allowed: there are {what}; ask for at most {max(most, 1)}"
+        )
+
+
+def check_compiler(mode: str | None) -> None:
+    """BadInput where torch.compile is asked for and there is nothing to compile with: its code is C++, or calls it."""
+    compilers = (os.environ.get("CXX") or "g++", "g++", "c++", "clang++")
+    if mode is not None and not any(map(shutil.which, compilers)):
+        raise BadInput(
+            f"trainer.compile={mode} needs a C++ compiler, and none is here: install g++, or set trainer.compile=null"
+        )
+
+
+def processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+@functools.cache
+def installed() -> str:
+    """Every installed distribution, one `name==version` a line, sorted: a run's `env` file."""
+    names = {f"{d.metadata['Name']}=={d.version}" for d in importlib.metadata.distributions()}
+    return "\n".join(sorted(names, key=str.lower)) + "\n"
+
+
+def _version(name: str) -> str | None:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(name)
+    return None
+
+
+def _git(*arguments: str) -> str | None:
+    """Output of a git command on this repository, or None outside one."""
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        return subprocess.run(
+            ["git", "-C", str(REPOSITORY), *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+    return None
+
+
+@contextlib.contextmanager
+def among_others() -> Iterator[None]:
+    """Held by a training run: any number at once, none while something is measured `alone`."""
+    with _machine_lock(fcntl.LOCK_SH):
+        yield
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Held by a measurement: waits until no training run of this user is left on the machine."""
+    with _machine_lock(fcntl.LOCK_EX):
+        yield
+
+
+def measured_by() -> str | None:
+    """Who measures alone on this machine now, so that no run may start: `process 71 (python -m bench.perf)`.
+
+    Returns None where nobody does.
+    """
+    with _open_lock(MACHINE) as machine, _open_lock(TURNSTILE):
+        return None if _locked_at_once(machine, fcntl.LOCK_SH) else _holders()
+
+
+@contextlib.contextmanager
+def _machine_lock(mode: int) -> Iterator[None]:
+    """Hold the lock of the machine; where somebody else has it, say on stderr who that is, and wait."""
+    with _open_lock(MACHINE) as machine:
+        # A measurement waits inside the turnstile, so that new runs queue behind it instead of starving it.
+        with _open_lock(TURNSTILE) as turnstile:
+            if not (_locked_at_once(turnstile, fcntl.LOCK_EX) and _locked_at_once(machine, mode)):
+                what = "a measurement to end" if mode == fcntl.LOCK_SH else "the machine to be free"
+                print(f"{WAITING} {what}: {_holders()}", file=sys.stderr, flush=True)
+                since = time.monotonic()
+                fcntl.flock(turnstile, fcntl.LOCK_EX)
+                fcntl.flock(machine, mode)
+                print(f"note: waited {time.monotonic() - since:.0f} s", file=sys.stderr, flush=True)
+        yield
+
+
+def _locked_at_once(handle: int, mode: int) -> bool:
+    try:
+        fcntl.flock(handle, mode | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _holders() -> str:
+    """Who has the lock of the machine, in words.
+
+    Whoever waits for it has the turnstile open too. Where no such process can be seen it is in another container.
+    """
+    import psutil  # 20 ms, which only who waits pays
+
+    holders = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            opened = {file.path for file in process.open_files()}
+            if str(_lock_path(MACHINE)) in opened and str(_lock_path(TURNSTILE)) not in opened:
+                holders.append(_in_words(process))
+    more = [f"and {len(holders) - NAMED} more"] if len(holders) > NAMED else []
+    return ", ".join(holders[:NAMED] + more) or "a process that cannot be seen from here"
+
+
+def _in_words(process: "psutil.Process") -> str:
+    command = textwrap.shorten(" ".join(process.cmdline()), 60, placeholder=" ...")
+    if process.status() == "stopped":
+        return (
+            f"process {process.pid} ({command}), which is stopped: `kill -CONT {process.pid}` lets it go on"
+        )
+    return f"process {process.pid} ({command})"
+
+
+def _lock_path(name: str) -> Path:
+    """A file to flock, one for each user of the machine."""
+    return Path(tempfile.gettempdir()).resolve() / f"tying-bench-{os.getuid()}-{name}.lock"
+
+
+@contextlib.contextmanager
+def _open_lock(name: str) -> Iterator[int]:
+    """Closing it releases it, also when the process dies."""
+    handle = os.open(_lock_path(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield handle
+    finally:
+        os.close(handle)

@@ -1,0 +1,227 @@
+"""What a run ties and how, as data: the table of methods, the spec of a run, and the label made of it. No torch."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import permutations
+from typing import Any
+
+
+Keys = tuple[tuple[str, Any], ...]
+"""Names with their values, sorted by name; lists as tuples, so that two of them compare and hash."""
+
+OTHER = "#777777"
+
+LEARNED = "learned"
+"""The part of a plan whose grouping the controller finds before the run (`bench.sweep.prerequisites`)."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """What the report knows of a way to tie; its function and its defaults are in its file of conf/tying.
+
+    keys: those that its label shows, in their order. colour: of it in every picture. full: the method that it is
+    where it shares most, None where there is no such end.
+    """
+
+    name: str
+    keys: tuple[str, ...] = ()
+    colour: str = OTHER
+    full: str | None = None
+
+
+# In the order of every table. Okabe and Ito's palette for colour-blind readers, and Tol's muted one for patterns along
+# depth. A method that is not here works too: it shows all of its keys and stands after these, in the next free colour.
+METHODS = {
+    method.name: method
+    for method in (
+        Method("none", colour="#000000"),
+        Method("embedding", colour="#E69F00"),
+        Method("cross_layer", colour="#0072B2"),
+        Method("top_k", ("k", "fraction"), "#009E73", full="cross_layer"),
+        Method("bottom_k", ("k", "fraction"), "#44AA99", full="cross_layer"),
+        Method("sandwich", colour="#999933"),
+        Method("sequence", ("groups",), "#882255", full="cross_layer"),
+        Method("cycle", ("groups",), "#332288", full="cross_layer"),
+        Method("cycle_rev", ("groups",), "#AA4499", full="cross_layer"),
+        Method("block_wise", ("repeats",), "#661100"),
+        Method("grouped", ("grouping",), "#DDCC77"),
+        Method("relaxed", ("groups", "rank"), "#88CCEE"),
+        Method(LEARNED, ("groups", "shuffle"), "#CC6677"),
+        Method("soft", ("strength",), "#D55E00", full="cross_layer"),
+        Method("soft_decoupled", ("strength",), "#CC79A7", full="cross_layer"),
+        Method("soft_embedding", ("strength",), full="embedding"),
+    )
+}
+COMPOSITION = Method("composition", colour="#56B4E9")
+"""Several methods in one plan."""
+
+SPARE = ("#117733", "#AA3377", "#EE7733", "#4477AA", "#BBBB44", "#AA4466")
+"""For methods that are not in the table."""
+
+_APART = ("scope", "form", "init")
+"""Keys that are shown after the others, and only away from their plain form."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One method of a plan with what it was given; keys that are null are left out."""
+
+    method: str
+    keys: Keys = ()
+
+    def get(self, key: str) -> Any:
+        return dict(self.keys).get(key)
+
+    def without(self, *names: str) -> "Part":
+        return replace(self, keys=tuple(item for item in self.keys if item[0] not in names))
+
+    @property
+    def family(self) -> str:
+        """The method; `soft_decoupled` for a soft one that the optimizer does not rescale."""
+        return "soft_decoupled" if self.get("form") == "decoupled" else self.method
+
+    @property
+    def full(self) -> str | None:
+        """The method that it is where it shares most; None where there is no such end."""
+        known = METHODS.get(self.method)
+        return known and known.full
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """The keys that its label shows first, in that order, with their values."""
+        known, keys = METHODS.get(self.method), dict(self.keys)
+        names = known.keys if known else [name for name in keys if name not in _APART]
+        return {name: keys[name] for name in names if name in keys}
+
+    @property
+    def label(self) -> str:
+        shown = [f"{name}={_text(value)}" for name, value in self.shown.items()]
+        if self.get("scope") not in (None, "weights"):
+            shown.append(f"scope={_text(self.get('scope'))}")
+        shown += ["decoupled"] if self.get("form") == "decoupled" else []
+        shown += ["init=shared"] if self.get("init") == "shared" else []
+        return f"{self.method}({', '.join(shown)})" if shown else self.method
+
+
+@dataclass(frozen=True)
+class TyingSpec:
+    """Which tying a run is of: the methods of its plan in order, the kind of control, and what it starts from.
+
+    control: `params`, `respend` or None. start: the keys of `start` in the config, None where the run begins from
+    its seed's own weights.
+    """
+
+    parts: tuple[Part, ...] = ()
+    control: str | None = None
+    start: Keys | None = None
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "TyingSpec":
+        """Read the spec of a run from its config, composed or recorded."""
+        tying, start = config["tying"], config.get("start")
+        return cls(
+            tuple(Part(name, _keys(name, part, tying)) for name, part in tying["parts"].items()),
+            config.get("control"),
+            _sorted(start) if start else None,
+        )
+
+    @classmethod
+    def unknown(cls, label: str) -> "TyingSpec":
+        """Stand in for the spec of a run of which nothing but its label was recorded."""
+        return cls() if label == "none" else cls((Part(label),))
+
+    @classmethod
+    def from_record(cls, recorded: Mapping[str, Any]) -> "TyingSpec":
+        """Read what `as_record` gave, from JSON."""
+        start = recorded["start"]
+        return cls(
+            tuple(Part(part["method"], _sorted(part["keys"])) for part in recorded["parts"]),
+            recorded["control"],
+            None if start is None else _sorted(start),
+        )
+
+    def as_record(self) -> dict[str, Any]:
+        return {
+            "parts": [{"method": part.method, "keys": dict(part.keys)} for part in self.parts],
+            "control": self.control,
+            "start": None if self.start is None else dict(self.start),
+        }
+
+    @cached_property
+    def label(self) -> str:
+        """What people call it: `embedding+top_k(k=3)`, `cross_layer, control=params`, `soft, start=untied`."""
+        text = "+".join(part.label for part in self.parts) or "none"
+        text += f", control={self.control}" if self.control is not None else ""
+        return text + (", start=untied" if self.start is not None else "")
+
+    @property
+    def family(self) -> str:
+        """The name in METHODS under which tables and pictures have it, or that of a method not in there."""
+        if len(self.parts) > 1:
+            return COMPOSITION.name
+        return self.parts[0].family if self.parts else "none"
+
+    @cached_property
+    def rank(self) -> int:
+        """The place of its family in every table: known methods, then others, then compositions."""
+        ranks = {name: rank for rank, name in enumerate(METHODS)} | {COMPOSITION.name: len(METHODS) + 1}
+        return ranks.get(self.family, len(METHODS))
+
+    @property
+    def without_control(self) -> "TyingSpec":
+        """The tying that this is a control of; itself where it is none."""
+        return replace(self, control=None)
+
+    @property
+    def without_start(self) -> "TyingSpec":
+        return replace(self, start=None)
+
+
+def recorded_spec(record: Mapping[str, Any]) -> TyingSpec | None:
+    """Read the spec of a record or of a manifest's line; None where neither it nor a config is there.
+
+    A record that was made before records held one has its config, whose parts JSON put in alphabetical order: theirs
+    is the order that gives the recorded label.
+    """
+    if record.get("spec"):
+        return TyingSpec.from_record(record["spec"])
+    config = record.get("config") or {}
+    if "parts" not in (config.get("tying") or {}):
+        return None
+    spec = TyingSpec.of(config)
+    orders = (replace(spec, parts=parts) for parts in permutations(spec.parts))
+    return next((ordered for ordered in orders if ordered.label == record.get("tying")), spec)
+
+
+def colours(specs: Iterable[TyingSpec]) -> dict[str, str]:
+    """Family -> its colour, for all families of one picture: those not in METHODS take the spare ones in turn."""
+    known = {name: method.colour for name, method in METHODS.items()} | {COMPOSITION.name: COMPOSITION.colour}
+    others = sorted({spec.family for spec in specs} - known.keys())
+    return known | {name: SPARE[at % len(SPARE)] for at, name in enumerate(others)}
+
+
+def _keys(name: str, part: Mapping[str, Any], tying: Mapping[str, Any]) -> Keys:
+    """What a part was given, with what others than its own function read: the training loop, or the controller."""
+    given = {key: value for key, value in part.items() if key not in ("_target_", "_partial_")}
+    if name == LEARNED:
+        # Which blocks share came out of it: no part of what was asked for.
+        given = {"scope": part.get("scope")} | {
+            key: tying.get(key) for key in ("groups", "shuffle", "strength")
+        }
+    elif part.get("strength") is not None:
+        given |= {key: tying.get(key) for key in ("form", "init")}
+    return _sorted({key: value for key, value in given.items() if value is not None})
+
+
+def _sorted(keys: Mapping[str, Any]) -> Keys:
+    return tuple(
+        (key, tuple(value) if isinstance(value, list | tuple) else value)
+        for key, value in sorted(keys.items())
+    )
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "/".join(map(str, value))
+    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
