@@ -259,6 +259,10 @@ class Section:
             return None
         return paired(cell.metric(), untied.metric())
 
+    def n_searched(self, tying: str) -> int:
+        """How many cells of a tying have a number: those that validation chose from."""
+        return sum(bool(cell.done) for cell in self.tyings[tying])
+
     def chosen(self, tying: str) -> SeedGroup | None:
         """The cell of a tying with the best validation metric, the first in table order among equals."""
         scored = [(cell.metric_over_seeds("val"), cell) for cell in self.tyings.get(tying, [])]

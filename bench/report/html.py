@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 from bench.analysis.archive import FILE
-from bench.analysis.comparison import Against, against_chosen
+from bench.analysis.comparison import VsUntied, chosen_vs_untied
 from bench.analysis.groups import SAID, Section, SeedGroup
 from bench.analysis.runs import RunRecord, is_finite
 from bench.report.comparison import mean, places_of, share_of_untied, shown
@@ -40,7 +40,7 @@ def sentences(section: Section) -> list[str]:
     A tying, and `none`, stand at the dropout and weight decay that validation prefers, and so is the tying
     chosen that is spoken of: the test figures choose nothing.
     """
-    standing = against_chosen(section)
+    standing = chosen_vs_untied(section)
     tied = {name: a for name, a in standing.items() if name != "none" and CONTROL not in name}
     if not tied:
         untied = [
@@ -62,7 +62,7 @@ def _on_validation(cell: SeedGroup) -> float:
 
 
 def _preferred(section: Section, cell: SeedGroup, among: int) -> str:
-    searched = sum(bool(other.done) for other in section.tyings[cell.tying])
+    searched = section.n_searched(cell.tying)
     which = f"Of {among} tyings validation prefers" if among > 1 else "The one tying with numbers is"
     share = share_of_untied(cell)
     size = "" if share is None else f", with {100 * share:.0f} % of the untied parameters"
@@ -80,7 +80,7 @@ def _reached(section: Section, cell: SeedGroup) -> str:
     return f"a test {name}{better} of {fixed(mean(shown(cell)), places_of(section))}{unit}"
 
 
-def _compared(section: Section, against: Against) -> list[str]:
+def _compared(section: Section, against: VsUntied) -> list[str]:
     reached, difference = f"It reaches {_reached(section, against.cell)}", against.difference
     if difference is None or against.untied is None:
         return [f"{reached}; there is no `none` to compare it with."]
@@ -99,13 +99,13 @@ def _compared(section: Section, against: Against) -> list[str]:
     return [f"{first} ({inside}{p}).", _verdict(against, scale, unit)]
 
 
-def _verdict(against: Against, scale: float, unit: str) -> str:
+def _verdict(against: VsUntied, scale: float, unit: str) -> str:
     within = "equivalent" in against.verdict and against.margin is not None
     margin = f", within ± {fixed(scale * against.margin, 2)}{unit}" if within else ""
     return f"Verdict: {against.verdict}{margin}."
 
 
-def _smallest(tied: list[Against], spoken_of: Against) -> list[str]:
+def _smallest(tied: list[VsUntied], spoken_of: VsUntied) -> list[str]:
     """The fewest parameters, below the untied, among those found no worse; unless it was spoken of already."""
     good = [a for a in tied if a.verdict in GOOD and (share_of_untied(a.cell) or 1.0) < 1.0]
     least = min(good, key=lambda a: share_of_untied(a.cell) or 1.0, default=None)
