@@ -1,10 +1,9 @@
 """Flatten cost records into columns."""
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
-from bench.analysis.runs import is_finite, look_up
+from bench.analysis.runs import CostRecord
 
 STATE = ("parameters", "gradients", "optimizer_state")
 PEAK = ("total", *STATE, "buffers", "activations", "temporaries", "inputs")
@@ -50,8 +49,8 @@ DETAIL = re.compile(
 """Columns that a summary does without."""
 
 
-def cost_columns(cost: Mapping[str, Any]) -> dict[str, Any]:
-    """All of it, the same columns for every task and for {}. `train_step_median_s` is of the tied network."""
+def cost_columns(cost: CostRecord) -> dict[str, Any]:
+    """All of it, the same columns for every task and where there is no record. `train_step_median_s` is of the tied network."""
     paths = {f"state_{part}_bytes": ("memory", "state", part) for part in STATE}
     paths |= {f"predicted_{part}_bytes": ("memory", "predicted", part) for part in STATE}
     for step in ("train_step", "inference"):
@@ -59,12 +58,12 @@ def cost_columns(cost: Mapping[str, Any]) -> dict[str, Any]:
     paths |= PLAIN
     for pair in PAIRS:
         paths |= _paired(pair)
-    row = {name: _number(cost, *path) for name, path in paths.items()}
-    row |= {name: look_up(cost, *path) for name, path in TEXTS.items()}
-    return row | {"suspect": "; ".join(" ".join(str(why).split()) for why in cost.get("suspect") or ())}
+    row = {name: cost.number(*path) for name, path in paths.items()}
+    row |= {name: cost.value(*path) for name, path in TEXTS.items()}
+    return row | {"suspect": "; ".join(cost.suspect)}
 
 
-def cost_summary(cost: Mapping[str, Any]) -> dict[str, Any]:
+def cost_summary(cost: CostRecord) -> dict[str, Any]:
     """What stands beside each run: of a peak its total, of a pair the tied median and the ratio."""
     return {name: value for name, value in cost_columns(cost).items() if not DETAIL.search(name)}
 
@@ -82,8 +81,3 @@ def _paired(pair: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     for side, prefix in (("tied", name), ("untied", f"{name}_untied")):
         paths |= {f"{prefix}_{key}": (*pair, side, key) for key in ("median_s", "p90_s", "p99_s", "n")}
     return paths
-
-
-def _number(cost: Mapping[str, Any], *path: str) -> float | None:
-    value = look_up(cost, *path)
-    return value if is_finite(value) else None

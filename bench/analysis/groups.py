@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from bench.analysis.runs import Metric, RunRecord, is_finite, look_up
+from bench.analysis.runs import CostRecord, Metric, RunRecord, is_finite
 from bench.analysis.statistics import LEAST_RESAMPLED, Interval, Paired, bootstrap_of_groups, interval, paired
 from bench.meters.metrics import Estimate, mean_sd
 from bench.runs.store import Status, leaves
@@ -147,8 +147,8 @@ class SeedGroup:
         return next((run.number(key) for run in self.done if is_finite(run.number(key))), None)
 
     @property
-    def cost(self) -> Mapping[str, Any]:
-        """The cost record of its tying, the same for every seed; {} where there is none."""
+    def cost(self) -> CostRecord:
+        """That of its tying, the same for every seed."""
         return self.runs[0].cost
 
     @property
@@ -239,13 +239,15 @@ class Section:
         return found
 
     @property
-    def costs(self) -> list[tuple[str, Mapping[str, Any]]]:
+    def costs(self) -> list[tuple[str, CostRecord]]:
         """Each tying with its cost record: a cost knows no dropout and weight decay.
 
-        Where there is none: the reason alone if the sweep asked for none, else {}.
+        Where there is none: one with the reason alone if the sweep asked for none, else an empty one.
         """
-        found = {tying: cells[0] for tying, cells in self.tyings.items()}
-        return [(tying, cell.cost or _unasked(cell.runs[0])) for tying, cell in found.items()]
+        return [
+            (tying, first.cost if first.cost.fields else _unasked(first.runs[0]))
+            for tying, (first, *_) in self.tyings.items()
+        ]
 
     def untied(self, cell: SeedGroup) -> SeedGroup | None:
         """The `none` cell at the same dropout and weight decay; None where there is not exactly one."""
@@ -273,9 +275,9 @@ class Section:
         return next(cell for estimate, cell in scored if estimate and estimate.mean == best)
 
 
-def _unasked(run: RunRecord) -> Mapping[str, Any]:
-    asked = look_up(run.record, "config", "measure", "max_seconds")
-    return {"reason": "measure.max_seconds=0 asks for none"} if asked == 0 else {}
+def _unasked(run: RunRecord) -> CostRecord:
+    is_unasked = run.number("config", "measure", "max_seconds") == 0
+    return CostRecord({"reason": "measure.max_seconds=0 asks for none"} if is_unasked else {})
 
 
 OUTSIDE = ("data.root", "data.source", "data.module", "data.folder", "data.meta", "measure")

@@ -48,8 +48,37 @@ class Metric:
 
 
 @dataclass(frozen=True)
+class CostRecord:
+    """What a tying costs, as it was measured; `fields` is {} where there is no record."""
+
+    fields: Mapping[str, Any] = field(repr=False, default_factory=dict)
+
+    @property
+    def is_measured(self) -> bool:
+        return self.fields.get("status") == Status.DONE
+
+    @property
+    def tying(self) -> str:
+        return str(self.fields.get("tying"))
+
+    @property
+    def suspect(self) -> list[str]:
+        """Why its timings cannot be trusted, each in a line; [] where they can."""
+        return [" ".join(str(reason).split()) for reason in self.fields.get("suspect") or ()]
+
+    def value(self, *keys: str) -> Any:
+        """The value under a path of keys, None where any of them is absent."""
+        return look_up(self.fields, *keys)
+
+    def number(self, *keys: str) -> float | None:
+        """The same, None for what is no finite number."""
+        value = self.value(*keys)
+        return value if is_finite(value) else None
+
+
+@dataclass(frozen=True)
 class RunRecord:
-    """A cell of the grid at one seed. `record` and `cost` are {} where there is none."""
+    """One run that a sweep asked for. `record` is {} where there is none."""
 
     id: str
     task: str
@@ -64,7 +93,7 @@ class RunRecord:
     status: Status
     reason: str | None
     record: Mapping[str, Any] = field(repr=False, default_factory=dict)
-    cost: Mapping[str, Any] = field(repr=False, default_factory=dict)
+    cost: CostRecord = field(repr=False, default_factory=CostRecord)
 
     @property
     def tying(self) -> str:
@@ -161,7 +190,7 @@ def _run(sweep: Recorded, run_id: str, spec: TyingSpec) -> RunRecord:
         status=status,
         reason=reason,
         record=record or {},
-        cost=cost,
+        cost=CostRecord(cost),
     )
 
 

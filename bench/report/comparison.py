@@ -6,7 +6,7 @@ from typing import Any
 from bench.analysis.comparison import VsUntied, chosen_vs_untied, vs_untied
 from bench.analysis.costs import cost_columns
 from bench.analysis.groups import Section, SeedGroup, in_order
-from bench.analysis.runs import is_finite, look_up, percent
+from bench.analysis.runs import percent
 from bench.analysis.statistics import Interval, Paired
 from bench.meters.metrics import Estimate
 from bench.report.markup import Column, Table, tabulate, width
@@ -118,8 +118,8 @@ def _n_text(cell: SeedGroup) -> str:
 
 
 def _gflop_text(cell: SeedGroup) -> str:
-    flop = look_up(cell.cost, "flops", "train_step")
-    return fixed(flop / 1e9, 3) if cell.done and is_finite(flop) else ""
+    flop = cell.cost.number("flops", "train_step")
+    return fixed(flop / 1e9, 3) if cell.done and flop is not None else ""
 
 
 def _share_text(cell: SeedGroup) -> str:
