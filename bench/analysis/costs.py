@@ -50,7 +50,7 @@ DETAIL = re.compile(
 
 
 def cost_columns(cost: CostRecord) -> dict[str, Any]:
-    """All of it, the same columns for every task and where there is no record. `train_step_median_s` is of the tied network."""
+    """All of a record, the same columns for every task and for none; `train_step_median_s` is of the tied network."""
     paths = {f"state_{part}_bytes": ("memory", "state", part) for part in STATE}
     paths |= {f"predicted_{part}_bytes": ("memory", "predicted", part) for part in STATE}
     for step in ("train_step", "inference"):

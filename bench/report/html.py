@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 from bench.analysis.archive import FILE
 from bench.analysis.comparison import VsUntied, chosen_vs_untied
 from bench.analysis.groups import SAID, Section, SeedGroup
-from bench.analysis.runs import RunRecord, is_finite
+from bench.analysis.runs import RunRecord, is_finite, percent
 from bench.report.comparison import mean, places_of, share_of_untied, shown
 from bench.report.markup import Table
 from bench.report.notes import READING, note_line
@@ -19,7 +19,6 @@ from bench.report.numbers import NOTHING, axis, fixed, metric_places, p_text
 from bench.report.pages import CHOICE, Block, SectionReport, SweepReport
 from bench.runs import machine
 
-CONTROL = "control="
 GOOD = ("better", "equivalent")
 ONE_SEED = "One seed: a hint, not a result."
 
@@ -31,40 +30,31 @@ def counted(runs: list[RunRecord]) -> str:
 
 def _by_status(runs: list[RunRecord]) -> str:
     counts = Counter(SAID.get(run.status, run.status) for run in runs)
-    return ", ".join(f"{counts[what]} {what}" for what in sorted(counts))
+    return ", ".join(f"{counts[status]} {status}" for status in sorted(counts))
 
 
 def sentences(section: Section) -> list[str]:
-    """What a reader who reads nothing else should know of one section; names stand in backticks.
+    """Say what a reader who reads nothing else should know of one section; names stand in backticks.
 
     A tying, and `none`, stand at the dropout and weight decay that validation prefers, and so is the tying
     chosen that is spoken of: the test figures choose nothing.
     """
-    standing = chosen_vs_untied(section)
-    tied = {name: a for name, a in standing.items() if name != "none" and CONTROL not in name}
+    rows = chosen_vs_untied(section)
+    tied = [row for row in rows.values() if row.cell.spec.control is None and row.cell.tying != "none"]
+    left = [run for run in section.runs if not run.is_done]
+    missing = [f"No number from {_by_status(left)} of {len(section.runs)} runs."] if left else []
     if not tied:
-        untied = [
-            f"`none` reaches {_reached(section, a.cell)}."
-            for a in standing.values()
-            if a.cell.tying == "none"
-        ]
-        return ["No tying has a number here.", *untied, *_missing(section)]
-    best = section.metric.best([_on_validation(a.cell) for a in tied.values()])
-    against = next(a for a in tied.values() if _on_validation(a.cell) == best)
-    said = [_preferred(section, against.cell, len(tied)), *_compared(section, against)]
-    return [*said, *_smallest(list(tied.values()), against), *_missing(section)]
-
-
-def _on_validation(cell: SeedGroup) -> float:
-    estimate = cell.metric_over_seeds("val")
-    assert estimate is not None, "a chosen cell has been validated"
-    return estimate.mean
+        untied = [f"`none` reaches {_reached(section, rows['none'].cell)}."] if "none" in rows else []
+        return ["No tying has a number here.", *untied, *missing]
+    validation = [row.cell.metric_over_seeds("val").mean for row in tied]
+    preferred = tied[validation.index(section.metric.best(validation))]
+    first = _preferred(section, preferred.cell, len(tied))
+    return [first, *_compared(section, preferred), *_smallest(tied, preferred), *missing]
 
 
 def _preferred(section: Section, cell: SeedGroup, among: int) -> str:
-    searched = section.n_searched(cell.tying)
+    searched, share = section.n_searched(cell.tying), share_of_untied(cell)
     which = f"Of {among} tyings validation prefers" if among > 1 else "The one tying with numbers is"
-    share = share_of_untied(cell)
     size = "" if share is None else f", with {100 * share:.0f} % of the untied parameters"
     of = f" (best of {searched} settings)" if searched > 1 else ""
     return f"{which} `{cell.tying}`{size}, at {_setting(cell)}{of}."
@@ -76,50 +66,43 @@ def _setting(cell: SeedGroup) -> str:
 
 def _reached(section: Section, cell: SeedGroup) -> str:
     name, unit = section.metric.name.replace("_", " "), " %" * section.metric.is_share
-    better = " (lower is better)" if section.metric.mode == "min" else ""
+    better = "" if section.metric.higher_is_better else " (lower is better)"
     return f"a test {name}{better} of {fixed(mean(shown(cell)), places_of(section))}{unit}"
 
 
-def _compared(section: Section, against: VsUntied) -> list[str]:
-    reached, difference = f"It reaches {_reached(section, against.cell)}", against.difference
-    if difference is None or against.untied is None:
+def _compared(section: Section, row: VsUntied) -> list[str]:
+    reached, difference = f"It reaches {_reached(section, row.cell)}", percent(row.difference, section.metric)
+    if difference is None or row.untied is None:
         return [f"{reached}; there is no `none` to compare it with."]
-    scale, unit = (100, " points") if section.metric.is_share else (1, "")
+    unit = " points" if section.metric.is_share else ""
 
     def text(value: float) -> str:
-        return fixed(scale * value, places_of(section), sign=True)
+        return fixed(value, places_of(section), sign=True)
 
-    first = f"{reached}, {text(difference.mean)}{unit} against `none` at {_setting(against.untied)}"
+    first = f"{reached}, {text(difference.mean)}{unit} against `none` at {_setting(row.untied)}"
     if difference.n == 1:
         return [f"{first} (n = 1).", ONE_SEED]
+    margin = ""
+    if "equivalent" in row.verdict and row.margin is not None:
+        margin = f", within ± {fixed(row.margin * (100 if section.metric.is_share else 1), 2)}{unit}"
+    verdict = f"Verdict: {row.verdict}{margin}."
     if difference.low is None or difference.high is None:
-        return [f"{first} (n = {difference.n}).", _verdict(against, scale, unit)]
+        return [f"{first} (n = {difference.n}).", verdict]
     inside = f"95 % interval {text(difference.low)} to {text(difference.high)}, n = {difference.n} seeds"
-    p = "" if against.p_holm is None else f", p (Holm) {p_text(against.p_holm)}"
-    return [f"{first} ({inside}{p}).", _verdict(against, scale, unit)]
-
-
-def _verdict(against: VsUntied, scale: float, unit: str) -> str:
-    within = "equivalent" in against.verdict and against.margin is not None
-    margin = f", within ± {fixed(scale * against.margin, 2)}{unit}" if within else ""
-    return f"Verdict: {against.verdict}{margin}."
+    p = "" if row.p_holm is None else f", p (Holm) {p_text(row.p_holm)}"
+    return [f"{first} ({inside}{p}).", verdict]
 
 
 def _smallest(tied: list[VsUntied], spoken_of: VsUntied) -> list[str]:
     """The fewest parameters, below the untied, among those found no worse; unless it was spoken of already."""
-    good = [a for a in tied if a.verdict in GOOD and (share_of_untied(a.cell) or 1.0) < 1.0]
-    least = min(good, key=lambda a: share_of_untied(a.cell) or 1.0, default=None)
-    if least is None or least.cell is spoken_of.cell:
+    shares = {row: share for row in tied if (share := share_of_untied(row.cell)) and share < 1}
+    least = min((row for row in shares if row.verdict in GOOD), key=shares.get, default=spoken_of)
+    if least is spoken_of:
         return []
     return [
         f"The smallest network with the verdict better or equivalent is `{least.cell.tying}`: "
-        f"{100 * (share_of_untied(least.cell) or 1.0):.0f} % of the untied parameters ({least.verdict})."
+        f"{100 * shares[least]:.0f} % of the untied parameters ({least.verdict})."
     ]
-
-
-def _missing(section: Section) -> list[str]:
-    left = [run for run in section.runs if not run.is_done]
-    return [f"No number from {_by_status(left)} of {len(section.runs)} runs."] if left else []
 
 
 HOLES = {"", NOTHING, "n/a", "hole"}
@@ -136,7 +119,7 @@ class Entry(NamedTuple):
     is_best: bool
 
 
-class Column(NamedTuple):
+class HtmlColumn(NamedTuple):
     lines: list[str]
     is_right: bool
     is_number: bool
@@ -148,44 +131,29 @@ class HtmlTable(NamedTuple):
     """What the template writes as one table."""
 
     title: str
-    columns: list[Column]
+    columns: list[HtmlColumn]
     rows: list[list[Entry]]
 
 
 def html_table(title: str, table: Table, code: Collection[str] = ()) -> HtmlTable:
-    """`code` names columns of text to be copied. A column is one of numbers if all that it says begins with one."""
-    texts = list(zip(*table.rows, strict=True)) if table.rows else [()] * len(table.header)
-    numbers = [_numbers(column) for column in texts]
-    columns = [
-        Column(
-            header.split("\n"),
-            table.align[c] == "r",
-            numbers[c] is not None,
-            header in CHOICES,
-            header in code,
+    """Make a table that sorts: a column is one of numbers if all that it says begins with one.
+
+    code: names columns of text to be copied.
+    """
+    columns, entries = [], []
+    for c, header in enumerate(table.header):
+        texts = [row[c] for row in table.rows]
+        numbers = {text: number(text) for text in texts}
+        known = [numbers[text] for text in texts if text not in HOLES]
+        is_number = bool(known) and None not in known
+        columns.append(
+            HtmlColumn(
+                header.split("\n"), table.align[c] == "r", is_number, header in CHOICES, header in code
+            )
         )
-        for c, header in enumerate(table.header)
-    ]
-    rows = [
-        [
-            Entry(text, _sort(text, column[r] if column else None), (r, c) in table.best)
-            for c, (text, column) in enumerate(zip(row, numbers, strict=True))
-        ]
-        for r, row in enumerate(table.rows)
-    ]
-    return HtmlTable(title, columns, rows)
-
-
-def _sort(text: str, number: float | None) -> str:
-    if number is not None:
-        return repr(number)
-    return "" if text in HOLES else text
-
-
-def _numbers(column: Collection[str]) -> list[float | None] | None:
-    found = [number(text) for text in column]
-    said = [value for text, value in zip(column, found, strict=True) if text not in HOLES]
-    return found if said and None not in said else None
+        sort = {text: "" if text in HOLES else repr(numbers[text]) if is_number else text for text in texts}
+        entries.append([Entry(text, sort[text], (r, c) in table.best) for r, text in enumerate(texts)])
+    return HtmlTable(title, columns, [list(row) for row in zip(*entries, strict=True)])
 
 
 def number(text: str) -> float | None:
@@ -240,7 +208,10 @@ def _pixels(root: ElementTree.Element) -> int:
 def _clean(element: ElementTree.Element, prefix: str) -> None:
     element.tag = _local(element.tag)
     element.attrib = dict(filter(None, (_attribute(*item, prefix) for item in element.attrib.items())))
-    element.text, element.tail = _short(element.text), _short(element.tail)
+    # Spaces between elements say nothing.
+    element.text, element.tail = (
+        text if text and text.strip() else None for text in (element.text, element.tail)
+    )
     for child in list(element):
         if not isinstance(child.tag, str) or _local(child.tag) in DROPPED:
             element.remove(child)
@@ -268,11 +239,6 @@ def _attribute(name: str, value: str, prefix: str) -> tuple[str, str] | None:
     if re.search(r"url\(\s*['\"]?(?!['\"]?#)", value):
         return None
     return plain, re.sub(r"url\(['\"]?#", lambda found: found[0] + prefix, value)
-
-
-def _short(text: str | None) -> str | None:
-    """Spaces between elements say nothing."""
-    return text if text and text.strip() else None
 
 
 COMMAND = "command"
