@@ -27,10 +27,6 @@ class Scores:
     def all(self) -> list[float]:
         return [score for task in self.tasks for seed in task for score in seed]
 
-    @property
-    def units(self) -> int:
-        return sum(map(len, self.tasks))
-
     @cached_property
     def mean(self) -> Interval | None:
         return interquartile_mean_of_tasks(self.tasks) if self.all else None
@@ -46,17 +42,17 @@ def is_across(sections: list[Section]) -> bool:
 
 
 def scores(sections: list[Section]) -> list[Scores]:
-    """One per tying, in table order."""
+    """Return the scores of each tying, in table order."""
     tyings = in_order(cell for section in sections for cell in section.cells)
     return [_scores(tying, [s for s in sections if tying in s.tyings]) for tying in tyings]
 
 
 def _scores(tying: str, sections: list[Section]) -> Scores:
-    found = Scores(tying)
+    scores = Scores(tying)
     for section in sections:
         cells = section.tyings[tying]
         if all(cell.is_not_applicable for cell in cells):
-            found.not_applicable.append(section.title)
+            scores.not_applicable.append(section.title)
             continue
         seeds: dict[int, list[float]] = {}
         for cell in cells:
@@ -64,11 +60,11 @@ def _scores(tying: str, sections: list[Section]) -> Scores:
             reached = _relative(cell, section.untied(cell), section.metric)
             for seed, score in [*((seed, 0.0) for seed in worst), *reached.items()]:
                 seeds.setdefault(seed, []).append(score)
-            found.worst += len(worst)
-            found.without += len(cell.runs) - len(worst) - len(reached)
+            scores.worst += len(worst)
+            scores.without += len(cell.runs) - len(worst) - len(reached)
         if seeds:
-            found.tasks.append([seeds[seed] for seed in sorted(seeds)])
-    return found
+            scores.tasks.append([seeds[seed] for seed in sorted(seeds)])
+    return scores
 
 
 def _relative(cell: SeedGroup, untied: SeedGroup | None, metric: Metric) -> dict[int, float]:
@@ -82,5 +78,5 @@ def _score(ours: float, theirs: float, metric: Metric) -> float | None:
     """None where `none` or ours is 0 or less: a ratio to it says nothing."""
     if metric.name.endswith("nll"):
         return math.exp(min(theirs - ours, 700.0))  # exp of more overflows
-    over, under = (ours, theirs) if metric.mode == "max" else (theirs, ours)
+    over, under = (ours, theirs) if metric.higher_is_better else (theirs, ours)
     return over / under if under > 0 and over >= 0 else None

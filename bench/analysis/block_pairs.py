@@ -1,6 +1,7 @@
 """Pair similarity with cost: runs that tied one pair of blocks of a trained network and went on."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -61,59 +62,57 @@ class Prediction:
 
 
 def tied_pairs(section: Section) -> Seeds:
-    """The runs that tied one pair, of the seeds at which `none` went on too; {} for fewer than LEAST pairs."""
-    found: dict[int, list[Tied]] = {}
-    sign = 1 if section.metric.mode == "min" else -1
+    """Return the runs that tied one pair, of the seeds at which `none` went on too; {} for fewer than LEAST pairs."""
+    pairs: dict[int, list[Tied]] = defaultdict(list)
+    sign = -1 if section.metric.higher_is_better else 1
     for cell in section.cells:
-        plain = section.untied(cell)
-        costs, without = cell.metric(), plain.metric() if plain else {}
+        untied = section.untied(cell)
+        costs, without = cell.metric(), untied.metric() if untied else {}
         for run in cell.done:
             likeness = run.number("start", "likeness") or {}
             blocks = likeness.get("blocks") or ()
             if len(blocks) == 1 and run.seed in without:
                 one, other = blocks[0]
-                known = {**likeness, "apart": other - one}
                 cost = sign * (costs[run.seed] - without[run.seed])
-                found.setdefault(run.seed, []).append(Tied((one, other), known, cost))
-    return complete(found)
+                pairs[run.seed].append(Tied((one, other), {**likeness, "apart": other - one}, cost))
+    return complete(pairs)
 
 
-def complete(found: Seeds) -> Seeds:
-    """The pairs that every seed has, in order; {} for fewer than LEAST."""
-    by_pair = {seed: {each.blocks: each for each in pairs} for seed, pairs in found.items()}
-    shared = set.intersection(*map(set, by_pair.values())) if by_pair else set()
+def complete(pairs: Seeds) -> Seeds:
+    """Keep the pairs that every seed has, in order; {} for fewer than LEAST."""
+    by_blocks = {seed: {tied.blocks: tied for tied in pairs[seed]} for seed in sorted(pairs)}
+    shared = set.intersection(*map(set, by_blocks.values())) if by_blocks else set()
     if len(shared) < LEAST:
         return {}
-    return {seed: [by_pair[seed][pair] for pair in sorted(shared)] for seed in sorted(by_pair)}
+    return {seed: [tied[blocks] for blocks in sorted(shared)] for seed, tied in by_blocks.items()}
 
 
 def predictions(seeds: Seeds) -> list[Prediction]:
-    """Of each measure that all pairs have, and of what the pairs cost at the other seeds."""
+    """Return what each measure that all pairs have says, and what the pairs cost at the other seeds."""
     if not seeds:
         return []
-    found = [
-        _prediction(measure.label, seeds, lambda _, each, m=measure: each.alike(m)) for measure in MEASURES
-    ]
+    alike = {
+        measure.label: {s: [t.alike(measure) for t in of] for s, of in seeds.items()} for measure in MEASURES
+    }
     if len(seeds) > 1:
-        found.append(_prediction(ELSEWHERE, seeds, lambda seed, each: -_elsewhere(seeds, seed, each)))
-    return [each for each in found if each]
+        alike[ELSEWHERE] = {seed: [-cost for cost in _costs_elsewhere(seeds, seed)] for seed in seeds}
+    return [row for label, values in alike.items() if (row := _prediction(label, seeds, values))]
 
 
-def _elsewhere(seeds: Seeds, seed: int, tied: Tied) -> float:
-    return fmean(
-        o.cost for s, others in seeds.items() for o in others if s != seed and o.blocks == tied.blocks
-    )
+def _costs_elsewhere(seeds: Seeds, seed: int) -> list[float]:
+    """What each pair of a seed costs at the other seeds, in the mean."""
+    others = zip(*(of for other, of in seeds.items() if other != seed), strict=True)
+    return [fmean(tied.cost for tied in same_pair) for same_pair in others]
 
 
-def _prediction(label: str, seeds: Seeds, alike: Callable[[int, Tied], float | None]) -> Prediction | None:
-    ranks, chosen, mean, count = [], {}, {}, 0
+def _prediction(label: str, seeds: Seeds, alike: Mapping[int, list[float | None]]) -> Prediction | None:
+    ranks, chosen, mean, known = [], {}, {}, []
     for seed, pairs in seeds.items():
-        known = [(value, each.cost) for each in pairs if (value := alike(seed, each)) is not None]
+        known = [(v, tied.cost) for v, tied in zip(alike[seed], pairs, strict=True) if v is not None]
         rank = spearman([value for value, _ in known], [-cost for _, cost in known])
         if rank is None or len(known) < LEAST:
             return None
         ranks.append(rank)
-        chosen[seed] = max(known, key=lambda one: one[0])[1]
+        chosen[seed] = max(known, key=lambda pair: pair[0])[1]
         mean[seed] = fmean(cost for _, cost in known)
-        count = len(known)
-    return Prediction(label, count, interval(ranks), paired(chosen, mean))
+    return Prediction(label, len(known), interval(ranks), paired(chosen, mean))

@@ -14,31 +14,24 @@ def rows(runs: list[RunRecord]) -> list[dict[str, Any]]:
     """One row per run that was asked for, holes included, sorted; configs without file system paths."""
     order = sorted(runs, key=lambda r: (r.task, r.data, r.tying, r.dropout, r.weight_decay, r.seed, r.id))
     costs = {key: cost_summary(cost) for key, cost in {run.cost_id: run.cost for run in order}.items()}
-    found = [_record_row(run, costs[run.cost_id]) for run in order]
-    columns = list({key: None for row in found for key in row if not key.startswith("config.")})
-    configs = sorted({key for row in found for key in row if key.startswith("config.")})
-    return [{key: row.get(key) for key in columns + configs} for row in found]
+    sparse = [_row(run, costs[run.cost_id]) for run in order]
+    columns = list({key: None for row in sparse for key in row if not key.startswith("config.")})
+    configs = sorted({key for row in sparse for key in row if key.startswith("config.")})
+    return [{key: row.get(key) for key in columns + configs} for row in sparse]
 
 
 def frame(runs: list[RunRecord]) -> "DataFrame":
     """The same as a DataFrame, its columns of the types of their values; a list in a config is its text."""
     from pandas import DataFrame
 
-    made = rows(runs)
-    return DataFrame([{key: str(v) if isinstance(v, list) else v for key, v in row.items()} for row in made])
+    return DataFrame(
+        [{key: str(v) if isinstance(v, list) else v for key, v in row.items()} for row in rows(runs)]
+    )
 
 
-def _record_row(run: RunRecord, cost: dict[str, Any]) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "id": run.id,
-        "task": run.task,
-        "data": run.data,
-        "fingerprint": run.fingerprint,
-        "tying": run.tying,
-        "dropout": run.dropout,
-        "weight_decay": run.weight_decay,
-        "seed": run.seed,
-        "cell": run.cell,
+def _row(run: RunRecord, cost: dict[str, Any]) -> dict[str, Any]:
+    fields = ("id", "task", "data", "fingerprint", "tying", "dropout", "weight_decay", "seed", "cell")
+    row: dict[str, Any] = {field: getattr(run, field) for field in fields} | {
         "cost": run.cost_id,
         "status": run.status.value,
         "reason": run.reason,
@@ -72,7 +65,12 @@ def _record_row(run: RunRecord, cost: dict[str, Any]) -> dict[str, Any]:
         "peak_rss_bytes": run.number("peak_rss_bytes"),
         "curve_val_nll": _curve(run),
     }
-    row |= cost | _provenance_columns(run)
+    row |= cost | {key: run.number("provenance", key) for key in ("commit", "dirty", "threads", "python")}
+    row |= {"device": device(run.record), "results_version": run.number("results_version")}
+    row |= {
+        f"version_{name}": version
+        for name, version in sorted((run.number("provenance", "versions") or {}).items())
+    }
     return row | {f"config.{key}": value for key, value in flat(run.record.get("config") or {}).items()}
 
 
@@ -81,13 +79,3 @@ def _curve(run: RunRecord) -> str | None:
     steps, losses = (run.number("curves", key) or [] for key in ("step", "val_nll"))
     points = [f"{s}:{v:.6g}" for s, v in zip(steps, losses, strict=False) if is_finite(s) and is_finite(v)]
     return ";".join(points) or None
-
-
-def _provenance_columns(run: RunRecord) -> dict[str, Any]:
-    keys = ("commit", "dirty", "threads", "python")
-    found = {key: run.number("provenance", key) for key in keys} | {
-        "device": device(run.record),
-        "results_version": run.number("results_version"),
-    }
-    versions = run.number("provenance", "versions") or {}
-    return found | {f"version_{name}": versions[name] for name in sorted(versions)}

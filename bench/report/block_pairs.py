@@ -46,28 +46,28 @@ def pairs_table(section: Section) -> Table | None:
 
 
 def pairs_lines(section: Section) -> list[str]:
-    """What a pair costs at all, and how the table is read."""
-    seeds = tied_pairs(section)
+    """Say what a pair costs at all, and how the table is read."""
+    seeds, metric = tied_pairs(section), section.metric
     if not seeds:
         return []
-    metric = section.metric
-    every = percent(interval(fmean(each.cost for each in pairs) for pairs in seeds.values()), metric)
-    by_pair: dict[tuple[int, int], list[float]] = {}
-    for each in (each for pairs in seeds.values() for each in pairs):
-        by_pair.setdefault(each.blocks, []).append(each.cost)
-    means = {blocks: fmean(costs) for blocks, costs in by_pair.items()}
-    least, most = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
-    places, scale = metric_places([every.mean], metric), 100 if metric.is_share else 1
-    said = (
-        f"Tying a pair costs {interval_text(every, places, sign=True)} of {metric.name.replace('_', ' ')} (mean over "
-        f"{len(means)} pairs, n = {every.n} seeds): least {fixed(scale * means[least], places, sign=True)} for blocks "
-        f"{_named(least)}, most {fixed(scale * means[most], places, sign=True)} for blocks {_named(most)}."
+    mean = percent(interval(fmean(tied.cost for tied in pairs) for pairs in seeds.values()), metric)
+    # Every seed has the same pairs, in one order.
+    costs = {
+        same_pair[0].blocks: fmean(tied.cost for tied in same_pair)
+        for same_pair in zip(*seeds.values(), strict=True)
+    }
+    places, scale = metric_places([mean.mean], metric), 100 if metric.is_share else 1
+
+    def spoken(blocks: tuple[int, int]) -> str:
+        one, other = (block + 1 for block in blocks)
+        return f"{fixed(scale * costs[blocks], places, sign=True)} for blocks {one} and {other}"
+
+    cost = (
+        f"Tying a pair costs {interval_text(mean, places, sign=True)} of {metric.name.replace('_', ' ')} (mean over "
+        f"{len(costs)} pairs, n = {mean.n} seeds): least {spoken(min(costs, key=costs.get))}, most "
+        f"{spoken(max(costs, key=costs.get))}."
     )
-    return [said, *NOTES]
-
-
-def _named(blocks: tuple[int, int]) -> str:
-    return " and ".join(str(block + 1) for block in blocks)
+    return [cost, *NOTES]
 
 
 def csv_rows(section: Section) -> list[dict[str, object]]:
@@ -77,11 +77,11 @@ def csv_rows(section: Section) -> list[dict[str, object]]:
             "task": section.task,
             "data": section.where,
             "seed": seed,
-            "one": each.blocks[0] + 1,
-            "other": each.blocks[1] + 1,
-            "cost": each.cost,
-            **{measure.name: each.likeness.get(measure.name) for measure in MEASURES},
+            "one": tied.blocks[0] + 1,
+            "other": tied.blocks[1] + 1,
+            "cost": tied.cost,
+            **{measure.name: tied.likeness.get(measure.name) for measure in MEASURES},
         }
         for seed, pairs in tied_pairs(section).items()
-        for each in pairs
+        for tied in pairs
     ]

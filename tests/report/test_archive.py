@@ -95,7 +95,7 @@ def test_a_record_in_runs_counts_before_an_archived_one_which_fills_the_holes(tm
     made.write_sweep(tmp_path / "runs", asked, [made.record(asked[0], 90.0)])
     runs, _ = read_sweep(tmp_path / "runs", "quick", tmp_path / "results")
     assert [run.number("test", "perplexity") for run in runs] == [90.0, 104.0, 108.0]
-    assert runs[0].cost["status"] == "done"
+    assert runs[0].cost.is_measured
     (run_folder(tmp_path / "runs", asked[0]["id"]) / "record.json").write_text('{"torn')
     assert (
         read_sweep(tmp_path / "runs", "quick", tmp_path / "results")[0][0].number("test", "perplexity")
