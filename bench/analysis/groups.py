@@ -216,15 +216,18 @@ class Section:
 
     @property
     def title(self) -> str:
+        """`image_cnn on digits, model.depth=6`: what stands above its tables."""
         return f"{self.task} on {self.where}"
 
     @property
     def where(self) -> str:
+        """The data and the variant; the fingerprint too where the sweep has several of them."""
         mark = (self.fingerprint or "fingerprint not known yet") if self.among_several else ""
         return ", ".join(part for part in (self.data, self.variant, mark) if part)
 
     @cached_property
     def tyings(self) -> dict[str, list[SeedGroup]]:
+        """Label of a tying -> its cells, one for each dropout and weight decay, in table order."""
         return _grouped(self.cells, lambda cell: cell.tying)
 
     @property

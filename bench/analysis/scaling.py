@@ -166,7 +166,7 @@ def _curve_within(
 def _points(lines: dict[str, Line], value: Callable[[SeedGroup], Value | None]) -> Points[Value]:
     """The values that there are; no line without one."""
     points = {
-        label: [(x, found) for x in sorted(line) if (found := value(line[x])) is not None]
+        label: [(x, point) for x in sorted(line) if (point := value(line[x])) is not None]
         for label, line in lines.items()
     }
     return {label: values for label, values in points.items() if values}

@@ -36,16 +36,16 @@ def side(given: str, results: str = "results") -> Side:
     BadInput where it is none of them or has no records.
     """
     path = Path(given)
-    found = _in_folder(path) if path.is_dir() else _in_commit(given, results)
-    if not found:
+    records = _in_folder(path) if path.is_dir() else _in_commit(given, results)
+    if not records:
         raise BadInput(f"{given}: no {FILE} there: give results/, results/SWEEP, or a commit that has them")
-    return Side(given, found)
+    return Side(given, records)
 
 
 def _in_folder(path: Path) -> dict[str, bytes]:
     paths = [path / FILE] if (path / FILE).exists() else sorted(path.glob(f"*/{FILE}"))
     try:
-        return {found.resolve().parent.name: found.read_bytes() for found in paths}
+        return {file.resolve().parent.name: file.read_bytes() for file in paths}
     except OSError as error:
         raise BadInput(f"cannot read {error.filename}: {error.strerror}") from error
 

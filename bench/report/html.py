@@ -3,7 +3,7 @@
 import re
 import shlex
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
@@ -13,7 +13,7 @@ from bench.analysis.comparison import VsUntied, chosen_vs_untied
 from bench.analysis.groups import SAID, Section, SeedGroup
 from bench.analysis.runs import RunRecord, is_finite, percent
 from bench.report.comparison import mean, places_of, share_of_untied, shown
-from bench.report.markup import Table
+from bench.report.markup import Column, Table, tabulate
 from bench.report.notes import READING, note_line
 from bench.report.numbers import NOTHING, axis, fixed, metric_places, p_text
 from bench.report.pages import CHOICE, Block, SectionReport, SweepReport
@@ -158,10 +158,10 @@ def html_table(title: str, table: Table, code: Collection[str] = ()) -> HtmlTabl
 
 def number(text: str) -> float | None:
     """The number that a cell begins with: 0.98 of `0.98 [0.97, 0.99]`, -2 of `−2.0 ± 1.4`, 269,000 of `269k 45%`."""
-    found = re.match(r"(?:< )?([+−-]?)(\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?)([kMG]?)(?![\w.])", text)
-    if not found:
+    match = re.match(r"(?:< )?([+−-]?)(\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?)([kMG]?)(?![\w.])", text)
+    if not match:
         return None
-    sign, digits, unit = found.groups()
+    sign, digits, unit = match.groups()
     size = float(digits.replace(",", "")) * UNITS.get(unit, 1.0)
     return -size if sign in ("-", "−") else size
 
@@ -198,9 +198,9 @@ def inlined(data: bytes, prefix: str, title: str) -> Picture:
 
 
 def _pixels(root: ElementTree.Element) -> int:
-    found = re.fullmatch(r"([\d.]+)(pt|px|in|)", root.get("width", ""))
-    if found:
-        return round(float(found[1]) * PIXELS[found[2]])
+    match = re.fullmatch(r"([\d.]+)(pt|px|in|)", root.get("width", ""))
+    if match:
+        return round(float(match[1]) * PIXELS[match[2]])
     box = root.get("viewBox", "0 0 640 0").split()
     return round(float(box[2]))
 
@@ -238,7 +238,7 @@ def _attribute(name: str, value: str, prefix: str) -> tuple[str, str] | None:
         return plain, re.sub(r"(\.\d\d)\d+", r"\1", " ".join(value.split()))
     if re.search(r"url\(\s*['\"]?(?!['\"]?#)", value):
         return None
-    return plain, re.sub(r"url\(['\"]?#", lambda found: found[0] + prefix, value)
+    return plain, re.sub(r"url\(['\"]?#", lambda match: match[0] + prefix, value)
 
 
 COMMAND = "command"
@@ -248,39 +248,35 @@ NOT_RECORDED = "its overrides are not recorded"
 
 def runs_table(section: Section) -> Table:
     """In table order, holes included; the last column is the command, the one before it why there is no number."""
-    metric = section.metric
-    values = [value for cell in section.cells for value in cell.metric().values()]
-    scale = 100 if metric.is_share else 1
-    decimals = metric_places([scale * value for value in values], metric)
+    metric, scale = section.metric, 100 if section.metric.is_share else 1
+    values = [scale * value for cell in section.cells for value in cell.metric().values()]
+    decimals, name = metric_places(values, metric), metric.label.removeprefix("test ")
 
-    def score(run: RunRecord, split: str) -> str:
-        value = run.number(split, metric.name)
-        return fixed(scale * value, decimals) if run.is_done and is_finite(value) else NOTHING
+    def score(split: str) -> Callable[[RunRecord], str]:
+        def text(run: RunRecord) -> str:
+            value = run.number(split, metric.name)
+            return fixed(scale * value, decimals) if run.is_done and is_finite(value) else NOTHING
 
-    def row(cell: SeedGroup, run: RunRecord) -> list[str]:
-        seconds = run.number("seconds", "total")
-        return [
-            cell.tying,
-            axis(cell.dropout),
-            axis(cell.weight_decay),
-            str(run.seed),
-            SAID.get(run.status, run.status),
-            score(run, "test"),
-            score(run, "val"),
-            fixed(seconds, 1) if is_finite(seconds) else NOTHING,
-            run.reason or "",
-            command(run),
-        ]
+        return text
 
-    name = metric.label.removeprefix("test ")
-    header = ["tying", "dropout", "weight decay", "seed", "status", f"test\n{name}", f"validation\n{name}"]
-    table = Table(
-        [*header, "seconds", "reason", COMMAND],
-        "lrrrlrrrll",
-        [row(cell, run) for cell in section.cells for run in cell.runs],
+    def seconds(run: RunRecord) -> str:
+        value = run.number("seconds", "total")
+        return fixed(value, 1) if is_finite(value) else NOTHING
+
+    rows = [(cell.tying, run) for cell in section.cells for run in cell.runs]
+    return tabulate(
+        ["tying", "dropout", "weight decay", "seed"],
+        [[tying, axis(run.dropout), axis(run.weight_decay), str(run.seed)] for tying, run in rows],
+        [
+            Column("status", lambda run: SAID.get(run.status, run.status), align="l"),
+            Column(f"test\n{name}", score("test")),
+            Column(f"validation\n{name}", score("val")),
+            Column("seconds", seconds),
+            Column("reason", lambda run: run.reason or "", align="l", optional=True),
+            Column(COMMAND, command, align="l"),
+        ],
+        [run for _, run in rows],
     )
-    said = any(run.reason for run in section.runs)
-    return table if said else table.columns(c for c, head in enumerate(table.header) if head != "reason")
 
 
 def command(run: RunRecord) -> str:
@@ -295,7 +291,6 @@ def command(run: RunRecord) -> str:
 
 
 HERE = Path(__file__).parent
-FIRST = "Comparison"
 MANY_RUNS = 2000
 """Above so many a row per run makes a page that no browser scrolls well; the file of the records has them."""
 
@@ -374,7 +369,7 @@ def _part(part: SectionReport, many: bool, once: set[str]) -> _Part:
     )
 
 
-def _shown(block: Block, caption: str = FIRST) -> _Shown:
+def _shown(block: Block, caption: str = "Comparison") -> _Shown:
     """`caption`: of a table without a title."""
     return _Shown(block.title, block.table and html_table(block.title or caption, block.table), block.lines)
 

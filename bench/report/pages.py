@@ -105,12 +105,12 @@ def stems(sections: list[Section]) -> dict[str, list[Section]]:
 
 
 def _task_report(stem: str, sections: list[Section], note: str | None) -> TaskReport:
-    found = curves(sections)
+    over_axes = curves(sections)
     blocks = [
         Block(scaling.curve_title(curve), scaling.curve_table(curve), scaling.curve_lines(curve))
-        for curve in found
+        for curve in over_axes
     ]
-    return TaskReport(stem, [_section_report(section, note) for section in sections], found, blocks)
+    return TaskReport(stem, [_section_report(section, note) for section in sections], over_axes, blocks)
 
 
 def _section_report(section: Section, note: str | None) -> SectionReport:

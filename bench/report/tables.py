@@ -59,11 +59,14 @@ def build(
     """
     runs, results = Path(runs), Path(results)
     folders = [_build_sweep(runs, results, name, out) for name in _known(runs, results, names)]
-    index = "".join(
-        f"- [{path.parent.name}]({path.parent.name}/summary.md)\n" for path in _summaries(results)
-    )
-    beside = {file: said for file, said in BESIDE.items() if (results / file).exists()}
-    index += "".join(f"- [{Path(file).stem}]({file}): {said}\n" for file, said in beside.items())
+    lines = [
+        f"[{path.parent.name}]({path.parent.name}/summary.md)"
+        for path in sorted(results.glob("*/summary.md"))
+    ]
+    lines += [
+        f"[{Path(file).stem}]({file}): {what}" for file, what in BESIDE.items() if (results / file).exists()
+    ]
+    index = "".join(f"- {line}\n" for line in lines)
     _write(results / "README.md", f"{MARK}# Results\n\n{index}".encode())
     return folders
 
@@ -141,10 +144,6 @@ def _made_before(folder: Path) -> set[str]:
     }
     texts |= {"across.csv", "index.html", "records.csv"} if "summary" in stems else set()
     return texts | {f"{stem}_{kind}{suffix}" for stem in stems for kind in PICTURES for suffix in SUFFIXES}
-
-
-def _summaries(results: Path) -> list[Path]:
-    return sorted(results.glob("*/summary.md"))
 
 
 def _write(path: Path, content: bytes) -> None:
