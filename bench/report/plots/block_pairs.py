@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from bench.analysis.block_pairs import MEASURES, Measure, Seeds, Tied, predictions, tied_pairs
 from bench.analysis.groups import Section
 from bench.analysis.statistics import Interval
-from bench.report.block_pairs import MEASURES, Measure, Seeds, Tied, predictions, tied_pairs
 from bench.report.numbers import fixed, interval_text
 from bench.report.plots.style import MARKERS, Look, drawn, metric_name, panels, tips
 from bench.runs.tying_spec import COMPOSITION, METHODS, OTHER

@@ -8,11 +8,12 @@ from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bench.analysis.comparison import Against, against_none
+from bench.analysis.comparison import VsUntied, vs_untied
 from bench.analysis.groups import Section
+from bench.analysis.runs import percent
 from bench.analysis.statistics import Paired
 from bench.report.comparison import places_of
-from bench.report.numbers import axis, fixed, interval_text, p_text, percent
+from bench.report.numbers import axis, fixed, interval_text, p_text
 from bench.report.plots.style import (
     LETTER,
     LINE,
@@ -46,7 +47,7 @@ class Row:
 
     text: str
     tying: str
-    against: Against | None
+    against: VsUntied | None
     difference: Paired | None = None
     margin: float = 0.0
 
@@ -87,7 +88,7 @@ def _note(rows: list[Row], missing: str, more: str) -> str:
 
 def _rows(section: Section) -> Iterator[Row]:
     dropouts, decays = ({getattr(cell, key) for cell in section.cells} for key in ("dropout", "weight_decay"))
-    against = {each.cell: each for each in against_none(section)}
+    against = {each.cell: each for each in vs_untied(section)}
     for tying, cells in section.tyings.items():
         if tying == "none" or not any(cell.done for cell in cells):
             continue

@@ -6,8 +6,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from bench.analysis.factorial import Effect, Factorial, Grid, factorial, grid
 from bench.analysis.groups import Section, SeedGroup
-from bench.report.factorial import Effect, Factorial, Grid, decimals_of, factorial, grid, interval
+from bench.report.factorial import decimals_of, interaction_text
 from bench.report.numbers import axis, metric_places, p_text
 from bench.report.plots.style import (
     MARGINS,
@@ -143,12 +144,15 @@ def _forest(axes: Axes, section: Section, fit: Factorial | str, looks: dict[str,
         text = "\n".join(wrap(shorten(fit[0].upper() + fit[1:] + ".", 480, placeholder=" ..."), 42))
         axes.text(0.0, 0.95, text, va="top", transform=axes.transAxes, color=QUIET)
         return
-    effects, decimals = _drawn_effects(fit), decimals_of(fit)
+    effects, decimals = _drawn_effects(fit), decimals_of(fit.effects)
     for at, effect in enumerate(effects):
         colour = QUIET if effect.tying is None else looks[effect.tying][0]
         axes.plot([effect.low, effect.high], [-at, -at], color=colour, linewidth=2)
         (dot,) = axes.plot([effect.estimate], [-at], color=colour, marker="o", markersize=8, linestyle="none")
-        tip(dot, f"{effect.term}\n{interval(effect, decimals)}, p {p_text(effect.p)}\n{effect.reading}")
+        tip(
+            dot,
+            f"{effect.term}\n{interaction_text(effect, decimals)}, p {p_text(effect.p)}\n{effect.reading}",
+        )
         axes.text(
             0.01, -at + 0.2, effect.term, transform=axes.get_yaxis_transform(), fontsize=10.5, va="bottom",
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},

@@ -12,7 +12,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from bench.analysis.groups import Section, SeedGroup
-from bench.analysis.runs import is_finite, look_up
+from bench.analysis.runs import is_finite
 from bench.analysis.statistics import Interval
 from bench.report.comparison import places_of
 from bench.report.numbers import fixed, short_count
@@ -67,7 +67,7 @@ class Measure:
 
 def _recorded(scale: float, *path: str) -> Callable[[SeedGroup], float | None]:
     def of(cell: SeedGroup) -> float | None:
-        value = look_up(cell.cost, *path)
+        value = cell.cost.value(*path)
         return value * scale if is_finite(value) else None
 
     return of
@@ -294,7 +294,7 @@ def _note(pairs: list[tuple[Section, Measure]], crowded: bool, more: str) -> str
 
 
 def _suspect(points: list[Point], measure: Measure) -> bool:
-    return measure.timed and any(p.across is None or (p.cell.cost or {}).get("suspect") for p in points)
+    return measure.timed and any(p.across is None or p.cell.cost.suspect for p in points)
 
 
 def _high(section: Section) -> float:

@@ -7,11 +7,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from bench.analysis.groups import Section
+from bench.analysis.scaling import Curve, curves, in_order
 from bench.analysis.statistics import Interval, Paired
 from bench.report.numbers import interval_text, metric_places, short_count
 from bench.report.plots.style import MOST, QUIET, Look, direction, looks_of, panels, tips
-from bench.report.scaling import Dose, amount, in_order
-from bench.report.scaling import doses as curves
+from bench.report.scaling import amount
 
 SIZE = (6.4, 4.4)
 MARGINS = (1.05, 0.25, 0.7, 0.4)
@@ -47,13 +47,13 @@ def doses(sections: list[Section]) -> Figure | None:
     return made
 
 
-def _looks(shown: list[Dose]) -> dict[str, Look]:
+def _looks(shown: list[Curve]) -> dict[str, Look]:
     """Of each line and mark."""
     specs = {label: dose.specs[label] for dose in shown for label in (*dose.marks, *dose.lines)}
     return looks_of(in_order(specs, specs))
 
 
-def _metric(axes: Axes, dose: Dose, looks: dict[str, Look]) -> None:
+def _metric(axes: Axes, dose: Curve, looks: dict[str, Look]) -> None:
     for tying, value in dose.marks.items():
         colour, _, dash = looks[tying]
         axes.axhline(value.mean, color=colour, linestyle=dash, linewidth=1.3, zorder=1)
@@ -67,7 +67,7 @@ def _metric(axes: Axes, dose: Dose, looks: dict[str, Look]) -> None:
         _spread(axes, dose, looks)
 
 
-def _ends(axes: Axes, dose: Dose, looks: dict[str, Look]) -> None:
+def _ends(axes: Axes, dose: Curve, looks: dict[str, Look]) -> None:
     """On a line over k or groups, its ends in the looks of what they are."""
     if dose.name not in ("k", "groups"):
         return
@@ -79,7 +79,7 @@ def _ends(axes: Axes, dose: Dose, looks: dict[str, Look]) -> None:
                     axes.plot([x], [value.mean], color=colour, marker=marker, markersize=9, zorder=5)
 
 
-def _difference(axes: Axes, dose: Dose, looks: dict[str, Look]) -> None:
+def _difference(axes: Axes, dose: Curve, looks: dict[str, Look]) -> None:
     if not dose.differences:
         axes.text(0.5, 0.5, "no seed in common with none", ha="center", transform=axes.transAxes, color=QUIET)
     axes.axhline(0, color="#999999", linewidth=1, zorder=0)
@@ -90,7 +90,7 @@ def _difference(axes: Axes, dose: Dose, looks: dict[str, Look]) -> None:
     _across(axes, dose)
 
 
-def _spread(axes: Axes, dose: Dose, looks: dict[str, Look]) -> None:
+def _spread(axes: Axes, dose: Curve, looks: dict[str, Look]) -> None:
     right = axes.twinx()
     right.spines["right"].set_visible(True)
     for label, points in dose.spread.items():
@@ -105,7 +105,7 @@ def _spread(axes: Axes, dose: Dose, looks: dict[str, Look]) -> None:
     right.set_ylabel("spread of the copies (hollow)", color=QUIET)
 
 
-def _lines(axes: Axes, dose: Dose, lines: dict[str, Listed], looks: dict[str, Look], what: str) -> None:
+def _lines(axes: Axes, dose: Curve, lines: dict[str, Listed], looks: dict[str, Look], what: str) -> None:
     means = [value.mean for points in dose.lines.values() for _, value in points]
     decimals = metric_places(means, dose.metric)
     values = [x for points in dose.lines.values() for x, _ in points]
@@ -130,7 +130,7 @@ def _moved(x: float, apart: float, values: list[float], log: bool) -> float:
     return x * (most / least) ** apart if log else x + apart * (most - least)
 
 
-def _across(axes: Axes, dose: Dose) -> None:
+def _across(axes: Axes, dose: Curve) -> None:
     if dose.log:
         axes.set_xscale("log")
     axes.set_xlabel(dose.axis)
