@@ -175,7 +175,7 @@ def test_a_compiled_step_is_timed_against_the_plain_one(made, monkeypatch):
 
     modes = []
     monkeypatch.setattr(machine, "check_compiler", lambda mode: None)
-    monkeypatch.setattr(steps.assembly, "compile_in_place", same)
+    monkeypatch.setattr(steps.build, "compile_in_place", same)
     (row,) = steps.compiled([made("text_gru")], QUICK)["rows"]
     assert modes == ["default", None] and row["first_s"] > 0 and row["pair"]["turns"] == 1
 

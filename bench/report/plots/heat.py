@@ -1,6 +1,4 @@
-"""Dropout x weight decay as one heat map per tying, all in one colour scale."""
-
-from dataclasses import dataclass
+"""Draw dropout x weight decay as one heat map per tying, all in one colour scale."""
 
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -11,82 +9,59 @@ from matplotlib.patches import Rectangle
 from bench.analysis.groups import Section, SeedGroup
 from bench.report.comparison import places_of
 from bench.report.numbers import axis, fixed
-from bench.report.plots.style import (
-    GREY,
-    TITLE,
-    direction,
-    drawn,
-    heading,
-    ink,
-    left_out,
-    map_title,
-    reached,
-    said,
-    sheet,
-    tip,
-    where,
-)
+from bench.report.plots.maps import GREY, TITLE, map_title, sheet, sheet_heading, text_colour
+from bench.report.plots.style import cell_text, direction, left_out, printed_metric, shown_sections, tip
 
 HOLE = "hole"
-# Inches: a cell of a map; room for labels on its left, below, above.
 CELL, LEFT, BELOW, ABOVE = (1.05, 0.62), 0.85, 0.75, 0.45
+"""Inches: a cell of a map; room for labels on its left, below, above."""
 SMALL = 11.5
-
-
-@dataclass(frozen=True)
-class Map:
-    """The cells of one tying with the section they are of."""
-
-    section: Section
-    tying: str
-    cells: list[SeedGroup]
-
-    @property
-    def dropouts(self) -> list[float]:
-        return sorted({cell.dropout for cell in self.cells})
-
-    @property
-    def decays(self) -> list[float]:
-        return sorted({cell.weight_decay for cell in self.cells})
+"""Points of an axis' text."""
 
 
 def heat_maps(sections: list[Section]) -> Figure | None:
-    """The mean test metric of every cell. Holes are grey; a tying without any number is named below.
+    """Draw the mean test metric of every cell. Holes are grey; a tying without any number is named below.
 
-    None where no section has a second dropout or weight decay. Where there are several, each has its own scale from
-    its worst to its best: their metrics differ by more than what a cell of the grid does.
+    Several sections have each a scale of their own from their worst to their best, as their metrics differ by more
+    than what a cell of the grid does. None where no section has a second dropout or weight decay.
     """
-    sections, more = drawn([section for section in sections if _has_grid(section)])
+    sections, more = shown_sections([section for section in sections if len(_grid(section.cells)) > 1])
     maps = [
-        Map(section, tying, cells)
+        (section, tying, cells)
         for section in sections
         for tying, cells in section.tyings.items()
-        if any(reached(cell) for cell in cells)
+        if any(printed_metric(cell) for cell in cells)
     ]
     if not maps:
         return None
     several = len(sections) > 1
-    titles = [map_title(each.section, each.tying, several) for each in maps]
-    step_x = max(2.75, LEFT + 0.15 + CELL[0] * max(len(each.decays) for each in maps))
+    titles = [map_title(section, tying, several) for section, tying, _ in maps]
+    step_x = max(2.75, LEFT + 0.15 + CELL[0] * max(len(_levels(cells)[1]) for _, _, cells in maps))
     above = ABOVE + 0.22 * max(title.count("\n") for title in titles)
-    step_y = above + BELOW + CELL[1] * max(len(each.dropouts) for each in maps)
-    made = sheet(
-        heading(sections), len(maps), (step_x, step_y), [line for line in (left_out(sections), more) if line]
-    )
+    step_y = above + BELOW + CELL[1] * max(len(_levels(cells)[0]) for _, _, cells in maps)
+    note = filter(None, (left_out(sections), more))
+    page = sheet(sheet_heading(sections), len(maps), (step_x, step_y), note)
     scales = {section.where: _scale(section) for section in sections}
-    for each, title, (x, y) in zip(maps, titles, made.corners, strict=True):
-        _draw(made.axes, each, title, (x + LEFT, y + BELOW), scales[each.section.where])
+    for (section, tying, cells), title, (x, y) in zip(maps, titles, page.corners, strict=True):
+        corner, places = (x + LEFT, y + BELOW), places_of(section)
+        _draw_cells(page.axes, tying, cells, corner, scales[section.where], places)
+        _label(page.axes, title, cells, corner)
     if several:
-        low_is_good = sections[0].metric.mode == "min"
-        bar = made.scale(ScalarMappable(Normalize(0, 1), _palette(sections[0])), "within each setting")
-        bar.set_ticks([0, 1], labels=["best", "worst"] if low_is_good else ["worst", "best"])
+        ends = ["best", "worst"] if sections[0].metric.mode == "min" else ["worst", "best"]
+        bar = page.scale(ScalarMappable(Normalize(0, 1), _palette(sections[0])), "within each setting")
+        bar.set_ticks([0, 1], labels=ends)
     else:
-        made.scale(scales[sections[0].where], direction(sections[0]).replace(" (", "\n("))
-    return made.figure
+        page.scale(scales[sections[0].where], direction(sections[0]).replace(" (", "\n("))
+    return page.figure
 
 
-def _has_grid(section: Section) -> bool:
-    return len({(cell.dropout, cell.weight_decay) for cell in section.cells}) > 1
+def _grid(cells: list[SeedGroup]) -> set[tuple[float, float]]:
+    return {(cell.dropout, cell.weight_decay) for cell in cells}
+
+
+def _levels(cells: list[SeedGroup]) -> tuple[list[float], list[float]]:
+    """Return the dropouts, rows of a map from below, and the weight decays, its columns."""
+    return sorted({cell.dropout for cell in cells}), sorted({cell.weight_decay for cell in cells})
 
 
 def _palette(section: Section) -> str:
@@ -95,31 +70,42 @@ def _palette(section: Section) -> str:
 
 
 def _scale(section: Section) -> ScalarMappable:
-    means = [value.mean for cell in section.cells if (value := reached(cell))]
+    means = [value.mean for cell in section.cells if (value := printed_metric(cell))]
     return ScalarMappable(Normalize(min(means), max(means)), _palette(section))
 
 
-def _draw(axes: Axes, each: Map, title: str, corner: tuple[float, float], colours: ScalarMappable) -> None:
-    """One map with its lower left cell at `corner`."""
-    (left, low), (wide, high) = corner, CELL
-    dropouts, decays, places = each.dropouts, each.decays, places_of(each.section)
-    for cell in each.cells:
-        value = reached(cell)
-        colour = GREY if value is None else colours.to_rgba(value.mean)
-        x, y = left + wide * decays.index(cell.weight_decay), low + high * dropouts.index(cell.dropout)
-        square = axes.add_patch(Rectangle((x, y), wide, high, facecolor=colour, edgecolor="white"))
-        tip(square, f"{each.tying}, {where(cell)}\n{said(cell, places)}")
-        text = HOLE if value is None else fixed(value.mean, places)
-        # The text lies over its square and says the same.
-        written = axes.text(x + wide / 2, y + high / 2, text, ha="center", va="center", color=ink(colour))
-        tip(written, f"{each.tying}, {where(cell)}\n{said(cell, places)}")
-    middle_x, middle_y = left + wide * len(decays) / 2, low + high * len(dropouts) / 2
+def _draw_cells(
+    axes: Axes,
+    tying: str,
+    cells: list[SeedGroup],
+    corner: tuple[float, float],
+    scale: ScalarMappable,
+    places: int,
+) -> None:
+    """Draw a map with its lower left cell at `corner`."""
+    (left, low), (width, height), (dropouts, decays) = corner, CELL, _levels(cells)
+    for cell in cells:
+        value = printed_metric(cell)
+        colour = GREY if value is None else scale.to_rgba(value.mean)
+        x, y = left + width * decays.index(cell.weight_decay), low + height * dropouts.index(cell.dropout)
+        square = axes.add_patch(Rectangle((x, y), width, height, facecolor=colour, edgecolor="white"))
+        number = HOLE if value is None else fixed(value.mean, places)
+        centre = (x + width / 2, y + height / 2)
+        text = axes.text(*centre, number, ha="center", va="center", color=text_colour(colour))
+        for artist in (square, text):  # the text lies over its square
+            tip(artist, cell_text(tying, cell, places))
+
+
+def _label(axes: Axes, title: str, cells: list[SeedGroup], corner: tuple[float, float]) -> None:
+    (left, low), (width, height), (dropouts, decays) = corner, CELL, _levels(cells)
+    middle_x, middle_y = left + width * len(decays) / 2, low + height * len(dropouts) / 2
     for at, decay in enumerate(decays):
-        axes.text(left + wide * (at + 0.5), low - 0.07, axis(decay), ha="center", va="top", fontsize=SMALL)
+        x = left + width * (at + 0.5)
+        axes.text(x, low - 0.07, axis(decay), ha="center", va="top", fontsize=SMALL)
     for at, dropout in enumerate(dropouts):
-        axes.text(
-            left - 0.07, low + high * (at + 0.5), axis(dropout), ha="right", va="center", fontsize=SMALL
-        )
+        y = low + height * (at + 0.5)
+        axes.text(left - 0.07, y, axis(dropout), ha="right", va="center", fontsize=SMALL)
     axes.text(middle_x, low - 0.3, "weight decay", ha="center", va="top", fontsize=SMALL)
     axes.text(left - 0.58, middle_y, "dropout", ha="center", va="center", rotation=90, fontsize=SMALL)
-    axes.text(middle_x, low + high * len(dropouts) + 0.07, title, ha="center", va="bottom", fontsize=TITLE)
+    top = low + height * len(dropouts) + 0.07
+    axes.text(middle_x, top, title, ha="center", va="bottom", fontsize=TITLE)

@@ -27,9 +27,9 @@ def pictures(sections: list[Section]) -> dict[str, dict[str, bytes]]:
     # Matplotlib takes a third of a second to import: the controller and --help do without it.
     from bench.report.plots.style import draw
 
-    found = {}
+    files_of = {}
     for name, place in PICTURES.items():
         module, function = place.split(":")
         if files := draw(getattr(import_module(module), function), sections):
-            found[name] = files
-    return found
+            files_of[name] = files
+    return files_of
