@@ -1,36 +1,24 @@
 """Draw how alike the blocks of a network are after training: cosines between their weights, a map per tying."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from bench.analysis.groups import Section, SeedGroup
 from bench.report.numbers import fixed
-from bench.report.plots.maps import GREY, TITLE, map_title, sheet, sheet_heading, text_colour
-from bench.report.plots.style import setting, shown_sections, tips
+from bench.report.plots.maps import Map, map_sheet, map_title, sheet_heading
+from bench.report.plots.style import setting, shown_sections
 
 NOTE = "Cosine of two blocks' weights, mean over seeds, of the cell that validation chose."
 UNLIKE = "Grey: nothing in common."
-SIDE, LEFT, BELOW, ABOVE = 2.3, 0.62, 0.62, 0.4
-"""Inches of a map, and around it."""
-WRITTEN, ROOMY = 6, 4
-"""Blocks up to which every number is written, and at two decimals."""
-
-
-@dataclass(frozen=True)
-class Map:
-    """Mean cosines of a tying, or another `measure` up to 1, block x block, NaN where there is none, over n seeds."""
-
-    title: str
-    name: str
-    cosines: np.ndarray
-    n: int
-    measure: str = "cosine"
+SIDE = 2.3
+"""Inches of a map."""
+WRITTEN, ROOMY, LABELS = 6, 4, 12
+"""Blocks up to which every number is written, and at two decimals; labels along a side, at most."""
+SCALE = Normalize(-1, 1), "RdBu_r"
 
 
 def similarity(sections: list[Section]) -> Figure | None:
@@ -42,23 +30,8 @@ def similarity(sections: list[Section]) -> Figure | None:
             cell = section.chosen(tying)
             if cell and (mean_and_n := cosines(cell)):
                 title = map_title(section, tying, len(sections) > 1)
-                maps.append(Map(title, f"{tying}, {setting(cell)}", *mean_and_n))
-    return map_sheet(sheet_heading(sections), maps, NOTE, more) if maps else None
-
-
-def map_sheet(heading: str, maps: Sequence[Map], note: str, more: str = "") -> Figure:
-    """Draw the maps side by side, on one scale."""
-    above = ABOVE + 0.22 * max(each.title.count("\n") for each in maps)
-    unlike = UNLIKE if any(np.isnan(each.cosines).any() for each in maps) else ""
-    step = (LEFT + SIDE + 0.15, SIDE + BELOW + above)
-    page = sheet(heading, len(maps), step, [" ".join(filter(None, (note, unlike, more)))])
-    colours = ScalarMappable(Normalize(-1, 1), "RdBu_r")
-    for each, (x, y) in zip(maps, page.corners, strict=True):
-        _draw_squares(page.axes, each, (x + LEFT, y + BELOW), colours)
-        _label(page.axes, each, (x + LEFT, y + BELOW))
-    bar = page.scale(colours, " or ".join(dict.fromkeys(each.measure for each in maps)))
-    bar.set_ticks([-1, -0.5, 0, 0.5, 1], labels=["−1", "−0.5", "0", "0.5", "1"])
-    return page.figure
+                maps.append(block_map(title, f"{tying}, {setting(cell)}", *mean_and_n))
+    return block_sheet(sheet_heading(sections), maps, NOTE, more) if maps else None
 
 
 def cosines(cell: SeedGroup) -> tuple[np.ndarray, int] | None:
@@ -72,37 +45,32 @@ def cosines(cell: SeedGroup) -> tuple[np.ndarray, int] | None:
     return np.mean(matrices, axis=0), len(matrices)
 
 
-def _draw_squares(axes: Axes, each: Map, corner: tuple[float, float], colours: ScalarMappable) -> None:
-    """Draw a map with its lower left square at `corner`; the first block is at the top and at the left."""
-    depth = len(each.cosines)
-    side, (left, low) = SIDE / depth, corner
-    rows, columns = (at.ravel() for at in np.indices(each.cosines.shape))
-    x, y, values = left + side * (columns + 0.5), low + side * (depth - rows - 0.5), each.cosines.ravel()
-    known = np.isfinite(values)
-    faces = [tuple(colours.to_rgba(value)) if np.isfinite(value) else GREY for value in values]
-    # A hundredth of an inch between squares is their grid.
-    size = (72 * (side - 0.01)) ** 2
-    squares = axes.scatter(x, y, s=size, c=faces, marker="s", linewidths=0, clip_on=False)
-    tips(squares, [_tip(each, *at) for at in zip(rows, columns, values, strict=True)])
-    axes.plot(x[~known], y[~known], "x", color="#C6C6C6", markersize=30 * side, markeredgewidth=1)
-    if depth <= WRITTEN:
-        for at in np.flatnonzero(known):
-            text, colour = fixed(values[at], 2 if depth <= ROOMY else 1), text_colour(faces[at])
-            axes.text(x[at], y[at], text, ha="center", va="center", fontsize=10.5, color=colour)
+def block_map(title: str, name: str, values: np.ndarray, n: int, measure: str = "cosine") -> Map:
+    """Return a map of blocks against blocks, the first at the top and at the left.
+
+    Args:
+        values: block x block, of a measure up to 1; NaN where there is none.
+        n: seeds that they are a mean of.
+    """
+    depth = len(values)
+    unlike = "nothing in common" if measure == "cosine" else "not compared"
+    numbers, texts = [], []
+    for (row, column), value in np.ndenumerate(values):
+        known = np.isfinite(value)
+        numbers.append(fixed(value, 2 if depth <= ROOMY else 1) if known and depth <= WRITTEN else "")
+        text = f"{measure} {fixed(value, 3)} (n = {n})" if known else unlike
+        texts.append(f"{name}\nblocks {row + 1} and {column + 1}: {text}")
+    every = -(-depth // LABELS)
+    labels = ["" if block % every else str(block + 1) for block in range(depth)]
+    return Map(title, values, numbers, texts, labels, labels, (SIDE / depth,) * 2, ScalarMappable(*SCALE))
 
 
-def _label(axes: Axes, each: Map, corner: tuple[float, float]) -> None:
-    depth, (left, low) = len(each.cosines), corner
-    for block in range(0, depth, -(-depth // 12)):
-        at = SIDE / depth * (block + 0.5)
-        axes.text(left + at, low - 0.06, str(block + 1), ha="center", va="top", fontsize=11)
-        axes.text(left - 0.06, low + SIDE - at, str(block + 1), ha="right", va="center", fontsize=11)
-    axes.text(left + SIDE / 2, low - 0.27, "block", ha="center", va="top", fontsize=11.5)
-    axes.text(left - 0.4, low + SIDE / 2, "block", ha="center", va="center", rotation=90, fontsize=11.5)
-    axes.text(left + SIDE / 2, low + SIDE + 0.07, each.title, ha="center", va="bottom", fontsize=TITLE)
-
-
-def _tip(each: Map, row: int, column: int, value: float) -> str:
-    unlike = "nothing in common" if each.measure == "cosine" else "not compared"
-    text = f"{each.measure} {fixed(value, 3)} (n = {each.n})" if np.isfinite(value) else unlike
-    return f"{each.name}\nblocks {row + 1} and {column + 1}: {text}"
+def block_sheet(
+    heading: str, maps: Sequence[Map], note: str, more: str = "", measure: str = "cosine"
+) -> Figure:
+    """Draw maps of blocks side by side, on one scale, which is labelled with `measure`."""
+    unlike = UNLIKE if any(np.isnan(each.values).any() for each in maps) else ""
+    figure, bar = map_sheet(heading, maps, ("block", "block"), [" ".join(filter(None, (note, unlike, more)))])
+    colours = figure.colorbar(ScalarMappable(*SCALE), cax=bar, label=measure)
+    colours.set_ticks([-1, -0.5, 0, 0.5, 1], labels=["−1", "−0.5", "0", "0.5", "1"])
+    return figure

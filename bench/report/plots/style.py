@@ -67,7 +67,7 @@ def tip(artist: Artist, text: str) -> None:
 
 
 def tips(artist: Artist, texts: Iterable[str]) -> None:
-    """Show a text of its own at each point of `artist`, a line of markers alone or a scatter.
+    """Show a text of its own at each point of `artist`: a line of markers alone, or a collection.
 
     Every point must lie inside the figure: the svg writer leaves out those that do not.
     """
