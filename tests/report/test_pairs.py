@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
+from bench.analysis.block_pairs import ELSEWHERE, predictions, tied_pairs
 from bench.analysis.groups import sections
 from bench.analysis.runs import read_sweep
 from bench.analysis.statistics import spearman
-from bench.report.block_pairs import ELSEWHERE, csv_rows, pairs_lines, pairs_table, predictions, tied_pairs
+from bench.report.block_pairs import csv_rows, pairs_lines, pairs_table
 from bench.report.markup import plain
-from bench.report.pages import task_page
+from bench.report.pages import sweep_report, texts
 from bench.report.plots.pictures import pictures
 from bench.training import build as assembly
 from bench.training.init_from_run import before_tying, joined
@@ -87,7 +88,7 @@ def test_of_an_accuracy_a_loss_is_a_cost(tmp_path):
 
 def test_the_page_has_the_table_the_lines_the_rows_and_the_picture(tmp_path):
     found = write(tmp_path)
-    page = task_page("text_gru", found, None)
+    page = texts(sweep_report("quick", found))
     assert "Does similarity predict the cost of tying" in page["text_gru.md"]
     assert "least 0.000 for blocks 1 and 2, most +5.000 for blocks 3 and 4" in page["text_gru.md"]
     assert len(page["text_gru_pairs.csv"].splitlines()) == 1 + 3 * 6

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from bench.analysis.block_pairs import MEASURES, Seeds, Tied, complete, predictions
 from bench.claims.checks.paired import measured, pairs, scores, unit
 from bench.claims.parts import Measure, Part
 from bench.claims.records import by_seed, grouped, metric_of
-from bench.report.block_pairs import MEASURES, Seeds, Tied, complete, predictions
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -17,7 +17,7 @@ BLOCKS = "start_blocks"
 
 
 def rank(frame: "DataFrame", *, ours: str, none: str, by: Sequence[str], measure: str) -> list[Part]:
-    """How well `measure` orders the pairs by their cost (`bench.report.block_pairs`); the other measures are context.
+    """How well `measure` orders the pairs by their cost (`bench.analysis.block_pairs`); the other measures are context.
 
     `rank`: Spearman's correlation of being alike with costing little, over the pairs of a seed, its mean over seeds.
     `choice`: the cost of the pair that is most alike minus the mean of all, below 0 where it is the better choice.

@@ -3,8 +3,8 @@
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from bench.analysis.block_pairs import MEASURES, predictions, tied_pairs
 from bench.analysis.groups import Section
-from bench.report.block_pairs import MEASURES, predictions, tied_pairs
 from bench.report.numbers import fixed, interval_text
 from bench.report.plots.style import MARKERS, metric_name, panels, shown_sections, tips
 from bench.runs.tying_spec import COMPOSITION, METHODS, OTHER

@@ -8,11 +8,12 @@ from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bench.analysis.comparison import Against, against_none
+from bench.analysis.comparison import VsUntied, vs_untied
 from bench.analysis.groups import Section
+from bench.analysis.runs import percent
 from bench.analysis.statistics import Paired
 from bench.report.comparison import places_of
-from bench.report.numbers import axis, fixed, interval_text, p_text, percent
+from bench.report.numbers import axis, fixed, interval_text, p_text
 from bench.report.plots.style import (
     LETTER,
     LINE,
@@ -51,7 +52,7 @@ class Row:
     y: float
     text: str
     tying: str
-    against: Against | None = None
+    against: VsUntied | None = None
     difference: Paired | None = None
     margin: float = 0.0
 
@@ -94,7 +95,7 @@ def _rows(section: Section) -> list[Row]:
     """Return the rows of a section from the top; tyings without a number have none."""
     several_dropouts = len({cell.dropout for cell in section.cells}) > 1
     several_decays = len({cell.weight_decay for cell in section.cells}) > 1
-    comparison_of = {comparison.cell: comparison for comparison in against_none(section)}
+    comparison_of = {comparison.cell: comparison for comparison in vs_untied(section)}
     scale = 100 if section.metric.is_share else 1
     rows: list[Row] = []
     for tying, cells in section.tyings.items():

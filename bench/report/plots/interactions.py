@@ -6,8 +6,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from bench.analysis.factorial import Effect, Factorial, Grid, factorial, grid
 from bench.analysis.groups import Section
-from bench.report.factorial import Effect, Factorial, Grid, decimals_of, factorial, grid, interval
+from bench.report.factorial import decimals_of, interaction_text
 from bench.report.numbers import axis, metric_places, p_text
 from bench.report.plots.style import (
     MARGINS,
@@ -133,14 +134,15 @@ def _draw_effects(
     axes: Axes, section: Section, fit: Factorial, looks: dict[str, Look], height: float
 ) -> None:
     """Draw a row per interaction, from the top; `height` is the panel's in inches."""
-    effects, decimals = _drawn_effects(fit), decimals_of(fit)
+    effects, decimals = _drawn_effects(fit), decimals_of(fit.effects)
     box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
     name = {"transform": axes.get_yaxis_transform(), "fontsize": 10.5, "va": "bottom", "bbox": box}
     for at, effect in enumerate(effects):
         colour = QUIET if effect.tying is None else looks[effect.tying][0]
         axes.plot([effect.low, effect.high], [-at, -at], color=colour, linewidth=2)
         (dot,) = axes.plot([effect.estimate], [-at], color=colour, marker="o", markersize=8, linestyle="none")
-        tip(dot, f"{effect.term}\n{interval(effect, decimals)}, p {p_text(effect.p)}\n{effect.reading}")
+        text = f"{interaction_text(effect, decimals)}, p {p_text(effect.p)}"
+        tip(dot, f"{effect.term}\n{text}\n{effect.reading}")
         axes.text(0.01, -at + 0.2, effect.term, **name)
     axes.axvline(0, color="#999999", linewidth=1, zorder=0)
     axes.set_ylim(0.65 - max(len(effects), height / ROOMY), 0.85)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bench.analysis.groups import Section, SeedGroup
-from bench.analysis.runs import is_finite, look_up
+from bench.analysis.runs import is_finite
 from bench.analysis.statistics import Interval
 from bench.report.comparison import places_of
 from bench.report.numbers import fixed, short_count
@@ -65,13 +65,13 @@ def _parameters(cell: SeedGroup) -> tuple[float | None, None, None]:
 
 
 def _peak_mib(cell: SeedGroup) -> tuple[float | None, None, None]:
-    peak = look_up(cell.cost, "memory", "train_step", "total")
+    peak = cell.cost.value("memory", "train_step", "total")
     return peak * 2**-20 if is_finite(peak) else None, None, None
 
 
 def _latency(cell: SeedGroup) -> tuple[float | None, float | None, float | None]:
     """Against the untied twin in one process: the milliseconds of two processes do not compare."""
-    values = [look_up(cell.cost, "latency", "batch", key) for key in ("ratio", "low", "high")]
+    values = [cell.cost.value("latency", "batch", key) for key in ("ratio", "low", "high")]
     ratio, low, high = (value if is_finite(value) else None for value in values)
     return ratio, low, high
 
@@ -178,7 +178,7 @@ def _layout(
 
 
 def _suspect(points: list[Point], measure: Measure) -> bool:
-    return measure.timed and any(p.across is None or (p.cell.cost or {}).get("suspect") for p in points)
+    return measure.timed and any(p.across is None or p.cell.cost.suspect for p in points)
 
 
 def _draw(axes: Axes, section: Section, measure: Measure, looks: dict[str, Look], crowded: bool) -> None:

@@ -16,8 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bench.analysis.groups import Section, SeedGroup, in_order
+from bench.analysis.runs import percent
 from bench.analysis.statistics import Interval, Paired
-from bench.report.numbers import axis, interval_text, percent
+from bench.report.numbers import axis, interval_text
 from bench.runs.tying_spec import TyingSpec, colours
 
 STYLE = {
