@@ -7,44 +7,66 @@ import sys
 import threading
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError, safe_load
 
+from bench.config.run_config import from_hydra
 from bench.runs import machine
 from bench.runs.command_line import TRACEBACK, framed, refuse
 from bench.runs.process import stop_all
-from bench.sweep.sweep import RunFailed, control, unfinished
+from bench.sweep.sweep import RunFailed, run_one
 from bench.tying.errors import BadInput
 
 ENDS = (BadInput, RunFailed, OmegaConfBaseException, YAMLError, OSError)
+"""What a run may raise that is told in one line."""
 NO_CHOICE, HUGE = "Config group override must be a string or a list", "for integer string conversion"
 """What Hydra raises, as a plain ValueError, for `start=null` and `tying=1`, and Python for a number of 5,000 digits."""
 OPTUNA = "hydra-optuna-sweeper==1.3.0 optuna==2.10.1 'SQLAlchemy<2' 'alembic<1.14'"
-_ended: list[Exception] = []
 
 
-@hydra.main(version_base="1.3", config_path=str(machine.REPOSITORY / "conf"), config_name="config")
-def app(cfg: DictConfig) -> float | None:
-    try:
-        return control(cfg)
-    except ENDS as error:
-        _ended.append(error)  # raised through Hydra it would come out as two lines
-        return None
+class App:
+    """Hydra's task function: it does one run. Launchers have it too, and do the cells of a sweep.
+
+    error: What ended the run; raised through Hydra it would come out as two lines.
+    shortfalls: What sweeps left undone, a line each. A search launches several, and none must end it.
+    """
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self.shortfalls: list[str] = []
+
+    def __call__(self, cfg: DictConfig) -> float | None:
+        try:
+            return run_one(from_hydra(cfg, HydraConfig.get().overrides.task))
+        except ENDS as error:
+            self.error = error
+            return None
 
 
 @framed
 def main() -> int:
-    """Do what the words ask for. Returns the exit code: 0 done, 1 a run failed; BadInput for bad input."""
+    """Do what the command line asks for.
+
+    Returns:
+        The exit code: 0 done, 1 a run failed.
+
+    Raises:
+        BadInput: The command line asks for what is not allowed.
+    """
     os.environ[TRACEBACK] = "1"  # Hydra then raises instead of printing several lines and exiting with 1
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell leaves it for a job in the background
             signal.signal(number, _stop)
+    app = App()
     try:
-        app()
-        for error in _ended:
-            raise error
+        hydra.main(version_base="1.3", config_path=str(machine.REPOSITORY / "conf"), config_name="config")(
+            app
+        )()
+        if app.error is not None:
+            raise app.error
     except RunFailed as error:
         return refuse(str(error), code=1)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
@@ -54,7 +76,7 @@ def main() -> int:
         if words is None:
             raise
         raise BadInput(words) from error
-    return refuse("; ".join(unfinished), code=1) if unfinished else 0
+    return refuse("; ".join(app.shortfalls), code=1) if app.shortfalls else 0
 
 
 def _no_choices(error: ValueError) -> str | None:

@@ -166,7 +166,7 @@ class RunConfig:
             config[key] = {**config[key], **value} if isinstance(value, Mapping) else value
         return replace(self, config=config, overrides=None)
 
-    def settled(self, **changes: Any) -> "RunConfig":
+    def completed(self, **changes: Any) -> "RunConfig":
         """The run that was asked for, with what was found out before it: its grouping, its learning rate."""
         return replace(self.altered(**changes), overrides=self.overrides)
 

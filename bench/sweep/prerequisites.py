@@ -91,7 +91,7 @@ def with_grouping(cell: RunConfig, labels: Grouping) -> RunConfig:
     """The cell as if its grouping had been learned to be this one."""
     parts = cell.config["tying"]["parts"]
     parts = {**parts, LEARNED: {**parts[LEARNED], "grouping": labels}}
-    return cell.settled(tying={"grouping": labels, "parts": parts})
+    return cell.completed(tying={"grouping": labels, "parts": parts})
 
 
 def clustered(similarity: Similarity, groups: int) -> Grouping:
@@ -177,4 +177,4 @@ def chosen(cell: RunConfig, records: Mapping[str, Mapping[str, Any]]) -> tuple[R
     if not finished:
         return cell, reached
     best = (min if metric["mode"] == "min" else max)(finished, key=lambda lr: finished[lr])
-    return cell.settled(optimizer={"lr": best}), reached
+    return cell.completed(optimizer={"lr": best}), reached

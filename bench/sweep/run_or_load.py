@@ -27,7 +27,7 @@ def architectures(cells: Iterable[RunConfig]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Ensure:
+class RunOrLoad:
     """Sees to it that a cell has its record, which `module.main` makes, in the cell's folder under `name`.
 
     Called on whichever machine an engine chooses; returns the record, or None where a living process elsewhere is
@@ -38,12 +38,12 @@ class Ensure:
     name: str
 
     def __call__(self, cell: RunConfig) -> Record | None:
-        if (found := self.found(cell)) is not None:
+        if (found := self.load(cell)) is not None:
             return found
-        if self.is_elsewhere(cell) or not self._clear(cell):
+        if self.is_elsewhere(cell) or not self._remove_stale(cell):
             return None
         path, trainer = self.path(cell), cell.config["trainer"]
-        self._freeze(cell, path.parent)
+        self._write_request(cell, path.parent)
         visible = cell.options.get("gpus")
         ending = run_process(
             self.module,
@@ -55,22 +55,22 @@ class Ensure:
         if ending.code == BUSY:
             return None
         if (found := recorded(path)) is not None:
-            self._put_away(cell, found)
+            self._remove_leftovers(cell, found)
             return found
         if ending.code in (STOPPED, -signal.SIGTERM):
-            return self.settled(cell, Status.INTERRUPTED, "the same command goes on")
+            return self.record_ending(cell, Status.INTERRUPTED, "the same command goes on")
         if ending.code == FULL:
-            return self.settled(
+            return self.record_ending(
                 cell,
                 Status.INTERRUPTED,
                 f"the disk of {cell.runs} is full; make room, the same command goes on",
             )
-        return self.lost(cell, ending.reason)
+        return self.record_loss(cell, ending.reason)
 
     def path(self, cell: RunConfig) -> Path:
         return (cell.folder if self == ensure_run else cost_folder(cell.runs, cell.cost)) / self.name
 
-    def found(self, cell: RunConfig) -> Record | None:
+    def load(self, cell: RunConfig) -> Record | None:
         """Return the record that stands, None where there is none.
 
         A record does not stand that is damaged, holds something else or was made with other code. A failed one does
@@ -94,10 +94,10 @@ class Ensure:
             cell.options["retry"] or self._failed_otherwise(cell, record)
         ):
             return None, []
-        self._put_away(cell, record)
+        self._remove_leftovers(cell, record)
         return record, []
 
-    def made(self, cell: RunConfig) -> Record | None:
+    def new_record(self, cell: RunConfig) -> Record | None:
         """Return the record, unless it is the one of other code in whose place the cell is made again."""
         record = recorded(self.path(cell))
         superseded = cell.options.get("superseded")
@@ -122,7 +122,7 @@ class Ensure:
         other_logger = found.get("logger", cell.options["logger"]) != cell.options["logger"]
         return other_logger or any(differences_outside(cell.config, found["config"]))
 
-    def _put_away(self, cell: RunConfig, found: Record) -> None:
+    def _remove_leftovers(self, cell: RunConfig, found: Record) -> None:
         """What a process leaves that died between its record and its end."""
         folder = self.path(cell).parent
         if (folder / lock.CLAIM).exists() or (
@@ -132,7 +132,7 @@ class Ensure:
                 if mine and found["status"] != Status.FAILED:
                     (folder / RESUME).unlink(missing_ok=True)
 
-    def _clear(self, cell: RunConfig) -> bool:
+    def _remove_stale(self, cell: RunConfig) -> bool:
         """Remove a record that does not stand, and a checkpoint of other code; False where somebody else is at it.
 
         The rest the worker clears.
@@ -141,7 +141,7 @@ class Ensure:
         if not path.exists() and not self._is_resume_stale(cell):
             return True
         with lock.held(path.parent) as mine:
-            if mine and self.found(cell) is None:
+            if mine and self.load(cell) is None:
                 path.unlink(missing_ok=True)
                 if self._is_resume_stale(cell):
                     (path.parent / RESUME).unlink()
@@ -153,7 +153,7 @@ class Ensure:
         holder = lock.holder(self.path(cell).parent)
         return holder is not None and holder.at_work and recorded(self.path(cell)) is None
 
-    def lost(self, cell: RunConfig, reason: str) -> Record | None:
+    def record_loss(self, cell: RunConfig, reason: str) -> Record | None:
         """Record that the cell's process, or the job that was to start it, ended without a record.
 
         None where somebody else has taken it over meanwhile. What is about to die with its job is waited for.
@@ -166,11 +166,11 @@ class Ensure:
                 if mine:
                     log = path.parent / "log"
                     said = f"{reason}; see {log}" if log.exists() else reason
-                    return self.made(cell) or self.settled(cell, Status.FAILED, said)
+                    return self.new_record(cell) or self.record_ending(cell, Status.FAILED, said)
             time.sleep(GRACE_S / 50)
         return None
 
-    def settled(self, cell: RunConfig, status: Status, reason: str) -> Record:
+    def record_ending(self, cell: RunConfig, status: Status, reason: str) -> Record:
         """The cell's record where no process makes it; of an interrupted one none is kept."""
         found = {**self._request(cell), "config": cell.config, "status": status, "reason": reason}
         found["ended_at"] = time.time()
@@ -178,7 +178,7 @@ class Ensure:
             write_json(self.path(cell), found)
         return found
 
-    def _freeze(self, cell: RunConfig, folder: Path) -> None:
+    def _write_request(self, cell: RunConfig, folder: Path) -> None:
         """Write down what will run, before it does: edits to conf/ during a sweep change nothing."""
         config = OmegaConf.to_yaml(OmegaConf.create(cell.config)).encode()
         request = {**self._request(cell), "config_sha256": hashlib.sha256(config).hexdigest()}
@@ -199,5 +199,5 @@ class Ensure:
         }
 
 
-ensure_run = Ensure("bench.training.train", "record.json")
-ensure_cost = Ensure("bench.training.cost", "cost.json")
+ensure_run = RunOrLoad("bench.training.train", "record.json")
+ensure_cost = RunOrLoad("bench.training.cost", "cost.json")

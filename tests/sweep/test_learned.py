@@ -12,7 +12,7 @@ from bench.runs.store import read_json, write_json
 from bench.sweep.dry_run import report
 from bench.sweep.launchers.local import Joblib
 from bench.sweep.prerequisites import Unlearned, clustered, resolved, shuffled, source, with_grouping
-from bench.sweep.sweep import conduct, measure
+from bench.sweep.sweep import measure, run_sweep
 from bench.tying.errors import BadInput
 
 depths = st.integers(1, 8)
@@ -195,7 +195,7 @@ def put(records, runs):
 def test_a_failed_source_is_a_failed_row_and_nothing_is_trained_or_measured(tmp_path):
     cells = [at(made(*LEARNED, f"seed={seed}", "sweep.name=mine"), tmp_path) for seed in (1, 2)]
     put(done(cells[0], status="failed", reason="out of memory"), tmp_path)
-    found, records = conduct(cells, Joblib(n_jobs=1), sweep=True)
+    found, records = run_sweep(cells, Joblib(n_jobs=1), sweep=True)
     assert [cell.id for cell in found] == [cell.id for cell in cells]
     for cell, record in zip(cells, records, strict=True):
         assert record == read_json(cell.folder / "record.json") and record["status"] == "failed"
@@ -237,7 +237,7 @@ def test_a_learned_and_a_random_grouping_from_end_to_end(grid):
         replace(cell, config=made_anew(cell))
         for cell in (grid.cell("text_gru", "learned", *TINY, *more) for more in ((), ("tying.shuffle=1",)))
     ]
-    found, records = conduct(asked, Joblib(n_jobs=1))
+    found, records = run_sweep(asked, Joblib(n_jobs=1))
     assert [record["status"] for record in records] == ["done", "done"], records
     learned_from = read_json(asked[0].runs / source(asked[0]).id / "record.json")
     groups = clustered(learned_from["similarity"], 2)
