@@ -11,6 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from bench.config.targets import check_targets
 from bench.data.prepare import Prepared, prepare
 from bench.runs.store import RESULTS_VERSION, SCHEMA, identity, recorded_names, run_folder
 from bench.runs.tying_spec import LEARNED, TyingSpec
@@ -181,6 +182,7 @@ def from_hydra(cfg: DictConfig, overrides: Iterable[str] | None = None) -> RunCo
     unused = _null_unused(cfg)
     composed = OmegaConf.to_container(cfg, resolve=True)
     check(composed)
+    check_targets(composed)
     if composed["control"] is not None and not composed["tying"]["parts"]:
         unused, composed["control"] = (*unused, "control"), None  # its control is `none` itself
     config = {key: composed[key] for key in RUN_KEYS}

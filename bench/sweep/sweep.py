@@ -3,13 +3,14 @@
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.config.run_config import RunConfig
 from bench.runs import lock
 from bench.runs.code import other_code
 from bench.runs.process import kill_all, preload, stop_all
-from bench.runs.store import Status, recorded, tidy
+from bench.runs.store import Status, recorded, require_writable, tidy
 from bench.sweep import manifest, prerequisites
 from bench.sweep.launchers.launcher import Launcher
 from bench.sweep.launchers.local import Joblib
@@ -104,13 +105,16 @@ def run_sweep(
     """Run what is not recorded of `cells`, after what they wait for and after their costs, each alone.
 
     Args:
-        sweep: Leave a manifest of what the sweep consists of.
+        sweep: Leave a manifest of what the sweep consists of, for its tables in the folder `results`.
         more: Add to the manifest that is there.
 
     Returns:
         Cells and records in the order of `cells`.
     """
     launcher.check(cells)
+    if sweep:
+        for place in (cells[0].runs, Path(cells[0].options["results"])):
+            require_writable(place)
     for folder in (cells[0].runs, cells[0].runs / "sweeps"):
         tidy(folder)
     # Read whatever `more`: a manifest of a newer version is refused and not written over.
