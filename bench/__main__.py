@@ -143,7 +143,7 @@ def _reason(error: Exception) -> str:
     if unknown := re.match(r"Could not override '([^']+)'", text):
         if choices := _choices(unknown[1]):
             return f"{unknown[1]} cannot be set like this: {choices}"
-        from bench.config.schema import near  # here: pydantic takes 50 ms, which `--help` need not wait for
+        from bench.config.refusals import near  # here: pydantic takes 50 ms, which `--help` need not wait for
 
         meant = near(unknown[1])
         return f"unknown key {unknown[1]}: " + (

@@ -177,7 +177,7 @@ def from_hydra(cfg: DictConfig, overrides: Iterable[str] | None = None) -> RunCo
 
     overrides: those that it was composed with. Kept are all but those that say where files lie.
     """
-    from bench.config.schema import check  # here: pydantic takes 50 ms, which `--help` need not wait for
+    from bench.config.refusals import check  # here: pydantic takes 50 ms, which `--help` need not wait for
 
     unused = _null_unused(cfg)
     composed = OmegaConf.to_container(cfg, resolve=True)

@@ -113,7 +113,7 @@ def run_sweep(
     """
     launcher.check(cells)
     if sweep:
-        for place in (cells[0].runs, Path(cells[0].options["results"])):
+        for place in (Path(cells[0].options["results"]), cells[0].runs):
             require_writable(place)
     for folder in (cells[0].runs, cells[0].runs / "sweeps"):
         tidy(folder)
