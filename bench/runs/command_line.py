@@ -6,8 +6,8 @@ import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
-from bench.tying.errors import BadInput
 
+from bench.tying.errors import BadInput
 
 TRACEBACK = "HYDRA_FULL_ERROR"
 """Variable of Hydra's: with 1 an error comes with its traceback."""
