@@ -1,4 +1,4 @@
-"""One cell: its record is found, or made by processes of its own on the machine that this is called on. No torch."""
+"""Load the record of one cell, or run the cell in processes of its own on this machine. No torch."""
 
 import hashlib
 import signal
@@ -21,25 +21,25 @@ Record = dict[str, Any]
 
 
 def architectures(cells: Iterable[RunConfig]) -> list[str]:
-    """Modules that the processes of these cells import beyond the worker's, for seconds each: `launch.preload` them."""
+    """Return the modules that these cells' processes import beyond the worker's: `process.preload` spares seconds."""
     names = {cell.config["model"].get("architecture") for cell in cells} - {None}
     return [f"transformers.models.{name}.modeling_{name}" for name in sorted(names)]
 
 
 @dataclass(frozen=True)
 class RunOrLoad:
-    """Sees to it that a cell has its record, which `module.main` makes, in the cell's folder under `name`.
+    """Loads a cell's record, or has `module.main` make it, in the cell's folder under `name`.
 
-    Called on whichever machine an engine chooses; returns the record, or None where a living process elsewhere is
-    at it. A run that was stopped comes back as interrupted, which no record says.
+    It is called on the machine that a launcher chooses. It returns the record, or None where a living process
+    elsewhere is at it. A run that was stopped comes back as interrupted, which no record says.
     """
 
     module: str
     name: str
 
     def __call__(self, cell: RunConfig) -> Record | None:
-        if (found := self.load(cell)) is not None:
-            return found
+        if (record := self.load(cell)) is not None:
+            return record
         if self.is_elsewhere(cell) or not self._remove_stale(cell):
             return None
         path, trainer = self.path(cell), cell.config["trainer"]
@@ -54,9 +54,9 @@ class RunOrLoad:
         )
         if ending.code == BUSY:
             return None
-        if (found := recorded(path)) is not None:
-            self._remove_leftovers(cell, found)
-            return found
+        if (record := recorded(path)) is not None:
+            self._remove_leftovers(cell, record)
+            return record
         if ending.code in (STOPPED, -signal.SIGTERM):
             return self.record_ending(cell, Status.INTERRUPTED, "the same command goes on")
         if ending.code == FULL:
@@ -107,29 +107,29 @@ class RunOrLoad:
         """Return the present code of what is recorded: a cost depends on neither the task's nor the data's."""
         return code_of(cell.config, cost=self == ensure_cost)
 
-    def _changed(self, cell: RunConfig, made: Record | None) -> list[str]:
+    def _changed(self, cell: RunConfig, saved: Record | None) -> list[str]:
         """Return the modules that differ from those with which a record or request was made; none if all is reused."""
-        if made is None or cell.options["reuse"]:
+        if saved is None or cell.options["reuse"]:
             return []
-        return changed_modules(made.get("code"), self.code(cell))
+        return changed_modules(saved.get("code"), self.code(cell))
 
     def _is_resume_stale(self, cell: RunConfig) -> bool:
         """Whether the checkpoint to go on from was made with other code, as the request of that attempt says."""
         folder = self.path(cell).parent
         return (folder / RESUME).exists() and bool(self._changed(cell, recorded(folder / REQUEST)))
 
-    def _failed_otherwise(self, cell: RunConfig, found: Record) -> bool:
-        other_logger = found.get("logger", cell.options["logger"]) != cell.options["logger"]
-        return other_logger or any(differences_outside(cell.config, found["config"]))
+    def _failed_otherwise(self, cell: RunConfig, record: Record) -> bool:
+        other_logger = record.get("logger", cell.options["logger"]) != cell.options["logger"]
+        return other_logger or any(differences_outside(cell.config, record["config"]))
 
-    def _remove_leftovers(self, cell: RunConfig, found: Record) -> None:
-        """What a process leaves that died between its record and its end."""
+    def _remove_leftovers(self, cell: RunConfig, record: Record) -> None:
+        """Remove what a process leaves that died between its record and its end."""
         folder = self.path(cell).parent
         if (folder / lock.CLAIM).exists() or (
-            (folder / RESUME).exists() and found["status"] != Status.FAILED
+            (folder / RESUME).exists() and record["status"] != Status.FAILED
         ):
             with lock.held(folder) as mine:
-                if mine and found["status"] != Status.FAILED:
+                if mine and record["status"] != Status.FAILED:
                     (folder / RESUME).unlink(missing_ok=True)
 
     def _remove_stale(self, cell: RunConfig) -> bool:
@@ -165,18 +165,19 @@ class RunOrLoad:
             with lock.held(path.parent) as mine:
                 if mine:
                     log = path.parent / "log"
-                    said = f"{reason}; see {log}" if log.exists() else reason
-                    return self.new_record(cell) or self.record_ending(cell, Status.FAILED, said)
+                    if log.exists():
+                        reason = f"{reason}; see {log}"
+                    return self.new_record(cell) or self.record_ending(cell, Status.FAILED, reason)
             time.sleep(GRACE_S / 50)
         return None
 
     def record_ending(self, cell: RunConfig, status: Status, reason: str) -> Record:
-        """The cell's record where no process makes it; of an interrupted one none is kept."""
-        found = {**self._request(cell), "config": cell.config, "status": status, "reason": reason}
-        found["ended_at"] = time.time()
+        """Make and return the cell's record where no process makes it; of an interrupted one none is kept."""
+        record = {**self._request(cell), "config": cell.config, "status": status, "reason": reason}
+        record["ended_at"] = time.time()
         if status != Status.INTERRUPTED:
-            write_json(self.path(cell), found)
-        return found
+            write_json(self.path(cell), record)
+        return record
 
     def _write_request(self, cell: RunConfig, folder: Path) -> None:
         """Write down what will run, before it does: edits to conf/ during a sweep change nothing."""

@@ -115,8 +115,8 @@ class Ray:
         here = {"num_cpus": machine.cores(), "include_dashboard": False, "object_store_memory": 10**8}
         here |= {"_node_ip_address": "127.0.0.1"}
         given = {"address": self.address} if self.address else {"address": "local", **here}
-        found = {"env_vars": {"PYTHONPATH": str(machine.REPOSITORY)}}
-        quiet = {"logging_level": "ERROR", "log_to_driver": False, "runtime_env": found}
+        environment = {"env_vars": {"PYTHONPATH": str(machine.REPOSITORY)}}
+        quiet = {"logging_level": "ERROR", "log_to_driver": False, "runtime_env": environment}
         try:
             ray.init(**(given | quiet | self.init))
         except (ConnectionError, ValueError, TypeError, RuntimeError) as error:
