@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from cell_maker import made
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.runs.store import read_json, write_json
@@ -33,6 +33,7 @@ def alike(seed, depth):
     return upper + upper.T + np.eye(depth)
 
 
+@settings(deadline=None)  # the first call imports scipy
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=9))
 def test_blocks_on_a_diagonal_are_the_groups(labels):
     cosines = np.where(np.equal.outer(labels, labels), 0.9, 0.1)
@@ -41,6 +42,7 @@ def test_blocks_on_a_diagonal_are_the_groups(labels):
     assert partition(found) == partition(labels) and is_numbered(found)
 
 
+@settings(deadline=None)  # the first call imports scipy
 @given(depths, st.integers(0, 99))
 def test_as_many_groups_as_are_asked_for_and_its_two_ends(depth, seed):
     cosines = alike(seed, depth).tolist()
@@ -50,6 +52,7 @@ def test_as_many_groups_as_are_asked_for_and_its_two_ends(depth, seed):
     assert clustered(cosines, 1) == [0] * depth and clustered(cosines, depth) == list(range(depth))
 
 
+@settings(deadline=None)  # the first call imports scipy
 @given(depths, st.integers(0, 99), st.data())
 def test_other_names_of_the_blocks_are_other_names_in_the_groups(depth, seed, data):
     cosines, order = alike(seed, depth), data.draw(st.permutations(range(depth)))
@@ -85,6 +88,7 @@ def test_more_groups_than_blocks():
         clustered(STAGES, 5)
 
 
+@settings(deadline=None)  # the first call imports scipy
 @given(st.lists(st.integers(0, 3), min_size=3, max_size=9), st.integers(1, 20))
 def test_a_shuffle_keeps_the_sizes_and_moves_the_blocks(labels, number):
     labels = [sorted(set(labels), key=labels.index).index(label) for label in labels]
