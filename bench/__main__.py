@@ -5,78 +5,123 @@ import re
 import signal
 import sys
 import threading
+from traceback import walk_tb
+from typing import NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError, safe_load
 
+from bench.config.run_config import from_hydra
 from bench.runs import machine
 from bench.runs.command_line import TRACEBACK, framed, refuse
 from bench.runs.process import stop_all
-from bench.sweep.sweep import RunFailed, control, unfinished
+from bench.sweep.sweep import RunFailed, run_one
 from bench.tying.errors import BadInput
 
 ENDS = (BadInput, RunFailed, OmegaConfBaseException, YAMLError, OSError)
+"""What a run may raise that is told in one line."""
 NO_CHOICE, HUGE = "Config group override must be a string or a list", "for integer string conversion"
 """What Hydra raises, as a plain ValueError, for `start=null` and `tying=1`, and Python for a number of 5,000 digits."""
 OPTUNA = "hydra-optuna-sweeper==1.3.0 optuna==2.10.1 'SQLAlchemy<2' 'alembic<1.14'"
-_ended: list[Exception] = []
 
 
-@hydra.main(version_base="1.3", config_path=str(machine.REPOSITORY / "conf"), config_name="config")
-def app(cfg: DictConfig) -> float | None:
-    try:
-        return control(cfg)
-    except ENDS as error:
-        _ended.append(error)  # raised through Hydra it would come out as two lines
-        return None
+class App:
+    """Hydra's task function: it does one run. Launchers have it too, and do the cells of a sweep.
+
+    error: What ended the run; raised through Hydra it would come out as two lines.
+    shortfalls: What sweeps left undone, a line each. A search launches several, and none must end it.
+    """
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self.shortfalls: list[str] = []
+
+    def __call__(self, cfg: DictConfig) -> float | None:
+        try:
+            return run_one(from_hydra(cfg, HydraConfig.get().overrides.task))
+        except ENDS as error:
+            self.error = error
+            return None
 
 
 @framed
 def main() -> int:
-    """Do what the words ask for. Returns the exit code: 0 done, 1 a run failed; BadInput for bad input."""
+    """Do what the command line asks for.
+
+    Returns:
+        The exit code: 0 done, 1 a run failed.
+
+    Raises:
+        BadInput: The command line asks for what is not allowed.
+    """
     os.environ[TRACEBACK] = "1"  # Hydra then raises instead of printing several lines and exiting with 1
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell leaves it for a job in the background
             signal.signal(number, _stop)
+    _check_flags()
+    app = App()
     try:
-        app()
-        for error in _ended:
-            raise error
+        hydra.main(version_base="1.3", config_path=str(machine.REPOSITORY / "conf"), config_name="config")(
+            app
+        )()
+        if app.error is not None:
+            raise app.error
     except RunFailed as error:
         return refuse(str(error), code=1)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise BadInput(_reason(error)) from error
     except ValueError as error:
-        words = _no_choices(error)
-        if words is None:
+        if not _is_raised_in_hydra(error):
             raise
-        raise BadInput(words) from error
-    return refuse("; ".join(unfinished), code=1) if unfinished else 0
+        raise BadInput(_reason_of_value(error)) from error
+    return refuse("; ".join(app.shortfalls), code=1) if app.shortfalls else 0
 
 
-def _no_choices(error: ValueError) -> str | None:
-    """Say which word of the command line Hydra could not take, in words that it has not; None: it is another fault."""
+def _check_flags() -> None:
+    """Refuse flags that Hydra does not know, in one line: its parser prints its whole usage before that."""
+
+    def refuse_flags(message: str) -> NoReturn:
+        raise BadInput(f"{message}; `python -m bench --help` lists what there is")
+
+    flags = get_args_parser()
+    flags.error = refuse_flags
+    flags.parse_args()
+
+
+def _is_raised_in_hydra(error: ValueError) -> bool:
+    """Tell whether Hydra, which raises plain ValueErrors for words that it cannot take, raised this one."""
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    return frame.f_globals["__name__"].startswith("hydra.")
+
+
+def _reason_of_value(error: ValueError) -> str:
     if HUGE in str(error):
         return "a number of thousands of digits is not allowed: give a smaller one"
     if NO_CHOICE not in str(error):
-        return None
+        return str(error)
     for word in sys.argv[1:]:
         key, given, value = word.lstrip("+").partition("=")
-        folder = machine.REPOSITORY / "conf" / key
-        if not given or not folder.is_dir() or all(_is_name(part) for part in value.split(",")):
-            continue
-        if not key:
+        if given and not key:
             return f"{word} has no key: give key=value, such as seed=1"
-        choices = sorted(path.stem for path in folder.glob("*.yaml"))
-        one = "none" if "none" in choices else choices[0]
-        return (
-            f"{word} is not allowed: {key} is a group and its choices are names, such as {key}={one}; "
-            f"there are {', '.join(choices)}"
-        )
+        if given and not all(map(_is_name, value.split(","))) and (choices := _choices(key)):
+            return f"{word} is not allowed: {choices}"
     return "a group was given a number or null: its choices are names, which `python -m bench --help` lists"
+
+
+def _choices(key: str) -> str | None:
+    """Say which choices a group has; None where `key` is no group."""
+    names = sorted(path.stem for path in (machine.REPOSITORY / "conf" / key).glob("*.yaml"))
+    if not names:
+        return None
+    example = "none" if "none" in names else names[0]
+    return (
+        f"{key} is a group and its choices are names, such as {key}={example}; there are {', '.join(names)}"
+    )
 
 
 def _is_name(text: str) -> bool:
@@ -84,6 +129,27 @@ def _is_name(text: str) -> bool:
         return isinstance(safe_load(text), str)
     except YAMLError:  # half of a list
         return True
+
+
+def _reason(error: Exception) -> str:
+    """Return what was wrong, what is allowed and how to fix it, where Hydra or a parser words it otherwise."""
+    text = " ".join(str(error).split())
+    if isinstance(error, YAMLError):
+        return f"a file of conf/ is no yaml: {text}; mend it and start again"
+    if "Could not find 'hydra/sweeper/optuna'" in text:
+        return (
+            f"hydra/sweeper=optuna needs its plugin, which is not installed: .venv/bin/pip install {OPTUNA}"
+        )
+    if unknown := re.match(r"Could not override '([^']+)'", text):
+        if choices := _choices(unknown[1]):
+            return f"{unknown[1]} cannot be set like this: {choices}"
+        from bench.config.refusals import near  # here: pydantic takes 50 ms, which `--help` need not wait for
+
+        meant = near(unknown[1])
+        return f"unknown key {unknown[1]}: " + (
+            f"did you mean {meant}?" if meant else "`python -m bench --help` lists the keys"
+        )
+    return re.split(" Config search path:| full_key:| See https://hydra.cc", text)[0]
 
 
 def _stop(*_: object) -> None:
@@ -101,24 +167,8 @@ def _go_on_ending(*_: object) -> None:
     """What a second signal meets. Not SIG_IGN, which processes started from here would inherit."""
 
 
-def _reason(error: Exception) -> str:
-    """Return what was wrong, what is allowed and how to fix it, where Hydra or a parser words it otherwise."""
-    text = " ".join(str(error).split())
-    if isinstance(error, YAMLError):
-        return f"a file of conf/ is no yaml: {text}; mend it and start again"
-    if "Could not find 'hydra/sweeper/optuna'" in text:
-        return (
-            f"hydra/sweeper=optuna needs its plugin, which is not installed: .venv/bin/pip install {OPTUNA}"
-        )
-    if unknown := re.match(r"Could not override '([^']+)'", text):
-        from bench.config.schema import near  # here: pydantic takes 50 ms, which `--help` need not wait for
-
-        meant = near(unknown[1])
-        return f"unknown key {unknown[1]}: " + (
-            f"did you mean {meant}?" if meant else "`python -m bench --help` lists the keys"
-        )
-    return re.split(" Config search path:| full_key:", text)[0]
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    for number in (signal.SIGINT, signal.SIGTERM):  # whoever ends it twice hears the code of the first
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)

@@ -1,4 +1,4 @@
-"""Hydra's launchers here: compose every cell, then conduct them all from this one process, on whichever engine.
+"""Hydra's launchers here: compose every cell, then run them all from this one process, wherever runs are to go on.
 
 Hydra takes launchers from the namespace package `hydra_plugins` alone, which is why this is not in bench/.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
-from hydra.plugins.launcher import Launcher
+from hydra.plugins.launcher import Launcher as HydraLauncher
 from hydra.types import HydraContext, TaskFunction
 from hydra.utils import get_class
 from omegaconf import DictConfig, open_dict
@@ -23,15 +23,16 @@ from bench.report import tables
 from bench.runs.store import Status, require_writable
 from bench.sweep import measure, sweep
 from bench.sweep.dry_run import report
-from bench.sweep.launchers.engine import Engine
+from bench.sweep.launchers.launcher import Launcher
 from bench.tying.errors import BadInput
 
 
-class ComposingLauncher(Launcher):
+class ComposingLauncher(HydraLauncher):
     """Composes and checks all cells before the first starts, so that a mistake in one costs nothing."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.compose = Composer(hydra_context.config_loader, config)
+        self.app = task_function
 
     def cells(self, job_overrides: Sequence[Sequence[str]]) -> list[RunConfig]:
         cells = [self._cell(overrides) for overrides in job_overrides]
@@ -46,15 +47,15 @@ class ComposingLauncher(Launcher):
 
 
 class BenchLauncher(ComposingLauncher):
-    """Runs a sweep on an engine, the class at the dotted path `engine`; all other keys are the engine's own."""
+    """Runs a sweep with the launcher of runs at the dotted path `engine`; all other keys are that class's own."""
 
     def __init__(self, engine: str, **settings: Any) -> None:
-        self.engine_path, self.settings = engine, settings
+        self.launcher_path, self.settings = engine, settings
 
     @functools.cached_property
-    def engine(self) -> Engine:
+    def launcher(self) -> Launcher:
         """Made at the first launch and kept for the next ones. Not by Hydra, which would wrap what is refused."""
-        kind = get_class(self.engine_path)
+        kind = get_class(self.launcher_path)
         known = list(inspect.signature(kind).parameters)
         for key in self.settings:
             if key not in known:
@@ -64,14 +65,12 @@ class BenchLauncher(ComposingLauncher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         cells = self.cells(job_overrides)
         options = cells[0].options
-        for place in (cells[0].runs, Path(options["results"])):
-            require_writable(place)
         # A sweeper that searches launches several times: what it asks for belongs to one sweep.
         began = time.time()
-        cells, records = sweep.conduct(cells, self.engine, sweep=True, more=initial_job_idx > 0)
+        result = sweep.run_sweep(cells, self.launcher, sweep=True, more=initial_job_idx > 0)
         tables.build(cells[0].runs, Path(options["results"]), [options["sweep"]["name"]])
-        _note_unfinished(records, began)
-        return [_returned(*job) for job in zip(job_overrides, cells, records, strict=True)]
+        self.app.shortfalls += result.shortfalls(began)
+        return [_returned(*job) for job in zip(job_overrides, *result, strict=True)]
 
 
 class DryRunLauncher(ComposingLauncher):
@@ -101,25 +100,11 @@ class MeasureLauncher(ComposingLauncher):
                 f"{failed[0]['reason']}{before}" + ("; retry=true measures it again" if before else "")
             )
         if failed:
-            sweep.unfinished.append(
+            self.app.shortfalls.append(
                 f"{len(failed)} of {len(measured)} measurements failed: {failed[0]['reason']}{before}; "
                 "retry=true measures them again"
             )
         return [_job(overrides, 0.0) for overrides in job_overrides]
-
-
-def _note_unfinished(records: Sequence[dict[str, Any]], began: float) -> None:
-    failed = [record for record in records if record["status"] == Status.FAILED]
-    if failed:
-        sweep.unfinished.append(
-            f"{len(failed)} of {len(records)} runs failed: {failed[0]['reason']}"
-            f"{sweep.recorded_before(failed, began)}; retry=true runs them again"
-        )
-    interrupted = [record for record in records if record["status"] == Status.INTERRUPTED]
-    if interrupted:
-        sweep.unfinished.append(
-            f"{len(interrupted)} of {len(records)} runs were interrupted: {interrupted[0]['reason']}"
-        )
 
 
 def _returned(overrides: Sequence[str], cell: RunConfig, record: dict[str, Any]) -> JobReturn:

@@ -39,24 +39,23 @@ class GridSweeper(Sweeper):
             override.get_key_element(): _values(override) for override in parser.parse_overrides(given)
         }
         named = [[f"{key}={value}" for value in values] for key, values in choices.items()]
-        cells = list(itertools.product(*named))
-        if not cells:
-            empty = [word for word in given if "range(" in word]
-            raise BadInput(
-                f"{' '.join(empty)}: there is nothing to run in an empty range; give one with a value in it"
-            )
-        return self.launcher.launch(cells, initial_job_idx=0)
+        return self.launcher.launch(list(itertools.product(*named)), initial_job_idx=0)
 
 
 def _values(override: Override) -> list[str]:
-    """The values that an override goes through, as they are written. BadInput for a range that has no end."""
+    """Return the values that an override goes through, as written. BadInput for none, and for no end of them."""
     if not override.is_sweep_override():
         return [override.get_value_element_as_str()]
     if not override.is_discrete_sweep():
         raise BadInput(
             f"{override.input_line}: a grid needs a list of values; give them with commas, choice(...) or range(...)"
         )
-    return list(override.sweep_string_iterator())
+    values = list(override.sweep_string_iterator())
+    if not values:
+        raise BadInput(
+            f"{override.input_line}: there is nothing to run in an empty range; give one with a value in it"
+        )
+    return values
 
 
 # In the place of Hydra's default: a choice in conf/config.yaml would win over a search's own.

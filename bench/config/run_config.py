@@ -11,6 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from bench.config.targets import check_targets
 from bench.data.prepare import Prepared, prepare
 from bench.runs.identity import RESULTS_VERSION, identity, recorded_names
 from bench.runs.store import SCHEMA, run_folder
@@ -168,7 +169,7 @@ class RunConfig:
             config[key] = {**config[key], **value} if isinstance(value, Mapping) else value
         return replace(self, config=config, overrides=None)
 
-    def settled(self, **changes: Any) -> "RunConfig":
+    def completed(self, **changes: Any) -> "RunConfig":
         """The run that was asked for, with what was found out before it: its grouping, its learning rate."""
         return replace(self.altered(**changes), overrides=self.overrides)
 
@@ -178,11 +179,12 @@ def from_hydra(cfg: DictConfig, overrides: Iterable[str] | None = None) -> RunCo
 
     overrides: those that it was composed with. Kept are all but those that say where files lie.
     """
-    from bench.config.schema import check  # here: pydantic takes 50 ms, which `--help` need not wait for
+    from bench.config.refusals import check  # here: pydantic takes 50 ms, which `--help` need not wait for
 
     unused = _null_unused(cfg)
     composed = OmegaConf.to_container(cfg, resolve=True)
     check(composed)
+    check_targets(composed)
     if composed["control"] is not None and not composed["tying"]["parts"]:
         unused, composed["control"] = (*unused, "control"), None  # its control is `none` itself
     config = {key: composed[key] for key in RUN_KEYS}

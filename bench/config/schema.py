@@ -1,16 +1,15 @@
-"""What a composed config may be, as pydantic models; what is wrong comes out as one line.
+"""What a composed config may be, as pydantic models. `bench.config.refusals` checks one and words what is wrong.
 
 Import this only where a cell is checked: pydantic takes 50 ms that `--help` must not wait for.
 """
 
-import difflib
 import functools
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 from bench.data.encode import SMALLEST
@@ -79,10 +78,10 @@ def _or_null(kind: Any, words: str) -> Any:
 
 
 def _choice(*allowed: Any, words: str | None = None) -> Any:
-    return Annotated[Literal[allowed], Field(description=words or _listed(allowed))]
+    return Annotated[Literal[allowed], Field(description=words or listed(allowed))]
 
 
-def _listed(allowed: tuple[Any, ...]) -> str:
+def listed(allowed: tuple[Any, ...]) -> str:
     words = ["null" if value is None else str(value) for value in allowed]
     return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
@@ -112,33 +111,10 @@ class Metric(Section):
     mode: _choice("max", "min")
 
 
-SCORES = {
-    "image": {"accuracy": "max", "nll": "min"},
-    "labelled_text": {"accuracy": "max", "nll": "min"},
-    "text": {"perplexity": "min", "nll": "min", "next_token_accuracy": "max"},
-    "series": {"mae": "min", "rmse": "min", "nll": "min"},
-}
-"""By the kind of data that a task takes: the scores that can be its metric, and which way each is better."""
-
-
 class Task(Section):
     name: Name
     module: Partial
     metric: Metric
-
-    @model_validator(mode="after")
-    def _metric_is_a_score(self) -> "Task":
-        scores = SCORES[self.kind]
-        name, mode = self.metric.name, self.metric.mode
-        if not self.module.target.startswith("bench."):
-            return self  # scores of its own
-        if name not in scores:
-            raise BadInput(f"task.metric.name={name} is not allowed: it must be {_listed(tuple(scores))}")
-        if mode != scores[name]:
-            raise BadInput(
-                f"task.metric.mode={mode} is not allowed: {name} is best at its {scores[name]}imum"
-            )
-        return self
 
 
 class ImageBatches(Section):
@@ -181,14 +157,6 @@ class SeriesTask(Task):
 
 # --- data ---
 
-MODULES = {
-    "image": "bench.data.batches.ImageData",
-    "text": "bench.data.text.TextData",
-    "labelled_text": "bench.data.batches.SentenceData",
-    "series": "bench.data.series.SeriesData",
-}
-"""What reads prepared data of a kind. It is no part of a run's identity, so it cannot be chosen."""
-
 
 class Data(Section):
     name: Annotated[
@@ -202,16 +170,6 @@ class Data(Section):
     ]
     module: Any
 
-    @model_validator(mode="after")
-    def _is_read_by_its_kind(self) -> "Data":
-        wanted = {"_target_": MODULES[self.kind], "_partial_": True, "train_limit": self.train_limit}
-        if self.module != wanted:
-            raise BadInput(
-                f"data.module={_shown(self.module)} is not allowed: data of kind {self.kind} are read by "
-                f"{MODULES[self.kind]}; leave it as in conf/data/*.yaml"
-            )
-        return self
-
 
 class Labelled(Data):
     holdout: Annotated[
@@ -223,19 +181,6 @@ class Labelled(Data):
 class Tokenized(Data):
     tokenizer: _choice(*SMALLEST)
     vocab_size: _or_null(Count, "a whole number >= 1, or null for every word")
-
-    @model_validator(mode="after")
-    def _vocabulary_has_room(self) -> "Tokenized":
-        least = SMALLEST[self.tokenizer]
-        if self.vocab_size is None and self.tokenizer != "bpe":
-            return self
-        if self.vocab_size is None or self.vocab_size < least:
-            orders = "" if self.tokenizer == "bpe" else ", or null for every word"
-            raise BadInput(
-                f"data.vocab_size={self.vocab_size} is not allowed: with data.tokenizer={self.tokenizer} it must be "
-                f"a whole number >= {least}{orders}"
-            )
-        return self
 
 
 def _ascending(values: list[float]) -> list[float]:
@@ -259,14 +204,6 @@ class ImageData(Labelled):
 class TextData(Tokenized):
     kind: Literal["text"]
     files: _or_null(str | list[str], "a path, a pattern or a list of them, or null")
-
-    @model_validator(mode="after")
-    def _files_are_read(self) -> "TextData":
-        if self.files is not None and "files" not in self.source:
-            raise BadInput(
-                "data.files is read by data=text_files alone: choose that, or leave data.files out"
-            )
-        return self
 
 
 class LabelledTextData(Labelled, Tokenized):
@@ -429,148 +366,8 @@ class Config(Section):
     results: Folder
     cache: Folder
 
-    @model_validator(mode="after")
-    def _sections_agree(self) -> "Config":
-        for contradiction in _contradictions(self):
-            raise BadInput(contradiction)
-        return self
 
-
-def _contradictions(config: Config) -> Iterator[str]:
-    """What is wrong with values that are each allowed, a line each."""
-    task, data, trainer, tying = config.task, config.data, config.trainer, config.tying
-    if data.kind != task.kind:
-        yield f"data={data.name} is {data.kind} data: task={task.name} takes {task.kind} data"
-    yield from _contradictions_of_tying(tying, config.model.depth)
-    if task.batches.batch_size % trainer.devices:
-        yield (
-            f"task.batches.batch_size={task.batches.batch_size} cannot be shared by "
-            f"trainer.devices={trainer.devices}: make it a multiple"
-        )
-    if trainer.output_precision is not None:
-        given = f"trainer.output_precision={trainer.output_precision}"
-        if task.kind != "text":
-            yield f"{given} is for the output layer of language models: leave it null here"
-        if trainer.precision == "64-true":
-            yield f"{given} and trainer.precision=64-true exclude each other: set the former to null"
-    if config.control is not None and tying.parts:
-        if "width" not in config.model.model_fields_set:
-            yield (
-                f"control={config.control} changes model.width, which this model has not: "
-                "choose a model that has it, or control=null"
-            )
-        if config.start is not None:
-            yield (
-                f"control={config.control} is a network of another size than start=untied trains: set one to null"
-            )
-    for key in ("use_gradients", "quantize"):
-        if getattr(trainer, key) and trainer.compile:
-            yield (
-                f"trainer.{key}=true works on a copy of the network, which trainer.compile does not know: "
-                "set one of them to null"
-            )
-    if trainer.quantize and tying.rank:
-        yield (
-            "trainer.quantize=true stores weights in int8, and a relaxed weight is a sum of float ones: set "
-            "tying.rank=0 or trainer.quantize=null"
-        )
-
-
-def _contradictions_of_tying(tying: Tying, depth: int) -> Iterator[str]:
-    for key in ("k", "groups", "repeats"):
-        value = getattr(tying, key)
-        if value is not None and value > depth:
-            yield (
-                f"tying.{key}={value} is not allowed: it must be a whole number from 1 to {depth}, the depth"
-            )
-    if tying.k is not None and tying.fraction is not None:
-        yield "tying.k and tying.fraction are both set: set one of them, the other stays null"
-    if "learned" in tying.parts:
-        if tying.grouping is not None or "grouped" in tying.parts:
-            yield "tying.grouping is what tying=learned finds: leave it null, or choose tying=grouped"
-    elif any("grouping" in part.model_extra for part in tying.parts.values()) and (
-        len(tying.grouping or ()) != depth
-    ):
-        yield (
-            f"tying.grouping={tying.grouping} is not allowed: give a whole number for each of the {depth} blocks, "
-            "input first"
-        )
-
-
-# --- words ---
-
-
-def check(config: Mapping[str, Any]) -> None:
-    """Refuse a composed config that is not allowed.
-
-    Raises:
-        BadInput: one line about the first fault, with the number of the others.
-    """
-    try:
-        Config.model_validate(config)
-    except ValidationError as error:
-        faults = error.errors(include_url=False, include_input=False)
-        lines = list(dict.fromkeys(_line(fault, config) for fault in faults))
-        others = f" ({len(lines) - 1} more after this)" if len(lines) > 1 else ""
-        raise BadInput(lines[0] + others) from None
-
-
-def near(path: str, beside: Collection[str] | None = None) -> str | None:
-    """Find the key that was probably meant: one spelled alike in the same section, or the same word elsewhere.
-
-    beside: the keys of that section; None: all that it can have, whatever its kind.
-    """
-    section, _, key = path.rpartition(".")
-    places = {known: known.rpartition(".") for known in paths() if known != path}
-    alike = {last: known for known, (inside, _, last) in places.items() if inside == section}
-    alike = {last: known for last, known in alike.items() if beside is None or last in beside}
-    slips = [alike[last] for last in difflib.get_close_matches(key, alike, n=1, cutoff=0.75)]
-    elsewhere = [known for known, (inside, _, last) in places.items() if last == key and inside != section]
-    slips_elsewhere = [
-        known
-        for known in difflib.get_close_matches(path, places, n=1, cutoff=0.85)
-        if places[known][0] != section
-    ]
-    return next(iter(slips + elsewhere + slips_elsewhere), None)
-
-
-def _line(fault: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """One of pydantic's errors in our words."""
-    own_words = fault.get("ctx", {}).get("error")
-    if isinstance(own_words, BadInput):
-        return str(own_words)
-    path, words, beside = _place(fault, config)
-    dotted = ".".join(path)
-    if fault["type"] == "extra_forbidden":
-        meant = near(dotted, beside)
-        return f"unknown key {dotted}: " + (
-            f"did you mean {meant}?" if meant else f"allowed are {', '.join(beside)}"
-        )
-    value: Any = config
-    for key in path:
-        if key not in value:
-            return f"{dotted} is missing from the config: choose a task, data set and model that set it"
-        value = value[key]
-    return f"{dotted}={_shown(value)} is not allowed: it must be {words}"
-
-
-def _place(fault: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[list[str], str, list[str]]:
-    """Where a fault is: the key's path in the config, what its value must be, and the keys of its section."""
-    path, words, beside, inside = [], "", [], Config
-    for step in fault["loc"]:
-        if isinstance(inside, dict):  # by which `kind` pydantic chose
-            inside = inside[step]
-        elif inside is None:  # within a value, such as a list
-            break
-        else:
-            fields = fields_of(inside)
-            path.append(step)
-            beside = sorted(fields)
-            inside = section_of(fields[step]) if step in fields else None
-            words = fields[step].description or "keys with values, as in conf/" if step in fields else ""
-    if isinstance(inside, dict) and fault["type"].startswith("union_tag"):
-        return [*path, "kind"], _listed(tuple(inside)), ["kind"]
-    return path, words, beside
+# --- its structure ---
 
 
 def fields_of(section: type[BaseModel]) -> dict[str, FieldInfo]:
@@ -602,8 +399,3 @@ def _paths_in(section: type[BaseModel], prefix: str) -> Iterator[str]:
         inside = section_of(field)
         for model in inside.values() if isinstance(inside, dict) else filter(None, [inside]):
             yield from _paths_in(model, f"{prefix}{key}.")
-
-
-def _shown(value: Any) -> str:
-    text = " ".join(str(value).split()) if isinstance(value, str) else str(value)
-    return text if len(text) <= 80 else f"{text[:80]}..."

@@ -4,6 +4,7 @@ A comment, a docstring, the layout of the text, the name of the module and the v
 """
 
 import ast
+import functools
 import hashlib
 import importlib.machinery
 import os
@@ -97,6 +98,68 @@ class UnknownCode(Exception):
     """There is no source to read; the message says why."""
 
 
+class NoModule(UnknownCode):
+    """There is no module of that name."""
+
+
+def tree_of(module: str) -> ast.Module:
+    """Return the syntax tree of a module. UnknownCode where there is no source to read."""
+    path = _file(module)
+    try:
+        return _tree(path, _stamp(path))
+    except (OSError, SyntaxError, ValueError, RecursionError) as error:
+        raise UnknownCode(f"{module} cannot be read: {' '.join(str(error).split())}") from error
+
+
+def definition(target: str) -> ast.stmt | None:
+    """Return the syntax tree of the class or function that an import path names.
+
+    Returns:
+        None where the path goes into a class, or where the name is no plain definition.
+
+    Raises:
+        UnknownCode: There is no source to read.
+    """
+    module, attribute = _split(target)
+    if target != f"{module}.{attribute}":
+        return None
+    module, attribute = _origin(module, attribute)
+    kinds = (ast.ClassDef, ast.FunctionDef)
+    found = [n for n in tree_of(module).body if isinstance(n, kinds) and n.name == attribute]
+    return found[0] if len(found) == 1 else None
+
+
+def defines(target: str) -> bool:
+    """Tell whether the module of an import path has the name that the path gives.
+
+    True too where that is not known: of installed packages, and of modules that make names while they run.
+
+    Raises:
+        NoModule: There is no such module.
+        UnknownCode: There is no source to read.
+    """
+    module, attribute = _split(target)
+    module, attribute = _origin(module, attribute)
+    path = _file(module)
+    if _is_installed(path) or _spec(f"{module}.{attribute}") is not None:
+        return True
+    names: set[str] = set()
+    for node in ast.walk(tree_of(module)):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return not names.isdisjoint({attribute, "*", "__getattr__", "globals"})
+
+
+@functools.lru_cache(maxsize=8)
+def _tree(path: Path, stamp: "_Stamp") -> ast.Module:
+    """Parse a file; `stamp` tells one version of it from another."""
+    return ast.parse(path.read_bytes())
+
+
 @dataclass(frozen=True)
 class _Source:
     """What is kept of a source file.
@@ -146,7 +209,7 @@ def _defining_files(target: str) -> dict[str, Path]:
     """Return the source file of each module that counts for `target`, the one that it names first."""
     module, attribute = _split(target)
     path = _file(module)
-    defined_in = _origin(module, attribute)
+    defined_in, _ = _origin(module, attribute)
     if is_own(module) or _is_installed(path):
         return {defined_in: _file(defined_in)}
     return {**_project_files(module), defined_in: _file(defined_in)}
@@ -160,7 +223,7 @@ def _split(target: str) -> tuple[str, str]:
     for end in range(len(names) - 1, 0, -1):
         if _spec(module := ".".join(names[:end])) is not None:
             return module, names[end]
-    raise UnknownCode(f"there is no module {target.rpartition('.')[0] or target}")
+    raise NoModule(f"there is no module {target.rpartition('.')[0] or target}")
 
 
 def _spec(name: str) -> importlib.machinery.ModuleSpec | None:
@@ -217,8 +280,8 @@ def _is_installed(path: Path) -> bool:
     return not _INSTALLED.isdisjoint(path.parts) or path.is_relative_to(_STDLIB)
 
 
-def _origin(module: str, attribute: str) -> str:
-    """Return the module that defines the attribute, which `module` may only hand on."""
+def _origin(module: str, attribute: str) -> tuple[str, str]:
+    """Return the module that defines the attribute, which `module` may only hand on, and its name there."""
     seen = set()
     while (module, attribute) not in seen:
         seen.add((module, attribute))
@@ -231,7 +294,7 @@ def _origin(module: str, attribute: str) -> str:
         if not _has_source(base) or _spec(f"{base}.{name}") is not None:
             break
         module, attribute = base, name
-    return module
+    return module, attribute
 
 
 def _project_files(module: str) -> dict[str, Path]:

@@ -13,17 +13,18 @@ KEYS = ("id", "task", "data", "tying", "spec", "dropout", "weight_decay", "seed"
 
 
 def path(cell: RunConfig) -> Path:
-    """Of the sweep that the cell belongs to."""
+    """Return the manifest of the sweep that the cell belongs to."""
     return manifest_path(cell.runs, cell.options["sweep"]["name"])
 
 
 def write(
     cells: Sequence[RunConfig], before: Mapping[str, Sequence[RunConfig]], earlier: Mapping[str, Any]
 ) -> None:
-    """What their sweep consists of, which is what its tables show, holes included; and the runs that come `before`
-    those, by phase.
+    """Write down what the sweep of `cells` consists of: its tables show all of it, holes included.
 
-    earlier: the manifest to which all this is added, {} for a new one.
+    Args:
+        before: The runs that come before those, by phase.
+        earlier: The manifest to which all this is added, {} for a new one.
     """
     sweep = cells[0].options["sweep"]
     content = {"schema": SCHEMA, "name": sweep["name"], "note": sweep["note"]}

@@ -33,7 +33,7 @@ class Unlearned(Exception):
 
 
 def source(cell: RunConfig) -> RunConfig | None:
-    """The run that the cell's grouping is learned from; None where none is to be learned, or it has been already.
+    """Return the run that the cell's grouping is learned from; None where none is to be learned, or it is already.
 
     It is the cell with soft ties, or none at strength 0, in the place of those to be learned, unregularised and at
     `lr_search.seed`, which no table reports.
@@ -60,9 +60,10 @@ def source(cell: RunConfig) -> RunConfig | None:
 
 
 def resolved(cell: RunConfig, records: Mapping[str, Mapping[str, Any]]) -> RunConfig:
-    """The cell with the grouping that its source's record gives; itself where none is to be learned.
+    """Return the cell with the grouping that its source's record gives; itself where none is to be learned.
 
-    Raises Unlearned where the source has no end that a grouping can be taken from.
+    Raises:
+        Unlearned: The source has no end that a grouping can be taken from.
     """
     learned_from = source(cell)
     if learned_from is None:
@@ -74,11 +75,11 @@ def resolved(cell: RunConfig, records: Mapping[str, Mapping[str, Any]]) -> RunCo
             if record["status"] in (Status.INTERRUPTED, Status.NOT_APPLICABLE)
             else Status.FAILED
         )
-        said = f"run {learned_from.id} ({learned_from.label}, seed {learned_from.config['seed']})"
+        source_run = f"run {learned_from.id} ({learned_from.label}, seed {learned_from.config['seed']})"
         reason = (
             record["reason"] if status == Status.NOT_APPLICABLE else f"{record['status']}: {record['reason']}"
         )
-        raise Unlearned(status, f"which blocks share was to be learned from {said}, which is {reason}")
+        raise Unlearned(status, f"which blocks share was to be learned from {source_run}, which is {reason}")
     if record["similarity"] is None:
         raise Unlearned(Status.NOT_APPLICABLE, "the network has no stack of blocks to group")
     labels = clustered(record["similarity"], tying["groups"])
@@ -88,14 +89,14 @@ def resolved(cell: RunConfig, records: Mapping[str, Mapping[str, Any]]) -> RunCo
 
 
 def with_grouping(cell: RunConfig, labels: Grouping) -> RunConfig:
-    """The cell as if its grouping had been learned to be this one."""
+    """Return the cell as if its grouping had been learned to be this one."""
     parts = cell.config["tying"]["parts"]
     parts = {**parts, LEARNED: {**parts[LEARNED], "grouping": labels}}
-    return cell.settled(tying={"grouping": labels, "parts": parts})
+    return cell.completed(tying={"grouping": labels, "parts": parts})
 
 
 def clustered(similarity: Similarity, groups: int) -> Grouping:
-    """So many groups of blocks, by agglomerative clustering with average linkage on 1 - cosine.
+    """Return so many groups of blocks, by agglomerative clustering with average linkage on 1 - cosine.
 
     Raises Unlearned where there are fewer blocks, or where so few groups would join blocks that share nothing.
     """
@@ -125,7 +126,7 @@ def clustered(similarity: Similarity, groups: int) -> Grouping:
 
 
 def shuffled(labels: Grouping, number: int) -> Grouping:
-    """The groups of these sizes dealt out to the blocks at random, never the learned grouping itself.
+    """Return groups of these sizes dealt out to the blocks at random, never the learned grouping itself.
 
     Raises Unlearned where there is no other of these sizes.
     """
@@ -146,7 +147,7 @@ def _renumbered(labels: Sequence[int]) -> Grouping:
 
 
 def candidates(cell: RunConfig) -> list[RunConfig]:
-    """The runs to choose from: the cell without regularisation at each learning rate; empty where none is asked."""
+    """Return the runs to choose from: the cell without regularisation at each learning rate; none without a search."""
     factors = cell.options["lr_search"]["factors"] or []
     base = cell.config["optimizer"]["lr"]
     return [
@@ -161,7 +162,7 @@ def candidates(cell: RunConfig) -> list[RunConfig]:
 
 
 def chosen(cell: RunConfig, records: Mapping[str, Mapping[str, Any]]) -> tuple[RunConfig, dict[str, Any]]:
-    """The cell at its best candidate's learning rate, and what each candidate reached on validation.
+    """Return the cell at its best candidate's learning rate, and what each candidate reached on validation.
 
     Where no candidate finished the cell keeps its own rate, and what they reached says why.
     """
@@ -177,4 +178,4 @@ def chosen(cell: RunConfig, records: Mapping[str, Mapping[str, Any]]) -> tuple[R
     if not finished:
         return cell, reached
     best = (min if metric["mode"] == "min" else max)(finished, key=lambda lr: finished[lr])
-    return cell.settled(optimizer={"lr": best}), reached
+    return cell.completed(optimizer={"lr": best}), reached

@@ -26,11 +26,11 @@ Record = dict[str, Any]
 
 
 def outcome(cell: RunConfig, record: Record) -> str:
-    """Its lines: the headline figures of a finished run, where it lies of another."""
+    """Return the lines on a run: the headline figures of a finished one, where it lies of another."""
     if record["status"] != Status.DONE:
         return f"{record['status']}: {cell.folder}"
     figures = "  ".join(f"{k} {v:.5g}" for k, v in record["test"].items() if isinstance(v, int | float))
-    control = f"{said}\n" if (said := control_note(record)) else ""
+    control = f"{note}\n" if (note := control_note(record)) else ""
     return (
         f"{record['task']} on {record['data']}, tying {record['tying']}, seed {record['seed']}: "
         f"{record['num_params']:,} of {record['num_params_untied']:,} parameters\n"

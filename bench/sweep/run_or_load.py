@@ -1,4 +1,4 @@
-"""One cell: its record is found, or made by processes of its own on the machine that this is called on. No torch."""
+"""Load the record of one cell, or run the cell in processes of its own on this machine. No torch."""
 
 import hashlib
 import signal
@@ -21,29 +21,29 @@ Record = dict[str, Any]
 
 
 def architectures(cells: Iterable[RunConfig]) -> list[str]:
-    """Modules that the processes of these cells import beyond the worker's, for seconds each: `preload` them."""
+    """Return the modules that these cells' processes import beyond the worker's: `process.preload` spares seconds."""
     names = {cell.config["model"].get("architecture") for cell in cells} - {None}
     return [f"transformers.models.{name}.modeling_{name}" for name in sorted(names)]
 
 
 @dataclass(frozen=True)
-class Ensure:
-    """Sees to it that a cell has its record, which `module.main` makes, in the cell's folder under `name`.
+class RunOrLoad:
+    """Loads a cell's record, or has `module.main` make it, in the cell's folder under `name`.
 
-    Called on whichever machine an engine chooses; returns the record, or None where a living process elsewhere is
-    at it. A run that was stopped comes back as interrupted, which no record says.
+    It is called on the machine that a launcher chooses. It returns the record, or None where a living process
+    elsewhere is at it. A run that was stopped comes back as interrupted, which no record says.
     """
 
     module: str
     name: str
 
     def __call__(self, cell: RunConfig) -> Record | None:
-        if (found := self.found(cell)) is not None:
-            return found
-        if self.is_elsewhere(cell) or not self._clear(cell):
+        if (record := self.load(cell)) is not None:
+            return record
+        if self.is_elsewhere(cell) or not self._remove_stale(cell):
             return None
         path, trainer = self.path(cell), cell.config["trainer"]
-        self._freeze(cell, path.parent)
+        self._write_request(cell, path.parent)
         visible = cell.options.get("gpus")
         ending = run_process(
             self.module,
@@ -54,23 +54,23 @@ class Ensure:
         )
         if ending.code == BUSY:
             return None
-        if (found := recorded(path)) is not None:
-            self._put_away(cell, found)
-            return found
+        if (record := recorded(path)) is not None:
+            self._remove_leftovers(cell, record)
+            return record
         if ending.code in (STOPPED, -signal.SIGTERM):
-            return self.settled(cell, Status.INTERRUPTED, "the same command goes on")
+            return self.record_ending(cell, Status.INTERRUPTED, "the same command goes on")
         if ending.code == FULL:
-            return self.settled(
+            return self.record_ending(
                 cell,
                 Status.INTERRUPTED,
                 f"the disk of {cell.runs} is full; make room, the same command goes on",
             )
-        return self.lost(cell, ending.reason)
+        return self.record_loss(cell, ending.reason)
 
     def path(self, cell: RunConfig) -> Path:
         return (cell.folder if self == ensure_run else cost_folder(cell.runs, cell.cost)) / self.name
 
-    def found(self, cell: RunConfig) -> Record | None:
+    def load(self, cell: RunConfig) -> Record | None:
         """Return the record that stands, None where there is none.
 
         A record does not stand that is damaged, holds something else or was made with other code. A failed one does
@@ -94,10 +94,10 @@ class Ensure:
             cell.options["retry"] or self._failed_otherwise(cell, record)
         ):
             return None, []
-        self._put_away(cell, record)
+        self._remove_leftovers(cell, record)
         return record, []
 
-    def made(self, cell: RunConfig) -> Record | None:
+    def new_record(self, cell: RunConfig) -> Record | None:
         """Return the record, unless it is the one of other code in whose place the cell is made again."""
         record = recorded(self.path(cell))
         superseded = cell.options.get("superseded")
@@ -107,32 +107,32 @@ class Ensure:
         """Return the present code of what is recorded: a cost depends on neither the task's nor the data's."""
         return code_of(cell.config, cost=self == ensure_cost)
 
-    def _changed(self, cell: RunConfig, made: Record | None) -> list[str]:
+    def _changed(self, cell: RunConfig, saved: Record | None) -> list[str]:
         """Return the modules that differ from those with which a record or request was made; none if all is reused."""
-        if made is None or cell.options["reuse"]:
+        if saved is None or cell.options["reuse"]:
             return []
-        return changed_modules(made.get("code"), self.code(cell))
+        return changed_modules(saved.get("code"), self.code(cell))
 
     def _is_resume_stale(self, cell: RunConfig) -> bool:
         """Whether the checkpoint to go on from was made with other code, as the request of that attempt says."""
         folder = self.path(cell).parent
         return (folder / RESUME).is_file() and bool(self._changed(cell, recorded(folder / REQUEST)))
 
-    def _failed_otherwise(self, cell: RunConfig, found: Record) -> bool:
-        other_logger = found.get("logger", cell.options["logger"]) != cell.options["logger"]
-        return other_logger or any(differences_outside(cell.config, found["config"]))
+    def _failed_otherwise(self, cell: RunConfig, record: Record) -> bool:
+        other_logger = record.get("logger", cell.options["logger"]) != cell.options["logger"]
+        return other_logger or any(differences_outside(cell.config, record["config"]))
 
-    def _put_away(self, cell: RunConfig, found: Record) -> None:
-        """What a process leaves that died between its record and its end."""
+    def _remove_leftovers(self, cell: RunConfig, record: Record) -> None:
+        """Remove what a process leaves that died between its record and its end."""
         folder = self.path(cell).parent
         if (folder / lock.LOCK_FILE).exists() or (
-            (folder / RESUME).is_file() and found["status"] != Status.FAILED
+            (folder / RESUME).is_file() and record["status"] != Status.FAILED
         ):
             with lock.held(folder) as mine:
-                if mine and found["status"] != Status.FAILED:
+                if mine and record["status"] != Status.FAILED:
                     (folder / RESUME).unlink(missing_ok=True)
 
-    def _clear(self, cell: RunConfig) -> bool:
+    def _remove_stale(self, cell: RunConfig) -> bool:
         """Remove a record that does not stand, and a checkpoint of other code; False where somebody else is at it.
 
         The rest the worker clears.
@@ -141,7 +141,7 @@ class Ensure:
         if not path.exists() and not self._is_resume_stale(cell):
             return True
         with lock.held(path.parent) as mine:
-            if mine and self.found(cell) is None:
+            if mine and self.load(cell) is None:
                 path.unlink(missing_ok=True)
                 if self._is_resume_stale(cell):
                     (path.parent / RESUME).unlink()
@@ -153,7 +153,7 @@ class Ensure:
         holder = lock.holder(self.path(cell).parent)
         return holder is not None and holder.at_work and recorded(self.path(cell)) is None
 
-    def lost(self, cell: RunConfig, reason: str) -> Record | None:
+    def record_loss(self, cell: RunConfig, reason: str) -> Record | None:
         """Record that the cell's process, or the job that was to start it, ended without a record.
 
         None where somebody else has taken it over meanwhile. What is about to die with its job is waited for.
@@ -165,20 +165,21 @@ class Ensure:
             with lock.held(path.parent) as mine:
                 if mine:
                     log = path.parent / "log"
-                    said = f"{reason}; see {log}" if log.exists() else reason
-                    return self.made(cell) or self.settled(cell, Status.FAILED, said)
+                    if log.exists():
+                        reason = f"{reason}; see {log}"
+                    return self.new_record(cell) or self.record_ending(cell, Status.FAILED, reason)
             time.sleep(GRACE_S / 50)
         return None
 
-    def settled(self, cell: RunConfig, status: Status, reason: str) -> Record:
-        """The cell's record where no process makes it; of an interrupted one none is kept."""
-        found = {**self._request(cell), "config": cell.config, "status": status, "reason": reason}
-        found["ended_at"] = time.time()
+    def record_ending(self, cell: RunConfig, status: Status, reason: str) -> Record:
+        """Make and return the cell's record where no process makes it; of an interrupted one none is kept."""
+        record = {**self._request(cell), "config": cell.config, "status": status, "reason": reason}
+        record["ended_at"] = time.time()
         if status != Status.INTERRUPTED:
-            write_json(self.path(cell), found)
-        return found
+            write_json(self.path(cell), record)
+        return record
 
-    def _freeze(self, cell: RunConfig, folder: Path) -> None:
+    def _write_request(self, cell: RunConfig, folder: Path) -> None:
         """Write down what will run, before it does: edits to conf/ during a sweep change nothing."""
         config = OmegaConf.to_yaml(OmegaConf.create(cell.config)).encode()
         request = {**self._request(cell), "config_sha256": hashlib.sha256(config).hexdigest()}
@@ -199,5 +200,5 @@ class Ensure:
         }
 
 
-ensure_run = Ensure("bench.training.train", "record.json")
-ensure_cost = Ensure("bench.training.cost", "cost.json")
+ensure_run = RunOrLoad("bench.training.train", "record.json")
+ensure_cost = RunOrLoad("bench.training.cost", "cost.json")

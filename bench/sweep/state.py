@@ -79,7 +79,7 @@ class State:
 def state_of(
     folder: Path, name: str = RECORD, config: Mapping[str, Any] | None = None, reuse: bool = False
 ) -> State:
-    """The state of the run in `folder` (or, with COST, of a measurement). Reads a few small files, keeps none.
+    """Return the state of the run in `folder` (or, with COST, of a measurement). Reads a few small files, keeps none.
 
     A damaged record counts as missing and `reason` says so, and so does one that was made with other code.
 
@@ -162,8 +162,8 @@ def _ended(path: Path, changed: Callable[[Mapping[str, Any]], tuple[str, ...]]) 
 
 
 def _under_way(folder: Path, status: Status, reason: str | None, **more: Any) -> State:
-    told = recorded(folder / "status.json") or {}
-    figures = {key: told.get(key) for key in ("step", "steps", "metric", "value")}
+    position = recorded(folder / "status.json") or {}
+    figures = {key: position.get(key) for key in ("step", "steps", "metric", "value")}
     return State(status, reason, **figures, **more, attempts=len(_attempts(folder)))
 
 
@@ -185,13 +185,13 @@ class Durations:
                 self._sums[key] = total + seconds, count + 1
 
     def expected(self, keys: Sequence[Hashable]) -> float | None:
-        """The mean under the first of `keys` that any run has; None where none has."""
-        found = next((self._sums[key] for key in keys if key in self._sums), None)
-        return None if found is None else found[0] / found[1]
+        """Return the mean under the first of `keys` that any run has; None where none has."""
+        total, runs = next((self._sums[key] for key in keys if key in self._sums), (0.0, 0))
+        return total / runs if runs else None
 
 
 def makespan(expected: Sequence[float | None], workers: int) -> tuple[float | None, int]:
-    """Seconds until runs of these lengths have ended, `workers` at once, and how many lengths are not known.
+    """Return the seconds until runs of these lengths have ended, `workers` at once, and how many are not known.
 
     None where not one is known; those that are not count as long as the mean of the others.
     """
@@ -203,7 +203,7 @@ def makespan(expected: Sequence[float | None], workers: int) -> tuple[float | No
 
 
 def tally(counted: Iterable[tuple[Mapping[str, Any], Sequence[str]]], columns: Sequence[str]) -> str:
-    """How many of each column there are, in a row per task and one per tying of it.
+    """Return a table: how many runs each column counts, in a row per task and one per tying of it.
 
     `counted`: a run's header and the columns in which it counts. A dash is zero.
     """
@@ -231,7 +231,7 @@ def _cells(counts: Mapping[str, int], columns: Sequence[str]) -> list[str]:
 
 
 def run_name(header: Mapping[str, Any]) -> str:
-    """A run as people call it, from the first part of its record or its line in a manifest."""
+    """Return what people call a run, from the first part of its record or its line in a manifest."""
     return (
         f"{header['task']} {header['tying']} dropout={header['dropout']:g} wd={header['weight_decay']:g} "
         f"seed={header['seed']}"

@@ -102,24 +102,24 @@ def _in_full(runs: Path, name: str) -> str:
 
 def _counts(states: Iterable[State]) -> str:
     counts = Counter(SHOWN[state.status] for state in states)
-    said = ", ".join(f"{counts[column]:,} {column}" for column in SHOWN.values() if counts[column])
-    return f"{count(sum(counts.values()), 'run')}: {said or 'none'}"
+    counted = ", ".join(f"{counts[column]:,} {column}" for column in SHOWN.values() if counts[column])
+    return f"{count(sum(counts.values()), 'run')}: {counted or 'none'}"
 
 
 def _costs(runs: Path, seen: Sequence[Seen]) -> str:
     """The measurements that come before the runs; nothing where all are there."""
     asked = {entry["cost"] for entry, _ in seen} - {None}
-    found = {cost: state_of(cost_folder(runs, cost), COST) for cost in asked}
+    costs = {cost: state_of(cost_folder(runs, cost), COST) for cost in asked}
     missing = {
         cost: state
-        for cost, state in found.items()
+        for cost, state in costs.items()
         if state.status not in (Status.DONE, Status.NOT_APPLICABLE)
     }
     if not missing:
         return ""
     counts = Counter(state.status for state in missing.values())
-    said = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
-    lines = [f"costs: {len(found) - len(missing)} of {len(found)} measured, {said}"]
+    statuses = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
+    lines = [f"costs: {len(costs) - len(missing)} of {len(costs)} measured, {statuses}"]
     for cost, state in missing.items():
         if state.status == Status.FAILED:
             lines.append(_wrapped(f"{state.reason} (log: {cost_folder(runs, cost) / 'log'})", "  "))
@@ -136,9 +136,9 @@ def _other_code(seen: Sequence[Seen]) -> str:
 
 
 def _running(runs: Path, seen: Sequence[Seen]) -> str:
-    found = [(entry, state) for entry, state in seen if state.status == Status.RUNNING]
-    lines = [f"running: {len(found)}"] if found else []
-    for entry, state in found[:MOST]:
+    running = [(entry, state) for entry, state in seen if state.status == Status.RUNNING]
+    lines = [f"running: {len(running)}"] if running else []
+    for entry, state in running[:MOST]:
         where = f"beat {in_words(state.beat_s or 0)} ago on {state.host}"
         log = run_folder(runs, entry["id"]) / "log"
         again = [f"attempt {state.attempts}"] if state.attempts > 1 else []
@@ -146,7 +146,7 @@ def _running(runs: Path, seen: Sequence[Seen]) -> str:
             f"  {run_name(entry)}",
             _wrapped(", ".join([_position(state), *again, where, f"log {log}"]), "    "),
         ]
-    lines += [f"  and {len(found) - MOST} more"] if len(found) > MOST else []
+    lines += [f"  and {len(running) - MOST} more"] if len(running) > MOST else []
     return "\n".join(lines)
 
 

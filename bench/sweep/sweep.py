@@ -1,23 +1,21 @@
-"""The controller: what is recorded is not run again, the rest runs in processes of its own. Imports no torch."""
+"""Run a sweep: what is recorded is not run again, the rest runs in processes of its own. Imports no torch."""
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
-
-from bench.config.run_config import RunConfig, from_hydra
+from bench.config.run_config import RunConfig
 from bench.runs import lock
 from bench.runs.code import other_code
 from bench.runs.process import kill_all, preload, stop_all
-from bench.runs.store import Status, recorded, remove_stale_temporaries
+from bench.runs.store import Status, recorded, remove_stale_temporaries, require_writable
 from bench.sweep import manifest, prerequisites
-from bench.sweep.launchers.engine import Engine
+from bench.sweep.launchers.launcher import Launcher
 from bench.sweep.launchers.local import Joblib
 from bench.sweep.progress import Progress, outcome
-from bench.sweep.run_or_load import Ensure, architectures, ensure_cost, ensure_run
+from bench.sweep.run_or_load import RunOrLoad, architectures, ensure_cost, ensure_run
 from bench.sweep.state import PHASES, count
 from bench.tying.errors import BadInput
 
@@ -31,17 +29,45 @@ class RunFailed(Exception):
     """A run that was asked for did not finish; the command line says why and exits with 1."""
 
 
-unfinished: list[str] = []
-"""What the sweeps of this process left undone, a line each: a search launches several, and none must end it."""
+class SweepResult(NamedTuple):
+    """What a sweep came to: its cells with groupings and learning rates filled in, and the record of each."""
+
+    cells: list[RunConfig]
+    records: list[Record]
+
+    def shortfalls(self, began: float) -> list[str]:
+        """Say which runs failed and which were interrupted, a line each.
+
+        Args:
+            began: When the command began, in seconds since the epoch.
+        """
+        lines = []
+        for status, what, advice in (
+            (Status.FAILED, "failed", "; retry=true runs them again"),
+            (Status.INTERRUPTED, "were interrupted", ""),
+        ):
+            records = [record for record in self.records if record["status"] == status]
+            if records:
+                earlier = recorded_before(records, began) if advice else ""
+                counted = f"{len(records)} of {len(self.records)} runs {what}"
+                lines.append(f"{counted}: {records[0]['reason']}{earlier}{advice}")
+        return lines
 
 
-def control(cfg: DictConfig) -> float | None:
-    """Hydra's task function: one cell, run or found; returns its headline metric on validation."""
-    cell = from_hydra(cfg, HydraConfig.get().overrides.task)
+def run_one(cell: RunConfig) -> float:
+    """Run one cell here, or find its record; print what it came to.
+
+    Returns:
+        Its headline metric on validation.
+
+    Raises:
+        BadInput: The tying cannot be applied, or the run says that its input was bad.
+        RunFailed: It has no end that gives a metric.
+    """
     for key in cell.unused:
         print(f"note: {key} is not used by tying={cell.label}")
     began = time.time()
-    (cell,), (record,) = conduct([cell], Joblib(n_jobs=1))
+    (cell,), (record,) = run_sweep([cell], Joblib(n_jobs=1))
     print(outcome(cell, record))
     if record["status"] == Status.NOT_APPLICABLE:
         raise BadInput(
@@ -73,70 +99,77 @@ def recorded_before(failed: Sequence[Record], began: float) -> str:
     return f" ({len(earlier)} of them recorded {newest})" if len(failed) > 1 else f" (recorded {newest})"
 
 
-def conduct(
-    cells: Sequence[RunConfig], engine: Engine, sweep: bool = False, more: bool = False
-) -> tuple[list[RunConfig], list[Record]]:
-    """Run on `engine` what is not recorded of `cells`, after what they wait for and their costs, each alone.
+def run_sweep(
+    cells: Sequence[RunConfig], launcher: Launcher, sweep: bool = False, more: bool = False
+) -> SweepResult:
+    """Run what is not recorded of `cells`, after what they wait for and after their costs, each alone.
 
-    Returns the cells with their groupings and learning rates settled, and their records, in the order asked. A sweep
-    leaves a manifest of what it consists of, to which `more` adds.
+    Args:
+        sweep: Leave a manifest of what the sweep consists of, for its tables in the folder `results`.
+        more: Add to the manifest that is there.
+
+    Returns:
+        Cells and records in the order of `cells`.
     """
-    engine.check(cells)
+    launcher.check(cells)
+    if sweep:
+        for place in (Path(cells[0].options["results"]), cells[0].runs):
+            require_writable(place)
     for folder in (cells[0].runs, cells[0].runs / "sweeps"):
         remove_stale_temporaries(folder)
     # Read whatever `more`: a manifest of a newer version is refused and not written over.
     there = recorded(manifest.path(cells[0])) if sweep else None
     earlier = (there or {}) if more else {}
-    before = {"sources": _distinct(prerequisites.source(cell) for cell in cells)}
+    before = {"sources": _unique(prerequisites.source(cell) for cell in cells)}
     if sweep and before["sources"]:
         manifest.write(cells, before, earlier)
     preload(architectures(cells))
     with Progress() as progress:
-        sources = _all(before["sources"], ensure_run, engine, progress, PHASES["sources"])
-        cells, ended = _grouped(cells, sources)
+        phase = _Phases(launcher, progress)
+        sources = phase.run(before["sources"], PHASES["sources"])
+        cells, ended = _with_learned_groups(cells, sources)
         ready = [cell for cell in cells if cell.id not in ended]
-        before["search"] = _distinct(c for cell in ready for c in prerequisites.candidates(cell))
-        before["starts"] = _distinct(cell.start for cell in (*ready, *before["search"]))
+        before["search"] = _unique(c for cell in ready for c in prerequisites.candidates(cell))
+        before["starts"] = _unique(cell.start for cell in (*ready, *before["search"]))
         if sweep:
             manifest.write(cells, before, earlier)
-        _costs([cell for cell in ready if cell.is_measured], engine, progress)
-        starts = _all(before["starts"], ensure_run, engine, progress, PHASES["starts"])
-        reached = _train(before["search"], starts, engine, progress, PHASES["search"])
+        phase.measure([cell for cell in ready if cell.is_measured])
+        starts = phase.run(before["starts"], PHASES["starts"])
+        reached = phase.train(before["search"], starts, PHASES["search"])
         cells = [cell if cell.id in ended else _with_learning_rate(cell, reached) for cell in cells]
         if sweep and before["search"]:
             manifest.write(cells, before, earlier)
-        ready = _distinct(cell for cell in cells if cell.id not in ended)
-        records = ended | _train(ready, starts, engine, progress, "training")
-    return list(cells), [records[cell.id] for cell in cells]
+        ready = _unique(cell for cell in cells if cell.id not in ended)
+        records = ended | phase.train(ready, starts, "training")
+    return SweepResult(cells, [records[cell.id] for cell in cells])
 
 
 def measure(cells: Sequence[RunConfig], again: bool = False) -> list[tuple[RunConfig, Record]]:
     """Measure here, one after the other, the costs of `cells` that are not recorded; train nothing.
 
-    Returns a cell of each cost with the cost's record, in the order asked. again: also those that are
-    recorded, in the place of their records. BadInput where a grouping is to be learned from a run not recorded.
+    Args:
+        again: Measure also those that are recorded, in the place of their records.
+
+    Returns:
+        A cell of each cost with the cost's record, in the order of `cells`.
+
+    Raises:
+        BadInput: A grouping is to be learned from a run that is not recorded.
     """
-    engine = Joblib(n_jobs=1)
-    engine.check(cells)
+    launcher = Joblib(n_jobs=1)
+    launcher.check(cells)
     remove_stale_temporaries(cells[0].runs)
-    cells = _grouped_before(cells)
+    cells = _with_recorded_groups(cells)
     if again:
         for cell in cells:
-            _forget_cost(cell)
+            _remove_cost(cell)
     preload(architectures(cells))
     with Progress() as progress:
-        return _costs(cells, engine, progress)
+        return _Phases(launcher, progress).measure(cells)
 
 
-def _costs(cells: Sequence[RunConfig], engine: Engine, progress: Progress) -> list[tuple[RunConfig, Record]]:
-    """One cell of each cost, with the cost's record."""
-    unique = {cell.cost: cell for cell in cells}
-    records = _all(list(unique.values()), ensure_cost, engine, progress, "measuring cost")
-    return [(cell, records[cost]) for cost, cell in unique.items()]
-
-
-def _forget_cost(cell: RunConfig) -> None:
-    """Remove its record, unless somebody is at it: then it is about to be new."""
+def _remove_cost(cell: RunConfig) -> None:
+    """Remove the cell's cost record, unless somebody is at it: then it is about to be new."""
     path = ensure_cost.path(cell)
     if path.exists():
         with lock.held(path.parent) as mine:
@@ -144,36 +177,37 @@ def _forget_cost(cell: RunConfig) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _distinct(cells: Iterable[RunConfig | None]) -> list[RunConfig]:
+def _unique(cells: Iterable[RunConfig | None]) -> list[RunConfig]:
     """Each run once; None is no run."""
     return list({cell.id: cell for cell in cells if cell is not None}.values())
 
 
-def _grouped(
+def _with_learned_groups(
     cells: Sequence[RunConfig], sources: dict[str, Record]
 ) -> tuple[list[RunConfig], dict[str, Record]]:
-    """The cells with what they share learned, and the records of those that end here because nothing could be."""
-    found, ended = [], {}
+    """Fill in the groups learned in `sources`; returns the cells and the records of those that end without groups."""
+    grouped, ended = [], {}
     for cell in cells:
         try:
-            found.append(prerequisites.resolved(cell, sources))
+            grouped.append(prerequisites.resolved(cell, sources))
         except prerequisites.Unlearned as end:
-            found.append(cell)
-            ended[cell.id] = ensure_run.settled(cell, end.status, str(end))
-    return found, ended
+            grouped.append(cell)
+            ended[cell.id] = ensure_run.record_ending(cell, end.status, str(end))
+    return grouped, ended
 
 
-def _grouped_before(cells: Sequence[RunConfig]) -> list[RunConfig]:
-    """The cells with what they share learned from what is recorded; BadInput where it cannot be."""
-    sources = _distinct(prerequisites.source(cell) for cell in cells)
-    found = {cell.id: ensure_run.found(cell) for cell in sources}
-    if None in found.values():
+def _with_recorded_groups(cells: Sequence[RunConfig]) -> list[RunConfig]:
+    """Fill in the groups learned in runs that are recorded; BadInput where they cannot be."""
+    records = {
+        cell.id: ensure_run.load(cell) for cell in _unique(prerequisites.source(cell) for cell in cells)
+    }
+    if None in records.values():
         raise BadInput(
             "tying=learned learns its groups in a run that is not recorded with the present code: train such a cell "
             "first, accept an older record with reuse=true, or measure grouped"
         )
     try:
-        return [prerequisites.resolved(cell, found) for cell in cells]
+        return [prerequisites.resolved(cell, records) for cell in cells]
     except prerequisites.Unlearned as end:
         raise BadInput(str(end)) from end
 
@@ -185,29 +219,65 @@ def _with_learning_rate(cell: RunConfig, records: dict[str, Record]) -> RunConfi
     return replace(cell, options={**cell.options, "lr_reached": reached})
 
 
-def _train(
-    cells: Sequence[RunConfig], starts: dict[str, Record], engine: Engine, progress: Progress, phase: str
-) -> dict[str, Record]:
-    """Records of runs by their id. A run whose start was interrupted is too: it would fail without it."""
-    waits = {c.id for c in cells if c.start and starts[c.start.id]["status"] == Status.INTERRUPTED}
-    reason = "the run to start from was stopped; the same command goes on"
-    put_off = {c.id: ensure_run.settled(c, Status.INTERRUPTED, reason) for c in cells if c.id in waits}
-    return put_off | _all([c for c in cells if c.id not in waits], ensure_run, engine, progress, phase)
+@dataclass(frozen=True)
+class _Phases:
+    """The phases of a sweep: each runs cells on the launcher and shows how far it is."""
 
+    launcher: Launcher
+    progress: Progress
 
-def _all(
-    cells: Sequence[RunConfig], ensure: Ensure, engine: Engine, progress: Progress, phase: str
-) -> dict[str, Record]:
-    """`ensure` each cell; records by the id of the run, or of the cost. What another controller is at is waited
-    for, not done twice."""
-    found: dict[str, Record] = {}
-    if not cells:
-        return found
-    progress.begin(phase, len(cells), lambda cell: ensure.path(cell).parent)
-    try:
-        left = []
-        modules: list[str] = []
-        superseded = 0
+    def measure(self, cells: Sequence[RunConfig]) -> list[tuple[RunConfig, Record]]:
+        """Return one cell of each cost, with the cost's record."""
+        unique = {cell.cost: cell for cell in cells}
+        records = self.run(list(unique.values()), "measuring cost", ensure_cost)
+        return [(cell, records[cost]) for cost, cell in unique.items()]
+
+    def train(self, cells: Sequence[RunConfig], starts: dict[str, Record], phase: str) -> dict[str, Record]:
+        """Return records of runs by their id. A run whose start was interrupted is too: it would fail without it."""
+        waits = {c.id for c in cells if c.start and starts[c.start.id]["status"] == Status.INTERRUPTED}
+        reason = "the run to start from was stopped; the same command goes on"
+        put_off = {
+            c.id: ensure_run.record_ending(c, Status.INTERRUPTED, reason) for c in cells if c.id in waits
+        }
+        return put_off | self.run([c for c in cells if c.id not in waits], phase)
+
+    def run(
+        self, cells: Sequence[RunConfig], phase: str, ensure: RunOrLoad = ensure_run
+    ) -> dict[str, Record]:
+        """Return records by the id of the run, or of the cost.
+
+        What another controller is at is waited for, not done twice.
+        """
+        records: dict[str, Record] = {}
+        if not cells:
+            return records
+        self.progress.begin(phase, len(cells), lambda cell: ensure.path(cell).parent)
+        try:
+            left = self._not_recorded(cells, ensure, records)
+            while left:
+                elsewhere = []
+                for cell, record in self.launcher.map(ensure, left, self.progress.started):
+                    if record is None:
+                        elsewhere.append(cell)
+                        self.progress.elsewhere(cell)
+                    else:
+                        self._note(cell, record, ensure, records)
+                left = elsewhere
+                while left and all(ensure.is_elsewhere(cell) for cell in left):
+                    time.sleep(POLL_S)
+        except KeyboardInterrupt:
+            stop_all()
+            raise
+        except BaseException:
+            kill_all()
+            raise
+        return records
+
+    def _not_recorded(
+        self, cells: Sequence[RunConfig], ensure: RunOrLoad, records: dict[str, Record]
+    ) -> list[RunConfig]:
+        """Note what is recorded in `records`; returns the other cells, and says which are made again."""
+        left, modules, superseded = [], [], 0
         for cell in cells:
             record, changed = ensure.look(cell)
             if changed:
@@ -217,37 +287,17 @@ def _all(
             elif record is None:
                 left.append(cell)
             else:
-                _note(found, ensure, cell, record, progress)
+                self._note(cell, record, ensure, records)
         if superseded:
             what = "recorded run" if ensure == ensure_run else "recorded cost"
-            progress.say(
+            self.progress.say(
                 f"{count(superseded, what)} {other_code(modules)}: made again; reuse=true accepts what is recorded"
             )
-        while left:
-            elsewhere = []
-            for cell, record in engine.map(ensure, left, progress.started):
-                if record is None:
-                    elsewhere.append(cell)
-                    progress.elsewhere(cell)
-                else:
-                    _note(found, ensure, cell, record, progress)
-            left = elsewhere
-            while left and all(ensure.is_elsewhere(cell) for cell in left):
-                time.sleep(POLL_S)
-    except KeyboardInterrupt:
-        stop_all()
-        raise
-    except BaseException:
-        kill_all()
-        raise
-    return found
+        return left
 
-
-def _note(
-    found: dict[str, Record], ensure: Ensure, cell: RunConfig, record: Record, progress: Progress
-) -> None:
-    found[ensure.path(cell).parent.name] = record
-    progress.ended(cell, record)
-    if record["status"] == Status.FAILED and cell.options["sweep"]["fail_fast"]:
-        kill_all()
-        raise RunFailed(f"sweep.fail_fast: {cell.label}, seed {cell.config['seed']}: {record['reason']}")
+    def _note(self, cell: RunConfig, record: Record, ensure: RunOrLoad, records: dict[str, Record]) -> None:
+        records[ensure.path(cell).parent.name] = record
+        self.progress.ended(cell, record)
+        if record["status"] == Status.FAILED and cell.options["sweep"]["fail_fast"]:
+            kill_all()
+            raise RunFailed(f"sweep.fail_fast: {cell.label}, seed {cell.config['seed']}: {record['reason']}")

@@ -10,8 +10,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
+from bench.config.refusals import check
 from bench.config.run_config import LEARNING, _null_unused
-from bench.config.schema import check
 
 GROUPS = ("task", "tying", "start", "data", "model", "logger", "trainer", "sweep")
 CHOICES = [

@@ -6,7 +6,7 @@ import cell_maker
 import pytest
 from omegaconf import OmegaConf
 
-from bench.config import schema
+from bench.config import refusals, schema
 from bench.training.checkpoint import Best
 from bench.tying.errors import BadInput
 
@@ -100,18 +100,18 @@ def pairs(table):
 
 
 def test_the_default_passes(composed):
-    schema.check(composed)
+    refusals.check(composed)
 
 
 @pytest.mark.parametrize(("path", "value"), pairs(GOOD))
 def test_allowed(composed, path, value):
-    schema.check(put(composed, path, value))
+    refusals.check(put(composed, path, value))
 
 
 @pytest.mark.parametrize(("path", "value"), pairs(BAD))
 def test_refused_in_one_line_that_names_key_value_and_what_is_allowed(composed, path, value):
     with pytest.raises(BadInput) as error:
-        schema.check(put(composed, path, value))
+        refusals.check(put(composed, path, value))
     text = str(error.value)
     assert text.startswith(f"{path}={value} is not allowed: it must be ")
     assert "\n" not in text
@@ -124,7 +124,7 @@ CLOSED = ("task", "data", "tying", "start", "optimizer", "trainer", "measure", "
 @pytest.mark.parametrize("section", ["", *(f"{name}." for name in CLOSED)])
 def test_a_key_that_nothing_reads_is_refused(composed, section):
     with pytest.raises(BadInput, match=f"unknown key {section}foo: allowed are "):
-        schema.check(put(composed | {"start": dict(START)}, f"{section}foo", 1))
+        refusals.check(put(composed | {"start": dict(START)}, f"{section}foo", 1))
 
 
 @pytest.mark.parametrize(
@@ -132,25 +132,25 @@ def test_a_key_that_nothing_reads_is_refused(composed, section):
     [("max_epochs", 0), ("lr", 0), ("lr", None), ("merge", None), ("merge", "sum"), ("likeness", "cka")],
 )
 def test_a_start_is_refused_too(composed, key, value):
-    schema.check(composed | {"start": START})
+    refusals.check(composed | {"start": START})
     with pytest.raises(BadInput, match=f"^start.{key}={value} is not allowed: it must be "):
-        schema.check(composed | {"start": {**START, key: value}})
+        refusals.check(composed | {"start": {**START, key: value}})
 
 
 def test_a_control_has_not_the_size_of_a_start(composed):
     both = composed | {"start": START, "control": "params"}
-    schema.check(both)  # without a tying there is nothing to control
+    refusals.check(both)  # without a tying there is nothing to control
     with pytest.raises(BadInput, match="of another size than start=untied"):
-        schema.check(put(both, "tying.parts", {"cross_layer": part()}))
+        refusals.check(put(both, "tying.parts", {"cross_layer": part()}))
 
 
 @pytest.mark.parametrize(("labels", "more"), [([0, 0, 1], {}), (None, {"grouped": part(grouping=None)})])
 def test_a_learned_grouping_is_not_given(composed, labels, more):
     learned = {"learned": part(grouping=None)}
-    schema.check(put(composed, "tying.parts", learned))
+    refusals.check(put(composed, "tying.parts", learned))
     given = put(put(composed, "tying.parts", learned | more), "tying.grouping", labels)
     with pytest.raises(BadInput, match=r"tying\.grouping is what tying=learned finds: leave it null"):
-        schema.check(given)
+        refusals.check(given)
 
 
 OPEN = (
@@ -176,21 +176,21 @@ def test_a_missing_key_is_named(path):
             break
     del inner[last]
     with pytest.raises(BadInput, match=f"{path} is missing from the config"):
-        schema.check(config)
+        refusals.check(config)
 
 
 def test_k_and_fraction_exclude_each_other(composed):
     both = put(put(composed, "tying.k", 2), "tying.fraction", 0.5)
     with pytest.raises(BadInput, match=r"tying\.k and tying\.fraction are both set"):
-        schema.check(both)
+        refusals.check(both)
 
 
 @pytest.mark.parametrize("labels", [None, [0, 0, 1], [0, 0, 1, 1, 2]])
 def test_a_grouping_labels_every_block(composed, labels):
     four = put(put(composed, "model.depth", 4), "tying.parts", {"grouped": part(grouping=labels)})
-    schema.check(put(four, "tying.grouping", [0, 1, 1, 0]))
+    refusals.check(put(four, "tying.grouping", [0, 1, 1, 0]))
     with pytest.raises(BadInput, match="give a whole number for each of the 4 blocks, input first"):
-        schema.check(put(four, "tying.grouping", labels))
+        refusals.check(put(four, "tying.grouping", labels))
 
 
 @pytest.mark.parametrize(
@@ -204,21 +204,21 @@ def test_a_grouping_labels_every_block(composed, labels):
 def test_where_there_is_no_output_layer_to_round(task, precision, said):
     given = (f"task={task}", "trainer.output_precision=bf16", f"trainer.precision={precision}")
     with pytest.raises(BadInput, match=said):
-        schema.check(OmegaConf.to_container(cell_maker.composed(*given), resolve=True))
+        refusals.check(OmegaConf.to_container(cell_maker.composed(*given), resolve=True))
 
 
 def test_a_control_needs_a_width_to_change(composed):
     config = put(put(composed, "control", "params"), "tying.parts", {"cross_layer": part()})
-    schema.check(config)
+    refusals.check(config)
     del config["model"]["width"]
     with pytest.raises(BadInput, match="control=params changes model.width, which this model has not"):
-        schema.check(config)
+        refusals.check(config)
 
 
 def test_the_largest_k_is_the_depth(composed):
-    schema.check(put(put(composed, "model.depth", 4), "tying.k", 4))
+    refusals.check(put(put(composed, "model.depth", 4), "tying.k", 4))
     with pytest.raises(BadInput, match="tying.k=5 .* from 1 to 4"):
-        schema.check(put(put(composed, "model.depth", 4), "tying.k", 5))
+        refusals.check(put(put(composed, "model.depth", 4), "tying.k", 5))
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_the_largest_k_is_the_depth(composed):
 def test_data_of_the_wrong_kind(overrides, said):
     config = OmegaConf.to_container(cell_maker.composed(*overrides), resolve=True)
     with pytest.raises(BadInput, match=said):
-        schema.check(config)
+        refusals.check(config)
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_data_of_the_wrong_kind(overrides, said):
     ],
 )
 def test_the_key_that_was_meant(key, meant):
-    assert schema.near(key) == meant
+    assert refusals.near(key) == meant
 
 
 def test_every_known_key_is_found_from_a_slip_of_it():
@@ -265,18 +265,18 @@ def test_every_known_key_is_found_from_a_slip_of_it():
         section, _, key = path.rpartition(".")
         if len(key) >= 6:
             slip = f"{section}.{key[:3]}{key[4:]}".lstrip(".")
-            assert schema.near(slip).rpartition(".")[2] == key
+            assert refusals.near(slip).rpartition(".")[2] == key
 
 
 def test_a_key_of_another_kind_is_not_offered(composed):
     with pytest.raises(BadInput, match=r"^unknown key data\.tokenizer: allowed are holdout, kind"):
-        schema.check(put(composed, "data.tokenizer", "words"))
+        refusals.check(put(composed, "data.tokenizer", "words"))
 
 
 def test_the_first_fault_is_said_and_the_others_are_counted(composed):
     both = put(put(composed, "dropout", 2), "seed", -1)
     with pytest.raises(BadInput, match=r"^dropout=2 is not allowed: .*\(1 more after this\)$"):
-        schema.check(both)
+        refusals.check(both)
 
 
 NAMES = ("task.name", "data.name", "sweep.name", "logger.project", "model.architecture")
@@ -286,16 +286,16 @@ NO_NAMES = ("", "../up", "/tmp", ".hidden", "a b", "a\nb", "$(id)", "a;b", "x" *
 @pytest.mark.parametrize(("path", "value"), [(path, value) for path in NAMES for value in NO_NAMES])
 def test_what_names_a_file_or_a_module_is_a_name(composed, path, value):
     with pytest.raises(BadInput, match=f"^{path}=") as error:
-        schema.check(put(composed, path, value))
+        refusals.check(put(composed, path, value))
     assert "\n" not in str(error.value) and len(str(error.value)) < 400
 
 
 @pytest.mark.parametrize("path", ["runs", "results", "cache", "data.root"])
 @pytest.mark.parametrize("value", ["", "a\0b", "~no_such_user/x", 5, ["a"]])
 def test_a_folder_is_a_path(composed, path, value):
-    schema.check(put(composed, path, "~/x/[y] z"))
+    refusals.check(put(composed, path, "~/x/[y] z"))
     with pytest.raises(BadInput) as error:
-        schema.check(put(composed, path, value))
+        refusals.check(put(composed, path, value))
     assert "\n" not in str(error.value)
 
 
@@ -309,7 +309,7 @@ WHOLE = [
 @pytest.mark.parametrize("path", [*WHOLE, "trainer.threads", "trainer.devices", "data.holdout", "tying.k"])
 def test_a_huge_number_is_refused(composed, path):
     with pytest.raises(BadInput, match=f"^{path}=1000.* is not allowed"):
-        schema.check(put(composed | {"start": dict(START)}, path, 10**400))
+        refusals.check(put(composed | {"start": dict(START)}, path, 10**400))
 
 
 @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ def test_a_huge_number_is_refused(composed, path):
 def test_what_reads_the_data_is_not_chosen(composed, value):
     """It is no part of a run's identity, so it must not be able to change what comes of it."""
     with pytest.raises(BadInput, match=r"^data\.module="):
-        schema.check(put(composed, "data.module", value))
+        refusals.check(put(composed, "data.module", value))
 
 
 @pytest.mark.parametrize(
@@ -332,9 +332,9 @@ def test_what_reads_the_data_is_not_chosen(composed, value):
     ],
 )
 def test_a_metric_is_a_score_of_the_task_best_on_its_side(composed, changes, refused):
-    schema.check(put(composed, "task.metric", {"name": "nll", "mode": "min"}))
+    refusals.check(put(composed, "task.metric", {"name": "nll", "mode": "min"}))
     with pytest.raises(BadInput, match=f"^{refused}"):
-        schema.check(put(composed, "task.metric", composed["task"]["metric"] | changes))
+        refusals.check(put(composed, "task.metric", composed["task"]["metric"] | changes))
 
 
 def test_a_score_that_an_own_task_has_not_is_refused_at_its_first_validation(tmp_path):
@@ -348,6 +348,6 @@ def test_a_score_that_an_own_task_has_not_is_refused_at_its_first_validation(tmp
 
 def test_an_own_task_names_its_own_metric(composed):
     own = put(composed, "task.module", {"_target_": "my.Task", "_partial_": True})
-    schema.check(put(own, "task.metric", {"name": "f1", "mode": "max"}))
+    refusals.check(put(own, "task.metric", {"name": "f1", "mode": "max"}))
     with pytest.raises(BadInput, match=r"^task\.metric\.mode=up"):
-        schema.check(put(own, "task.metric", {"name": "f1", "mode": "up"}))
+        refusals.check(put(own, "task.metric", {"name": "f1", "mode": "up"}))

@@ -8,7 +8,7 @@ import cell_maker
 import pytest
 from omegaconf import OmegaConf
 
-from bench.config import schema
+from bench.config import refusals, schema
 from bench.data.sources import source_of
 from bench.tying.errors import BadInput
 
@@ -25,7 +25,7 @@ def composed(kind: str) -> dict:
 
 def check(data: dict) -> None:
     """The schema's check of a config with these data, under a task that takes them."""
-    schema.check({**composed(data["kind"] if data["kind"] in TASKS else "image"), "data": data})
+    refusals.check({**composed(data["kind"] if data["kind"] in TASKS else "image"), "data": data})
 
 
 def test_the_group_is_complete() -> None:

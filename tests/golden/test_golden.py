@@ -25,7 +25,7 @@ from bench.runs.worker import DoesNotApply
 from bench.sweep.launchers.local import Joblib
 from bench.sweep.prerequisites import with_grouping
 from bench.sweep.run_or_load import ensure_run
-from bench.sweep.sweep import conduct
+from bench.sweep.sweep import run_sweep
 from bench.training import train
 from bench.training.init_from_run import weights_of
 from bench.training.module import Training
@@ -254,7 +254,7 @@ def trained_here(cell: RunConfig, folder: Path, checkpoint_every_s: float | None
 
 def trained_by_a_sweep(cell: RunConfig) -> Numbers:
     """The numbers of a run in processes of its own, after the runs that it waits for."""
-    (settled,), (record,) = conduct([cell], Joblib(n_jobs=1))
+    (settled,), (record,) = run_sweep([cell], Joblib(n_jobs=1))
     assert record["status"] == "done", record["reason"]
     return numbers_of(record, settled.folder)
 

@@ -107,14 +107,14 @@ class Recording:
         for cell in cells:
             started(cell)
             self.done.append(ensure.name)
-            ensure._clear(cell)
-            yield cell, ensure.settled(cell, "done", None)
+            ensure._remove_stale(cell)
+            yield cell, ensure.record_ending(cell, "done", None)
 
 
 def swept(cells, **options):
     """How many runs and costs a sweep of the cells makes."""
     engine = Recording()
-    sweep.conduct([replace(cell, options=cell.options | options) for cell in cells], engine, sweep=True)
+    sweep.run_sweep([replace(cell, options=cell.options | options) for cell in cells], engine, sweep=True)
     return engine.done.count("record.json"), engine.done.count("cost.json")
 
 
@@ -200,27 +200,30 @@ def test_a_file_that_moved_is_the_same_code(cells, shop):
 
 def test_a_checkpoint_of_other_code_is_not_gone_on_from(cells, shop):
     cell = cells[0]
-    ensure_run._freeze(cell, cell.folder)
+    ensure_run._write_request(cell, cell.folder)
     checkpoint = cell.folder / "last.ckpt"
     checkpoint.touch()
     write_json(cell.folder / "attempts.json", {"attempts": [{"started": 1.0, "host": "alpha"}]})
-    assert ensure_run._clear(cell) and checkpoint.exists()
+    assert ensure_run._remove_stale(cell) and checkpoint.exists()
     assert "last checkpoint" in state_of(cell.folder, "record.json", cell.config).reason
     shop.edit("model", "+ 1", "+ 3")
     assert "begins anew" in state_of(cell.folder, "record.json", cell.config).reason
-    assert ensure_run._clear(replace(cell, options=cell.options | {"reuse": True})) and checkpoint.exists()
-    assert ensure_run._clear(cell) and not checkpoint.exists()
+    assert (
+        ensure_run._remove_stale(replace(cell, options=cell.options | {"reuse": True}))
+        and checkpoint.exists()
+    )
+    assert ensure_run._remove_stale(cell) and not checkpoint.exists()
 
 
 def test_a_job_that_never_began_is_not_answered_with_the_record_of_other_code(cells, shop):
     class Lost(Recording):
         def map(self, ensure, cells, started):
             for cell in cells:
-                yield cell, ensure.lost(cell, "the job never began")
+                yield cell, ensure.record_loss(cell, "the job never began")
 
     swept(cells)
     shop.edit("model", "+ 1", "+ 3")
-    _, records = sweep.conduct(cells, Lost())
+    _, records = sweep.run_sweep(cells, Lost())
     assert [record["status"] for record in records] == ["failed", "failed"]
 
 

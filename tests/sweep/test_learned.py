@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from cell_maker import made
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.runs.store import read_json, write_json
 from bench.sweep.dry_run import report
 from bench.sweep.launchers.local import Joblib
 from bench.sweep.prerequisites import Unlearned, clustered, resolved, shuffled, source, with_grouping
-from bench.sweep.sweep import conduct, measure
+from bench.sweep.sweep import measure, run_sweep
 from bench.tying.errors import BadInput
 
 depths = st.integers(1, 8)
@@ -33,6 +33,7 @@ def alike(seed, depth):
     return upper + upper.T + np.eye(depth)
 
 
+@settings(deadline=None)  # the first call imports scipy
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=9))
 def test_blocks_on_a_diagonal_are_the_groups(labels):
     cosines = np.where(np.equal.outer(labels, labels), 0.9, 0.1)
@@ -41,6 +42,7 @@ def test_blocks_on_a_diagonal_are_the_groups(labels):
     assert partition(found) == partition(labels) and is_numbered(found)
 
 
+@settings(deadline=None)  # the first call imports scipy
 @given(depths, st.integers(0, 99))
 def test_as_many_groups_as_are_asked_for_and_its_two_ends(depth, seed):
     cosines = alike(seed, depth).tolist()
@@ -50,6 +52,7 @@ def test_as_many_groups_as_are_asked_for_and_its_two_ends(depth, seed):
     assert clustered(cosines, 1) == [0] * depth and clustered(cosines, depth) == list(range(depth))
 
 
+@settings(deadline=None)  # the first call imports scipy
 @given(depths, st.integers(0, 99), st.data())
 def test_other_names_of_the_blocks_are_other_names_in_the_groups(depth, seed, data):
     cosines, order = alike(seed, depth), data.draw(st.permutations(range(depth)))
@@ -85,6 +88,7 @@ def test_more_groups_than_blocks():
         clustered(STAGES, 5)
 
 
+@settings(deadline=None)  # the first call imports scipy
 @given(st.lists(st.integers(0, 3), min_size=3, max_size=9), st.integers(1, 20))
 def test_a_shuffle_keeps_the_sizes_and_moves_the_blocks(labels, number):
     labels = [sorted(set(labels), key=labels.index).index(label) for label in labels]
@@ -195,7 +199,7 @@ def put(records, runs):
 def test_a_failed_source_is_a_failed_row_and_nothing_is_trained_or_measured(tmp_path):
     cells = [at(made(*LEARNED, f"seed={seed}", "sweep.name=mine"), tmp_path) for seed in (1, 2)]
     put(done(cells[0], status="failed", reason="out of memory"), tmp_path)
-    found, records = conduct(cells, Joblib(n_jobs=1), sweep=True)
+    found, records = run_sweep(cells, Joblib(n_jobs=1), sweep=True)
     assert [cell.id for cell in found] == [cell.id for cell in cells]
     for cell, record in zip(cells, records, strict=True):
         assert record == read_json(cell.folder / "record.json") and record["status"] == "failed"
@@ -237,7 +241,7 @@ def test_a_learned_and_a_random_grouping_from_end_to_end(grid):
         replace(cell, config=made_anew(cell))
         for cell in (grid.cell("text_gru", "learned", *TINY, *more) for more in ((), ("tying.shuffle=1",)))
     ]
-    found, records = conduct(asked, Joblib(n_jobs=1))
+    found, records = run_sweep(asked, Joblib(n_jobs=1))
     assert [record["status"] for record in records] == ["done", "done"], records
     learned_from = read_json(asked[0].runs / source(asked[0]).id / "record.json")
     groups = clustered(learned_from["similarity"], 2)

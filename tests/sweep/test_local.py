@@ -13,7 +13,7 @@ from bench.tying.errors import BadInput
 
 
 class Recorded:
-    """Stands for `Ensure`: notes what it is asked for, and how many at once."""
+    """Stands for `RunOrLoad`: notes what it is asked for, and how many at once."""
 
     def __init__(self, act=lambda cell: {"status": "done"}) -> None:
         self.act, self.lock, self.now, self.most, self.asked = act, threading.Lock(), 0, 0, []

@@ -5,7 +5,7 @@ import copy
 import pytest
 from cell_maker import made
 
-from bench.runs.store import ENDED, FAILED, NOT_APPLICABLE, read_records, write_json
+from bench.runs.store import ENDED, Status, read_records, write_json
 from bench.sweep.run_or_load import ensure_cost, ensure_run
 
 OUTSIDE = ("trainer.threads=2", "trainer.accelerator=cpu", "trainer.checkpoint_every_s=7", "logger=csv")
@@ -20,26 +20,26 @@ def cell(tmp_path):
 @pytest.mark.parametrize("ensure", [ensure_run, ensure_cost])
 @pytest.mark.parametrize("status", ENDED)
 def test_a_record_stands_for_the_same_command(cell, ensure, status):
-    record = ensure.settled(cell(), status, "so it was")
-    assert ensure.found(cell()) == record
+    record = ensure.record_ending(cell(), status, "so it was")
+    assert ensure.load(cell()) == record
 
 
 @pytest.mark.parametrize("setting", OUTSIDE)
 def test_a_failure_under_other_settings_is_no_answer(cell, setting):
     other = cell(setting)
     assert other.id == cell().id
-    ensure_run.settled(other, FAILED, "too many threads")
-    assert ensure_run.found(other)["status"] == FAILED
-    assert ensure_run.found(cell()) is None
-    ensure_run.settled(other, NOT_APPLICABLE, "no embedding")  # which no such setting changes
-    assert ensure_run.found(cell())["status"] == NOT_APPLICABLE
+    ensure_run.record_ending(other, Status.FAILED, "too many threads")
+    assert ensure_run.load(other)["status"] == Status.FAILED
+    assert ensure_run.load(cell()) is None
+    ensure_run.record_ending(other, Status.NOT_APPLICABLE, "no embedding")  # which no such setting changes
+    assert ensure_run.load(cell())["status"] == Status.NOT_APPLICABLE
 
 
 def test_a_failure_recorded_before_a_key_was_there_stands(cell):
-    older = copy.deepcopy(ensure_run.settled(cell(), FAILED, "as it was"))
+    older = copy.deepcopy(ensure_run.record_ending(cell(), Status.FAILED, "as it was"))
     del older["config"]["task"]["kind"], older["config"]["trainer"]["checkpoint_every_s"], older["logger"]
     write_json(ensure_run.path(cell()), older)
-    assert ensure_run.found(cell()) == older
+    assert ensure_run.load(cell()) == older
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,6 @@ def test_json_that_is_none_of_ours_is_no_record(cell, text):
     path = ensure_run.path(cell())
     path.parent.mkdir(parents=True)
     path.write_text(text)
-    assert ensure_run.found(cell()) is None
+    assert ensure_run.load(cell()) is None
     (record,) = read_records(cell().runs, [cell().id]).values()
-    assert record["status"] == FAILED and "delete it and run the sweep again" in record["reason"]
+    assert record["status"] == Status.FAILED and "delete it and run the sweep again" in record["reason"]

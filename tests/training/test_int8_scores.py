@@ -11,7 +11,7 @@ from test_use_curves import BUDGET, SAME
 
 from bench.analysis.frame import rows
 from bench.analysis.runs import read_sweep
-from bench.config.schema import check
+from bench.config.refusals import check
 from bench.sweep.run_or_load import ensure_run
 from bench.tying.errors import BadInput
 from bench.tying.int8 import num_bytes, quantize

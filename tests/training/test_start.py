@@ -17,7 +17,7 @@ from bench.sweep.launchers.local import Joblib
 from bench.sweep.prerequisites import candidates
 from bench.sweep.run_or_load import ensure_run
 from bench.sweep.status import report as status
-from bench.sweep.sweep import conduct
+from bench.sweep.sweep import run_sweep
 from bench.training import build as assembly
 from bench.training.init_from_run import init_from_run
 
@@ -134,7 +134,7 @@ def test_from_end_to_end(grid):
     """At a rate of nearly nothing the untied network stays what it was; the tied one is that of the merged weights."""
     still = ("optimizer.lr=1e-9", "start.lr=0.01")
     cells = [grid.cell("text_gru", tying, *START, *still) for tying in ("none", "cross_layer")]
-    _, (plain, tied) = conduct(cells, Joblib(n_jobs=1))
+    _, (plain, tied) = run_sweep(cells, Joblib(n_jobs=1))
     begun = read_json(cells[0].runs / cells[0].start.id / "record.json")
     assert plain["status"] == tied["status"] == "done", (plain["reason"], tied["reason"])
     for record in (plain, tied):
@@ -164,7 +164,7 @@ def test_a_dry_run_and_a_status_tell_of_starts_and_tables_do_not(tmp_path):
             tmp_path / "costs" / cell.cost / "cost.json",
             {"status": "failed", "reason": "y", "config": cell.config},
         )
-    conduct(cells, Joblib(n_jobs=1), sweep=True)
+    run_sweep(cells, Joblib(n_jobs=1), sweep=True)
     manifest = read_json(tmp_path / "sweeps" / "mine.json")
     assert [row["id"] for row in manifest["starts"]] == [start.id]
     assert "2 runs: 2 failed" in status(tmp_path) and "failed x 1: x" in status(tmp_path)

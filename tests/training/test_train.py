@@ -9,7 +9,7 @@ from bench.runs.identity import RESULTS_VERSION
 from bench.runs.store import read_json
 from bench.sweep.launchers.local import Joblib
 from bench.sweep.run_or_load import ensure_run
-from bench.sweep.sweep import conduct
+from bench.sweep.sweep import run_sweep
 from bench.training.build import measured_ties
 from bench.training.optimizer import schedule
 
@@ -71,7 +71,7 @@ def settings(task):
 def runs(cell):
     """Task -> (cell, record) of a tiny run, its cost measured before."""
     cells = [cell(task, *settings(task)) for task in TASKS]
-    cells, records = conduct(cells, Joblib(n_jobs=1))
+    cells, records = run_sweep(cells, Joblib(n_jobs=1))
     return {c.config["task"]["name"]: (c, record) for c, record in zip(cells, records, strict=True)}
 
 
@@ -249,7 +249,7 @@ def test_the_trainer_takes_the_steps_that_are_written_out_here(runs, task):
 def test_a_tying_that_does_not_apply_leaves_a_row_with_the_reason_at_no_cost(cell):
     asked = cell("image_cnn", "embedding", *SETTINGS)
     assert not applies("image_cnn", "embedding")
-    (_,), (record,) = conduct([asked], Joblib(n_jobs=1))
+    (_,), (record,) = run_sweep([asked], Joblib(n_jobs=1))
     assert record["status"] == "not_applicable"
     assert record["reason"] == "no input embedding in this network"
     assert {"config", "data_meta", "provenance", "cell", "cost", "metric", "tying"} <= record.keys()

@@ -7,7 +7,7 @@ from cell_maker import composed
 from grid import build
 from omegaconf import OmegaConf
 
-from bench.config.schema import check
+from bench.config.refusals import check
 from bench.sweep.run_or_load import ensure_run
 from bench.training.callbacks import USE_COLUMNS
 from bench.tying.errors import BadInput

@@ -7,7 +7,7 @@ from dataclasses import replace
 from bench.config.run_config import RunConfig
 from bench.runs import machine
 from bench.runs.process import Interrupted, kill_all
-from bench.sweep.run_or_load import Ensure, Record
+from bench.sweep.run_or_load import Record, RunOrLoad
 from bench.tying.errors import BadInput
 
 
@@ -32,7 +32,7 @@ class Joblib:
         return self._places(cells).qsize()
 
     def map(
-        self, ensure: Ensure, cells: Sequence[RunConfig], started: Callable[[RunConfig], None]
+        self, ensure: RunOrLoad, cells: Sequence[RunConfig], started: Callable[[RunConfig], None]
     ) -> Iterator[tuple[RunConfig, Record | None]]:
         import joblib
 

@@ -14,8 +14,8 @@ from omegaconf import OmegaConf
 from bench.config.run_config import RunConfig
 from bench.runs import machine, process
 from bench.runs.worker import one_line
-from bench.sweep.launchers.engine import reachable
-from bench.sweep.run_or_load import Ensure, Record, architectures
+from bench.sweep.launchers.launcher import reachable
+from bench.sweep.run_or_load import Record, RunOrLoad, architectures
 from bench.tying.errors import BadInput
 
 RAY = "ray==2.60.0"
@@ -66,7 +66,7 @@ class Ray:
                     )
 
     def map(
-        self, ensure: Ensure, cells: Sequence[RunConfig], started: Callable[[RunConfig], None]
+        self, ensure: RunOrLoad, cells: Sequence[RunConfig], started: Callable[[RunConfig], None]
     ) -> Iterator[tuple[RunConfig, Record | None]]:
         ray = self._cluster()
         task = ray.remote(max_retries=0)(_on_worker)
@@ -85,7 +85,7 @@ class Ray:
                 ray.wait(list(left), num_returns=len(left), timeout=LAST_S)
 
     def _ended(
-        self, ray: Any, left: dict[Any, RunConfig], ensure: Ensure, started: Callable[[RunConfig], None]
+        self, ray: Any, left: dict[Any, RunConfig], ensure: RunOrLoad, started: Callable[[RunConfig], None]
     ) -> Iterator[tuple[RunConfig, Record | None]]:
         """Cells as their tasks end, which are then removed from `left`."""
         begun: set[str] = set()
@@ -115,8 +115,8 @@ class Ray:
         here = {"num_cpus": machine.cores(), "include_dashboard": False, "object_store_memory": 10**8}
         here |= {"_node_ip_address": "127.0.0.1"}
         given = {"address": self.address} if self.address else {"address": "local", **here}
-        found = {"env_vars": {"PYTHONPATH": str(machine.REPOSITORY)}}
-        quiet = {"logging_level": "ERROR", "log_to_driver": False, "runtime_env": found}
+        environment = {"env_vars": {"PYTHONPATH": str(machine.REPOSITORY)}}
+        quiet = {"logging_level": "ERROR", "log_to_driver": False, "runtime_env": environment}
         try:
             ray.init(**(given | quiet | self.init))
         except (ConnectionError, ValueError, TypeError, RuntimeError) as error:
@@ -128,7 +128,7 @@ class Ray:
 _SETTINGS = {"CPU": "num_cpus", "GPU": "num_gpus"}
 
 
-def _on_worker(ensure: Ensure, cell: RunConfig, modules: Sequence[str]) -> Record | None:
+def _on_worker(ensure: RunOrLoad, cell: RunConfig, modules: Sequence[str]) -> Record | None:
     """On a worker of Ray: `ensure` in a thread, so that this one can hear that it is cancelled."""
     process.preload(modules)
     # Else each run's process would import what this one was started from, which is Ray: two seconds.
@@ -146,13 +146,13 @@ def _on_worker(ensure: Ensure, cell: RunConfig, modules: Sequence[str]) -> Recor
         return future.result()
 
 
-def _fetched(ray: Any, reference: Any, ensure: Ensure, cell: RunConfig) -> Record | None:
+def _fetched(ray: Any, reference: Any, ensure: RunOrLoad, cell: RunConfig) -> Record | None:
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
     except ray.exceptions.RayError as error:  # the worker died, or its node did
-        return ensure.lost(cell, f"Ray: {one_line(error)}")
+        return ensure.record_loss(cell, f"Ray: {one_line(error)}")
 
 
 def _is_share(value: object) -> bool:

@@ -22,8 +22,8 @@ from bench.config.run_config import RunConfig
 from bench.runs import machine, process
 from bench.runs.store import Status
 from bench.runs.worker import one_line
-from bench.sweep.launchers.engine import reachable
-from bench.sweep.run_or_load import Ensure, Record, architectures
+from bench.sweep.launchers.launcher import reachable
+from bench.sweep.run_or_load import Record, RunOrLoad, architectures
 from bench.tying.errors import BadInput
 
 COMMANDS = ("sbatch", "srun", "squeue", "scancel", "sinfo")
@@ -123,7 +123,7 @@ class Job:
     """What a job does on its node: its cells, `at_once` of them side by side. submitit calls it, and `checkpoint`
     when the job is preempted or near its time limit; the job that is then put back into the queue goes on."""
 
-    def __init__(self, ensure: Ensure, cells: Sequence[RunConfig], at_once: int) -> None:
+    def __init__(self, ensure: RunOrLoad, cells: Sequence[RunConfig], at_once: int) -> None:
         self.ensure, self.cells, self.at_once, self.ending = ensure, cells, at_once, False
 
     def __call__(self) -> list[str | None]:
@@ -253,7 +253,7 @@ class Slurm:
         _at_most("timeout_min", self.asked["timeout_min"], most.minutes, name)
 
     def map(
-        self, ensure: Ensure, cells: Sequence[RunConfig], started: Callable[[RunConfig], None]
+        self, ensure: RunOrLoad, cells: Sequence[RunConfig], started: Callable[[RunConfig], None]
     ) -> Iterator[tuple[RunConfig, Record | None]]:
         for need in sorted({self._need(cell) for cell in cells}):
             alike = [cell for cell in cells if self._need(cell) == need]
@@ -269,7 +269,7 @@ class Slurm:
 
     def _array(
         self,
-        ensure: Ensure,
+        ensure: RunOrLoad,
         shares: Sequence[Sequence[RunConfig]],
         need: tuple[int, int],
         started: Callable[[RunConfig], None],
@@ -335,7 +335,7 @@ def _submitted(executor: Any, bodies: Sequence[Job]) -> Sequence[Any]:
 
 
 def _watched(
-    left: dict[str, Submitted], ensure: Ensure, started: Callable[[RunConfig], None]
+    left: dict[str, Submitted], ensure: RunOrLoad, started: Callable[[RunConfig], None]
 ) -> Iterator[tuple[RunConfig, Record | None]]:
     """Cells as their jobs end, which are then removed from `left`."""
     begun, running, ended_at = time.monotonic(), set(), {}
@@ -358,7 +358,9 @@ def _watched(
             yield from _outcomes(submitted, state, ensure)
 
 
-def _outcomes(submitted: Submitted, state: str, ensure: Ensure) -> Iterator[tuple[RunConfig, Record | None]]:
+def _outcomes(
+    submitted: Submitted, state: str, ensure: RunOrLoad
+) -> Iterator[tuple[RunConfig, Record | None]]:
     """What is recorded counts, not what the job says; a cell without a record is lost, unless the job says why."""
     kind, said = submitted.answer() or ("nothing", None)
     ends = said if kind == "success" else ["none"] * len(submitted.cells)
@@ -371,7 +373,7 @@ def _outcomes(submitted: Submitted, state: str, ensure: Ensure) -> Iterator[tupl
                 {**cell.header(), "status": Status.INTERRUPTED, "reason": _told(submitted, state, said)},
             )
         else:
-            yield cell, ensure.made(cell) or ensure.lost(cell, _told(submitted, state, said))
+            yield cell, ensure.new_record(cell) or ensure.record_loss(cell, _told(submitted, state, said))
 
 
 def _told(submitted: Submitted, state: str, said: Any) -> str:

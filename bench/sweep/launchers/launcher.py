@@ -5,23 +5,24 @@ from dataclasses import replace
 from typing import Protocol
 
 from bench.config.run_config import RunConfig
-from bench.sweep.run_or_load import Ensure, Record
-
-__all__ = ["Engine", "Ensure", "Record", "reachable"]
+from bench.sweep.run_or_load import Record, RunOrLoad
 
 
-class Engine(Protocol):
+class Launcher(Protocol):
     """Imports its library where it is used, because what a user starts must answer at once."""
 
     def check(self, cells: Sequence[RunConfig]) -> None:
-        """BadInput, before anything starts, where these cells cannot be run here."""
+        """Raise BadInput, before anything starts, where these cells cannot be run here."""
 
     def map(
-        self, ensure: Ensure, cells: Sequence[RunConfig], started: Callable[[RunConfig], None]
+        self, ensure: RunOrLoad, cells: Sequence[RunConfig], started: Callable[[RunConfig], None]
     ) -> Iterator[tuple[RunConfig, Record | None]]:
-        """Each cell with its record, as they end; `started` when one begins. Closing it ends what it started."""
+        """Yield each cell with its record, as they end; call `started` when one begins.
+
+        Closing the iterator ends what it started.
+        """
 
 
 def reachable(cell: RunConfig) -> RunConfig:
-    """The cell with a runs folder that means the same on every machine."""
+    """Return the cell with a runs folder that means the same on every machine."""
     return replace(cell, options={**cell.options, "runs": str(cell.runs.resolve())})
