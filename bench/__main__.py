@@ -5,6 +5,7 @@ import re
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 
 import hydra
 from hydra.errors import HydraException
@@ -25,7 +26,7 @@ OPTUNA = "hydra-optuna-sweeper==1.3.0 optuna==2.10.1 'SQLAlchemy<2' 'alembic<1.1
 _ended: list[Exception] = []
 
 
-@hydra.main(version_base="1.3", config_path=str(machine.REPOSITORY / "conf"), config_name="config")
+@hydra.main(version_base="1.3", config_path=str(machine.CONF), config_name="config")
 def app(cfg: DictConfig) -> float | None:
     try:
         return control(cfg)
@@ -41,6 +42,7 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell leaves it for a job in the background
             signal.signal(number, _stop)
+    sys.argv[1:] = _with_places(sys.argv[1:])
     try:
         app()
         for error in _ended:
@@ -57,6 +59,17 @@ def main() -> int:
     return refuse("; ".join(unfinished), code=1) if unfinished else 0
 
 
+def _with_places(words: Sequence[str]) -> list[str]:
+    """Return the command line with an override for each folder that is not given and cannot be written to here."""
+    given = {word.lstrip("+").partition("=")[0] for word in words}
+    moved = {name: path for name, path in machine.moved_places().items() if name not in given}
+    if not {"--help", "-h"}.intersection(words):
+        machine.note_moved(moved, "{}=FOLDER")
+    overrides = [at for at, word in enumerate(words) if "=" in word and not word.startswith("-")]
+    first = overrides[0] if overrides else len(words)  # Hydra takes overrides in one piece
+    return [*words[:first], *(f"{name}={path}" for name, path in moved.items()), *words[first:]]
+
+
 def _no_choices(error: ValueError) -> str | None:
     """Say which word of the command line Hydra could not take, in words that it has not; None: it is another fault."""
     if HUGE in str(error):
@@ -65,7 +78,7 @@ def _no_choices(error: ValueError) -> str | None:
         return None
     for word in sys.argv[1:]:
         key, given, value = word.lstrip("+").partition("=")
-        folder = machine.REPOSITORY / "conf" / key
+        folder = machine.CONF / key
         if not given or not folder.is_dir() or all(_is_name(part) for part in value.split(",")):
             continue
         if not key:

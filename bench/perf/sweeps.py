@@ -105,7 +105,7 @@ def _folders(scratch: Path, name: str) -> tuple[str, ...]:
 
 def _bench(*arguments: str) -> None:
     command = [sys.executable, "-m", "bench", *arguments]
-    subprocess.run(command, cwd=machine.REPOSITORY, check=True, capture_output=True)
+    subprocess.run(command, check=True, capture_output=True)
 
 
 def _seconds(call: Callable[[], None]) -> float:
@@ -118,7 +118,7 @@ def _measured(*arguments: str) -> tuple[float, int]:
     """Seconds of a command and the most memory it held, in bytes."""
     began = time.perf_counter()
     with open(os.devnull, "w") as nowhere:
-        process = subprocess.Popen([sys.executable, *arguments], cwd=machine.REPOSITORY, stdout=nowhere)
+        process = subprocess.Popen([sys.executable, *arguments], stdout=nowhere)
         _, code, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(code)
     if process.returncode:

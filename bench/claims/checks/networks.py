@@ -27,7 +27,7 @@ PIXELS, WINDOW, BATCH = 8, 32, 8
 @functools.cache
 def config(task: str, tying: str = "none") -> Mapping[str, Any]:
     """`model` and `tying` as `python -m bench task=... tying=...` has them."""
-    with initialize_config_dir(str(machine.REPOSITORY / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(machine.CONF), version_base="1.3"):
         cfg = compose("config", [f"task={task}", f"tying={tying}"])
     whole = OmegaConf.to_container(cfg, resolve=True)
     return {key: whole[key] for key in ("model", "tying")}
