@@ -181,3 +181,21 @@ def test_other_commands_say_so_too_unless_they_are_told_where(
     assert capsys.readouterr().err.endswith("; --runs FOLDER --results FOLDER changes that\n")
     assert options.parse_args(["--runs", "a", "--results", "b"]).runs == "a"
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("version", "words"), [("Python 3.10.9", "is Python 3.10.9"), (None, "is not there")]
+)
+def test_make_says_in_one_line_which_python_it_needs(version: str | None, words: str, tmp_path: Path) -> None:
+    old = tmp_path / "python"
+    if version:
+        old.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo {version} && exit\nexit 1\n')
+        old.chmod(0o755)
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    command = ["make", "setup", f"PYTHON={old}", f"VENV={tmp_path / 'venv'}"]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    assert (
+        done.stderr.count("\n") == 1 and f"Python 3.11 or newer is needed, and {old} {words}" in done.stderr
+    )
+    assert not (tmp_path / "venv").exists()
