@@ -112,7 +112,7 @@ def build(cell: RunConfig) -> Built:
     data = assembly.data_module(config)
     model = assembly.network(config, data.shapes, config["dropout"])
     plan = assembly.plan_for(config, model)
-    untied = assembly.tie(config, model, plan)
+    untied = assembly.tie(config, model, plan, data)
     return Built(config, data, model, plan, assembly.training(config, model, plan, data.meta), untied)
 
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from bench.audit.chance import is_constant, is_same, sample_of
 from bench.audit.load import Forwards, Subject
 from bench.tying import NotApplicable, Tie, TyingPlan, cross_layer
-from bench.tying.apply import weight
+from bench.tying.apply import parameters_by_name, weight
 from bench.tying.errors import BadInput
+from bench.tying.gate import check_finite
 from bench.tying.methods import Scope, Stack, blocks_of
 from bench.tying.penalty import gram
 from bench.tying.plan import pattern_of
@@ -26,6 +28,7 @@ from bench.tying.similarity import (
     outputs,
     whole,
 )
+from bench.tying.structure import submodule
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ def kinds_of(model: nn.Module, stack: Stack = None, scope: Scope = "weights") ->
     """Every kind within the scope (`bench.tying.cross_layer`, and its errors). Nothing of the model is kept."""
     depth = len(blocks_of(model, stack))
     found = []
+    check_finite(parameters_by_name(model), "to be compared")
     for tie in cross_layer(model, stack=stack, scope=scope).ties:
         tensors = [weight(model, name) for name in tie.names]
         first: dict[int, int] = {}
@@ -260,8 +264,8 @@ def _shapes(model: nn.Module, block: str) -> tuple:
         axes = hidden_of(model, block).axes
     except NotApplicable:
         return (block,)
-    inside = model.get_submodule(block)
-    return tuple((name, axis, tuple(inside.get_parameter(name).shape)) for name, axis in axes)
+    inside = submodule(model, block)
+    return tuple((name, axis, tuple(weight(inside, name).shape)) for name, axis in axes)
 
 
 def _told(measure: Callable[[], Aligned]) -> Aligned | str:
@@ -328,12 +332,13 @@ def audit(
     seeds, pairs = ({}, None) if other is None else _same_in(other, model, kinds, names, forwards, seen)
     floors, random, no_floor = {}, None, ""
     num_params = sum(parameter.numel() for parameter in model.parameters())
+    known = {name: sample_of(weight(model, name)) for kind in kinds for name in kind.names}
     del model
     gc.collect()
     cka = map_of(seen)
     del seen
     try:
-        floors, random = _floors(asked, stack, scope, forwards)
+        floors, random = _floors(asked, stack, scope, forwards, known)
     except NotApplicable as reason:
         no_floor = str(reason)
     found = candidates(kinds, {names: highest for names, (_, highest) in floors.items()}, threshold)
@@ -355,17 +360,37 @@ def audit(
 
 
 def _floors(
-    asked: Subject, stack: Stack, scope: Scope, forwards: Forwards | None
+    asked: Subject, stack: Stack, scope: Scope, forwards: Forwards | None, known: Mapping[str, Tensor]
 ) -> tuple[dict[tuple[str, ...], tuple[float, float]], Neighbours]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         fresh = asked.fresh()
     found = {}
     kinds, names = kinds_of(fresh, stack, scope), blocks_of(fresh, stack)
+    _check_is_chance(fresh, kinds, known)
     for kind in kinds:
         if pairs := [kind.cosine(*pair) for pair in kind.pairs()]:
             found[kind.names] = (sum(pairs) / len(pairs), max(pairs))
     return found, neighbours(fresh, names, kinds, read(fresh, names, forwards), chance=True)
+
+
+def _check_is_chance(fresh: torch.nn.Module, kinds: Sequence[Kind], known: Mapping[str, Tensor]) -> None:
+    """NotApplicable where the network before training is another one, or all its weights are those of after training.
+
+    known: a sample of the trained weights. One tensor of a kind that stayed makes no pair, and one kind that stayed may
+    be made so, as the decays of state space models are: its pairs are then as alike as chance can be.
+    """
+    there = {name for kind in kinds for name in kind.names}
+    if missing := sorted(known.keys() - there):
+        raise NotApplicable(f"the network that is made anew has no {missing[0]}")
+    compared = [[name for name in kind.names if name in known] for kind in kinds]
+    stayed = [[name for name in names if _stayed(weight(fresh, name), known[name])] for names in compared]
+    if all(len(names) > 1 for names in stayed):
+        raise NotApplicable(f"{' and '.join(stayed[0][:2])} hold before training what they hold after it")
+
+
+def _stayed(values: Tensor, trained: Tensor) -> bool:
+    return not is_constant(values) and is_same(sample_of(values), trained)
 
 
 def _same_in(
@@ -378,7 +403,7 @@ def _same_in(
 ) -> tuple[dict[tuple[str, ...], float], Twins]:
     """Per kind the mean cosine of a tensor and the tensor of its name in the other model; and block by block."""
     second = other.trained()
-    theirs, ours = (dict(m.named_parameters(remove_duplicate=False)) for m in (second, model))
+    theirs, ours = parameters_by_name(second), parameters_by_name(model)
     found = {}
     for kind in kinds:
         values = []
@@ -387,6 +412,6 @@ def _same_in(
                 raise BadInput(
                     f"{other.name} has no {name} of shape {kind.shape}: compare models of one architecture"
                 )
-            values.append(float(cosines(gram([ours[name], theirs[name]]))[0, 1]))
+            values.append(float(cosines(gram([weight(model, name), weight(second, name)]))[0, 1]))
         found[kind.names] = sum(values) / len(values)
     return found, twins(model, second, names, seen, read(second, names, forwards))

@@ -1,6 +1,8 @@
 """Load the model that an audit is asked for, and the sample that it reads."""
 
+import contextlib
 import importlib
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.audit.chance import is_constant, is_same, sample_of
 from bench.training.init_from_run import weights_of
 from bench.tying import NotApplicable
+from bench.tying.apply import parameters_by_name
 from bench.tying.checkpoint import blank, load
 from bench.tying.errors import BadInput
 from bench.tying.int8 import is_quantised
 from bench.tying.similarity import POSITIONS
+from bench.tying.structure import joined, modules_by_name, named_parameters, unwrapped
 
 Forwards = Callable[[nn.Module], None]
 """Runs a model over the sample."""
@@ -87,7 +92,7 @@ def _text(path: Path, tokenizer: Callable[[], Any] | None) -> Forwards:
         ) from error
 
     def forwards(model: nn.Module) -> None:
-        longest = getattr(model.config, "max_position_embeddings", None) or WINDOW
+        longest = getattr(getattr(model, "config", None), "max_position_embeddings", None) or WINDOW
         for batch in _windows(tokens, min(WINDOW, longest, len(tokens))).split(ROWS):
             model(batch)
 
@@ -251,7 +256,7 @@ def _factory(asked: str) -> Subject:
     def made() -> nn.Module:
         try:
             model = make()
-        except (TypeError, ValueError, RuntimeError, OSError) as error:
+        except Exception as error:
             reason = f"{type(error).__name__}: {_first_line(error)}"
             raise BadInput(
                 f"{asked}() raised {reason}; it takes no arguments and returns the model"
@@ -264,25 +269,54 @@ def _factory(asked: str) -> Subject:
 
 
 def anew(model: nn.Module) -> nn.Module:
-    """The model as before training, in its place: modules that know how initialise themselves again.
+    """The model as before training, in its place, or one made anew from the config of `transformers`.
 
-    Raises NotApplicable where parameters are left that no module initialises.
+    Modules that know how initialise themselves again. A parameter that keeps its values all the same, as under
+    weight_norm and other reparametrisations, and one that no module initialises, gets its own values in random order:
+    a draw from their distribution. Raises NotApplicable where all values of such a weight are equal.
     """
-    if config := getattr(model, "config", None):  # of transformers, which initialises from the whole model
-        kind, dtype = type(model), model.dtype
+    model = unwrapped(model)
+    if made := _from_config(model):
         del model
-        return _in_precision(dtype, lambda: kind(config))
-    left = {name for name, _ in model.named_parameters()}
-    for path, module in model.named_modules():
+        return made()
+    parameters = parameters_by_name(model)
+    before = {name: sample_of(parameter) for name, parameter in parameters.items()}
+    left = set(parameters)
+    for path, module in modules_by_name(model).items():
         again = getattr(module, "reset_parameters", None)
         if callable(again):
-            again()
-            left -= {f"{path}.{name}" if path else name for name, _ in module.named_parameters()}
-    if left:
-        raise NotApplicable(
-            f"no module initialises {sorted(left)[0]} again: give it a method reset_parameters()"
-        )
+            with contextlib.suppress(TypeError):  # one that takes arguments
+                again()
+                left -= {joined(path, name) for name, _ in named_parameters(module)}
+    for name, parameter in parameters.items():
+        constant = is_constant(parameter)
+        if constant and name in left and parameter.ndim > 1:
+            raise NotApplicable(
+                f"no module initialises {name} again, all of whose values are equal: give it a method "
+                "reset_parameters()"
+            )
+        if not constant and is_same(before[name], sample_of(parameter)):
+            with torch.no_grad():
+                values = parameter.flatten()
+                parameter.copy_(values[torch.randperm(len(values))].view_as(parameter))
     return model
+
+
+def _from_config(model: nn.Module) -> Callable[[], nn.Module] | None:
+    """What makes a model of `transformers` anew, all weights at once; None for any other, and where that is another."""
+    package = sys.modules.get("transformers")
+    if package is None or not isinstance(model, package.PreTrainedModel):
+        return None
+    kind, config, dtype = type(model), model.config, model.dtype
+    try:
+        with torch.device("meta"):
+            made = parameters_by_name(kind(config))
+    except Exception:  # whatever the constructor of somebody's own class raises
+        return None
+    ours = parameters_by_name(model)
+    if {name: p.shape for name, p in ours.items()} != {name: p.shape for name, p in made.items()}:
+        return None
+    return lambda: _in_precision(dtype, lambda: kind(config))
 
 
 def _in_precision(dtype: torch.dtype, make: Callable[[], nn.Module]) -> nn.Module:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-
 OWN = "bench"
 """The package of this suite. Golden runs and RESULTS_VERSION guard the modules that those named here import."""
 

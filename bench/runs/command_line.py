@@ -10,7 +10,6 @@ from typing import Any, NoReturn
 from bench.runs import machine
 from bench.tying.errors import BadInput
 
-
 TRACEBACK = "HYDRA_FULL_ERROR"
 """Variable of Hydra's: with 1 an error comes with its traceback."""
 

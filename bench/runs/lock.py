@@ -14,9 +14,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
 from bench.runs import owner
 from bench.runs.store import draft, recorded, write_json
-
 
 CLAIM = ".claim"
 BEAT_S = 5.0

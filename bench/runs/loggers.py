@@ -7,12 +7,13 @@ import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
 import psutil
 import wandb
 from hydra.utils import instantiate
 from lightning.pytorch.loggers import CSVLogger, Logger
-from bench.runs.store import cost_folder, leaves, recorded
 
+from bench.runs.store import cost_folder, leaves, recorded
 
 STEP = "trainer/global_step"
 """What figures are drawn over: W&B's own count goes on, a resumed run's steps do not."""

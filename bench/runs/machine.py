@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
 from bench.tying.errors import BadInput
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+
 from bench.runs.store import draft
 from bench.runs.worker import BUSY, blame, blame_path, blamed, enter
-
 
 # A launcher's or another job's variables would make a run join ranks that are not its own. A notebook's MPLBACKEND
 # names a module of its own environment, and matplotlib refuses to be imported where that is not there.

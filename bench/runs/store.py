@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum, auto
 from pathlib import Path
 from typing import Any
+
 from bench.runs import owner
 from bench.tying.errors import BadInput
-
 
 SCHEMA = 1
 """Layout of the files below; a reader refuses a newer one."""

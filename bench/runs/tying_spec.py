@@ -6,7 +6,6 @@ from functools import cached_property
 from itertools import permutations
 from typing import Any
 
-
 Keys = tuple[tuple[str, Any], ...]
 """Names with their values, sorted by name; lists as tuples, so that two of them compare and hash."""
 

@@ -14,11 +14,12 @@ import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from omegaconf import OmegaConf
-from bench.runs import lock
-from bench.tying.errors import BadInput
-from bench.runs.store import DiskFull, Status, is_disk_full, read_json, recorded, tidy, write_json
 
+from omegaconf import OmegaConf
+
+from bench.runs import lock
+from bench.runs.store import DiskFull, Status, is_disk_full, read_json, recorded, tidy, write_json
+from bench.tying.errors import BadInput
 
 REQUEST = "request.json"
 CONFIG = "config.yaml"

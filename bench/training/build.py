@@ -51,19 +51,31 @@ def plan_for(config: Mapping[str, Any], model: nn.Module) -> TyingPlan:
         raise DoesNotApply(str(reason)) from reason
 
 
-def tie(config: Mapping[str, Any], model: nn.Module, plan: TyingPlan) -> int:
-    """Apply the plan in place, check that it gave what it predicted; returns the untied number of parameters."""
+def tie(
+    config: Mapping[str, Any], model: nn.Module, plan: TyingPlan, data: L.LightningDataModule | None = None
+) -> int:
+    """Apply the plan in place, check that it gave what it predicted; returns the untied number of parameters.
+
+    data: proves the ties on the first example of its validation split (`TyingPlan.apply`), which no random number of
+    the run depends on.
+    """
     untied = sum(p.numel() for p in model.parameters())
     predicted = plan.num_params(model)
     start = config.get("start")
     # Without a start namesakes were not trained: they have no mean worth the name.
     merge = start["merge"] if start else "first"
-    plan.apply(model, init=config["tying"]["init"] or "own", merge=merge)
+    example = None if data is None else first_example(data)
+    plan.apply(model, init=config["tying"]["init"] or "own", merge=merge, example=example)
     plan.verify(model)
     actual = sum(p.numel() for p in model.parameters())
     if actual != predicted:
         raise RuntimeError(f"the plan predicted {predicted} parameters, the tied model has {actual}")
     return untied
+
+
+def first_example(data: L.LightningDataModule) -> torch.Tensor:
+    """What a network of this data reads, one example of the validation split: [1, ...]."""
+    return next(iter(data.val_dataloader()))[0][:1]
 
 
 def training(

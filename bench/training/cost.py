@@ -104,7 +104,7 @@ def built(config: Mapping[str, Any], data: L.LightningDataModule, device: torch.
     plan = build.plan_for(config, model)
     element = torch.empty((), dtype=dtype).element_size()
     predicted = (plan.num_params(model), plan.num_tensors(model), element)
-    build.tie(config, model, plan)
+    build.tie(config, model, plan, data)
     module = build.training({**config, "weight_decay": 0.0}, model, plan, data.meta).to(device, dtype)
     mode = config["trainer"]["compile"]
     build.compile_in_place(model, mode)

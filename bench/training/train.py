@@ -102,7 +102,7 @@ def _build(request: Mapping[str, Any], config: Mapping[str, Any], folder: Path) 
     start = inherit(model, folder.parent, request["start"]["run"]) if config["start"] else None
     if start and config["start"]["likeness"]:
         start["likeness"] = before_tying(model, plan, config, data)
-    untied = build.tie(sized, model, plan)
+    untied = build.tie(sized, model, plan, data)
     module = build.training(config, model, plan, data.meta)
     if config["trainer"]["precision"] == "64-true":
         module.double()  # before a checkpoint is loaded into it, not after

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bench.tying.gradients import untied
     from bench.tying.methods import (
         block_wise,
         bottom_k,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from bench.tying.plan import HARD, BoundPlan, NotApplicable, Tie, TyingPlan
 
 PLACES = {
+    "gradients": ("untied",),
     "plan": ("HARD", "BoundPlan", "NotApplicable", "Tie", "TyingPlan"),
     "methods": (
         "block_wise",

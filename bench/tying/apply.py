@@ -1,39 +1,90 @@
 """Find, check and share the parameters of a model by name, hard ties and relaxed ones."""
 
+import contextlib
 import gc
 import sys
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
-from bench.tying import low_rank
+from bench.tying import gate, low_rank
 from bench.tying.errors import BadInput
-from bench.tying.structure import plain_name
+from bench.tying.low_rank import LowRank
+from bench.tying.structure import (
+    CONVOLUTIONS,
+    modules_by_name,
+    named_buffers,
+    named_parameters,
+    submodule,
+    wrappers,
+)
 from bench.tying.tie import Tie, closure
+
+INT8, SCALE = "_int8", "_scale"
+"""What the name of a quantised weight gets: `weight` becomes the parameters `weight_int8` and `weight_scale`."""
 
 FACTORS = ("left", "right")
 """Of the difference of a relaxed weight (`bench.tying.low_rank.LowRank`)."""
 
 
-def parameters_by_name(model: nn.Module) -> dict[str, Parameter]:
-    """Every name of every parameter, shared ones under each of their names.
+class Parameters(dict[str, Parameter]):
+    """Every name of every parameter, and the parameter.
+
+    stacks: names of those of three dimensions or more that belong to no convolution: each is a stack of matrices over
+        its last two dimensions, as those of experts are.
+    """
+
+    stacks: frozenset[str] = frozenset()
+
+
+def parameters_by_name(model: nn.Module) -> Parameters:
+    """Every plain name of every parameter, shared ones under each of their names.
 
     The shared part of a relaxed weight has the name that the weight had; each of its factors has one of its own.
+    Raises BadInput for a model whose weights have no names or no shapes (`bench.tying.gate`).
     """
-    return {plain_name(name): p for name, p in model.named_parameters(remove_duplicate=False)}
+    gate.check_model(model)
+    named = Parameters(named_parameters(model))
+    gate.check_shaped(named)
+    deep = [name for name, parameter in named.items() if parameter.ndim > 2]
+    named.stacks = frozenset(name for name in deep if not _is_of_convolution(model, name))
+    return named
+
+
+def _is_of_convolution(model: nn.Module, name: str) -> bool:
+    # The original of a parametrization of several tensors belongs to no module that is named as its own.
+    path = (
+        name.partition(".parametrizations.")[0] if ".parametrizations." in name else name.rpartition(".")[0]
+    )
+    return isinstance(submodule(model, path), CONVOLUTIONS)
 
 
 def place(model: nn.Module, name: str) -> tuple[nn.Module, str]:
     """The module that reads the parameter, and as what."""
     path, _, leaf = name.rpartition(".")
-    return model.get_submodule(path), leaf
+    return submodule(model, path), leaf
+
+
+def as_stored(ties: Iterable[Tie], parameters: Mapping[str, Parameter]) -> list[Tie]:
+    """The ties of a quantised model: of its int8 weights one of the values and one of the scales; the others as given.
+
+    A weight that is not quantised keeps its tie, so that those of any other model come back as they are.
+    """
+    stored: list[Tie] = []
+    for tie in ties:
+        quantised = all(name not in parameters and name + INT8 in parameters for name in tie.names)
+        for suffix in (INT8, SCALE) if quantised else ("",):
+            stored.append(replace(tie, names=tuple(name + suffix for name in tie.names), blocks=tie.blocks))
+    return stored
 
 
 def weight(model: nn.Module, name: str) -> Tensor:
@@ -85,45 +136,43 @@ def check(ties: Iterable[Tie], parameters: Mapping[str, Parameter]) -> None:
 
 def check_named(ties: Iterable[Tie], model: nn.Module, parameters: Mapping[str, Parameter]) -> None:
     """BadInput where a tie names what is no parameter for a reason that can be told: a buffer, a packed weight."""
-    buffers = dict(model.named_buffers(remove_duplicate=False))
+    buffers = dict(named_buffers(model))
     for name in (name for tie in ties for name in tie.names if name not in parameters):
         path, _, leaf = name.rpartition(".")
-        owner = dict(model.named_modules(remove_duplicate=False)).get(path)
+        owner = modules_by_name(model).get(path)
         if name in buffers:
             raise BadInput(f"the plan ties {name}, which is a buffer; only parameters can be tied")
-        if callable(getattr(owner, leaf, None)) or f"{name}_int8" in parameters:  # torch's own way, or ours
+        if callable(getattr(owner, leaf, None)) or name + INT8 in parameters:  # torch's own way, or ours
             raise BadInput(f"the plan ties {name}, which is quantised and packed; tie first, quantise after")
 
 
-def check_trainable(ties: Iterable[Tie], parameters: Mapping[str, Parameter]) -> None:
-    """BadInput where a tie holds a parameter that could not follow the others: quantised, or frozen."""
+def check_shareable(ties: Iterable[Tie], parameters: Mapping[str, Parameter]) -> None:
+    """BadInput where a tie holds a parameter that could not follow the others: quantised, sparse, or frozen alone."""
     for tie in ties:
-        for name in tie.names:
-            if not parameters[name].is_floating_point():
-                kind = str(parameters[name].dtype).removeprefix("torch.")
-                raise BadInput(f"the plan ties {name}, which holds {kind}; tie first, quantise after")
-            if not parameters[name].requires_grad:
-                raise BadInput(f"the plan ties {name}, which is frozen; tie trainable parameters only")
+        gate.check_tied(tie.names, parameters)
+        frozen = [name for name in tie.names if not parameters[name].requires_grad]
+        if frozen and len(frozen) < len(tie.names):
+            free = next(name for name in tie.names if parameters[name].requires_grad)
+            raise BadInput(
+                f"the plan ties {frozen[0]}, which is frozen, with {free}, which is not: freeze both or neither"
+            )
 
 
-def share(tie: Tie, model: nn.Module, parameters: dict[str, Parameter]) -> None:
-    """Make all names of a tie the parameter of its first name, and keep `parameters` up to date.
+def redirected(tie: Tie, parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
+    """The names that are to read the tensor of the tie's first name, and that tensor.
 
     Names outside the tie that share a tensor inside it move along: a tie that the model came with is kept.
     """
     first = parameters[tie.names[0]]
     replaced = {id(parameters[name]) for name in tie.names} - {id(first)}
-    for name in [name for name, parameter in parameters.items() if id(parameter) in replaced]:
-        put(model, name, first)
-        parameters[name] = first
+    return {name: first for name, parameter in parameters.items() if id(parameter) in replaced}
 
 
 def when_shared(ties: Iterable[Tie], parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
-    """The parameters by name as `share` would leave them, of a model that stays as it is."""
+    """The parameters by name as they will be once the ties are applied, of a model that stays as it is."""
     found = dict(parameters)
     for tie in ties:
-        first, replaced = found[tie.names[0]], {id(found[name]) for name in tie.names}
-        found |= {name: first for name, parameter in found.items() if id(parameter) in replaced}
+        found |= redirected(tie, found)
     return found
 
 
@@ -136,16 +185,16 @@ def put(model: nn.Module, name: str, parameter: Parameter) -> None:
         setattr(module, leaf, parameter)
 
 
-def added(ties: Iterable[Tie], parameters: Mapping[str, Parameter]) -> Iterator[tuple[str, int]]:
+def added(ties: Iterable[Tie], parameters: Parameters) -> Iterator[tuple[str, int]]:
     """Names to which these ties would give a difference that they have not yet, and its number of elements."""
     for tie in ties:
         for name in tie.names if tie.rank else ():
-            numel = low_rank.size(parameters[name].shape, tie.rank)
+            numel = low_rank.size(parameters[name].shape, tie.rank, name in parameters.stacks)
             if numel and not is_relaxed(name, parameters):
                 yield name, numel
 
 
-def count_when_shared(ties: Sequence[Tie], parameters: Mapping[str, Parameter]) -> int:
+def count_when_shared(ties: Sequence[Tie], parameters: Parameters) -> int:
     """Elements of all distinct parameters, each of these ties counted as one tensor and its differences."""
     size = {id(parameter): parameter.numel() for parameter in parameters.values()}
     shared = closure([id(parameters[name]) for name in tie.names] for tie in ties)
@@ -153,14 +202,14 @@ def count_when_shared(ties: Sequence[Tie], parameters: Mapping[str, Parameter]) 
     return sum(size.values()) - spared + sum(numel for _, numel in added(ties, parameters))
 
 
-def tensors_when_shared(ties: Sequence[Tie], parameters: Mapping[str, Parameter]) -> int:
+def tensors_when_shared(ties: Sequence[Tie], parameters: Parameters) -> int:
     """How many distinct parameters there are, each of these ties counted as one and two for each difference."""
     shared = closure([id(parameters[name]) for name in tie.names] for tie in ties)
     distinct = len({id(p) for p in parameters.values()}) - sum(len(group) - 1 for group in shared)
     return distinct + 2 * sum(1 for _ in added(ties, parameters))
 
 
-def check_shared(ties: Iterable[Tie], parameters: Mapping[str, Parameter]) -> None:
+def check_shared(ties: Iterable[Tie], parameters: Parameters) -> None:
     """RuntimeError, naming the pair, where two names of a tie are not one Parameter, or one lacks its difference.
 
     One storage is not enough: two Parameters over it get two gradients and two optimizer states.
@@ -180,12 +229,14 @@ def check_shared(ties: Iterable[Tie], parameters: Mapping[str, Parameter]) -> No
 Merge = Literal["first", "mean", "least_squares"]
 
 
-def check_relaxed(ties: Iterable[Tie], model: nn.Module, parameters: Mapping[str, Parameter]) -> None:
-    """BadInput where a tie's difference cannot be put beside a weight: it has one already that is not this tie's, or
-    the weight is also read under a name, or by a module, that is to have none or another."""
+def check_relaxed(ties: Iterable[Tie], model: nn.Module, parameters: Parameters) -> None:
+    """BadInput where a tie's difference cannot be put beside a weight.
+
+    It has one already that is not this tie's, or the weight is also read under a name, or by a module, that is to have
+    none or another, or no matrix of all these ties has such a rank.
+    """
+    ties = [tie for tie in ties if tie.is_hard]
     for tie in ties:
-        if not tie.is_hard:
-            continue
         owners: dict[tuple[int, str], str] = {}
         for name in tie.names:
             module, leaf = place(model, name)
@@ -199,10 +250,10 @@ def check_relaxed(ties: Iterable[Tie], model: nn.Module, parameters: Mapping[str
                 raise BadInput(f"{other} and {name} are one module's; relax modules that are apart")
         if tie.rank:
             _refuse_others(tie, parameters)
-            low_rank.size(parameters[tie.names[0]].shape, tie.rank)
+    _refuse_too_high([tie for tie in ties if tie.rank], parameters)
 
 
-def _refuse_others(tie: Tie, parameters: Mapping[str, Parameter]) -> None:
+def _refuse_others(tie: Tie, parameters: Parameters) -> None:
     inside = {id(parameters[name]): name for name in tie.names}
     for name, parameter in parameters.items():
         if id(parameter) in inside and name not in tie.names:
@@ -211,38 +262,58 @@ def _refuse_others(tie: Tie, parameters: Mapping[str, Parameter]) -> None:
             )
 
 
-def factors(ties: Iterable[Tie], parameters: Mapping[str, Parameter]) -> dict[str, tuple[int, int]]:
+def _refuse_too_high(ties: Sequence[Tie], parameters: Parameters) -> None:
+    """Where a matrix has no such rank it is shared whole; but one at least must be relaxed."""
+    highest = {tie: _highest_rank(tie.names[0], parameters) for tie in ties}
+    matrices = [tie for tie in ties if highest[tie]]
+    if matrices and all(tie.rank > highest[tie] for tie in matrices):
+        best = max(matrices, key=highest.__getitem__)
+        shape = " x ".join(map(str, parameters[best.names[0]].shape))
+        raise BadInput(
+            f"rank is {best.rank}; a weight of {shape} has rank {highest[best]} at most: give that or less"
+        )
+
+
+def _highest_rank(name: str, parameters: Parameters) -> int:
+    return low_rank.highest_rank(parameters[name].shape, name in parameters.stacks)
+
+
+def factors(ties: Iterable[Tie], parameters: Parameters) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the factors that these ties would add."""
-    found = {}
+    shapes_by_name = {}
     for tie in ties:
         for name, _ in added([tie], parameters):
-            out, *rest = parameters[name].shape
-            found[factor(name, "left")] = (out, tie.rank)
-            found[factor(name, "right")] = (tie.rank, torch.Size(rest).numel())
-    return found
+            shapes = low_rank.factor_shapes(parameters[name].shape, tie.rank, name in parameters.stacks)
+            for which, shape in zip(FACTORS, shapes or (), strict=True):
+                shapes_by_name[factor(name, which)] = shape
+    return shapes_by_name
 
 
 @torch.no_grad()
-def relax(tie: Tie, model: nn.Module, parameters: dict[str, Parameter], merge: Merge) -> None:
-    """Share the tie's tensor and put each name's difference beside it; what is relaxed already stays as it is."""
+def relaxed(
+    tie: Tie, model: nn.Module, parameters: Parameters, merge: Merge
+) -> tuple[Tensor | None, dict[str, LowRank]]:
+    """What the shared tensor is to hold (None: what it holds), and each name's difference from it.
+
+    Nothing of the model changes, and what is relaxed already stays as it is. BadInput for values without arithmetic.
+    """
+    first, is_stack = tie.names[0], tie.names[0] in parameters.stacks
     new = [name for name in tie.names if not is_relaxed(name, parameters)]
+    rank = tie.rank if low_rank.size(parameters[first].shape, tie.rank, is_stack) else 0
+    if rank:
+        gate.check_finite({name: parameters[name] for name in new}, "for a difference of low rank")
+    elif merge != "first":
+        gate.check_values({name: parameters[name] for name in new}, "for a mean")
     own = {name: weight(model, name).detach().clone() for name in new}
-    if len(new) == len(tie.names):
-        parameters[tie.names[0]].copy_(_merged(tie, list(own.values()), merge))
-    share(tie, model, parameters)
-    shared = parameters[tie.names[0]]
-    for name in new if shared.ndim > 1 else ():
-        module, leaf = place(model, name)
-        low_rank.register(module, leaf, low_rank.nearest(own[name] - shared, tie.rank))
-        made = low_rank.of(module, leaf)
-        parameters |= {factor(name, which): getattr(made, which) for which in FACTORS}
-
-
-def _merged(tie: Tie, own: list[Tensor], merge: Merge) -> Tensor:
-    if merge == "first":
-        return own[0]
-    turns = tie.rank if merge == "least_squares" and own[0].ndim > 1 else 0
-    return low_rank.least_squares(own, turns)
+    merged = None
+    if len(new) == len(tie.names) and merge != "first":
+        merged = low_rank.least_squares(list(own.values()), rank if merge == "least_squares" else 0, is_stack)
+    shared = parameters[first].detach() if merged is None else merged
+    differences = {}
+    for name in new if rank else ():
+        difference = LowRank(*low_rank.nearest(own[name] - shared, rank, is_stack))
+        differences[name] = difference.requires_grad_(parameters[name].requires_grad)
+    return merged, differences
 
 
 def check_none(ties: Iterable[Tie], model: nn.Module, parameters: Mapping[str, Parameter]) -> None:
@@ -250,7 +321,7 @@ def check_none(ties: Iterable[Tie], model: nn.Module, parameters: Mapping[str, P
 
     Nobody keeps a list of optimizers, but Python's collector of garbage knows them all. That takes a tenth of a second,
     so it is asked only where more holds such a parameter than the model; optimizers that are garbage themselves are
-    collected before one is blamed.
+    collected before one is blamed. DistributedDataParallel holds the parameters that it was made of in the same way.
     """
     replaced = {
         id(member): name
@@ -259,12 +330,20 @@ def check_none(ties: Iterable[Tie], model: nn.Module, parameters: Mapping[str, P
         for name in tie.names
         if parameters[name] is member
     }
+    if replaced and any(isinstance(wrapper, DistributedDataParallel) for wrapper in wrappers(model)):
+        raise BadInput(_refusal(next(iter(replaced.values())), DistributedDataParallel))
     if replaced and _others_hold(replaced, model, parameters) and _held(replaced):
         gc.collect()
         if held := _held(replaced):
-            raise BadInput(
-                f"the plan ties {held}, which an optimizer holds already; apply the plan, then make the optimizer"
-            )
+            raise BadInput(_refusal(*held))
+
+
+def _refusal(name: str, holder: type) -> str:
+    if issubclass(holder, Optimizer):
+        return (
+            f"the plan ties {name}, which an optimizer holds already; apply the plan, then make the optimizer"
+        )
+    return f"the plan ties {name}, which {holder.__name__} holds already; apply the plan, then wrap the model"
 
 
 def _others_hold(replaced: Mapping[int, str], model: nn.Module, parameters: Mapping[str, Parameter]) -> bool:
@@ -284,12 +363,132 @@ def _others_hold(replaced: Mapping[int, str], model: nn.Module, parameters: Mapp
     return False
 
 
-def _held(replaced: Mapping[int, str]) -> str | None:
-    """One of these parameters that a living optimizer has in its groups."""
+def _held(replaced: Mapping[int, str]) -> tuple[str, type] | None:
+    """One of these parameters that a living optimizer or DistributedDataParallel has, and the class of that."""
     for thing in gc.get_objects():
-        if issubclass(type(thing), Optimizer):  # not isinstance: that asks lazy modules for their class
-            for group in getattr(thing, "param_groups", ()):
-                for parameter in group["params"]:
-                    if id(parameter) in replaced:
-                        return replaced[id(parameter)]
+        kind = type(thing)  # not isinstance: that asks lazy modules for their class
+        if issubclass(kind, Optimizer):
+            held = [p for group in getattr(thing, "param_groups", ()) for p in group["params"]]
+        elif issubclass(kind, DistributedDataParallel):
+            held = list(thing.parameters())
+        else:
+            continue
+        if name := next((replaced[id(parameter)] for parameter in held if id(parameter) in replaced), None):
+            return name, kind
     return None
+
+
+Init = Literal["own", "shared"]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a plan does to one model.
+
+    values: parameters and what they are to hold. shared: each name that is to read another parameter, and which.
+    differences: each name that is to have a difference of low rank, and that.
+    """
+
+    values: tuple[tuple[Parameter, Tensor], ...]
+    shared: dict[str, Parameter]
+    differences: dict[str, LowRank]
+
+    @torch.no_grad()
+    def make(self, model: nn.Module) -> None:
+        """Change the model. Where it fails in the middle, the model is as it was."""
+        with restored(model, [parameter for parameter, _ in self.values], after_success=False):
+            for parameter, value in self.values:
+                parameter.copy_(value)
+            for name, parameter in self.shared.items():
+                put(model, name, parameter)
+            for name, difference in self.differences.items():
+                low_rank.register(*place(model, name), difference)
+
+
+@torch.no_grad()
+def changes_of(
+    ties: Sequence[Tie], model: nn.Module, parameters: Parameters, init: Init, merge: Merge
+) -> Changes:
+    """What these ties change, in their order, in a model that is not touched. They are checked already.
+
+    Raises BadInput where the values of a parameter do not allow the arithmetic that is asked for.
+    """
+    after, values = dict(parameters), _Values()
+    differences: dict[str, LowRank] = {}
+    for tie in (tie for tie in ties if tie.is_hard):
+        if tie.rank:
+            merged, made = relaxed(tie, model, parameters, merge)
+            differences |= made
+            if merged is not None:
+                values.put(after[tie.names[0]], merged)
+        elif merge != "first":
+            values.put_mean(tie.names[0], members(tie, after))
+        after |= redirected(tie, after)
+    for tie in (tie for tie in ties if not tie.is_hard and init == "shared"):
+        tensors = members(tie, after)
+        if merge != "first":
+            values.put_mean(tie.names[0], tensors)
+        for other in tensors[1:]:
+            values.put(other, values.of(tensors[0]))
+    shared = {name: after[name] for name in parameters if after[name] is not parameters[name]}
+    return Changes(values.items(), shared, differences)
+
+
+class _Values:
+    """What parameters will hold, while the model still holds what it held."""
+
+    def __init__(self) -> None:
+        self._new: dict[int, tuple[Parameter, Tensor]] = {}
+
+    def of(self, parameter: Parameter) -> Tensor:
+        return self._new.get(id(parameter), (parameter, parameter.detach()))[1]
+
+    def put(self, parameter: Parameter, value: Tensor) -> None:
+        self._new[id(parameter)] = (parameter, value)
+
+    def put_mean(self, name: str, members: Sequence[Parameter]) -> None:
+        """Of the members into the first of them, which is called `name`."""
+        if len(members) > 1:
+            gate.check_values({name: members[0]}, "for a mean")
+            first, *others = (self.of(member) for member in members)
+            # From differences: members that are equal stay what they are, to the bit.
+            self.put(members[0], first + sum(other - first for other in others) / len(members))
+
+    def items(self) -> tuple[tuple[Parameter, Tensor], ...]:
+        return tuple(self._new.values())
+
+
+@contextlib.contextmanager
+def restored(model: nn.Module, written: Iterable[Tensor], after_success: bool = True) -> Iterator[None]:
+    """Have the model's modules, and the values of what is `written`, as they were: after a failure, or always.
+
+    Modules may get other parameters, submodules, attributes or classes meanwhile.
+    """
+    modules = [(module, type(module), dict(vars(module))) for module in model.modules()]
+    lists = [
+        (held, held.copy())
+        for _, _, state in modules
+        for held in state.values()
+        if type(held) in (dict, list, set, OrderedDict)
+    ]
+    values = [(tensor, tensor.detach().clone()) for tensor in written]
+
+    def restore() -> None:
+        with torch.no_grad():
+            for tensor, value in values:
+                tensor.copy_(value)
+        for held, content in lists:
+            held.clear()
+            held.extend(content) if isinstance(held, list) else held.update(content)
+        for module, kind, state in modules:
+            module.__class__ = kind
+            vars(module).clear()
+            vars(module).update(state)
+
+    try:
+        yield
+    except BaseException:
+        restore()
+        raise
+    if after_success:
+        restore()

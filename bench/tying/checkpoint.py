@@ -1,10 +1,13 @@
-"""What the file is made of: names, which of them are one tensor, a digest, a plan as data, the model's answer."""
+"""How a model of `transformers` is described in a file, so that it can be built again from the package alone."""
 
+import contextlib
 import copy
 import hashlib
 import json
 import os
+import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +19,90 @@ import torch
 from torch import Tensor, nn
 
 from bench.tying import HARD, Tie, TyingPlan
+from bench.tying.apply import INT8, SCALE, is_factor, parameters_by_name
 from bench.tying.errors import BadInput
-from bench.tying.int8 import SCALE, is_quantised, quantize, stored_plan
-from bench.tying.structure import plain_name
+from bench.tying.gate import check_in_memory
+from bench.tying.int8 import is_quantised, quantize, stored_plan
+from bench.tying.proof import answer, tensors_in
+from bench.tying.structure import joined, modules_by_name, plain_name, unwrapped
 from bench.tying.tie import closure
+
+TIES_ENDS = "tie_word_embeddings"
+
+
+def description(model: nn.Module, plan: TyingPlan) -> tuple[dict[str, Any] | None, str]:
+    """Class and config of a model of the `transformers` package; None, and the reason, where none makes it again.
+
+    A model whose output matrix was tied or untied by hand is described as it is. The reason is empty for models of
+    other packages, of which nobody expects it.
+    """
+    inner = unwrapped(model)
+    kind = type(inner)
+    if kind.__module__.partition(".")[0] != "transformers":
+        return None, ""
+    package = sys.modules["transformers"]
+    if not isinstance(inner, package.PreTrainedModel) or getattr(package, kind.__name__, None) is not kind:
+        return None, f"{kind.__name__} is a part of a model, which transformers does not build by itself"
+    config = inner.config.to_dict()
+    ours, reason = _fingerprint(model, plan), ""
+    for tied in (config.get(TIES_ENDS), not config.get(TIES_ENDS)):
+        described = {"transformers": kind.__name__, "config": config | {TIES_ENDS: tied}}
+        if TIES_ENDS not in config:
+            del described["config"][TIES_ENDS]
+        try:
+            described = json.loads(json.dumps(described))
+            with torch.device("meta"):
+                theirs = _fingerprint(built(described), plan)
+        except Exception as error:  # whatever a config's own code raises
+            reason = (
+                reason
+                or " ".join(f"its config does not make it: {type(error).__name__}: {error}".split())[:200]
+            )
+            continue
+        if ours == theirs:
+            return described, ""
+        differing = sorted(_differing(ours, theirs)) or ["its ties"]
+        reason = reason or f"it is not as its config makes it ({differing[0]})"
+    return None, reason
+
+
+def built(described: Mapping[str, Any]) -> nn.Module:
+    """The model of a description, with random weights. ValueError, in one line, where its class is not known."""
+    import transformers  # seconds, and only here
+
+    kind = getattr(transformers, str(described.get("transformers")), None)
+    if not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)):
+        raise ValueError(f"asks for the class {described.get('transformers')!r}, which transformers lacks")
+    config = dict(described["config"])
+    with torch.random.fork_rng(devices=[]):  # its first weights are replaced at once
+        return kind(transformers.AutoConfig.for_model(config.pop("model_type"), **config))
+
+
+Fingerprint = tuple[dict[str, tuple[int, ...]], set[frozenset[str]]]
+
+
+def _fingerprint(model: nn.Module, plan: TyingPlan) -> Fingerprint:
+    """Names and shapes of the model's state, and which names are one tensor once the plan is applied.
+
+    Of int8 weights and of differences the names that they were made of.
+    """
+    parameters = parameters_by_name(model)
+    shapes, names = {}, {}
+    for name, tensor in names_of(model).items():
+        if name in parameters and is_factor(name, parameters):
+            continue
+        if name.endswith(SCALE) and name.removesuffix(SCALE) + INT8 in parameters:
+            continue
+        float_name = name.removesuffix(INT8) if name in parameters else name
+        shapes[float_name] = tuple(tensor.shape)
+        names.setdefault(id(tensor), set()).add(float_name)
+    hard = (tie.names for tie in plan.ties if tie.is_hard)
+    return shapes, {frozenset(group) for group in closure([*names.values(), *hard]) if len(group) > 1}
+
+
+def _differing(ours: Fingerprint, theirs: Fingerprint) -> set[str]:
+    return {name for name, _ in ours[0].items() ^ theirs[0].items()}
+
 
 FORMAT = "tying-bench 1"
 READS, OUTPUT = "example/reads/", "example/output"
@@ -29,14 +112,70 @@ Example = Mapping[str, Tensor]
 
 
 def names_of(model: nn.Module) -> dict[str, Tensor]:
-    """Every name of every parameter and persistent buffer, as ties name them. BadInput where there is more to the
-    model's state."""
-    kept = model.state_dict()
-    if other := [name for name, value in kept.items() if not isinstance(value, Tensor)]:
-        raise BadInput(f"the state {other[0]} is no tensor: such a model cannot be kept in safetensors")
-    found = dict(model.named_parameters(remove_duplicate=False))
-    found |= dict(model.named_buffers(remove_duplicate=False))
-    return {plain_name(name): found[name] for name in kept}
+    """Every plain name of every parameter and persistent buffer. BadInput where there is more to the model's state."""
+    names: dict[str, Tensor] = dict(parameters_by_name(model))
+    for path, module in modules_by_name(model).items():
+        for leaf, buffer in module._buffers.items():
+            if buffer is not None and leaf not in module._non_persistent_buffers_set:
+                names[plain_name(joined(path, leaf))] = buffer
+    inner = unwrapped(model)
+    known = {*names, *(name for name, _ in inner.named_parameters(remove_duplicate=False))}
+    known |= {name for name, _ in inner.named_buffers(remove_duplicate=False)}
+    for name, value in inner.state_dict().items():
+        if not isinstance(value, Tensor):
+            raise BadInput(f"the state {name} is no tensor: such a model cannot be kept in safetensors")
+        if name not in known and plain_name(name) not in known:
+            raise BadInput(
+                f"the state {name} is no parameter and no buffer (extra state of its module): such a model cannot be "
+                "kept here"
+            )
+    return names
+
+
+def check_storable(names: Mapping[str, Tensor]) -> None:
+    """BadInput where a tensor cannot be written, or two parameters lie in the same memory without being one."""
+    check_in_memory(names, "to be saved")
+    for kind, name in {tensor.dtype: name for name, tensor in names.items()}.items():
+        try:
+            safetensors.torch.save({"": torch.empty(0, dtype=kind)})
+        except (KeyError, ValueError, safetensors.SafetensorError) as error:
+            shown = str(kind).removeprefix("torch.")
+            raise BadInput(
+                f"{name} holds {shown}, which safetensors cannot keep: convert it before"
+            ) from error
+    parameters = {name: tensor for name, tensor in names.items() if isinstance(tensor, nn.Parameter)}
+    by_storage: dict[int, dict[int, str]] = {}
+    for name, tensor in parameters.items():
+        others = by_storage.setdefault(tensor.untyped_storage()._cdata, {})
+        if id(tensor) not in others and tensor.numel():
+            for other in others.values():
+                if _overlap(tensor, parameters[other]):
+                    raise BadInput(
+                        f"{other} and {name} are two parameters that lie in the same memory, a tie that "
+                        "neither an optimizer nor a file sees: make them one Parameter (a plan does), or give each "
+                        "its own memory"
+                    )
+            others[id(tensor)] = name
+
+
+def check_example(example: Example) -> None:
+    """BadInput for what is no mapping of keyword arguments to tensors: nothing else can be kept in the file."""
+    if not isinstance(example, Mapping):
+        raise BadInput(
+            f"the example is a {type(example).__name__}; give keyword arguments of the model, as a dictionary"
+        )
+    for key, value in example.items():
+        if not isinstance(value, Tensor):
+            raise BadInput(f"the example has {key} = {value!r}; it can hold tensors alone")
+
+
+def _overlap(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors of one storage have an element in common."""
+    if one.dtype != other.dtype:
+        return True
+    taken = torch.zeros(one.untyped_storage().nbytes() // one.element_size(), dtype=torch.bool)
+    taken.as_strided(one.shape, one.stride(), one.storage_offset()).fill_(True)
+    return bool(taken.as_strided(other.shape, other.stride(), other.storage_offset()).any())
 
 
 def stored_as(names: Mapping[str, Tensor]) -> dict[str, str]:
@@ -46,10 +185,22 @@ def stored_as(names: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def plain(tensor: Tensor) -> Tensor:
-    """On the CPU, with memory of its own: a view into a larger one cannot be stored."""
-    tensor = tensor.detach().cpu().contiguous()
+    """On the CPU, with memory of its own: what lies in a larger one, or in that of another, cannot be stored."""
+    tensor = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
     whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
     return tensor if whole else tensor.clone()
+
+
+def each_alone(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`plain` of each, and none in the memory of another, as views that are buffers may be."""
+    alone: dict[str, Tensor] = {}
+    used: set[int] = set()
+    for name, tensor in tensors.items():
+        alone[name] = plain(tensor)
+        if alone[name].untyped_storage()._cdata in used:
+            alone[name] = alone[name].clone()
+        used.add(alone[name].untyped_storage()._cdata)
+    return alone
 
 
 def digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
@@ -72,25 +223,22 @@ def from_data(entry: Mapping[str, Any]) -> Tie:
     return Tie(tuple(entry["names"]), strength, tuple(entry["blocks"]), entry.get("rank", 0))
 
 
-@torch.no_grad()
 def answer_of(model: nn.Module, example: Example) -> Tensor:
-    """The logits, or else the first tensor, of what the model answers without dropout."""
-    modes, device = [(m, m.training) for m in model.modules()], next(model.parameters()).device
-    model.eval()
-    answer = model(**{key: value.to(device) for key, value in example.items()})
-    for module, mode in modes:
-        module.training = mode
-    return next(_tensors(getattr(answer, "logits", answer)))
+    """The logits, or else the first tensor, of what the model answers without dropout and under one seed.
 
-
-def _tensors(answer: Any) -> Iterator[Tensor]:
-    if isinstance(answer, Tensor):
-        yield answer
-    elif isinstance(answer, Mapping):
-        answer = answer.values()
-    if not isinstance(answer, Tensor):
-        for part in answer:
-            yield from _tensors(part) if part is not None else ()
+    Raises BadInput where it cannot read the example, or answers it with no tensor.
+    """
+    try:
+        answered = answer(model, example)
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise BadInput(
+            f"the example does not run through the model: {reason}; give keyword arguments that it reads"
+        ) from error
+    first = next(tensors_in(getattr(answered, "logits", answered)), None)
+    if first is None:
+        raise BadInput("the model answers the example with no tensor: leave the example out")
+    return first
 
 
 _CLOSE = {torch.float64: (1e-7, 1e-9), torch.float32: (1e-3, 1e-4)}
@@ -109,7 +257,7 @@ def load(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Module, T
     """
     path = Path(path)
     file = _read(path)
-    whole = {name: file.tensors[file.shared.get(name, name)] for name in [*file.tensors, *file.shared]}
+    whole = {name: file.tensors[file.shared.get(name, name)] for name in _names(file)}
     model = _built(path, file.model, whole) if model is None else model
     # What a quantised model will hold is known once there is one.
     like = _prepared(file, copy.deepcopy(model)) if file.is_quantised else model
@@ -119,10 +267,21 @@ def load(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Module, T
     with torch.no_grad():
         for name, tensor in file.tensors.items():
             names[name].copy_(tensor)
-    file.stored_plan.verify(model)
+    file.plan.verify(model)
     if file.output is not None:
         _check_answer(path, file.output, answer_of(model, file.reads))
     return model, file.plan
+
+
+def check(file: str | Path, path: Path, model: nn.Module) -> None:
+    """BadInput where `file`, which is to be `path`, would not be loaded again into the model that it was made of."""
+    kept = _read(Path(file))
+    _check_fits(
+        path, {name: kept.tensors[kept.shared.get(name, name)] for name in _names(kept)}, names_of(model), {}
+    )
+    _check_shares(path, kept, names_of(model))
+    if kept.output is not None:
+        _check_answer(path, kept.output, answer_of(model, kept.reads))
 
 
 def blank(path: str | Path) -> nn.Module:
@@ -144,7 +303,11 @@ class _File:
     @property
     def stored_plan(self) -> TyingPlan:
         """Under the names of the tensors in the file."""
-        return stored_plan(self.plan, {*self.tensors, *self.shared})
+        return stored_plan(self.plan, {**self.tensors, **self.shared})
+
+
+def _names(file: _File) -> list[str]:
+    return [*file.tensors, *file.shared]
 
 
 def _prepared(file: _File, model: nn.Module) -> nn.Module:
@@ -179,6 +342,10 @@ def _read(path: Path) -> _File:
         shared, model = json.loads(metadata["shared"]), json.loads(metadata["model"])
     except (KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{path} has metadata that cannot be read: {type(error).__name__}: {error}") from error
+    tensors = {
+        plain_name(name): tensor for name, tensor in tensors.items()
+    }  # older files have a wrapper's part in them
+    shared = {plain_name(name): plain_name(first) for name, first in shared.items()}
     reads = {key.removeprefix(READS): tensors.pop(key) for key in list(tensors) if key.startswith(READS)}
     output = tensors.pop(OUTPUT, None)
     if (kind := metadata.get("quantised")) not in (None, "int8"):
@@ -235,7 +402,8 @@ def _check_shares(path: Path, file: _File, names: Mapping[str, Tensor]) -> None:
     for group in closure([*own.values(), *(tie.names for tie in file.stored_plan.ties if tie.is_hard)]):
         if len(stored := sorted({file.shared.get(name, name) for name in group})) > 1:
             raise BadInput(
-                f"{path} holds {stored[0]} and {stored[1]} as two tensors, and the model shares them by itself"
+                f"{path} holds {stored[0]} and {stored[1]} as two tensors, and the model shares them by itself: give "
+                "one that does not (of transformers with tie_word_embeddings=False)"
             )
         if apart := [name for name, first in file.shared.items() if first in group and name not in group]:
             raise BadInput(
@@ -245,8 +413,12 @@ def _check_shares(path: Path, file: _File, names: Mapping[str, Tensor]) -> None:
 
 
 def _check_answer(path: Path, saved: Tensor, now: Tensor) -> None:
-    relative, absolute = _CLOSE.get(saved.dtype, (2e-2, 1e-2))
+    relative, absolute = _CLOSE.get(
+        saved.dtype.to_real() if saved.is_complex() else saved.dtype, (2e-2, 1e-2)
+    )
     now = now.to(saved.device)
+    if saved.dtype == now.dtype == torch.bool:
+        saved, now = saved.byte(), now.byte()
     if saved.shape != now.shape or not torch.allclose(
         now, saved, rtol=relative, atol=absolute, equal_nan=True
     ):
@@ -262,16 +434,10 @@ def _check_answer(path: Path, saved: Tensor, now: Tensor) -> None:
 def _built(path: Path, described: Mapping[str, Any] | None, whole: Mapping[str, Tensor]) -> nn.Module:
     if described is None:
         raise BadInput(f"{path} does not say how its model is built: give it, as load(path, model)")
-    import transformers  # seconds, and only here
-
-    found = getattr(transformers, str(described.get("transformers")), None)
-    if not (isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)):
-        raise BadInput(
-            f"{path} asks for the class {described.get('transformers')!r}, which transformers lacks"
-        )
-    config = dict(described["config"])
-    with torch.random.fork_rng(devices=[]):  # its first weights are replaced at once
-        model = found(transformers.AutoConfig.for_model(config.pop("model_type"), **config))
+    try:
+        model = built(described)
+    except ValueError as error:
+        raise BadInput(f"{path} {error}") from error
     for name, parameter in names_of(model).items():
         held = whole.get(name, whole.get(name + SCALE))  # of a quantised weight the scale tells it
         if held is not None:
@@ -282,45 +448,51 @@ def _built(path: Path, described: Mapping[str, Any] | None, whole: Mapping[str, 
 def save(model: nn.Module, plan: TyingPlan, path: str | Path, example: Example | None = None) -> None:
     """Write the model, which `plan` was applied to, to `path`: all of it or nothing. It may be quantised since.
 
-    example: keyword arguments of `model`, kept in the file with what it answers, which `load` compares.
-    Raises BadInput where a tie of the plan is not one tensor in the model, and where `path` cannot be written.
+    What was written is read and checked as `load` does before it takes the place of an older file.
+    example: keyword arguments of `model`, kept in the file with what it answers, which `load` compares. It is asked
+    without dropout and under one seed.
+    Raises BadInput where a tie of the plan is not one tensor in the model, where the model's state cannot be kept,
+    where two answers to the example differ, and where `path` cannot be written. Warns, in one line, where a model of
+    `transformers` is saved that `load` cannot build, so that it must be given: load(path, model).
     """
     path, names = Path(path), names_of(model)
     try:
-        stored_plan(plan, names).verify(model)
+        plan.verify(model)
     except RuntimeError as error:
         raise BadInput(f"{error}: apply the plan before the model is saved") from error
-    stored = stored_as(names)
-    tensors = {name: plain(names[name]) for name in dict.fromkeys(stored.values())}
+    check_storable(names)
     if example is not None:
-        tensors |= {READS + key: plain(value) for key, value in example.items()}
-        tensors[OUTPUT] = plain(answer_of(model, example))
+        check_example(example)
+    stored = stored_as(names)
+    tensors = each_alone({name: names[name] for name in dict.fromkeys(stored.values())})
+    if example is not None:
+        tensors |= {READS + key: plain(value).clone() for key, value in example.items()}
+        tensors[OUTPUT] = plain(answer_of(model, example)).clone()
+    described, why_not = description(model, plan)
     metadata = {
         "format": FORMAT,
         "plan": json.dumps([as_data(tie) for tie in plan.ties]),
         "shared": json.dumps({name: first for name, first in stored.items() if name != first}),
-        "model": json.dumps(_description(model)),
+        "model": json.dumps(described),
     }
     if is_quantised(model):
         metadata["quantised"] = "int8"
     metadata["sha256"] = digest(tensors, metadata)
-    _write_whole(path, tensors, metadata)
+    with _written_whole(path) as temporary:
+        safetensors.torch.save_file(tensors, temporary, metadata)
+        check(temporary, path, model)
+    if why_not:
+        warnings.warn(f"{path} must be read as load(path, model): {why_not}", stacklevel=2)
 
 
-def _description(model: nn.Module) -> dict[str, Any] | None:
-    """Class and config of a model of the `transformers` package; None of any other."""
-    if type(model).__module__.partition(".")[0] != "transformers":
-        return None
-    return {"transformers": type(model).__name__, "config": model.config.to_dict()}
-
-
-def _write_whole(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write beside `path` first, so that `path` holds what it held before or the whole new file."""
+@contextlib.contextmanager
+def _written_whole(path: Path) -> Iterator[Path]:
+    """Give a name to write to, which becomes `path` at the end, whole, and only if nothing was raised."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
             temporary = Path(scratch) / path.name
-            safetensors.torch.save_file(tensors, temporary, metadata)
+            yield temporary
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)

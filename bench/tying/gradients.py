@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
+from bench.tying import low_rank
 from bench.tying.apply import parameters_by_name, put
 from bench.tying.plan import TyingPlan
 
@@ -31,13 +32,25 @@ class UseGradients:
         return self.total / sum(self.norms) if sum(self.norms) else None
 
 
-def untied(model: nn.Module, plan: TyingPlan) -> nn.Module:
-    """A copy in which each name of a hard tie has a Parameter of its own, of equal values. `model` stays as it is."""
+def untied(model: nn.Module, plan: TyingPlan | None = None) -> nn.Module:
+    """A copy in which each name has a Parameter of its own, of equal values. `model` stays as it is.
+
+    plan: only the names of its hard ties; differences of low rank stay. Without one, all names that share a tensor, and
+    differences are folded into the weights: a plain network for tools that know no ties, which answers as `model` does.
+    """
     twin = copy.deepcopy(model)
+    for module in list(twin.modules()) if plan is None else ():
+        low_rank.fold(module)
     parameters = parameters_by_name(twin)
-    for tie in plan.ties:
-        for name in tie.names[1:] if tie.is_hard else ():
-            put(twin, name, Parameter(parameters[name].detach().clone()))
+    names = (
+        parameters if plan is None else [name for tie in plan.ties if tie.is_hard for name in tie.names[1:]]
+    )
+    seen: set[int] = set()
+    for name in names:
+        parameter = parameters[name]
+        if plan is not None or id(parameter) in seen:
+            put(twin, name, Parameter(parameter.detach().clone(), parameter.requires_grad))
+        seen.add(id(parameter))
     return twin
 
 

@@ -11,10 +11,10 @@ from torch.nn import Parameter
 from bench.tying.apply import is_factor, parameters_by_name, weight
 from bench.tying.errors import BadInput
 from bench.tying.plan import NotApplicable, TyingPlan
-from bench.tying.structure import Parts, expand, parts_of
+from bench.tying.structure import Parts, class_name, expand, modules_by_name, parts_of, spelled, submodule
 from bench.tying.tie import Tie, is_integer
 
-ROLES = ("attention", "feed_forward", "recurrent", "input", "conv", "norm", "bias")
+ROLES = ("attention", "feed_forward", "recurrent", "input", "conv", "norm", "bias", "other")
 
 Scope = str | Sequence[str]
 Stack = str | Sequence[str] | None
@@ -30,7 +30,7 @@ def embedding(model: nn.Module) -> TyingPlan:
 
     Raises NotApplicable where the network lacks one of them or their shapes differ (tying changes no shape).
     """
-    parts = parts_of(model)
+    parts = _parts(model)
     ends = {"input": parts.embedding, "output": parts.unembedding}
     for end, name in ends.items():
         if name is None:
@@ -43,17 +43,18 @@ def embedding(model: nn.Module) -> TyingPlan:
 
 
 def cross_layer(model: nn.Module, *, scope: Scope = "weights", stack: Stack = None) -> TyingPlan:
-    """Tie each parameter of a block with its namesakes of the same shape along the whole stack.
+    """Tie each parameter of a block with its namesakes of the same shape, in modules of one class, along the stack.
 
     scope: "weights" (every parameter with two dimensions or more), "all" (norms and biases too), or a role or
         list of roles out of ROLES.
-    stack: which blocks; by default those of the model's largest stack. Blocks that differ share what they have alike.
+    stack: which blocks; by default those that repeat (`bench.tying.structure.stack_of`). Blocks that differ
+        share what they have alike.
     Raises BadInput for an unknown scope or block; NotApplicable for fewer than two blocks, for a role that no
     parameter of the blocks has, and where no two blocks have a parameter of one name and shape.
 
     Source: Lan et al. 2020 (ALBERT), section 3.1, which shares "all".
     """
-    roles, parts = _roles(scope), parts_of(model)
+    roles, parts = _roles(scope), _parts(model)
     blocks = _blocks(model, parts, stack)
     _refuse_missing_roles(model, blocks, parts, roles)
 
@@ -64,14 +65,18 @@ def cross_layer(model: nn.Module, *, scope: Scope = "weights", stack: Stack = No
 
     namesakes: dict[tuple, list[tuple[str, int]]] = defaultdict(list)
     for position, block in enumerate(blocks):
+        owners = modules_by_name(submodule(model, block))
         for name, parameter in _inside(model, block):
             if wanted(f"{block}.{name}", parameter):
-                place = (f"{block}.{name}", position - len(blocks))
-                namesakes[name, tuple(parameter.shape)].append(place)
+                owner = owners.get(name.rpartition(".")[0])
+                kind = (name, tuple(parameter.shape), owner and class_name(owner))
+                namesakes[kind].append((f"{block}.{name}", position - len(blocks)))
     ties = (tuple(zip(*places, strict=True)) for places in namesakes.values())
     plan = TyingPlan(tuple(Tie(names, blocks=where) for names, where in ties))
     if plan == TyingPlan():
-        raise NotApplicable(f"no two of {len(blocks)} blocks share a name and shape within scope {scope!r}")
+        raise NotApplicable(
+            f"no two of {len(blocks)} blocks ({spelled(blocks)}) share a name and shape within scope {scope!r}"
+        )
     return plan
 
 
@@ -142,19 +147,28 @@ def counted(strategy: str, depth: int, k: int | None, fraction: float | None) ->
 def blocks_of(model: nn.Module, stack: Stack = None) -> tuple[str, ...]:
     """Module names of the blocks, input first: `stack`, or the model's own. BadInput where one is no module of it,
     NotApplicable where there are fewer than two."""
-    return _blocks(model, parts_of(model), stack)
+    return _blocks(model, _parts(model), stack)
+
+
+def _parts(model: nn.Module) -> Parts:
+    """`parts_of` a model that the library takes; BadInput for any other."""
+    parameters_by_name(model)
+    return parts_of(model)
 
 
 def _blocks(model: nn.Module, parts: Parts, stack: Stack) -> tuple[str, ...]:
     blocks = expand(model, parts.stack if stack is None else stack)
     if len(blocks) < 2:
-        raise NotApplicable(f"the network is no stack of blocks to share across: it has {len(blocks)}")
+        looked_at = f" ({spelled(blocks)})" if blocks else ""
+        raise NotApplicable(
+            f"the network is no stack of blocks to share across: it has {len(blocks)}{looked_at}"
+        )
     return blocks
 
 
 def _inside(model: nn.Module, block: str) -> list[tuple[str, Parameter]]:
     """The block's parameters, named relative to it."""
-    found = parameters_by_name(model.get_submodule(block))
+    found = parameters_by_name(submodule(model, block))
     return [(name, parameter) for name, parameter in found.items() if not is_factor(name, found)]
 
 
@@ -165,7 +179,9 @@ def _refuse_missing_roles(
     for role in roles:
         if role not in there:
             has = ", ".join(sorted(there))
-            raise NotApplicable(f"no {role} parameters in the blocks of this network; it has: {has}")
+            raise NotApplicable(
+                f"no {role} parameters in the blocks of this network ({spelled(blocks)}); it has: {has}"
+            )
 
 
 def _blocks_in(fraction: float, depth: int) -> int:

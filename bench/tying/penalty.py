@@ -10,6 +10,7 @@ from torch.nn import Parameter
 
 from bench.tying import apply
 from bench.tying.errors import BadInput
+from bench.tying.gate import as_real
 from bench.tying.tie import Tie, closure
 
 SLICE = 1 << 20
@@ -20,9 +21,10 @@ SLICE = 1 << 20
 def gram(tensors: Sequence[Tensor]) -> Tensor:
     """[n][n] float64 on the CPU: inner products of n tensors of one shape, summed in float64.
 
+    A complex number is the two real ones it is made of.
     That is enough digits for distances down to 1e-7 of the norm, in one pass over the weights.
     """
-    rows = [tensor.detach().reshape(-1) for tensor in tensors]
+    rows = [as_real(tensor.detach()).reshape(-1) for tensor in tensors]
     total, width = torch.zeros(len(rows), len(rows), dtype=torch.float64), max(1, SLICE // len(rows))
     for start in range(0, rows[0].numel(), width):
         part = torch.stack([row[start : start + width] for row in rows]).double().cpu()
@@ -62,7 +64,8 @@ def deviations(members: Sequence[Tensor]) -> list[Tensor]:
 
 def penalty(members: Sequence[Tensor], strength: float) -> Tensor:
     """strength * sum over pairs of ||W_i - W_j||^2: a differentiable scalar."""
-    squares = torch.stack([deviation.square().sum() for deviation in deviations(members)])
+    apart = deviations([as_real(member) for member in members])
+    squares = torch.stack([deviation.square().sum() for deviation in apart])
     return strength * len(members) * squares.sum()
 
 
@@ -77,7 +80,8 @@ def add_gradient(members: Sequence[Tensor], strength: float) -> None:
     for member in members:
         if member.grad is None:
             member.grad = torch.zeros_like(member)
-    for part, grads in _slices(members, [member.grad for member in members]):
+    reals = [as_real(member) for member in members]
+    for part, grads in _slices(reals, [as_real(member.grad) for member in members]):
         offsets, total = _offsets(part)
         torch._foreach_add_(grads[1:], offsets, alpha=2 * len(members) * strength)
         torch._foreach_sub_(grads, [total] * len(grads), alpha=2 * strength)
@@ -99,7 +103,7 @@ def pull(members: Sequence[Tensor], lr: float, strength: float) -> None:
     if lr == 0 or strength == 0:
         return
     shrink = 2 * len(members) * lr * strength
-    for (part,) in _slices(members):
+    for (part,) in _slices([as_real(member) for member in members]):
         apart = deviations(part)
         if math.isinf(shrink):
             torch._foreach_copy_(part, [part[0] - apart[0]] * len(part))
@@ -111,7 +115,7 @@ def pull(members: Sequence[Tensor], lr: float, strength: float) -> None:
 def squares(members: Sequence[Tensor]) -> tuple[float, float]:
     """sum ||W_i - mean||^2 and sum ||W_i||^2, in single precision at least and summed as Python floats."""
     apart = size = 0.0
-    for (part,) in _slices(members):
+    for (part,) in _slices([as_real(member) for member in members]):
         if part[0].dtype in (torch.float16, torch.bfloat16):
             part = [member.float() for member in part]
         apart += _sum_of_squares(deviations(part))

@@ -3,16 +3,26 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
-from bench.tying import apply, penalty
-from bench.tying.apply import Merge, added, count_when_shared, members, tensors_when_shared
+from bench.tying import apply, gate, penalty, proof
+from bench.tying.apply import (
+    Init,
+    Merge,
+    Parameters,
+    added,
+    changes_of,
+    count_when_shared,
+    members,
+    tensors_when_shared,
+)
 from bench.tying.errors import BadInput
 from bench.tying.penalty import effective_count
+from bench.tying.proof import Example
 from bench.tying.tie import HARD, Tie, checked_rank, checked_strength, is_integer, normal_form
 
 _HEADS = ("weights", "groups", "shape", "uses", "tensors", "parameters", "saved")
@@ -230,52 +240,68 @@ class TyingPlan:
     def apply(
         self,
         model: nn.Module,
-        init: Literal["own", "shared"] = "own",
+        init: Init = "own",
         merge: Merge = "first",
+        example: Example | None = None,
     ) -> nn.Module:
-        """Tie the model in place and return it. Build first, apply next, make the optimizer last.
+        """Tie the model in place, all of the plan or nothing, and return it. Build first, apply next, optimizer last.
 
-        A hard tie becomes one Parameter. merge: its value, that of its first name (the one nearest the input), or, for
-        layers that were trained apart, the mean of its distinct tensors. Of a relaxed tie each name keeps of its own
-        weight what a difference of that rank can (below two dimensions nothing); there "least_squares" looks for the
-        shared value from which all of them together stay nearest, which without ranks is the mean. For a soft tie,
-        init="shared" gives all members that value, init="own" leaves them. No random number is drawn, ties that the
-        model came with are kept, and buffers are never tied.
+        A hard tie becomes one Parameter. No random number is drawn, ties that the model came with are kept, and buffers
+        are never tied.
 
-        Raises BadInput, before anything is changed, where a name is missing or a buffer's, a parameter is frozen,
-        quantised or, to be relaxed, parametrised, a tie holds two shapes, dtypes or devices, or an optimizer was made
-        of what would be replaced.
+        Args:
+            init: of a soft tie; "shared" gives all members the value that a hard tie would have, "own" leaves them.
+            merge: the value of a hard tie: that of its first name (the one nearest the input), or, for layers that were
+                trained apart, the mean of its distinct tensors. Of a relaxed tie each name keeps of its own weight what
+                a difference of that rank can; below two dimensions, and where a matrix has no such rank, nothing.
+                "least_squares" looks for the shared value from which all names together stay nearest, which without
+                ranks is the mean.
+            example: what the model reads. With it the ties are proven (`prove`), but for weights that the example does
+                not reach.
+
+        Raises BadInput, and the model is as it was, where a name is missing or a buffer's, a parameter is quantised,
+        frozen while others of its tie are not, or, to be relaxed, parametrised, a tie holds two shapes, dtypes or
+        devices, values do not allow the arithmetic, an optimizer or DDP was made of what would be replaced, or a module
+        goes on with a weight of its own.
         """
-        if init not in ("own", "shared"):
-            raise BadInput(f"init is {init!r}; allowed are 'own' and 'shared'")
+        if init not in get_args(Init):
+            raise BadInput(f"init is {init!r}; allowed are {' and '.join(map(repr, get_args(Init)))}")
         if merge not in get_args(Merge):
             raise BadInput(f"merge is {merge!r}; allowed are {', '.join(map(repr, get_args(Merge)))}")
         parameters = apply.parameters_by_name(model)
         apply.check_named(self.ties, model, parameters)
         apply.check(self.ties, parameters)
-        apply.check_trainable(self.ties, parameters)
+        apply.check_shareable(self.ties, parameters)
         apply.check_relaxed(self.ties, model, parameters)
         apply.check_none(self._hard(), model, parameters)
-        for tie in self._hard():
-            if tie.rank:
-                apply.relax(tie, model, parameters, merge)
-                continue
-            if merge != "first":
-                _mean_into_first(apply.members(tie, parameters))
-            apply.share(tie, model, parameters)
-        if init == "shared":
-            for tie in self._soft():
-                members = apply.members(tie, parameters)
-                if merge != "first":
-                    _mean_into_first(members)
-                _copy_first(members)
+        changes = changes_of(self.ties, model, parameters, init, merge)
+        if example is not None and any(tie.is_hard for tie in self.ties):
+            proof.check(changes, self.ties, model, example)
+        changes.make(model)
         return model
+
+    def prove(self, model: nn.Module, example: Example) -> None:
+        """Prove on data that each hard tie, which was applied, is one tensor for the network and not by name alone.
+
+        The shared tensor is changed for one name after the other, and the model must answer the example otherwise. Its
+        mode, its values and the caller's random numbers stay as they are. It takes a forward pass for each name.
+        Raises RuntimeError with the names at which nothing changes: the module keeps its weight elsewhere, in a list, a
+        closure or a copy, or the example does not reach it. Raises BadInput where the model cannot read the example.
+        """
+        self.verify(model)
+        if silent := proof.silent_uses(self.ties, model, example):
+            raise RuntimeError(
+                f"the tie is not proven: what the model answers does not depend on {', '.join(silent[:3])}"
+                f"{', ...' if len(silent) > 3 else ''}: the example does not reach it, or its module keeps the weight "
+                "elsewhere"
+            )
 
     def bind(self, model: nn.Module) -> "BoundPlan":
         """Look the names up once, for a loop that asks at every step. See `BoundPlan`."""
-        parameters = apply.parameters_by_name(model)
-        apply.check(self.ties, parameters)
-        groups = [(apply.members(tie, parameters), tie.strength) for tie in self._soft()]
+        ties, parameters = self._checked(model)
+        soft = [tie for tie in ties if not tie.is_hard]
+        gate.check_values({tie.names[0]: parameters[tie.names[0]] for tie in soft}, "for a soft tie")
+        groups = [(apply.members(tie, parameters), tie.strength) for tie in soft]
         return BoundPlan(
             soft=tuple((members, strength) for members, strength in groups if len(members) > 1),
             uses=tuple([apply.place(model, name) for name in tie.names] for tie in self.ties),
@@ -295,16 +321,18 @@ class TyingPlan:
 
     def spread(self, model: nn.Module) -> float | None:
         """How far apart tied tensors are, relative to their norm: 0.0 if shared, None for an empty plan."""
-        return self.bind(model).spread()
+        bound = self.bind(model)
+        weights = {name: apply.weight(model, name) for tie in self.ties for name in tie.names}
+        gate.check_values(weights, "to say how far copies are apart")
+        return bound.spread()
 
     def num_params(self, model: nn.Module) -> int:
         """Elements of the distinct parameters, frozen ones included, that the model has once this is applied.
 
         The answer is the same before and after `apply`. Raises BadInput as `apply` does for names and shapes.
         """
-        parameters = apply.parameters_by_name(model)
-        apply.check(self.ties, parameters)
-        return apply.count_when_shared(self._hard(), parameters)
+        ties, parameters = self._checked(model)
+        return apply.count_when_shared(_hard(ties), parameters)
 
     def effective_params(self, model: nn.Module) -> float:
         """`num_params`, with a soft group counted as numel x (tr G)^2 / tr(G^2), G the inner products of its n tensors.
@@ -312,39 +340,39 @@ class TyingPlan:
         n orthogonal ones of one norm count n, equal ones, and all-zero ones, 1 (`bench.tying.penalty`). It is of the
         weights as they are; a hard class that is not applied yet has that of its first name. Refuses as `num_params`.
         """
-        parameters = apply.parameters_by_name(model)
-        apply.check(self.ties, parameters)
-        return float(effective_count(self._hard(), self._soft(), parameters))
+        ties, parameters = self._checked(model)
+        soft = [tie for tie in ties if not tie.is_hard]
+        named = {name: parameters[name] for tie in soft for name in tie.names}
+        gate.check_values(named, "to count how far copies are apart")
+        return float(effective_count(_hard(ties), soft, parameters))
 
     def num_tensors(self, model: nn.Module) -> int:
         """How many distinct parameters those elements are in; counted, and refused, as `num_params` does."""
-        parameters = apply.parameters_by_name(model)
-        apply.check(self.ties, parameters)
-        return apply.tensors_when_shared(self._hard(), parameters)
+        ties, parameters = self._checked(model)
+        return apply.tensors_when_shared(_hard(ties), parameters)
 
-    def differences(self, model: nn.Module) -> dict[str, tuple[int, int]]:
+    def differences(self, model: nn.Module) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the factors that `apply` would put beside relaxed weights; refuses as `num_params`."""
-        parameters = apply.parameters_by_name(model)
-        apply.check(self.ties, parameters)
-        return apply.factors(self.ties, parameters)
+        return apply.factors(*self._checked(model))
 
     def summary(self, model: nn.Module) -> Summary:
         """What `apply` would tie and save, as a table: `print(plan.summary(model))`. Refuses as `num_params` does."""
-        parameters = apply.parameters_by_name(model)
-        apply.check(self.ties, parameters)
-        return summarised(self.ties, parameters)
+        return summarised(*self._checked(model))
 
     def verify(self, model: nn.Module) -> None:
         """RuntimeError, naming what, where a hard tie is no longer one tensor or a name lacks its difference."""
-        parameters = apply.parameters_by_name(model)
-        apply.check(self.ties, parameters)
-        apply.check_shared(self._hard(), parameters)
+        ties, parameters = self._checked(model)
+        apply.check_shared(_hard(ties), parameters)
 
     def _hard(self) -> list[Tie]:
-        return [tie for tie in self.ties if tie.is_hard]
+        return _hard(self.ties)
 
-    def _soft(self) -> list[Tie]:
-        return [tie for tie in self.ties if not tie.is_hard]
+    def _checked(self, model: nn.Module) -> tuple[list[Tie], Parameters]:
+        """The ties as the model stores them, and its parameters; BadInput where they do not fit."""
+        parameters = apply.parameters_by_name(model)
+        ties = apply.as_stored(self.ties, parameters)
+        apply.check(ties, parameters)
+        return ties, parameters
 
 
 @dataclass(frozen=True, eq=False)
@@ -366,7 +394,17 @@ class BoundPlan:
         return sum((penalty.penalty(members, strength) for members, strength in self.soft), torch.zeros(()))
 
     def add_gradient(self) -> None:
-        """Add the penalty's gradient to `.grad`. Call it after clipping, or it is clipped away."""
+        """Add the penalty's gradient to `.grad`. Call it after clipping, or it is clipped away.
+
+        BadInput, before anything is added, where a gradient is sparse.
+        """
+        if any(
+            m.grad is not None and m.grad.layout != torch.strided for members, _ in self.soft for m in members
+        ):
+            raise BadInput(
+                "the gradient of a softly tied weight is sparse, which a penalty cannot be added to: make the "
+                "embedding with sparse=False"
+            )
         for tensors, strength in self.soft:
             penalty.add_gradient(tensors, strength)
 
@@ -401,14 +439,5 @@ def _within(tie: Tie, grouping: Sequence[int]) -> Iterable[Tie]:
         yield replace(tie, names=names, blocks=blocks)
 
 
-@torch.no_grad()
-def _mean_into_first(members: list[Parameter]) -> None:
-    first, *others = members
-    if others:  # from differences: members that are equal stay what they are, to the bit
-        first.add_(sum(other - first for other in others) / len(members))
-
-
-@torch.no_grad()
-def _copy_first(members: list[Parameter]) -> None:
-    for other in members[1:]:
-        other.copy_(members[0])
+def _hard(ties: Iterable[Tie]) -> list[Tie]:
+    return [tie for tie in ties if tie.is_hard]

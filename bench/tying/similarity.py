@@ -13,9 +13,11 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from bench.tying import NotApplicable
 from bench.tying.apply import weight
+from bench.tying.gate import as_real, check_values
 from bench.tying.methods import blocks_of, cross_layer
 from bench.tying.penalty import gram
-from bench.tying.structure import parts_of
+from bench.tying.proof import evaluating
+from bench.tying.structure import joined, modules_by_name, parts_of, submodule
 
 Parts = Sequence[tuple[Sequence[int], Tensor]]
 """Of each kind of weight the blocks that have it, and the `gram` of their tensors."""
@@ -59,9 +61,11 @@ def whole(depth: int, parts: Parts) -> list[list[float | None]]:
 
 def _parts(model: nn.Module) -> tuple[int, Parts]:
     depth = len(blocks_of(model))
+    plan = cross_layer(model)
+    check_values({n: weight(model, n) for tie in plan.ties for n in tie.names}, "to be compared")
     return depth, [
         ([block % depth for block in tie.blocks], gram([weight(model, name) for name in tie.names]))
-        for tie in cross_layer(model).ties
+        for tie in plan.ties
     ]
 
 
@@ -162,9 +166,9 @@ class Outputs:
 def outputs(model: nn.Module, blocks: Sequence[str], forwards: Callable[[], None]) -> list[Outputs]:
     """Of each block by name while `forwards()` runs the model; NotApplicable where one was not reached."""
     found = [Outputs(name) for name in blocks]
-    with _evaluating(model), contextlib.ExitStack() as hooks, torch.no_grad():
+    with evaluating(model), contextlib.ExitStack() as hooks:
         for each in found:
-            for handle in _hooked(model.get_submodule(each.name), each):
+            for handle in _hooked(submodule(model, each.name), each):
                 hooks.callback(handle.remove)
         forwards()
     for each in found:
@@ -182,17 +186,6 @@ def _hooked(block: nn.Module, into: Outputs) -> list[torch.utils.hooks.Removable
         into.after(output)
 
     return [block.register_forward_pre_hook(before, with_kwargs=True), block.register_forward_hook(after)]
-
-
-@contextlib.contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _positions(tensor: Tensor) -> Tensor:
@@ -216,7 +209,7 @@ class Hidden:
     def rows(self, block: nn.Module) -> Iterator[Tensor]:
         """[units, ...] of each parameter: what enters or leaves a hidden unit through it."""
         for name, axis in self.axes:
-            yield block.get_parameter(name).detach().movedim(axis, 0).reshape(self.units, -1)
+            yield as_real(weight(block, name).detach().movedim(axis, 0)).reshape(self.units, -1)
 
 
 def hidden_of(model: nn.Module, block: str) -> Hidden:
@@ -229,9 +222,9 @@ def hidden_of(model: nn.Module, block: str) -> Hidden:
     1 for every unit and would make all blocks alike. The state of a GRU is no such axis: it is added to the residual
     stream, whose order all blocks share. Raises NotApplicable, with the reason, for any other block.
     """
-    role, inside = parts_of(model).role, list(model.get_submodule(block).named_modules())
+    role, inside = parts_of(model).role, list(modules_by_name(submodule(model, block)).items())
     linear = [(name, module) for name, module in inside if _width_in(module) is not None]
-    roles = {name: role(_joined(block, name, "weight")) for name, _ in linear}
+    roles = {name: role(joined(block, name, "weight")) for name, _ in linear}
     named = [layer for layer in linear if roles[layer[0]] == "feed_forward"]
     if named:
         return _feed_forward(named)
@@ -250,7 +243,7 @@ def _feed_forward(layers: list[Layer]) -> Hidden:
         shapes = ", ".join(f"{name} {_width_in(layer)} -> {_width_out(layer)}" for name, layer in layers)
         raise NotApplicable(f"the feed-forward layers are no chain through hidden units: {shapes}")
     axes = [axis for name, layer in into for axis in _leaving(name, layer)]
-    return Hidden(units, (*axes, (_joined(last, "weight"), 0 if _is_transposed(out) else 1)))
+    return Hidden(units, (*axes, (joined(last, "weight"), 0 if _is_transposed(out) else 1)))
 
 
 def _convolutions(inside: list[Layer]) -> Hidden:
@@ -266,13 +259,13 @@ def _convolutions(inside: list[Layer]) -> Hidden:
         raise NotApplicable("the norm between the convolutions treats channels by their order")
     if into.groups != 1 or out.groups != 1 or into.out_channels != out.in_channels:
         raise NotApplicable("the convolutions are no chain through hidden units")
-    return Hidden(into.out_channels, (*_leaving(one, into), (_joined(other, "weight"), 1)))
+    return Hidden(into.out_channels, (*_leaving(one, into), (joined(other, "weight"), 1)))
 
 
 def _leaving(name: str, layer: nn.Module) -> list[tuple[str, int]]:
     """The axes of a layer's own outputs."""
-    bias = [(_joined(name, "bias"), 0)] if layer.bias is not None else []
-    return [(_joined(name, "weight"), 1 if _is_transposed(layer) else 0), *bias]
+    bias = [(joined(name, "bias"), 0)] if layer.bias is not None else []
+    return [(joined(name, "weight"), 1 if _is_transposed(layer) else 0), *bias]
 
 
 def _is_transposed(layer: nn.Module) -> bool:
@@ -289,10 +282,6 @@ def _width_in(layer: nn.Module) -> int | None:
 
 def _width_out(layer: nn.Module) -> int:
     return layer.weight.shape[1 if _is_transposed(layer) else 0]
-
-
-def _joined(*parts: str) -> str:
-    return ".".join(filter(None, parts))
 
 
 MOST = 4096
@@ -360,7 +349,7 @@ def _costs(pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
 
 
 def _rows(model: nn.Module, block: str, hidden: Hidden) -> list[Tensor]:
-    return list(hidden.rows(model.get_submodule(block)))
+    return list(hidden.rows(submodule(model, block)))
 
 
 def _norm(tensor: Tensor) -> Tensor:

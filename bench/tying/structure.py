@@ -1,18 +1,116 @@
-"""What a network says about itself, and what can be seen of one that says nothing: stack, embeddings, roles."""
+"""The plain names of a model's modules, parameters and buffers, whatever it is wrapped in.
 
+`torch.compile`, DistributedDataParallel, DataParallel, weight averaging and activation checkpointing put a module
+inside another one, and a part of their own into every name below. Here that part is left out, so that a plan or a file
+made of a wrapped model fits the model itself, and the other way round.
+"""
+
+import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import Parameter
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.nn.utils import parametrize
+from torch.optim.swa_utils import AveragedModel
 
 from bench.tying.errors import BadInput
+
+_BY_CLASS = {DataParallel: "module", DistributedDataParallel: "module", AveragedModel: "module"}
+_BY_NAME = ("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module", "_forward_module")
+"""The attributes that hold the inner module: of classes that use a common word for it, and words of torch's (and
+Lightning Fabric's) own."""
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The module inside all wrappers; the module itself where there are none."""
+    while inner := _inside(module):
+        module = module._modules[inner]
+    return module
+
+
+def wrappers(model: nn.Module) -> Iterator[nn.Module]:
+    """Every wrapper in the model, the model itself included."""
+    return (module for module in model.modules() if _inside(module))
+
+
+def modules_by_name(model: nn.Module) -> dict[str, nn.Module]:
+    """Plain name -> module, parents first, "" for the model itself; a shared module under each of its names."""
+    return dict(_walk(unwrapped(model), ""))
+
+
+def submodule(model: nn.Module, path: str) -> nn.Module:
+    """The module of this plain name. AttributeError where there is none."""
+    module = unwrapped(model)
+    for part in path.split(".") if path else ():
+        child = module._modules.get(part)
+        if child is None:
+            raise AttributeError(f"{type(module).__name__} has no module {part!r}")
+        module = unwrapped(child)
+    return module
+
+
+def named_parameters(model: nn.Module) -> Iterator[tuple[str, Parameter]]:
+    """Plain name and parameter, a shared one under each of its names.
+
+    The original of a parametrization has the name by which the module reads the weight.
+    """
+    for path, module in modules_by_name(model).items():
+        for leaf, parameter in module._parameters.items():
+            if parameter is not None:
+                yield plain_name(joined(path, leaf)), parameter
+
+
+def named_buffers(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Plain name and buffer, kept in the state or not, a shared one under each of its names."""
+    for path, module in modules_by_name(model).items():
+        for leaf, buffer in module._buffers.items():
+            if buffer is not None:
+                yield plain_name(joined(path, leaf)), buffer
+
+
+def plain_name(name: str) -> str:
+    """The name without the parts that torch's wrappers and parametrizations of one tensor put into it."""
+    if name.startswith("_") or "._" in name:
+        name = ".".join(part for part in name.split(".") if part not in _BY_NAME)
+    return _ORIGINAL.sub(r"\1\2", name)
+
+
+def joined(*parts: str) -> str:
+    """The parts with dots between them, empty ones left out."""
+    return ".".join(filter(None, parts))
+
+
+_ORIGINAL = re.compile(r"(^|\.)parametrizations\.([^.]+)\.original$")
+
+
+def _walk(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
+    yield path, module
+    for name, child in module._modules.items():
+        if child is not None:
+            yield from _walk(unwrapped(child), joined(path, name))
+
+
+def _inside(module: nn.Module) -> str | None:
+    """The attribute that holds what this module wraps; None for what is no wrapper."""
+    if attribute := _of_class(type(module)):
+        return attribute
+    return next((word for word in _BY_NAME if module._modules.get(word) is not None), None)
+
+
+@functools.cache
+def _of_class(kind: type[nn.Module]) -> str | None:
+    return next((attribute for known, attribute in _BY_CLASS.items() if issubclass(kind, known)), None)
+
 
 _FEED_FORWARD = ("mlp", "fc", "feed_forward", "feedforward", "ffn")
 _FEED_FORWARD += ("intermediate.dense", "output.dense")  # BERT's
 _FEED_FORWARD += ("densereludense", "densegatedactdense")  # T5's
 _ATTENTION = ("attn", "attention")
-_CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 @dataclass(frozen=True)
@@ -33,8 +131,10 @@ class Parts:
 def parts_of(model: nn.Module) -> Parts:
     """`model.parts` where the network names its parts itself; else what can be seen of it.
 
-    Seen: `stack_of`, `role_of`, and the embeddings that a `transformers` model gives.
+    Seen: `stack_of`, `role_of`, and the embeddings that a `transformers` model gives. Names are plain
+    (`bench.tying.structure`).
     """
+    model = unwrapped(model)
     named = getattr(model, "parts", None)
     if isinstance(named, Parts):
         return named
@@ -50,38 +150,56 @@ def parts_inside(model: nn.Module, child: str) -> Parts:
 
 
 def stack_of(model: nn.Module) -> tuple[str, ...]:
-    """Module names of the blocks: the children of the module list that holds most parameters, or () without one.
+    """Module names of the blocks, input first; () where nothing repeats.
 
-    Where these blocks have hardly a weight in common, as the stages of a CNN, the lists inside them are one stack,
-    if that has more. An encoder-decoder has two stacks, of which this is the larger.
+    A stack is what repeats in structure. Looked at are the children of each list of modules, and children that are
+    numbered (`layer1`, `layer2`); lists at one place of several blocks, as the layers of a CNN's stages, count as one.
+    Modules without parameters are no blocks, and of unlike modules those are that are alike (`_alike_most`). The stack
+    is the list whose blocks have most in common: elements of weights that have a namesake of their shape. Where it lies
+    inside the blocks of another list that have half of their weights in common, it is that list. Where nothing has a
+    namesake it is the list that holds most. An encoder-decoder has two stacks, of which this is one.
     """
-    # Of equals the outer stays before the inner.
-    stacks = sorted(_stacks(model).values(), key=lambda blocks: -_held(model, blocks))
-    if not stacks:
+    modules = modules_by_name(model)
+    stacks = [_alike_most(modules, blocks) for blocks in _lists(modules).values()]
+    sizes = [(_in_common(modules, blocks), _held(modules, blocks)) for blocks in stacks]
+    if not any(stacks):
         return ()
-    around = tuple(f"{block}." for block in stacks[0])
-    inside = [blocks for blocks in stacks if all(f"{name}.".startswith(around) for name in blocks)]
-    return tuple(next((blocks for blocks in inside if _in_common(model, blocks) >= 0.5), stacks[0]))
+    best = stacks[sizes.index(max(sizes))]
+    for blocks, (common, held) in zip(stacks, sizes, strict=True):  # an outer list before those inside it
+        around = tuple(f"{block}." for block in blocks)
+        if blocks and 2 * common >= held and all(block.startswith(around) for block in best):
+            return blocks
+    return best
 
 
 def expand(model: nn.Module, stack: str | Sequence[str]) -> tuple[str, ...]:
     """Module names of the blocks that `stack` asks for, input first.
 
     stack: the name of a module list ("model.layers"), a pattern in which `*` stands for one part of a name
-        ("encoder.stages.*.layers.*"), or the blocks' names themselves.
+        ("encoder.stages.*.layers.*"), or the blocks' names themselves. Of a list or a pattern, modules without
+        parameters, and those unlike the rest, are left out as `stack_of` does.
     Raises BadInput where there is no such module, naming the module lists there are.
     """
-    modules = [name for name, _ in model.named_modules(remove_duplicate=False)]
+    modules = modules_by_name(model)
     if not isinstance(stack, str):
-        names = tuple(stack)
+        names = tuple(plain_name(name) for name in stack)
         unknown = [name for name in names if name not in modules]
-        _refuse_unknown(model, unknown or ([] if len(set(names)) == len(names) else list(names)), stack)
+        repeated = [] if len(set(names)) == len(names) else list(names)
+        _refuse_unknown(modules, unknown or repeated, stack)
         return names
-    wanted = stack if "*" in stack else f"{stack}.*"
+    wanted = plain_name(stack if "*" in stack else f"{stack}.*")
     pattern = re.compile("[^.]+".join(re.escape(part) for part in wanted.split("*")))
-    found = tuple(name for name in modules if pattern.fullmatch(name))
-    _refuse_unknown(model, [] if found else [stack], stack)
-    return found
+    found = [name for name in modules if pattern.fullmatch(name)]
+    _refuse_unknown(modules, [] if found else [stack], stack)
+    return _alike_most(modules, found)
+
+
+def spelled(blocks: Sequence[str]) -> str:
+    """The blocks in a word or two, as a message names them: `encoder.layer.*`, or the first and the last."""
+    kinds = dict.fromkeys(re.sub(r"(^|\.)\d+(?=\.|$)", r"\1*", block) for block in blocks)
+    if len(kinds) == 1:
+        return next(iter(kinds))
+    return ", ".join(blocks) if len(blocks) < 4 else f"{blocks[0]} ... {blocks[-1]}"
 
 
 def role_of(model: nn.Module) -> Callable[[str], str]:
@@ -89,7 +207,7 @@ def role_of(model: nn.Module) -> Callable[[str], str]:
 
     def role(name: str) -> str:
         path, _, parameter = name.rpartition(".")
-        owner, called = model.get_submodule(path), path.lower()
+        owner, called = submodule(model, path), path.lower()
         last = called.rpartition(".")[2]
         if "norm" in last or "norm" in type(owner).__name__.lower() or last.startswith("ln"):
             return "norm"
@@ -97,18 +215,13 @@ def role_of(model: nn.Module) -> Callable[[str], str]:
             return "bias"
         if isinstance(owner, (nn.RNNBase, nn.RNNCellBase)):
             return "recurrent" if "_hh" in parameter else "input"
-        if isinstance(owner, _CONV):
+        if isinstance(owner, CONVOLUTIONS):
             return "conv"
         if any(word in called for word in _ATTENTION):
             return "attention"
         return "feed_forward" if any(word in called for word in _FEED_FORWARD) else "other"
 
     return role
-
-
-def plain_name(name: str) -> str:
-    """The name by which a module reads a parameter that is kept beneath it as the original of a parametrization."""
-    return re.sub(r"(^|\.)parametrizations\.([^.]+)\.original$", r"\1\2", name)
 
 
 def _weight_name(model: nn.Module, getter: str) -> str | None:
@@ -119,43 +232,91 @@ def _weight_name(model: nn.Module, getter: str) -> str | None:
         return None
     if module is None or not isinstance(getattr(module, "weight", None), nn.Parameter):
         return None
-    return next(
-        f"{name}.weight" if name else "weight"
-        for name, found in model.named_modules(remove_duplicate=False)
-        if found is module
-    )
+    module = unwrapped(module)
+    places = (name for name, found in modules_by_name(model).items() if found is module)
+    name = next(places, None)
+    return None if name is None else joined(name, "weight")
 
 
-def _stacks(model: nn.Module) -> dict[str, list[str]]:
-    """Place -> the blocks of the lists of modules there; a place has `*` for the block of an outer list."""
+def _lists(modules: Mapping[str, nn.Module]) -> dict[str, list[str]]:
+    """Place -> modules that stand in one list there, in their order; a place has `*` for each number in its name."""
     lists: dict[str, list[str]] = {}
-    for name, module in model.named_modules():
-        if isinstance(module, (nn.ModuleList, nn.Sequential)):
-            place = re.sub(r"(^|\.)\d+(?=\.|$)", r"\1*", name)
-            lists.setdefault(place, []).extend(
-                f"{name}.{child}" if name else child for child, _ in module.named_children()
-            )
-    return {place: blocks for place, blocks in lists.items() if blocks}
+    for path, module in modules.items():
+        place = re.sub(r"\d+(?=\.|$)", "*", path)
+        for child in module._modules:
+            if isinstance(module, (nn.ModuleList, nn.Sequential)):
+                lists.setdefault(joined(place, "*"), []).append(joined(path, child))
+            elif child[-1].isdecimal():
+                numbered = joined(place, re.sub(r"\d+$", "*", child))
+                lists.setdefault(numbered, []).append(joined(path, child))
+    found = {place: [name for name in names if name in modules] for place, names in lists.items()}
+    return {
+        place: names
+        for place, names in found.items()
+        if len(names) > 1 or place.endswith(".*") or place == "*"
+    }
 
 
-def _held(model: nn.Module, blocks: Sequence[str]) -> int:
-    return sum(p.numel() for block in blocks for p in model.get_submodule(block).parameters())
+def _alike_most(modules: Mapping[str, nn.Module], names: Sequence[str]) -> tuple[str, ...]:
+    """Of these modules the largest set of alike ones, in their order; those without parameters belong to none.
+
+    Two are alike where they are of one class, or where at least half of the parameters of one have a namesake in the
+    other that belongs to a module of the same class; and so are two that are both like a third. A container is like
+    another by what it holds alone. The largest set is that with most in common, then that which holds most.
+    """
+    structures = {name: frozenset(_structure(modules[name])) for name in names}
+    sets: list[list[str]] = []
+    for name in names:
+        if not structures[name]:
+            continue
+        joining = [one for one in sets if any(_is_alike(modules, structures, name, other) for other in one)]
+        sets = [one for one in sets if one not in joining] + [[*(n for one in joining for n in one), name]]
+    order = {name: at for at, name in enumerate(names)}
+    sets.sort(key=lambda one: min(order[name] for name in one))
+    best = max(sets, key=lambda one: (_in_common(modules, one), _held(modules, one)), default=[])
+    return tuple(sorted(best, key=order.__getitem__))
 
 
-def _in_common(model: nn.Module, blocks: Sequence[str]) -> float:
-    """The share of the blocks' weights (two dimensions or more) that have a namesake of their shape."""
+def _is_alike(
+    modules: Mapping[str, nn.Module], structures: Mapping[str, frozenset], one: str, other: str
+) -> bool:
+    ours, theirs = structures[one], structures[other]
+    kind = class_name(modules[one])
+    if kind == class_name(modules[other]) and not isinstance(modules[one], _CONTAINERS):
+        return True
+    return 2 * len(ours & theirs) >= min(len(ours), len(theirs))
+
+
+def _structure(module: nn.Module) -> Iterator[tuple[str, str]]:
+    """Of each parameter inside, its name and the class of the module it belongs to."""
+    owners = modules_by_name(module)
+    for name, _ in named_parameters(module):
+        yield name, class_name(owners[name.rpartition(".")[0]])
+
+
+def class_name(module: nn.Module) -> str:
+    """The name of the module's class as it was before any of its weights was parametrised."""
+    return parametrize.type_before_parametrizations(module).__name__
+
+
+def _held(modules: Mapping[str, nn.Module], blocks: Sequence[str]) -> int:
+    distinct = {id(p): p.numel() for block in blocks for _, p in named_parameters(modules[block])}
+    return sum(distinct.values())
+
+
+def _in_common(modules: Mapping[str, nn.Module], blocks: Sequence[str]) -> int:
+    """Elements of the blocks' weights (two dimensions or more) that have a namesake of their shape."""
     sizes: dict[tuple, list[int]] = {}
     for block in blocks:
-        for name, parameter in model.get_submodule(block).named_parameters():
+        for name, parameter in named_parameters(modules[block]):
             if parameter.ndim >= 2:
                 sizes.setdefault((name, tuple(parameter.shape)), []).append(parameter.numel())
-    shared = sum(sum(found) for found in sizes.values() if len(found) > 1)
-    return shared / max(1, sum(map(sum, sizes.values())))
+    return sum(sum(found) for found in sizes.values() if len(found) > 1)
 
 
-def _refuse_unknown(model: nn.Module, unknown: list[str], stack: str | Sequence[str]) -> None:
+def _refuse_unknown(modules: Mapping[str, nn.Module], unknown: list[str], stack: str | Sequence[str]) -> None:
     if unknown:
-        there = ", ".join(filter(None, _stacks(model)))
+        there = ", ".join(place.removesuffix(".*") for place in _lists(modules) if place != "*")
         raise BadInput(
             f"the stack {stack!r} must list modules of the model, each once; unknown: {unknown}; "
             f"its module lists are: {there or 'none'}"

@@ -7,6 +7,7 @@ from numbers import Real
 from typing import TypeVar
 
 from bench.tying.errors import BadInput
+from bench.tying.structure import plain_name
 
 HARD = math.inf
 
@@ -17,7 +18,8 @@ Item = TypeVar("Item", bound=Hashable)
 class Tie:
     """Parameters that are one (HARD), one but for a difference of low rank, or drawn together (finite strength).
 
-    names: parameter names of one shape. Kept in the order of `blocks`, then by name; repeats collapse.
+    names: parameter names of one shape, made plain (`bench.tying.structure`). Kept in the order of `blocks`,
+        then by name; repeats collapse.
     strength: math.inf for one shared tensor, else the factor of the penalty (see `bench.tying.penalty`).
     blocks: empty, or one entry per name: the block it sits in, counted from the output end as Python counts
         from the end of a list (-1 nearest the output, -depth nearest the input), or None off the stack.
@@ -33,7 +35,7 @@ class Tie:
     def __post_init__(self) -> None:
         if isinstance(self.names, str) or not all(isinstance(name, str) and name for name in self.names):
             raise BadInput(f"a tie takes a sequence of parameter names, not {self.names!r}")
-        names, blocks = tuple(self.names), tuple(self.blocks)
+        names, blocks = tuple(map(plain_name, self.names)), tuple(self.blocks)
         blocks = blocks or (None,) * len(names)
         if len(blocks) != len(names):
             raise BadInput(f"a tie of {len(names)} names has {len(blocks)} blocks; give one per name or none")

@@ -1,8 +1,11 @@
 """An audit's figures on networks where the answer is known, and its command from every kind of model."""
 
+import copy
+import dataclasses
 import json
 import math
 import re
+import types
 from pathlib import Path
 
 import pytest
@@ -12,15 +15,20 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split
 from torch import nn
+from torch.nn.utils import parametrizations
+from torch.nn.utils import spectral_norm as old_spectral_norm
+from torch.nn.utils import weight_norm as old_weight_norm
 from transformers import PreTrainedTokenizerFast
 
 from bench.audit.__main__ import main
-from bench.audit.audit import audit, block_cosines, candidates, kinds_of
-from bench.audit.load import Subject
+from bench.audit.audit import _floors, audit, block_cosines, candidates, kinds_of
+from bench.audit.load import Subject, anew
 from bench.data.batches import SentenceData
 from bench.training.init_from_run import _unpadded
-from bench.tying import TyingPlan, cross_layer
-from bench.tying.checkpoint import save
+from bench.tying import TyingPlan, cross_layer, relaxed
+from bench.tying.apply import weight
+from bench.tying.checkpoint import load, save
+from bench.tying.errors import BadInput
 from bench.tying.int8 import quantize
 from bench.tying.penalty import gram
 from bench.tying.similarity import cosines, distances
@@ -270,10 +278,10 @@ def test_blocks_are_compared_on_a_sample(capsys, tmp_path, sample):
 
 
 def test_an_untrained_network_is_as_alike_as_chance():
-    made_again = audit(
-        Subject("llama", lambda: made("llama"), lambda: made("llama")), 0.8, sample="factories:tokens"
-    )
-    trained, random = made_again.alike.trained, made_again.alike.random
+    llama = Subject("llama", lambda: made("llama"), lambda: made("llama"))
+    trained = audit(llama, 0.8, sample="factories:tokens").alike.trained
+    # Asked without the weights that it is to differ from: an audit would not take the same network for chance.
+    random = _floors(llama, None, "weights", llama.forwards("factories:tokens"), {})[1]
     assert (trained.cka, trained.influence, trained.cosine) == (random.cka, random.influence, random.cosine)
     assert (
         trained.aligned[0] == random.aligned[0] == random.aligned[2] != trained.aligned[2]
@@ -423,3 +431,182 @@ def test_a_quantised_file_is_refused(capsys, tmp_path):
     code, _, err = run(capsys, tmp_path / "m.safetensors", "--out", tmp_path / "out")
     assert code == 2 and "m.safetensors holds int8" in err and err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def reparametrised(wrap):
+    """Four layers that are nearly one, each with its weight made of others."""
+    torch.manual_seed(0)
+    layers = [nn.Linear(64, 64) for _ in range(4)]
+    with torch.no_grad():
+        for layer in layers[1:]:
+            for ours, first in zip(layer.parameters(), layers[0].parameters(), strict=True):
+                ours.copy_(first + 1e-3 * torch.randn_like(first))
+    return nn.ModuleDict({"layers": nn.ModuleList(wrap(layer, at) for at, layer in enumerate(layers))})
+
+
+class Inert(nn.Linear):
+    """It says that it initialises itself and does nothing."""
+
+    def reset_parameters(self):
+        pass
+
+
+class Asks(nn.Linear):
+    """What it initialises itself by takes an argument."""
+
+    def reset_parameters(self, scale):
+        nn.init.normal_(self.weight, std=scale)
+
+
+class Scales(nn.Linear):
+    """It changes the size of its weights and not their direction."""
+
+    def reset_parameters(self):
+        with torch.no_grad():
+            self.weight.mul_(0.5)
+            nn.init.uniform_(self.bias)
+
+
+def of_class(kind):
+    def wrap(layer, at):
+        layer.__class__ = kind
+        return layer
+
+    return wrap
+
+
+def orthogonal(layer, at):
+    return parametrizations.orthogonal(layer, orthogonal_map="cayley", use_trivialization=False)
+
+
+WRAPS = {
+    "plain": lambda layer, at: layer,
+    "weight norm": lambda layer, at: parametrizations.weight_norm(layer),
+    "spectral norm": lambda layer, at: parametrizations.spectral_norm(layer),
+    "orthogonal": orthogonal,
+    "old weight norm": lambda layer, at: old_weight_norm(layer),
+    "old spectral norm": lambda layer, at: old_spectral_norm(layer),
+    "half of them": lambda layer, at: parametrizations.weight_norm(layer) if at > 1 else layer,
+    "inert": of_class(Inert),
+    "asks": of_class(Asks),
+    "scales": of_class(Scales),
+}
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*weight_norm.*:FutureWarning", "ignore:.*weight_norm.*:DeprecationWarning"
+)
+@pytest.mark.parametrize("wrap", WRAPS)
+def test_chance_is_no_copy_of_the_trained_weights(wrap):
+    found = audit(
+        Subject(wrap, lambda: reparametrised(WRAPS[wrap]), lambda: anew(reparametrised(WRAPS[wrap]))), 0.8
+    )
+    assert not found.no_floor and found.savings > (0.3 if wrap == "half of them" else 0.7)
+    for kind in found.kinds:
+        if kind.numel == 64 * 64:
+            mean, highest = found.floors[kind.names]
+            # A small skew matrix makes an orthogonal one near the identity, whatever its numbers are.
+            most = 0.9 if wrap == "orthogonal" else 0.1
+            assert abs(mean) < most and abs(highest) < most, (kind.pattern, mean)
+        else:  # magnitudes, all of one size: alike by chance, and more alike here
+            assert found.floors[kind.names][1] < max(kind.cosine(*pair) for pair in kind.pairs())
+
+
+@pytest.mark.parametrize("rotated", [False, True])
+def test_a_network_that_is_not_made_anew_has_no_floor(rotated):
+    model = reparametrised(lambda layer, at: layer)
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(2).add_(1e-4 * torch.randn_like(parameter))  # scaled, and hardly moved
+    fresh = nn.ModuleDict({"other": other["layers"]}) if rotated else other
+    found = audit(Subject("same", lambda: model, lambda: fresh), 0.8)
+    words = "has no layers.0.weight" if rotated else "hold before training what they hold after it"
+    assert words in found.no_floor and not found.floors
+
+
+@dataclasses.dataclass
+class Config:
+    depth: int = 4
+    dtype: str = "float32"
+
+
+CONFIGS = {
+    "dataclass": Config(),
+    "dict": {"depth": 4},
+    "text": "depth 4",
+    "number": 4,
+    "module": nn.Identity(),
+    "namespace": types.SimpleNamespace(depth=4, to_dict=dict, model_type="gpt2"),
+    "callable": lambda: {"depth": 4},
+}
+
+
+class Configured(nn.Module):
+    dtype = torch.float32
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(4))
+
+    def forward(self, x):
+        return x
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_a_config_of_ones_own_is_not_one_of_transformers(config, tmp_path):
+    made_of = CONFIGS[config]
+    found = audit(Subject("own", lambda: Configured(made_of), lambda: anew(Configured(made_of))), 0.8)
+    assert not found.no_floor and all(highest < 0.9 for _, highest in found.floors.values())
+    model = Configured(made_of)
+    plan = cross_layer(model)
+    plan.apply(model)
+    save(model, plan, tmp_path / "own.safetensors")
+    with pytest.raises(BadInput, match=r"give it, as load\(path, model\)"):
+        load(tmp_path / "own.safetensors")
+    load(tmp_path / "own.safetensors", Configured(made_of))
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "resnet"])
+def test_a_relaxed_file_is_audited(capsys, tmp_path, name):
+    model = made(name)
+    plan = relaxed(model, rank=2)
+    plan.apply(model)
+    save(model, plan, tmp_path / "m.safetensors")
+    code, out, err = run(capsys, tmp_path / "m.safetensors", "--json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert found["num_params"] == sum(p.numel() for p in model.parameters())
+    by_name = {tuple(kind["names"]): kind for kind in found["kinds"]}
+    for tie in plan.ties:  # of what the network computes with, not of the shared part
+        one, other = (weight(model, each).detach().flatten().double() for each in tie.names[:2])
+        cosine = float(nn.functional.cosine_similarity(one, other, dim=0))
+        assert by_name[tie.names]["pairs"][0]["cosine"] == pytest.approx(cosine, abs=1e-6)
+    code, _, err = run(capsys, tmp_path / "m.safetensors", "--other", tmp_path / "m.safetensors", "--json")
+    assert (code, err) == (0, "")
+
+
+@pytest.mark.parametrize("bad", ["nan", "float8", "meta"])
+def test_weights_that_cannot_be_compared_are_one_line(bad):
+    model = made("llama")
+    layer = model.model.layers[1].mlp
+    if bad == "nan":
+        layer.up_proj.weight.data[0, 0] = math.nan
+    elif bad == "float8":
+        layer.up_proj.weight = nn.Parameter(layer.up_proj.weight.detach().to(torch.float8_e4m3fn))
+    else:
+        layer.up_proj.weight = nn.Parameter(layer.up_proj.weight.detach().to("meta"))
+    with pytest.raises(BadInput, match=r"model\.layers\.1\.mlp\.up_proj\.weight") as error:
+        audit(Subject("bad", lambda: model, lambda: made("llama")), 0.8)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("wrap", [lambda m: torch.compile(m, backend="eager"), nn.DataParallel])
+def test_a_wrapped_model_is_audited_under_its_own_names(wrap):
+    def found(model):
+        return audit(Subject("llama", lambda: model, lambda: anew(wrap(made("llama")))), 0.8)
+
+    plain, wrapped = found(made("llama")), found(wrap(made("llama")))
+    assert [kind.names for kind in wrapped.kinds] == [kind.names for kind in plain.kinds]
+    assert wrapped.alike.trained == plain.alike.trained and not wrapped.no_floor

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from cell_maker import made
 
+from bench.report.notes import code_notes
 from bench.runs import code as code_fingerprint
-from bench.sweep import sweep
 from bench.runs.code import changed_modules, code_of, code_of_section, digest, other_code
+from bench.runs.store import RECORDED_NAMES, read_json, write_json
+from bench.sweep import sweep
 from bench.sweep.dry_run import report as dry_run
 from bench.sweep.run_or_load import ensure_cost, ensure_run
-from bench.runs.store import RECORDED_NAMES, read_json, write_json
-from bench.report.notes import code_notes
 from bench.sweep.state import COST, state_of
 from bench.sweep.status import report as status
 

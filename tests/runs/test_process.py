@@ -10,9 +10,9 @@ import pytest
 
 from bench.runs import process
 from bench.runs.process import run_process
-from bench.training.distributed import MEETING_S
 from bench.runs.store import read_json, write_json
 from bench.runs.worker import CONFIG, REQUEST
+from bench.training.distributed import MEETING_S
 
 
 @pytest.fixture

@@ -7,8 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.runs.store import (
+    SCHEMA,
+    identity,
+    read_json,
+    read_records,
+    recorded,
+    run_folder,
+    write_bytes_atomic,
+    write_json,
+)
 from bench.tying.errors import BadInput
-from bench.runs.store import SCHEMA, identity, read_json, read_records, recorded, run_folder, write_bytes_atomic, write_json
 
 leaf = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
 tree = st.recursive(

@@ -9,10 +9,24 @@ import time
 import pytest
 from omegaconf import OmegaConf
 
-from bench.tying.errors import BadInput
 from bench.runs.owner import token
 from bench.runs.store import DiskFull, read_json, write_json
-from bench.runs.worker import ATTEMPTS, BUSY, CONFIG, FULL, LONGEST, REQUEST, RESUME, STOPPED, Diverged, DoesNotApply, Settled, Stopped, settle
+from bench.runs.worker import (
+    ATTEMPTS,
+    BUSY,
+    CONFIG,
+    FULL,
+    LONGEST,
+    REQUEST,
+    RESUME,
+    STOPPED,
+    Diverged,
+    DoesNotApply,
+    Settled,
+    Stopped,
+    settle,
+)
+from bench.tying.errors import BadInput
 
 ASKED = {"schema": 1, "id": "abc"}
 

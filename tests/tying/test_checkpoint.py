@@ -3,8 +3,10 @@
 import copy
 import json
 import pickle
+import random
 import warnings
 
+import numpy as np
 import pytest
 import safetensors
 import safetensors.torch
@@ -15,6 +17,8 @@ from torch import nn
 from bench.tying import Tie, TyingPlan, cross_layer, embedding, relaxed, soft, top_k
 from bench.tying.checkpoint import digest, load, save
 from bench.tying.errors import BadInput
+from bench.tying.int8 import quantize
+from bench.tying.structure import parts_of
 
 every_architecture = pytest.mark.parametrize("name", KNOWN)
 UNTIED = {"tie_word_embeddings": False}
@@ -297,3 +301,215 @@ def test_the_stock_ways_lose_ties(tmp_path):
         plan.verify(type(model).from_pretrained(tmp_path / "ends"))
     save(model, plan, tmp_path / "ours.safetensors", KNOWN["gpt2"].reads)
     plan.verify(load(tmp_path / "ours.safetensors")[0])
+
+
+class Sampling(nn.Module):
+    """It draws at every call, from each stream there is."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = block(x) + torch.randn_like(x) * random.random() + float(np.random.rand())
+        return x
+
+
+def streams():
+    return torch.get_rng_state().tolist(), random.getstate(), [*map(str, np.random.get_state())]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_model_that_samples_is_answered_alike_and_draws_none_of_the_callers_numbers(path, training):
+    model = Sampling().train(training)
+    plan = cross_layer(model)
+    plan.apply(model, example={"x": torch.ones(2, 4)})
+    before = streams()
+    save(model, plan, path, {"x": torch.ones(2, 4)})
+    assert streams() == before and all(module.training == training for module in model.modules())
+    torch.manual_seed(7)
+    random.seed(7)
+    other = Sampling().train(training)
+    before = streams()
+    back, _ = load(path, other)
+    assert streams() == before and back.training == training
+
+
+class Counting(nn.Linear):
+    calls = 0
+
+    def forward(self, x):
+        Counting.calls += 1
+        return super().forward(x) * Counting.calls
+
+
+class Silent(nn.Linear):
+    def forward(self, x):
+        return {"loss": None}
+
+
+@pytest.mark.parametrize(
+    ("make", "example", "words"),
+    [
+        (lambda: Counting(4, 4), {"x": torch.ones(2, 4)}, "answers its example otherwise"),
+        (lambda: Silent(4, 4), {"x": torch.ones(2, 4)}, "answers the example with no tensor"),
+        (lambda: nn.Linear(4, 4), {"x": torch.ones(2, 4)}, "does not run through the model"),
+        (lambda: nn.Linear(4, 4), {"input": torch.ones(2, 5)}, "does not run through the model"),
+    ],
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_what_load_would_refuse_is_not_saved(path, make, example, words, training):
+    model = nn.Sequential(make())[0].train(training)
+    with pytest.raises(BadInput, match=words) as error:
+        save(model, TyingPlan(), path, example)
+    assert "\n" not in str(error.value) and not list(path.parent.iterdir())
+    assert model.training == training
+
+
+class ExtraTensor(nn.Linear):
+    def get_extra_state(self):
+        return torch.ones(3)
+
+    def set_extra_state(self, state):
+        pass
+
+
+class ExtraData(ExtraTensor):
+    def get_extra_state(self):
+        return {"scale": 3}
+
+
+def over_one_storage():
+    model = nn.ModuleDict({"emb": nn.Embedding(9, 4), "out": nn.Linear(4, 9, bias=False)})
+    model["out"].weight.data = model["emb"].weight.data
+    return model
+
+
+def over_a_part():
+    model = nn.ModuleDict({"whole": nn.Linear(4, 8), "part": nn.Linear(4, 4)})
+    model["part"].weight.data = model["whole"].weight.data[2:6]
+    return model
+
+
+def over_a_transposed():
+    model = nn.ModuleDict({"one": nn.Linear(4, 8, bias=False), "other": nn.Linear(8, 4, bias=False)})
+    model["other"].weight.data = model["one"].weight.data.t()
+    return model
+
+
+KEPT_OUT = {
+    "extra tensor": (lambda: nn.Sequential(ExtraTensor(4, 4)), "0._extra_state"),
+    "extra data": (lambda: nn.Sequential(ExtraData(4, 4)), "0._extra_state"),
+    "one storage": (over_one_storage, "emb.weight and out.weight are two parameters"),
+    "a part": (over_a_part, "whole.weight and part.weight are two parameters"),
+    "transposed": (over_a_transposed, "one.weight and other.weight are two parameters"),
+    "complex128": (lambda: nn.Linear(4, 4, dtype=torch.complex128), "holds complex128"),
+}
+
+
+@pytest.mark.parametrize("kind", KEPT_OUT)
+def test_a_state_that_a_file_cannot_hold_is_refused_in_one_line(path, kind):
+    make, words = KEPT_OUT[kind]
+    with pytest.raises(BadInput, match=words) as error:
+        save(make(), TyingPlan(), path)
+    assert "\n" not in str(error.value) and not list(path.parent.iterdir())
+
+
+class Views(nn.Module):
+    """Parameters side by side in one memory, as cuDNN lays them, and buffers that are views of each other."""
+
+    def __init__(self):
+        super().__init__()
+        memory = torch.randn(32)
+        self.one, self.two = nn.Parameter(memory[:16].view(4, 4)), nn.Parameter(memory[16:].view(4, 4))
+        woven = torch.randn(4, 8)
+        self.left, self.right = nn.Parameter(woven[:, :4]), nn.Parameter(woven[:, 4:])
+        self.spread_out = nn.Parameter(torch.ones(1).expand(3, 3))
+        mask = torch.ones(4, 4).tril()
+        self.register_buffer("mask", mask)
+        self.register_buffer("again", mask.view(16))
+        self.register_buffer("row", mask[1])
+        self.register_buffer("phase", torch.randn(3, dtype=torch.complex64).conj())
+
+    def forward(self, x):
+        return x
+
+
+def test_memory_that_is_shared_without_an_element_in_common_is_kept(path):
+    model = Views()
+    save(model, TyingPlan(), path)
+    with safetensors.safe_open(path, framework="pt") as file:
+        for name, tensor in model.state_dict().items():
+            assert file.get_tensor(name).equal(tensor.resolve_conj()), name
+
+
+def test_two_parameters_over_one_memory_are_made_one_by_a_plan_and_saved(path):
+    model = over_one_storage()
+    plan = TyingPlan((Tie(("emb.weight", "out.weight")),))
+    save(plan.apply(model), plan, path)
+    plan.verify(load(path, over_one_storage())[0])
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_a_file_loads_into_a_frozen_model(path, int8):
+    model, plan = tied("llama")
+    if int8:
+        quantize(model, plan)
+    save(model, plan, path)
+    frozen = made("llama").requires_grad_(False)
+    back, _ = load(path, frozen)
+    assert read("llama", back).equal(read("llama", model))
+    assert not any(p.requires_grad for p in back.parameters())
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+@pytest.mark.parametrize("config", [True, False])
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_ends_that_differ_from_the_config_are_built_as_they_were(path, name, config, by_hand):
+    """Tied or untied by hand, against what the config says: the file alone makes the model again."""
+    model = made(name, tie_word_embeddings=config)
+    ends = parts_of(model)
+    if by_hand:
+        module = model.get_submodule(ends.unembedding.removesuffix(".weight"))
+        module.weight = model.get_parameter(ends.embedding)
+    else:
+        module = model.get_submodule(ends.unembedding.removesuffix(".weight"))
+        module.weight = nn.Parameter(module.weight.detach() + 1)
+    save(model, TyingPlan(), path, KNOWN[name].reads)
+    back, _ = load(path)
+    assert (back.get_parameter(ends.unembedding) is back.get_parameter(ends.embedding)) == by_hand
+    assert read(name, back).equal(read(name, model))
+
+
+def shortened():
+    model = made("llama")
+    del model.model.layers[2]
+    return model
+
+
+PIECES = {
+    "a stack": lambda: made("t5").encoder,
+    "a block": lambda: made("gpt2").transformer.h[0],
+    "another depth": shortened,
+}
+
+
+@pytest.mark.parametrize("piece", PIECES)
+def test_save_says_where_the_file_alone_does_not_make_the_model(path, piece):
+    model = PIECES[piece]()
+    with pytest.warns(UserWarning, match=r"must be read as load\(path, model\)") as told:
+        save(model, TyingPlan(), path)
+    assert len(told) == 1 and "\n" not in str(told[0].message)
+    refused(path, "give it, as load(path, model)")
+    back, _ = load(path, PIECES[piece]())
+    assert all(value.equal(back.state_dict()[key]) for key, value in model.state_dict().items())
+
+
+def test_a_subclass_of_ones_own_is_no_class_of_transformers(path):
+    class Mine(type(made("llama"))):
+        pass
+
+    model = Mine(made("llama").config)
+    save(model, TyingPlan(), path)
+    refused(path, "give it, as load(path, model)")

@@ -1,12 +1,16 @@
 """Weights go to int8 once per tensor, whatever its uses: ties, outputs and files survive it, and storage shrinks."""
 
 import copy
+import io
 import json
+import pickle
 import warnings
 
 import pytest
 import safetensors
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pretrained import KNOWN, made, read
 from torch import nn
 
@@ -286,3 +290,108 @@ def test_a_quantised_model_takes_no_file(tmp_path):
     save(quantize(PAIR.apply(Pair())), PAIR, path)
     with pytest.raises(BadInput, match="tie first, quantise after"):
         load(path, quantize(PAIR.apply(Pair())))
+
+
+class Heads(nn.Module):
+    """Weights of modules that no list of classes has: bare parameters, a stack of matrices, a list of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2)
+        self.bare = nn.Parameter(torch.randn(6, 8))
+        self.experts = nn.Parameter(torch.randn(3, 8, 6))
+        self.listed = nn.ParameterList(torch.randn(8, 8) for _ in range(2))
+        self.named = nn.ParameterDict({"a": torch.randn(8, 8)})
+        self.bilinear = nn.Bilinear(8, 8, 6)
+        self.norm = nn.LayerNorm((8, 8))
+        self.column = nn.Parameter(torch.randn(8, 1))
+
+    def forward(self, x):
+        x = self.attention(x, x, x, need_weights=False)[0]
+        for weight in (*self.listed, self.named["a"]):
+            x = x @ weight
+        x = self.bilinear(x, x) + x @ self.bare.t()
+        return torch.einsum("bi,eoi->bo", x, self.experts) + self.column.sum()
+
+
+def test_every_weight_is_rounded_whatever_it_belongs_to():
+    torch.manual_seed(0)
+    model, x = Heads().eval(), torch.randn(5, 8)
+    plain, before = copy.deepcopy(model), dict(model.named_parameters())
+    quantize(model)
+    left = {name for name, p in model.named_parameters() if p.is_floating_point() and p.ndim > 1}
+    assert {name for name in left if not name.endswith("_scale")} == {"norm.weight", "norm.bias", "column"}
+    # A scale for each row of each expert's matrix.
+    assert model.experts_scale.shape == (3, 8, 1)
+    with torch.no_grad():
+        for path, module in plain.named_modules():
+            for leaf, weight in module.named_parameters(recurse=False):
+                owner = model.get_submodule(path)
+                apart = (weight - getattr(owner, leaf)).abs()
+                scale = getattr(owner, f"{leaf}_scale", torch.zeros(()))
+                assert (apart <= scale / 2 * (1 + 1e-5)).all(), leaf
+                weight.copy_(getattr(owner, leaf))
+        assert model(x).equal(plain(x)) and len(before) == len(dict(plain.named_parameters()))
+
+
+def test_a_transformer_encoder_is_rounded_and_answers():
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    model, x = nn.TransformerEncoder(layer, 3, enable_nested_tensor=False).eval(), torch.randn(2, 5, 16)
+    before = model(x)
+    quantize(model)
+    assert {p.dtype for n, p in model.named_parameters() if p.ndim > 1 and "scale" not in n} == {torch.int8}
+    with torch.no_grad():
+        assert torch.allclose(model(x), before, atol=0.1) and not model(x).equal(before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@given(exponent=st.integers(-330, 38), seed=st.integers(0, 99))
+@settings(max_examples=80, deadline=None)
+def test_the_promise_of_half_a_scale_holds_at_every_size(dtype, exponent, seed):
+    """Down to where the dtype has hardly a digit left."""
+    generator = torch.Generator().manual_seed(seed)
+    weight = (torch.randn(4, 9, generator=generator, dtype=torch.float64) * 10.0**exponent).to(dtype)
+    weight = weight.nan_to_num(0, posinf=torch.finfo(dtype).max, neginf=torch.finfo(dtype).min)
+    values, scale = rounded(weight, 0)
+    # Compared with a scale as the unit: half of the smallest number is none.
+    apart = (weight.double() / scale.double() - values).abs()
+    assert (apart <= 0.5 + 1e-6).all() and (scale > 0).all() and scale.isfinite().all()
+    zero = weight.eq(0).all(1)
+    assert (values[~zero].abs().amax(1) > 0).all()
+
+
+@every_network
+def test_a_quantised_model_is_pickled(name):
+    model, plan = tied(name)
+    quantize(model, plan)
+    for back in (pickle.loads(pickle.dumps(model)), torch_saved(model)):
+        plan.verify(back)
+        assert answer(name, back).equal(answer(name, model)) and num_bytes(back) == num_bytes(model)
+        assert [type(module) for module in back.modules()] == [type(module) for module in model.modules()]
+
+
+def torch_saved(model):
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+def test_a_plan_keeps_its_names_for_a_quantised_model(tmp_path):
+    model, plan = tied("gru")
+    saved = plan.num_params(model)
+    quantize(model, plan)
+    plan.verify(model)
+    assert plan.num_params(model) == sum(p.numel() for p in model.parameters()) > saved
+    assert "_int8" in str(plan.summary(model)) and plan.num_tensors(model) == len(list(model.parameters()))
+    assert plan.spread(model) == 0
+    loose = quantize(NETWORKS["gru"][0]())
+    with pytest.raises(RuntimeError, match="weight_hh_l0_int8 are no longer one tensor|_int8 are no longer"):
+        plan.verify(loose)
+    path = tmp_path / "model.safetensors"
+    save(model, plan, path)
+    back, again = load(path, NETWORKS["gru"][0]())
+    again.verify(back)
+    save(back, again, path)  # and so once more
+    load(path, NETWORKS["gru"][0]())

@@ -1,0 +1,216 @@
+"""What a model answers, asked so that two questions can be compared and nothing of the model or the caller changes."""
+
+import contextlib
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import Parameter
+
+from bench.tying import apply, gate
+from bench.tying.apply import Changes, restored
+from bench.tying.errors import BadInput
+from bench.tying.structure import unwrapped
+from bench.tying.tie import Tie
+
+Example = Mapping[str, Tensor] | tuple[Any, ...] | Tensor
+"""What a model is called with: keyword arguments, positional ones, or the one tensor that it reads."""
+
+SEED = 20_240_229
+"""Of the random numbers of a forward pass."""
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, no gradients, and the random numbers of one seed; modes and random streams come back after."""
+    modes = [(module, module.training) for module in model.modules()]
+    python, numpy = random.getstate(), np.random.get_state()
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=list(devices)), torch.no_grad():
+        torch.manual_seed(SEED)
+        random.seed(SEED)
+        np.random.seed(SEED % 2**32)
+        try:
+            model.eval()
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+            for module, mode in modes:
+                module.training = mode
+
+
+def answer(model: nn.Module, example: Example) -> Any:
+    """What the model answers in evaluation mode and under one seed, on the device of its parameters."""
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    with evaluating(model):
+        if isinstance(example, Mapping):
+            return model(**{key: _moved(value, device) for key, value in example.items()})
+        given = (example,) if isinstance(example, Tensor) else example
+        return model(*(_moved(value, device) for value in given))
+
+
+def tensors_in(answered: Any) -> Iterator[Tensor]:
+    """All tensors of an answer, in their order: of dictionaries, sequences, and outputs of `transformers`."""
+    if isinstance(answered, Tensor):
+        yield answered
+    elif isinstance(answered, Mapping):
+        yield from tensors_in(tuple(answered.values()))
+    elif isinstance(answered, (list, tuple)):
+        for part in answered:
+            yield from tensors_in(part)
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    return value.to(device) if isinstance(value, Tensor) else value
+
+
+def check(changes: Changes, ties: Sequence[Tie], model: nn.Module, example: Example) -> None:
+    """BadInput where the changes would leave a module with a weight of its own. The model stays as it is.
+
+    That is a name at which the tied model answers nothing, while the untied one did, or while its module is called.
+    A name that the example does not reach is let through.
+    """
+    with restored(model, [parameter for parameter, _ in changes.values]):
+        changes.make(model)
+        silent = silent_uses(ties, model, example)
+        kept = called(silent, model, example) if silent else ()
+    if silent and (kept := kept or answering(silent, model, example)):
+        raise BadInput(
+            f"the tie would be one by name alone: {kept[0]} is shared, and what the model answers does not depend on "
+            "it (its module keeps the weight in a list, a closure, a view or a copy); read it as an attribute when the "
+            "module is called"
+        )
+
+
+def silent_uses(ties: Iterable[Tie], model: nn.Module, example: Example) -> tuple[str, ...]:
+    """The names of hard ties, which are applied, at which nothing that the model answers to `example` depends.
+
+    Raises BadInput where the model cannot read the example, or answers it in two ways.
+    """
+    probe = _Probe(model, example)
+    parameters = apply.parameters_by_name(model)
+    silent = []
+    for tie in (tie for tie in ties if tie.is_hard):
+        shared = parameters[tie.names[0]]
+        uses = [name for name, parameter in parameters.items() if parameter is shared]
+        for name in tie.names:
+            # At one name the tensor itself is changed, for a view of it is a use as good as any.
+            in_place = name == tie.names[0]
+            if not probe.answers(name, shared, uses, in_place):
+                silent.append(name)
+    return tuple(silent)
+
+
+def answering(names: Sequence[str], model: nn.Module, example: Example) -> tuple[str, ...]:
+    """Those of these names whose own tensor, changed in place, changes what the model answers."""
+    probe = _Probe(model, example)
+    parameters = apply.parameters_by_name(model)
+    uses = {
+        name: [other for other, parameter in parameters.items() if parameter is parameters[name]]
+        for name in names
+    }
+    return tuple(name for name in names if probe.answers(name, parameters[name], uses[name], in_place=True))
+
+
+def called(names: Sequence[str], model: nn.Module, example: Example) -> tuple[str, ...]:
+    """Those of these names whose module is called when the model reads the example."""
+    owners = {name: apply.place(model, name)[0] for name in names}
+    reached: set[int] = set()
+    hooks = [
+        module.register_forward_pre_hook(lambda module, _: reached.add(id(module)))
+        for module in {id(owner): owner for owner in owners.values()}.values()
+    ]
+    try:
+        answer(model, example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return tuple(name for name, owner in owners.items() if id(owner) in reached)
+
+
+class _Probe:
+    """A model and what it answers to one example."""
+
+    def __init__(self, model: nn.Module, example: Example) -> None:
+        model = self.model = unwrapped(model)  # compiled, it would be compiled again for every change
+        self.example = example
+        gate.check_in_memory(apply.parameters_by_name(model), "to be proven")
+        try:
+            with restored(model, list(model.buffers())):
+                self.usual = _answer(model, example)
+                again = _answer(model, example)
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            raise BadInput(
+                f"the example does not run through the model: {reason}; give data that it reads"
+            ) from error
+        if not any(bool((tensor == tensor).any()) for tensor in self.usual):
+            raise BadInput(
+                "the model answers the example with no number, so that nothing can be proven by it"
+            )
+        if not _is_same(self.usual, again):
+            raise BadInput("the model answers one example in two ways, so that nothing can be proven by it")
+
+    def answers(self, name: str, shared: Parameter, uses: Sequence[str], in_place: bool) -> bool:
+        """Whether the model answers otherwise when the tensor is not a number for this name and itself for the others.
+
+        Where nothing that the model answers depends on the module of this name, what the module itself puts out counts.
+        uses: all names of the tensor. in_place: whether the tensor itself is changed, and the others read a copy.
+        """
+        owner = apply.place(self.model, name)[0]
+
+        def changes(ask: Callable[[], list[Tensor]], usual: list[Tensor]) -> bool:
+            with self._changed(name, shared, uses, in_place):
+                try:
+                    now = ask()
+                except Exception:  # what breaks by the change answers it
+                    return True
+            return not _is_same(usual, now)
+
+        def put_out() -> list[Tensor]:
+            return _put_out(owner, self.model, self.example)
+
+        return changes(lambda: _answer(self.model, self.example), self.usual) or changes(put_out, put_out())
+
+    @contextlib.contextmanager
+    def _changed(self, name: str, shared: Parameter, uses: Sequence[str], in_place: bool) -> Iterator[None]:
+        tensor = shared.detach().clone()
+        bad = torch.full_like(tensor, torch.nan)
+        with restored(self.model, [shared, *self.model.buffers()]):
+            for other in (use for use in uses if use != name) if in_place else ():
+                apply.put(self.model, other, Parameter(tensor, shared.requires_grad))
+            if in_place:
+                with torch.no_grad():
+                    shared.copy_(bad)
+            else:
+                apply.put(self.model, name, Parameter(bad, shared.requires_grad))
+            yield
+
+
+def _answer(model: nn.Module, example: Example) -> list[Tensor]:
+    return [tensor.detach().clone() for tensor in tensors_in(answer(model, example))]
+
+
+def _put_out(module: nn.Module, model: nn.Module, example: Example) -> list[Tensor]:
+    """All that one module of the model puts out while the model reads the example."""
+    seen: list[Tensor] = []
+
+    def keep(_: nn.Module, __: Any, output: Any) -> None:
+        seen.extend(tensor.detach().clone() for tensor in tensors_in(output))
+
+    with module.register_forward_hook(keep):
+        answer(model, example)
+    return seen
+
+
+def _is_same(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
+    pairs: Iterator[tuple[Any, Any]] = zip(one, other, strict=False)
+    return len(one) == len(other) and all(a.shape == b.shape and _equal(a, b) for a, b in pairs)
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return bool(((one == other) | ((one != one) & (other != other))).all())
