@@ -1,6 +1,7 @@
 # `make help` lists what can be done. Every target makes the environment it needs first.
 SHELL := /bin/bash
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+IS_NEW := -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do $$name $(IS_NEW) && echo $$name && break; done)
 VENV := .venv
 READY := $(VENV)/.ready
 BENCH := $(VENV)/bin/python -m bench
@@ -9,7 +10,7 @@ ARGS ?=
 RUNS ?= runs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep retry status dry-run run measure tables sync test lint selftest perf chaos claims clean
+.PHONY: help setup sweep retry status dry-run run measure tables sync test lint lock selftest perf chaos claims clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 10
@@ -25,7 +26,10 @@ help: ## list the targets
 
 setup: $(READY) ## make the environment (.venv), pinned by requirements.lock
 
+NO_PYTHON = Python 3.11 or newer is needed, and $(or $(PYTHON),python3) is $(or $(shell $(or $(PYTHON),python3) --version 	2>/dev/null),not there): install it, or name it as in `make setup PYTHON=python3.11`
+
 $(READY): requirements.lock
+	$(if $(shell $(PYTHON) $(IS_NEW) && echo yes),,$(error $(NO_PYTHON)))
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	@touch $@
@@ -60,6 +64,12 @@ test: $(READY) ## run the tests, two files at a time (ARGS='-n 0' one at a time)
 
 lint: $(READY) ## check style
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+
+lock: $(READY) ## pin requirements.lock anew from pyproject.toml, for pip and uv alike (ARGS=--upgrade: to the newest)
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@cp requirements.lock $(VENV)/compiled.lock  # uv keeps the versions in the file that it writes to
+	@$(VENV)/bin/uv pip compile pyproject.toml --quiet --output-file $(VENV)/compiled.lock $(ARGS)
+	@grep -vE '^(cuda|nvidia|triton)-?' $(VENV)/compiled.lock > requirements.lock  # torch pins what its build needs of them
 
 selftest: $(READY) ## every meter on this machine's device, against answers that are known beforehand
 	@$(VENV)/bin/python -m pytest --verbose tests/meters $(ARGS)

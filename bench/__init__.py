@@ -40,3 +40,14 @@ class _ShortNames(MetaPathFinder, Loader):
 
 
 sys.meta_path.append(_ShortNames())
+
+
+def command() -> int:
+    """Run the command line: what `tying-bench` calls.
+
+    It stands here because the processes of runs import the file that the command was started from, and with it this
+    module, which is light.
+    """
+    from bench.__main__ import main
+
+    return main()

@@ -5,6 +5,7 @@ import re
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from traceback import walk_tb
 from typing import NoReturn
 
@@ -63,12 +64,11 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell leaves it for a job in the background
             signal.signal(number, _stop)
+    sys.argv[1:] = _with_places(sys.argv[1:])
     _check_flags()
     app = App()
     try:
-        hydra.main(version_base="1.3", config_path=str(machine.REPOSITORY / "conf"), config_name="config")(
-            app
-        )()
+        hydra.main(version_base="1.3", config_path=str(machine.CONF), config_name="config")(app)()
         if app.error is not None:
             raise app.error
     except RunFailed as error:
@@ -80,6 +80,17 @@ def main() -> int:
             raise
         raise BadInput(_reason_of_value(error)) from error
     return refuse("; ".join(app.shortfalls), code=1) if app.shortfalls else 0
+
+
+def _with_places(words: Sequence[str]) -> list[str]:
+    """Return the command line with an override for each folder that is not given and cannot be written to here."""
+    given = {word.lstrip("+").partition("=")[0] for word in words}
+    moved = {name: path for name, path in machine.moved_places().items() if name not in given}
+    if not {"--help", "-h"}.intersection(words):
+        machine.note_moved(moved, "{}=FOLDER")
+    overrides = [at for at, word in enumerate(words) if "=" in word and not word.startswith("-")]
+    first = overrides[0] if overrides else len(words)  # Hydra takes overrides in one piece
+    return [*words[:first], *(f"{name}={path}" for name, path in moved.items()), *words[first:]]
 
 
 def _check_flags() -> None:
@@ -115,7 +126,7 @@ def _reason_of_value(error: ValueError) -> str:
 
 def _choices(key: str) -> str | None:
     """Say which choices a group has; None where `key` is no group."""
-    names = sorted(path.stem for path in (machine.REPOSITORY / "conf" / key).glob("*.yaml"))
+    names = sorted(path.stem for path in (machine.CONF / key).glob("*.yaml"))
     if not names:
         return None
     example = "none" if "none" in names else names[0]

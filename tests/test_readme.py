@@ -132,6 +132,11 @@ def test_command(command: str, places: Path) -> None:
             pins = [each.version for each in asked.specifier if each.operator == "=="]
             assert asked.specifier == allowed[asked.name] or (pins and pins[0] in allowed[asked.name])
         return
+    if words[0] == "pip":  # what it leaves is tested in tests/test_install.py
+        assert words == ["pip", "install", "."]
+        return
+    if words[0] == "tying-bench":
+        words[:1] = [sys.executable, "-m", "bench"]
     if words[0] == "make":
         if words[1] not in ("test", "selftest"):  # which are what is running; `make -n` has accepted them
             ready = [f"VENV={sys.prefix}", "-o", f"{sys.prefix}/.ready", f"RUNS={places / 'runs'}"]
@@ -172,6 +177,19 @@ def test_sync_finds_what_the_runs_left(places: Path) -> None:
     assert "Would sync 1 run" in done.stdout + done.stderr
     none = run(["make", "sync", *ready[:3], f"RUNS={places / 'empty'}"], places)
     assert "no offline run" in none.stdout
+
+
+@pytest.mark.parametrize(
+    "name", sorted(set(re.findall(r"`((?:bench|conf|tests|hydra_plugins)/[\w./]*)`", README)))
+)
+def test_paths_are_there(name: str) -> None:
+    assert (ROOT / name).exists()
+
+
+def test_the_map_names_each_package_once() -> None:
+    table = README.split("| package |", 1)[1].split("\n\n", 1)[0]
+    packages = [path.parent.name for path in (ROOT / "bench").glob("*/__init__.py")]
+    assert sorted(re.findall(r"^\| `(\w+)` \|", table, re.M)) == sorted(packages)
 
 
 def test_there_are_commands_to_test() -> None:

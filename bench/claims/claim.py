@@ -12,7 +12,7 @@ from bench.claims.rule import parsed
 from bench.runs import machine
 from bench.tying.errors import BadInput
 
-FOLDER = machine.REPOSITORY / "conf" / "claims"
+FOLDER = machine.CONF / "claims"
 KINDS = ("arithmetic", "exact", "empirical", "procedure")
 KEYS = {
     "id": "its name, such as C8",

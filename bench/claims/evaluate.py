@@ -90,7 +90,9 @@ def _judged(claim: Claim, parts: list[Part], why: str) -> Row:
     run = [(part, outcome) for part, outcome in judged if part.decides and outcome != NOT_RUN]
     whole = NOT_RUN
     if run:
-        counts = {name: sum(outcome.startswith(name) for _, outcome in run) for name in (SUPPORTED, CONTRADICTED)}
+        counts = {
+            name: sum(outcome.startswith(name) for _, outcome in run) for name in (SUPPORTED, CONTRADICTED)
+        }
         seeds = [part.seeds for part, _ in run if part.seeds is not None]
         whole = _marked(verdict(claim.overall, {**counts, "parts": len(run)}), min(seeds, default=None))
         if len(run) < len(deciding):
@@ -108,4 +110,6 @@ def _marked(outcome: str, seeds: int | None) -> str:
     """Return the verdict, with a word beside or instead of it where the seeds are too few."""
     if seeds == 1:
         return TOO_FEW
-    return f"{outcome} ({TOO_FEW})" if outcome != NOT_RUN and seeds is not None and seeds < ENOUGH else outcome
+    return (
+        f"{outcome} ({TOO_FEW})" if outcome != NOT_RUN and seeds is not None and seeds < ENOUGH else outcome
+    )

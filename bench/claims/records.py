@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 
-PRESETS = machine.REPOSITORY / "conf" / "sweep"
+PRESETS = machine.CONF / "sweep"
 
 
 class Evidence:

@@ -16,7 +16,7 @@ from bench.training import build
 from bench.training.module import Training
 from bench.tying import TyingPlan
 
-CONF = str(machine.REPOSITORY / "conf")
+CONF = str(machine.CONF)
 
 WIKITEXT = 33_278
 """WikiText-2's vocabulary, as published at word level."""

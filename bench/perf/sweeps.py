@@ -106,9 +106,7 @@ def _run(*arguments: str) -> tuple[float, int]:
     """Run a Python command. Return its seconds and the most memory it held, in bytes."""
     began = time.perf_counter()
     with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(
-            [sys.executable, *arguments], cwd=machine.REPOSITORY, stdout=output, stderr=subprocess.STDOUT
-        )
+        process = subprocess.Popen([sys.executable, *arguments], stdout=output, stderr=subprocess.STDOUT)
         _, code, used = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(code)

@@ -350,7 +350,7 @@ def page(
         groups=groups,
         reading=READING,
         many=many and MANY_RUNS,
-        preset=(machine.REPOSITORY / "conf" / "sweep" / f"{report.name}.yaml").is_file(),
+        preset=(machine.CONF / "sweep" / f"{report.name}.yaml").is_file(),
         css=(HERE / "page.css").read_text(),
         js=(HERE / "page.js").read_text(),
     )

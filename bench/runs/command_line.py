@@ -5,8 +5,9 @@ import functools
 import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from bench.runs import machine
 from bench.tying.errors import BadInput
 
 TRACEBACK = "HYDRA_FULL_ERROR"
@@ -18,6 +19,14 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise BadInput(f"{message}: `{self.prog} --help` lists what is allowed")
+
+    def parse_args(self, *args: Any, **kwargs: Any) -> argparse.Namespace:
+        """Parse, and say where the folders are that `add_places` could not leave in the current folder."""
+        chosen = super().parse_args(*args, **kwargs)
+        given = vars(chosen)
+        moved = {name: path for name, path in machine.moved_places().items() if given.get(name) == path}
+        machine.note_moved(moved, "--{} FOLDER")
+        return chosen
 
 
 def parser(name: str, description: str, examples: str = "") -> Parser:
@@ -31,9 +40,15 @@ def parser(name: str, description: str, examples: str = "") -> Parser:
 
 
 def add_places(options: argparse.ArgumentParser, **purposes: str) -> None:
-    """Add an option for each folder that is named, such as `runs="of the records"`; its name is its default."""
+    """Add an option for each folder that is named, such as `runs="of the records"`.
+
+    Its default is its name, or its place in the user's data folder where nothing can be written to here.
+    """
+    moved = machine.moved_places()
     for name, purpose in purposes.items():
-        options.add_argument(f"--{name}", default=name, help=f"folder {purpose} (default: %(default)s)")
+        options.add_argument(
+            f"--{name}", default=moved.get(name, name), help=f"folder {purpose} (default: %(default)s)"
+        )
 
 
 def add_sweep(options: argparse.ArgumentParser, purpose: str) -> None:

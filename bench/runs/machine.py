@@ -12,7 +12,7 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     import psutil
 
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[2]
+"""The folder that `bench` is imported from: the checkout, or the site-packages that it was installed to."""
+
+_PACKAGED = ROOT / "bench" / "conf"
+CONF = _PACKAGED if _PACKAGED.is_dir() else ROOT / "conf"
+"""The folder of the configuration files: a wheel has it inside the package, a checkout beside it."""
+
+PLACES = {"runs": "runs", "results": "results", "cache": ".cache"}
+"""The folders that are written to, with the paths that conf/config.yaml gives them."""
 
 MACHINE, TURNSTILE = "machine", "turnstile"
 """The two locks of this machine."""
@@ -38,10 +46,15 @@ PACKAGES = ("torch", "lightning", "transformers", "tokenizers", "datasets", "hyd
 
 @functools.cache
 def provenance() -> dict[str, Any]:
-    """Return the commit, whether files differ from it (but for results/), versions, host, processor and Python."""
-    status = _git("status", "--porcelain", "--", ".", ":!results")
+    """Return the commit, whether files differ from it (but for results/), versions, host, processor and Python.
+
+    Commit and flag are None where `bench` was installed, or lies in a repository that is not its own.
+    """
+    # An installed package can lie in the environment of somebody else's repository.
+    is_ours = _git("rev-parse", "--show-toplevel") == str(ROOT)
+    status = _git("status", "--porcelain", "--", ".", ":!results") if is_ours else None
     return {
-        "commit": _git("rev-parse", "HEAD"),
+        "commit": _git("rev-parse", "HEAD") if is_ours else None,
         "dirty": None if status is None else bool(status),
         "versions": {name: _version(name) for name in PACKAGES},
         "host": platform.node(),
@@ -105,6 +118,34 @@ def installed() -> str:
     return "\n".join(sorted(names, key=str.lower)) + "\n"
 
 
+def moved_places() -> dict[str, str]:
+    """Return the folders of PLACES that cannot be written to, with their paths in the user's data folder instead.
+
+    A folder that does not exist yet is written to where the current folder is.
+    """
+    moved = {}
+    for name, path in PLACES.items():
+        place = Path(path)
+        if not os.access(place if place.exists() else Path(), os.W_OK | os.X_OK):
+            from platformdirs import user_data_dir  # here: nearly no command needs it
+
+            moved[name] = os.path.join(user_data_dir("tying-bench"), name)
+    return moved
+
+
+def note_moved(places: Mapping[str, str], form: str) -> None:
+    """Print where files are written instead of in the current folder, and how to change that.
+
+    Args:
+        places: Some of what `moved_places` returned; nothing is printed where there are none.
+        form: How a folder is named on this command line, such as `{}=FOLDER`.
+    """
+    if places:
+        where = ", ".join(f"{name} in {path}" for name, path in places.items())
+        change = " ".join(form.format(name) for name in places)
+        print(f"note: {Path.cwd()} is not writable: {where}; {change} changes that", file=sys.stderr)
+
+
 def _version(name: str) -> str | None:
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         return importlib.metadata.version(name)
@@ -112,10 +153,10 @@ def _version(name: str) -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
-    """Return the output of a git command on this repository, None outside one."""
+    """Return the output of a git command in ROOT, or None where it fails, as outside a repository."""
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
         return subprocess.run(
-            ["git", "-C", str(REPOSITORY), *arguments], capture_output=True, text=True, check=True
+            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True
         ).stdout.strip()
     return None
 

@@ -225,7 +225,7 @@ def _threads(runs: Path, seen: Sequence[Seen]) -> int:
 def _next(runs: Path, name: str, seen: Sequence[Seen]) -> str:
     """The commands that bring the sweep on."""
     given = f"SWEEP={name}" + (f" ARGS=runs={runs}" if runs != Path("runs") else "")
-    named = (machine.REPOSITORY / "conf" / "sweep" / f"{name}.yaml").exists()
+    named = (machine.CONF / "sweep" / f"{name}.yaml").exists()
     go, retry = f"make sweep {given}", f"make retry {given}"
     if not named:
         go, retry = "the command that started it, once more", "the command that started it, with retry=true"

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.runs.machine import REPOSITORY
+from bench.runs.machine import ROOT
 from bench.runs.store import recorded
 from bench.runs.worker import RESUME
 
-TESTS = REPOSITORY / "tests"
+TESTS = ROOT / "tests"
 """Where a run finds the network that breaks."""
 
 BREAK = "BENCH_CHAOS_BREAK"
@@ -72,7 +72,7 @@ class Sweeps:
         with (self.logs / f"{len(list(self.logs.iterdir())):03}-{name}").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "bench", "-m", *self.overrides[name], *self.places, *more],
-                cwd=REPOSITORY,
+                cwd=ROOT,
                 env={**kept, "TMPDIR": str(self.scratch), "PYTHONPATH": str(TESTS), **(env or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

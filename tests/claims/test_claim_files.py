@@ -44,7 +44,7 @@ def test_a_test_takes_the_arguments_that_its_claim_gives(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_sweep_that_a_claim_names_is_a_preset(path):
     for name in claim.read(path).sweeps:
-        assert (machine.REPOSITORY / "conf" / "sweep" / f"{name}.yaml").exists(), name
+        assert (machine.CONF / "sweep" / f"{name}.yaml").exists(), name
 
 
 def written(folder, content):

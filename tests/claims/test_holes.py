@@ -5,12 +5,12 @@ import pytest
 from bench.claims.claim import read
 from bench.claims.evaluate import row
 from bench.claims.records import Evidence
-from bench.runs.machine import REPOSITORY
+from bench.runs.machine import CONF, ROOT
 
-COMMITTED = Evidence(REPOSITORY / "no runs", REPOSITORY / "results")
+COMMITTED = Evidence(ROOT / "no runs", ROOT / "results")
 FILES = [
     path
-    for path in sorted((REPOSITORY / "conf" / "claims").glob("*.yaml"))
+    for path in sorted((CONF / "claims").glob("*.yaml"))
     if (sweeps := read(path).sweeps) and COMMITTED.frame(sweeps) is not None
 ]
 

@@ -180,7 +180,9 @@ def compare(golden: Golden, writes: bool) -> Iterator[Callable[[str, Callable[[]
                 else f"to {TOLERANCE:g}, for golden.json is of another machine"
             )
             lines = [f"`{name}` moved, compared {how}:", *moved]
-            lines += [f"if it is meant to move raise RESULTS_VERSION in bench/runs/identity.py, then run `{HOW}`"]
+            lines += [
+                f"if it is meant to move raise RESULTS_VERSION in bench/runs/identity.py, then run `{HOW}`"
+            ]
             pytest.fail("\n  ".join(lines), pytrace=False)
 
     yield compared

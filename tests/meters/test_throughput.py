@@ -47,9 +47,9 @@ def test_the_throughput_of_steps_that_sleep(tmp_path: Path) -> None:
 def sleeping(folder: Path) -> RunConfig:
     """The run on digits, with a network that sleeps."""
     overrides = ["task=image_cnn", "logger=none", "trainer.accelerator=cpu", f"runs={folder}"]
-    overrides += [f"cache={machine.REPOSITORY / '.cache'}", f"task.batches.batch_size={BATCH}"]
+    overrides += [f"cache={machine.ROOT / '.cache'}", f"task.batches.batch_size={BATCH}"]
     overrides += ["trainer.max_epochs=1", f"trainer.limit_train_batches={STEPS}"]
-    with initialize_config_dir(str(machine.REPOSITORY / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(machine.CONF), version_base="1.3"):
         cell = from_hydra(compose("config", overrides))
     cell.config["model"] = {"_target_": f"{__name__}.Sleeping", "seconds": STEP_S}
     return cell

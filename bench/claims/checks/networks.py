@@ -25,7 +25,7 @@ PIXELS, WINDOW, BATCH = 8, 32, 8
 
 @functools.cache
 def _config(task: str, tying: str = "none") -> DictConfig:
-    with initialize_config_dir(str(machine.REPOSITORY / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(machine.CONF), version_base="1.3"):
         return compose("config", [f"task={task}", f"tying={tying}"])
 
 

@@ -115,7 +115,7 @@ class Ray:
         here = {"num_cpus": machine.cores(), "include_dashboard": False, "object_store_memory": 10**8}
         here |= {"_node_ip_address": "127.0.0.1"}
         given = {"address": self.address} if self.address else {"address": "local", **here}
-        environment = {"env_vars": {"PYTHONPATH": str(machine.REPOSITORY)}}
+        environment = {"env_vars": {"PYTHONPATH": str(machine.ROOT)}}
         quiet = {"logging_level": "ERROR", "log_to_driver": False, "runtime_env": environment}
         try:
             ray.init(**(given | quiet | self.init))

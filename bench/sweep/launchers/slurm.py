@@ -218,7 +218,7 @@ class Slurm:
         _require(signal_delay_s < 60 * timeout_min, "signal_delay_s", signal_delay_s, less)
         self.runs_per_job, self.rounds_per_job, self.folder = runs_per_job, rounds_per_job, folder
         self.max_num_timeout, self.cpus, self.gpus = max_num_timeout, cpus_per_task, gpus_per_node
-        setup = [f"export PYTHONPATH={machine.REPOSITORY}${{PYTHONPATH:+:$PYTHONPATH}}", *(setup or ())]
+        setup = [f"export PYTHONPATH={machine.ROOT}${{PYTHONPATH:+:$PYTHONPATH}}", *(setup or ())]
         asked = {
             "slurm_partition": partition,
             "slurm_account": account,
