@@ -38,7 +38,7 @@ FILES = {
     """,
     "layers": "from .inner import scale\n\ndef block(x):\n    return scale * x\n",
     "inner": "scale = 2\n",
-    "method": "def every(model):\n    return 1\n",
+    "method": "def every(model, scope):\n    return 1\n",
     "task": "class Loss:\n    def loss(self, x):\n        return x\n",
     "unused": "nothing = 1\n",
 }
