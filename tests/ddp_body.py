@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.runs.worker import settle
+from bench.runs.worker import run_and_record
 from bench.training import train as run
 from bench.training.module import Training
 
 
 def main(folder: Path, launched: float) -> None:
-    settle(folder, "record.json", lambda request, config: _watched(request, config, folder, launched))
+    run_and_record(folder, "record.json", lambda request, config: _watched(request, config, folder, launched))
 
 
 def _watched(request: Mapping[str, Any], config: Any, folder: Path, launched: float) -> Mapping[str, Any]:

@@ -1,11 +1,11 @@
-"""What the processes of tests/test_launch.py do, by the name of their folder."""
+"""What the processes of tests/runs/test_process.py do, by the name of their folder."""
 
 import os
 import signal
 import time
 from pathlib import Path
 
-from bench.runs.worker import settle
+from bench.runs.worker import run_and_record
 
 
 def main(folder: Path, launched: float) -> None:
@@ -21,7 +21,15 @@ def main(folder: Path, launched: float) -> None:
 
 
 def _tells(folder: Path, rank: str) -> None:
-    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT", "SLURM_NTASKS", "CUDA_VISIBLE_DEVICES")
+    names = (
+        "RANK",
+        "LOCAL_RANK",
+        "WORLD_SIZE",
+        "MASTER_PORT",
+        "SLURM_NTASKS",
+        "WANDB_RUN_ID",
+        "CUDA_VISIBLE_DEVICES",
+    )
     told = {name: os.environ[name] for name in names if name in os.environ}
     (folder / f"told-{rank}").write_text(repr(told | {"group": os.getpgrp() == os.getpid()}))
 
@@ -33,7 +41,7 @@ def _raises(folder: Path, rank: str) -> None:
         time.sleep(0.2)
         raise ConnectionError("closed by peer")  # what the innocent see
 
-    settle(folder, "record.json", work)
+    run_and_record(folder, "record.json", work)
 
 
 def _is_killed(folder: Path, rank: str) -> None:

@@ -231,3 +231,28 @@ def pair(*values: float, tying: str = "none", first_seed: int = 1, **given) -> t
     """Manifest lines and records of one cell, a value per seed."""
     lines = [entry(tying, seed=first_seed + at, **given) for at in range(len(values))]
     return lines, [record(line, value) for line, value in zip(lines, values, strict=True)]
+
+
+PAIRS = list(itertools.combinations(range(4), 2))
+
+
+def write_pairs(runs, seeds=(1, 2, 3), pairs=PAIRS, task="text_gru", cost=lambda at, seed: float(at)) -> None:
+    """Write runs that tied one pair of blocks each: the pair at place `at` costs `cost`.
+
+    A pair is the less alike the later it stands. Everything says the same, but for CKA, which says the contrary,
+    and alignment, which does not apply.
+    """
+    lines, records = [], []
+    for seed in seeds:
+        untied, sign = (0.5, -0.01) if task.startswith("image") else (90.0 + seed, 1)
+        lines.append(entry("none, start=untied", seed=seed, task=task))
+        records.append(record(lines[-1], untied))
+        for at, (one, other) in enumerate(pairs):
+            grouping = "/".join(str(one if block == other else block) for block in range(4))
+            cosine = 0.9 - 0.1 * at
+            likeness = {"blocks": [[one, other]], "cosine": cosine, "distance": 2 - cosine, "aligned": None}
+            likeness |= {"cka": 1 - cosine, "influence": 1 - cosine}
+            lines.append(entry(f"grouped(grouping={grouping}), start=untied", seed=seed, task=task))
+            start = {"run": "x", "likeness": likeness}
+            records.append(record(lines[-1], untied + sign * cost(at, seed), start=start))
+    write_sweep(runs, lines, records, name="pairs")

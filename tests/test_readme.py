@@ -117,7 +117,7 @@ def skip_without(command: str) -> None:
         if word in command.lower() and importlib.util.find_spec(module) is None:
             pytest.skip(f"{module} is not installed")
     if "launcher=slurm" in command and subprocess.run(["which", "sinfo"], capture_output=True).returncode:
-        pytest.skip("there is no SLURM here (its own test starts one: tests/test_slurm.py)")
+        pytest.skip("there is no SLURM here (its own test starts one: tests/sweep/test_slurm.py)")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,72 +66,73 @@ def load(runs: Path, results: Path | None, name: str) -> Recorded:
     """
     file = path_of(results, name) if results else None
     archived = read(file) if file and file.exists() else None
-    if not manifest_path(runs, name).exists() and archived:
+    if archived and not manifest_path(runs, name).exists():
         return archived
-    made = _from_runs(runs, name)
+    ours = _from_runs(runs, name)
     if not archived:
-        return made
+        return ours
+    costs = {str(entry.get("cost")) for entry in ours.entries.values()}
+    stands_in = any(run_id in ours.entries and run_id not in ours.records for run_id in archived.records)
     return Recorded(
         name,
-        made.note,
-        made.entries,
-        _filled(made.records, archived.records, made.entries),
-        _filled(made.costs, archived.costs, {str(entry.get("cost")) for entry in made.entries.values()}),
-        archived.lacks if _uses(made, archived) else None,
-        tuple(run_id for run_id in archived.records if run_id not in made.entries),
+        ours.note,
+        ours.entries,
+        _filled(ours.records, archived.records, ours.entries),
+        _filled(ours.costs, archived.costs, costs),
+        archived.lacks if stands_in else None,
+        tuple(run_id for run_id in archived.records if run_id not in ours.entries),
     )
 
 
-def _filled(ours: Mapping[str, dict], theirs: Mapping[str, dict], asked: Any) -> dict[str, dict]:
-    return {**{key: theirs[key] for key in theirs if key in asked}, **_sound(ours, theirs)}
-
-
-def _sound(ours: Mapping[str, dict], theirs: Mapping[str, dict]) -> dict[str, dict]:
-    """Without the damaged ones that the other side has."""
-    return {key: made for key, made in ours.items() if key not in theirs or not _is_damaged(made)}
+def _filled(
+    ours: Mapping[str, dict], archived: Mapping[str, dict], wanted: Container[str]
+) -> dict[str, dict]:
+    """Ours, and the archive's for those that we lack or that are damaged here."""
+    sound = {key: record for key, record in ours.items() if key not in archived or not _is_damaged(record)}
+    return {key: record for key, record in archived.items() if key in wanted} | sound
 
 
 def _is_damaged(record: Mapping[str, Any]) -> bool:
     return record.get("status") == Status.FAILED and " is damaged" in str(record.get("reason"))
 
 
-def _uses(made: Recorded, archived: Recorded) -> bool:
-    """Whether a run of the archive stands in for one that `runs` lacks."""
-    return any(key in made.entries and key not in made.records for key in archived.records)
-
-
 def _from_runs(runs: Path, name: str) -> Recorded:
     path = manifest_path(runs, name)
     manifest = read_json(path)
-    asked = manifest.get("runs")
-    if not isinstance(asked, list):
+    if not isinstance(manifest.get("runs"), list):
         raise BadInput(f"{path} has no list `runs`; delete it and run the sweep again")
     try:
-        entries = {str(entry["id"]): entry for entry in asked}
+        entries = {str(entry["id"]): entry for entry in manifest["runs"]}
     except (KeyError, TypeError) as error:
         raise BadInput(
             f"{path}: a run lacks or has an odd {error}; delete it and run the sweep again"
         ) from error
-    records = {key: portable(found, runs) for key, found in read_records(runs, entries).items()}
-    costs = {}
-    for cost_id in sorted({str(entry.get("cost") or "") for entry in entries.values()} - {""}):
-        if found := _cost(runs, cost_id):
-            costs[cost_id] = portable(found, runs)
-    return Recorded(name, manifest.get("note"), entries, records, costs)
+    cost_ids = sorted({str(entry.get("cost") or "") for entry in entries.values()} - {""})
+    costs = {cost_id: _cost(cost_folder(runs, cost_id) / "cost.json") for cost_id in cost_ids}
+    return Recorded(
+        name,
+        manifest.get("note"),
+        entries,
+        {run_id: portable(record, runs) for run_id, record in read_records(runs, entries).items()},
+        {cost_id: portable(record, runs) for cost_id, record in costs.items() if record},
+    )
 
 
-def _cost(runs: Path, cost_id: str) -> dict[str, Any] | None:
-    path = cost_folder(runs, cost_id) / "cost.json"
+def _cost(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
-    found = recorded(path) or {"status": Status.FAILED, "reason": "its record is damaged"}
-    if found["status"] == Status.DONE and "memory" not in found:
+    record = recorded(path) or {"status": Status.FAILED, "reason": "its record is damaged"}
+    if record["status"] == Status.DONE and "memory" not in record:
         return {"status": Status.FAILED, "reason": "its record is of an older version"}
-    return found
+    return record
+
+
+_FOLDER = re.compile(r"(?<![\w.])/(?:[^/,\[\]]+/)+(?=[^/,\[\]])")
+"""Of a path in an override, such as `data.files=[/a/b.txt,/c/d.txt]`, all but its last part."""
 
 
 def portable(record: Mapping[str, Any], runs: Path) -> dict[str, Any]:
-    """The record without what tells one machine from another and moves no number, so that it can be published.
+    """Return the record without what tells one machine from another and moves no number, so that it can be published.
 
     Of a full path its last part is left, of the name of a host its hash, and of a reason the folder of the runs goes.
     """
@@ -142,69 +143,58 @@ def portable(record: Mapping[str, Any], runs: Path) -> dict[str, Any]:
         kept["reason"] = " ".join(str(reason).replace(f"{runs}/", "").split())
     config, provenance = kept.get("config"), kept.get("provenance")
     if isinstance(config, dict) and isinstance(config.get("data"), dict):
-        data = {
-            key: value for key, value in config["data"].items() if key != "meta"
-        }  # it is `data_meta` again
-        kept["config"] = {**config, "data": data}
+        config["data"].pop("meta", None)  # it is `data_meta` again
     if isinstance(provenance, dict) and provenance.get("host"):
-        host = hashlib.sha256(str(provenance["host"]).encode()).hexdigest()[:8]
-        kept["provenance"] = {**provenance, "host": host}
+        provenance["host"] = hashlib.sha256(str(provenance["host"]).encode()).hexdigest()[:8]
     return kept
 
 
 def _without_folders(value: Any) -> Any:
+    """A copy whose full paths have lost their folders; a list that begins with a number holds none."""
     if isinstance(value, dict):
         return {key: _without_folders(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_folders(item) for item in value] if value and not _is_number(value[0]) else value
+    if isinstance(value, list) and value and not isinstance(value[0], int | float):
+        return [_without_folders(item) for item in value]
     if isinstance(value, str) and value.startswith("/"):
         return f"/path/to/{Path(value).name}"
     return value
 
 
-_FOLDER = re.compile(r"(?<![\w.])/(?:[^/,\[\]]+/)+(?=[^/,\[\]])")
-"""Of a path in an override, such as `data.files=[/a/b.txt,/c/d.txt]`, all but its last part."""
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float)
-
-
 def content(sweep: Recorded) -> bytes:
-    """The file of a sweep: the same records give the same bytes, in whatever order they came."""
-    runs = sorted(sweep.entries.values(), key=_order)
-    costs = sorted(sweep.costs)
+    """Pack a sweep as its file: the same records give the same bytes, in whatever order they came."""
+    keys = ("task", "data", "tying", "id")
+    entries = sorted(sweep.entries.values(), key=lambda entry: [str(entry.get(key)) for key in keys])
     head = {"kind": "sweep", "schema": SCHEMA, "name": sweep.name, "note": sweep.note, "lacks": sweep.lacks}
-    lines = [head | {"runs": len(runs), "costs": len(costs)}]
+    lines = [head | {"runs": len(entries), "costs": len(sweep.costs)}]
     lines += [
-        {"kind": "run", "entry": entry, "record": sweep.records.get(str(entry["id"]))} for entry in runs
+        {"kind": "run", "entry": entry, "record": sweep.records.get(str(entry["id"]))} for entry in entries
     ]
-    lines += [{"kind": "cost", "id": key, "record": sweep.costs[key]} for key in costs]
+    lines += [{"kind": "cost", "id": key, "record": sweep.costs[key]} for key in sorted(sweep.costs)]
     text = "".join(json.dumps(line, sort_keys=True, separators=(",", ":")) + "\n" for line in lines)
     return gzip.compress(text.encode(), compresslevel=6, mtime=0)
 
 
-def _order(entry: Mapping[str, Any]) -> tuple:
-    return (*(str(entry.get(key)) for key in ("task", "data", "tying")), str(entry["id"]))
-
-
 def read(path: Path) -> Recorded:
-    """Read the file of a sweep. BadInput, which names it, where it is no such file, is torn or of a newer schema."""
+    """Read the file of a sweep. BadInput as `parse` raises it, and where the file cannot be read."""
     try:
-        packed = path.read_bytes()
+        return parse(path.read_bytes(), str(path))
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}") from error
-    return parse(packed, str(path))
 
 
 def parse(packed: bytes, where: str) -> Recorded:
-    """The same from the bytes of a file; `where` is what a refusal calls it."""
+    """Read a sweep from the bytes of its file; `where` is what a refusal calls it.
+
+    Raises:
+        BadInput: for what is no such file, is torn or of a newer schema.
+    """
     try:
-        lines = _lines(gzip.decompress(packed).decode(), where)
+        text = gzip.decompress(packed).decode()
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise BadInput(
             f"{where} is damaged ({error}); take it from git again, or delete it and run the sweep"
         ) from error
+    lines = _lines(text, where)
     _, head = next(lines, (1, {}))
     if head.get("kind") != "sweep" or not isinstance(head.get("schema"), int):
         raise BadInput(f"{where}, line 1: not the first line of a sweep's records")
@@ -233,9 +223,9 @@ def parse(packed: bytes, where: str) -> Recorded:
 def _lines(text: str, where: str) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(text.splitlines(), 1):
         try:
-            found = json.loads(line)
+            fields = json.loads(line)
         except ValueError as error:
             raise BadInput(f"{where}, line {number}: no JSON ({error})") from error
-        if not isinstance(found, dict):
+        if not isinstance(fields, dict):
             raise BadInput(f"{where}, line {number}: no JSON object")
-        yield number, found
+        yield number, fields

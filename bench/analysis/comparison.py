@@ -1,4 +1,4 @@
-"""Every cell of a section against `none`: difference, corrected p, effect, verdict and rank."""
+"""Compare every cell of a section with `none`: difference, corrected p, effect, verdict and rank."""
 
 import math
 from collections import defaultdict
@@ -13,7 +13,7 @@ from bench.meters.metrics import mean_sd
 
 
 @dataclass(frozen=True)
-class Against:
+class VsUntied:
     """A cell and the `none` it is compared with; None and "" for what cannot be said.
 
     `difference` and `margin` are in the unit of the metric (shares as 0 to 1), `effect` is the difference in
@@ -30,73 +30,64 @@ class Against:
     effect: float | None
     verdict: str
     rank: int | None
-    rank_change: int | None
+    rank_change: int | None = None
 
     @property
     def p(self) -> float | None:
         return self.difference and self.difference.p
 
+    @property
+    def n_pairs(self) -> int:
+        return self.difference.n if self.difference else 0
 
-def against_none(section: Section) -> list[Against]:
-    """One per cell of `section.cells`, in that order.
+
+@lru_cache(maxsize=256)
+def vs_untied(section: Section) -> tuple[VsUntied, ...]:
+    """Compare each cell with `none` at its dropout and weight decay, in the order of `section.cells`.
 
     The family of Holm's correction are the tyings that could be tested at one dropout and weight decay.
     """
-    return list(_against_none(section))
-
-
-@lru_cache(maxsize=256)
-def _against_none(section: Section) -> tuple[Against, ...]:
-    families: dict[tuple[float, float], list[SeedGroup]] = defaultdict(list)
+    settings: dict[tuple[float, float], list[SeedGroup]] = defaultdict(list)
     for cell in section.cells:
-        families[_setting(cell)].append(cell)
-    found = {}
-    for cells in families.values():
-        found |= {id(a.cell): a for a in family(section, [(cell, section.untied(cell)) for cell in cells])}
-    least = min(cell.dropout for cell in section.cells), min(cell.weight_decay for cell in section.cells)
-    first = {cell.tying: found[id(cell)].rank for cell in families[least]}
-    return tuple(_moved(found[id(cell)], first, _setting(cell) == least) for cell in section.cells)
+        settings[cell.dropout, cell.weight_decay].append(cell)
+    least = min(dropout for dropout, _ in settings), min(decay for _, decay in settings)
+    families = {
+        at: _family(section, [(cell, section.untied(cell)) for cell in cells])
+        for at, cells in settings.items()
+    }
+    first_ranks = {row.cell.tying: row.rank for row in families.get(least, ())}
+    by_cell: dict[SeedGroup, VsUntied] = {}
+    for at, rows in families.items():
+        for row in rows:
+            first = first_ranks.get(row.cell.tying) if at != least else None
+            is_ranked = first is not None and row.rank is not None
+            by_cell[row.cell] = replace(row, rank_change=first - row.rank) if is_ranked else row
+    return tuple(by_cell[cell] for cell in section.cells)
 
 
 @lru_cache(maxsize=256)
-def against_chosen(section: Section) -> dict[str, Against]:
+def chosen_vs_untied(section: Section) -> dict[str, VsUntied]:
     """Tying -> its cell that validation chose against that of `none`: one family, ranks among these cells."""
     chosen = [cell for tying in section.tyings if (cell := section.chosen(tying))]
     untied = section.chosen("none")
-    return {a.cell.tying: a for a in family(section, [(cell, untied) for cell in chosen])}
+    return {row.cell.tying: row for row in _family(section, [(cell, untied) for cell in chosen])}
 
 
-def family(section: Section, pairs: Sequence[tuple[SeedGroup, SeedGroup | None]]) -> list[Against]:
-    """Cells that are looked at together, each against its `none`."""
+def _family(section: Section, pairs: Sequence[tuple[SeedGroup, SeedGroup | None]]) -> list[VsUntied]:
+    """Compare cells that are looked at together, each with its `none`."""
+    metric = section.metric
     differences = [section.difference(*pair) for pair in pairs]
-    tested = [at for at, each in enumerate(differences) if each and each.p is not None]
+    tested = [at for at, difference in enumerate(differences) if difference and difference.p is not None]
     corrected = dict(zip(tested, holm([differences[at].p for at in tested]), strict=True))
-    ranks = _ranks([cell for cell, _ in pairs], section.metric)
-    found = []
+    ranks = _ranks([cell for cell, _ in pairs], metric)
+    rows = []
     for at, ((cell, untied), difference) in enumerate(zip(pairs, differences, strict=True)):
-        margin = _margin(untied, section.metric)
-        said = verdict(difference, corrected.get(at), margin or 0.0, section.metric.mode)
+        estimate, p = untied and untied.metric_over_seeds(), corrected.get(at)
+        margin = margin_of(metric.is_share, estimate.mean) if estimate else None
+        word = verdict(difference, p, margin or 0.0, metric.mode)
         effect = _effect(cell, untied, difference)
-        found.append(
-            Against(cell, untied, difference, corrected.get(at), margin, effect, said, ranks[at], None)
-        )
-    return found
-
-
-def _setting(cell: SeedGroup) -> tuple[float, float]:
-    return cell.dropout, cell.weight_decay
-
-
-def _moved(against: Against, first: dict[str, int | None], is_first: bool) -> Against:
-    before = first.get(against.cell.tying)
-    if is_first or before is None or against.rank is None:
-        return against
-    return replace(against, rank_change=before - against.rank)
-
-
-def _margin(untied: SeedGroup | None, metric: Metric) -> float | None:
-    estimate = untied and untied.metric_over_seeds()
-    return margin_of(metric.is_share, estimate.mean) if estimate else None
+        rows.append(VsUntied(cell, untied, difference, p, margin, effect, word, ranks[at]))
+    return rows
 
 
 def _effect(cell: SeedGroup, untied: SeedGroup | None, difference: Paired | None) -> float | None:
@@ -109,7 +100,7 @@ def _effect(cell: SeedGroup, untied: SeedGroup | None, difference: Paired | None
 
 
 def _ranks(cells: Sequence[SeedGroup], metric: Metric) -> list[int | None]:
-    sign = 1 if metric.mode == "min" else -1
+    sign = -1 if metric.higher_is_better else 1
     means = [value and sign * value.mean for value in (cell.metric_over_seeds() for cell in cells)]
     numbers = [mean for mean in means if mean is not None]
     return [None if mean is None else 1 + sum(other < mean for other in numbers) for mean in means]

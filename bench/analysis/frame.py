@@ -1,128 +1,37 @@
-"""Flatten records and costs into rows: what claims are tested on."""
+"""Flatten records into rows: what claims are tested on."""
 
-import re
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from bench.analysis.costs import cost_summary
 from bench.analysis.groups import flat
-from bench.analysis.runs import RunRecord, device, is_finite, look_up
+from bench.analysis.runs import RunRecord, device, is_finite
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-
-
-STATE = ("parameters", "gradients", "optimizer_state")
-PEAK = ("total", *STATE, "buffers", "activations", "temporaries", "inputs")
-LATENCIES = ("batch", "one", "first_token", "per_token")
-
-PAIRS = (
-    ("train_step",),
-    *(("latency", f"{what}{caches}") for what in LATENCIES for caches in ("", "_cold")),
-)
-"""Paths of all that is timed tied against untied."""
-
-PLAIN = {
-    "weights_on_disk_bytes": ("memory", "checkpoint_bytes"),
-    "largest_batch_train_step": ("memory", "largest_batch", "train_step"),
-    "largest_batch_inference": ("memory", "largest_batch", "inference"),
-    "largest_batch_limit_bytes": ("memory", "largest_batch", "limit_bytes"),
-    "cost_peak_allocated_bytes": ("memory", "peak_allocated_bytes"),
-    "cost_peak_reserved_bytes": ("memory", "peak_reserved_bytes"),
-    "cost_peak_rss_bytes": ("memory", "peak_rss_bytes"),
-    "flop_train_step": ("flops", "train_step"),
-    "flop_inference": ("flops", "inference"),
-    "flop_per_s": ("flops", "per_s"),
-    "flop_peak_per_s": ("flops", "peak_per_s"),
-    "flop_share_of_peak": ("flops", "share_of_peak"),
-    "energy_train_step_j": ("energy", "train_step_j"),
-    "compile_s": ("compile_s",),
-    "cost_threads": ("threads",),
-}
-TEXTS = {
-    "cost_status": ("status",),
-    "cost_reason": ("reason",),
-    "flop_peak_source": ("flops", "peak"),
-    "energy_unavailable": ("energy", "unavailable"),
-    "memory_meter": ("memory", "meter"),
-    "cost_precision": ("precision",),
-    "cost_output_precision": ("output_precision",),
-    "cost_device": ("device",),
-}
-
-DETAIL = re.compile(
-    r"^predicted_|^peak_\w+(?<!total)_bytes$|_untied_\w+$|_(p90_s|p99_s|n|turns|batch|window)$|^memory_meter$"
-)
-"""Columns that a summary does without."""
-
-
-def cost_columns(cost: Mapping[str, Any]) -> dict[str, Any]:
-    """All of it, the same columns for every task and for {}. `train_step_median_s` is of the tied network."""
-    paths = {f"state_{part}_bytes": ("memory", "state", part) for part in STATE}
-    paths |= {f"predicted_{part}_bytes": ("memory", "predicted", part) for part in STATE}
-    for step in ("train_step", "inference"):
-        paths |= {f"peak_{step}_{part}_bytes": ("memory", step, part) for part in PEAK}
-    paths |= PLAIN
-    for pair in PAIRS:
-        paths |= _paired(pair)
-    row = {name: _number(cost, *path) for name, path in paths.items()}
-    row |= {name: look_up(cost, *path) for name, path in TEXTS.items()}
-    return row | {"suspect": "; ".join(" ".join(str(why).split()) for why in cost.get("suspect") or ())}
-
-
-def cost_summary(cost: Mapping[str, Any]) -> dict[str, Any]:
-    """What stands beside each run: of a peak its total, of a pair the tied median and the ratio."""
-    return {name: value for name, value in cost_columns(cost).items() if not DETAIL.search(name)}
-
-
-def _paired(pair: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    name = "_".join(pair)
-    paths = {
-        f"{name}_ratio": (*pair, "ratio"),
-        f"{name}_ratio_low": (*pair, "low"),
-        f"{name}_ratio_high": (*pair, "high"),
-        f"{name}_turns": (*pair, "turns"),
-        f"{name}_batch": (*pair, "batch"),
-        f"{name}_window": (*pair, "window"),
-    }
-    for side, prefix in (("tied", name), ("untied", f"{name}_untied")):
-        paths |= {f"{prefix}_{key}": (*pair, side, key) for key in ("median_s", "p90_s", "p99_s", "n")}
-    return paths
-
-
-def _number(cost: Mapping[str, Any], *path: str) -> float | None:
-    value = look_up(cost, *path)
-    return value if is_finite(value) else None
 
 
 def rows(runs: list[RunRecord]) -> list[dict[str, Any]]:
     """One row per run that was asked for, holes included, sorted; configs without file system paths."""
     order = sorted(runs, key=lambda r: (r.task, r.data, r.tying, r.dropout, r.weight_decay, r.seed, r.id))
     costs = {key: cost_summary(cost) for key, cost in {run.cost_id: run.cost for run in order}.items()}
-    found = [_record_row(run, costs[run.cost_id]) for run in order]
-    columns = list({key: None for row in found for key in row if not key.startswith("config.")})
-    configs = sorted({key for row in found for key in row if key.startswith("config.")})
-    return [{key: row.get(key) for key in columns + configs} for row in found]
+    sparse = [_row(run, costs[run.cost_id]) for run in order]
+    columns = list({key: None for row in sparse for key in row if not key.startswith("config.")})
+    configs = sorted({key for row in sparse for key in row if key.startswith("config.")})
+    return [{key: row.get(key) for key in columns + configs} for row in sparse]
 
 
 def frame(runs: list[RunRecord]) -> "DataFrame":
     """The same as a DataFrame, its columns of the types of their values; a list in a config is its text."""
     from pandas import DataFrame
 
-    made = rows(runs)
-    return DataFrame([{key: str(v) if isinstance(v, list) else v for key, v in row.items()} for row in made])
+    return DataFrame(
+        [{key: str(v) if isinstance(v, list) else v for key, v in row.items()} for row in rows(runs)]
+    )
 
 
-def _record_row(run: RunRecord, cost: dict[str, Any]) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "id": run.id,
-        "task": run.task,
-        "data": run.data,
-        "fingerprint": run.fingerprint,
-        "tying": run.tying,
-        "dropout": run.dropout,
-        "weight_decay": run.weight_decay,
-        "seed": run.seed,
-        "cell": run.cell,
+def _row(run: RunRecord, cost: dict[str, Any]) -> dict[str, Any]:
+    fields = ("id", "task", "data", "fingerprint", "tying", "dropout", "weight_decay", "seed", "cell")
+    row: dict[str, Any] = {field: getattr(run, field) for field in fields} | {
         "cost": run.cost_id,
         "status": run.status.value,
         "reason": run.reason,
@@ -156,7 +65,12 @@ def _record_row(run: RunRecord, cost: dict[str, Any]) -> dict[str, Any]:
         "peak_rss_bytes": run.number("peak_rss_bytes"),
         "curve_val_nll": _curve(run),
     }
-    row |= cost | _provenance_columns(run)
+    row |= cost | {key: run.number("provenance", key) for key in ("commit", "dirty", "threads", "python")}
+    row |= {"device": device(run.record), "results_version": run.number("results_version")}
+    row |= {
+        f"version_{name}": version
+        for name, version in sorted((run.number("provenance", "versions") or {}).items())
+    }
     return row | {f"config.{key}": value for key, value in flat(run.record.get("config") or {}).items()}
 
 
@@ -165,13 +79,3 @@ def _curve(run: RunRecord) -> str | None:
     steps, losses = (run.number("curves", key) or [] for key in ("step", "val_nll"))
     points = [f"{s}:{v:.6g}" for s, v in zip(steps, losses, strict=False) if is_finite(s) and is_finite(v)]
     return ";".join(points) or None
-
-
-def _provenance_columns(run: RunRecord) -> dict[str, Any]:
-    keys = ("commit", "dirty", "threads", "python")
-    found = {key: run.number("provenance", key) for key in keys} | {
-        "device": device(run.record),
-        "results_version": run.number("results_version"),
-    }
-    versions = run.number("provenance", "versions") or {}
-    return found | {f"version_{name}": versions[name] for name in sorted(versions)}

@@ -5,14 +5,15 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
-from bench.analysis.runs import Metric, RunRecord, is_finite, look_up
+from bench.analysis.runs import CostRecord, Metric, RunRecord, is_finite
 from bench.analysis.statistics import LEAST_RESAMPLED, Interval, Paired, bootstrap_of_groups, interval, paired
 from bench.meters.metrics import Estimate, mean_sd
 from bench.runs.store import Status, leaves
 from bench.runs.tying_spec import TyingSpec, recorded_spec
 
+Item = TypeVar("Item")
 NUMBER = r"\d+(?:\.\d+)?(?:e[+-]\d+)?"
 
 
@@ -99,8 +100,8 @@ class SeedGroup:
     def values(self, *keys: str) -> dict[int, float]:
         """Seed -> the number under a path of record keys, of the finished runs that have it."""
         if keys not in self._values:
-            found = {run.seed: run.number(*keys) for run in self.done}
-            self._values[keys] = {seed: value for seed, value in found.items() if is_finite(value)}
+            by_seed = {run.seed: run.number(*keys) for run in self.done}
+            self._values[keys] = {seed: value for seed, value in by_seed.items() if is_finite(value)}
         return dict(self._values[keys])
 
     @cached_property
@@ -130,8 +131,9 @@ class SeedGroup:
         None where a finished run has no groups, and for fewer than a bootstrap needs. A record of an older form has no
         groups any more, but the interval that was drawn from them.
         """
-        if drawn := next((found for run in self.done if (found := run.number("test_groups", "drawn"))), None):
-            return Interval(**drawn)
+        drawn = (run.number("test_groups", "drawn") for run in self.done)
+        if interval_of_groups := next(filter(None, drawn), None):
+            return Interval(**interval_of_groups)
         correct, count = self._per_group("correct"), self._per_group("count")
         if len(correct) != len(count) or len(count) < LEAST_RESAMPLED or not all(count):
             return None
@@ -139,16 +141,16 @@ class SeedGroup:
 
     def _per_group(self, key: str) -> list[int]:
         """The sum over finished seeds for each group; empty where seeds have unlike groups or none."""
-        found = [run.number("test_groups", key) or () for run in self.done]
-        return [sum(group) for group in zip(*found, strict=True)] if len(set(map(len, found))) == 1 else []
+        seeds = [run.number("test_groups", key) or () for run in self.done]
+        return [sum(group) for group in zip(*seeds, strict=True)] if len(set(map(len, seeds))) == 1 else []
 
     def count(self, key: str) -> int | None:
         """A parameter count: the same for every seed."""
         return next((run.number(key) for run in self.done if is_finite(run.number(key))), None)
 
     @property
-    def cost(self) -> Mapping[str, Any]:
-        """The cost record of its tying, the same for every seed; {} where there is none."""
+    def cost(self) -> CostRecord:
+        """That of its tying, the same for every seed."""
         return self.runs[0].cost
 
     @property
@@ -159,30 +161,20 @@ class SeedGroup:
     @property
     def missing(self) -> dict[str, int]:
         """How many seeds have no number, by what happened to them."""
-        counts: dict[str, int] = {}
-        for run in self.runs:
-            if not run.is_done:
-                said = SAID.get(run.status, run.status)
-                counts[said] = counts.get(said, 0) + 1
-        return counts
+        return Counter(SAID.get(run.status, run.status) for run in self.runs if not run.is_done)
 
     @property
     def reason(self) -> str:
         """Why seeds have no number, and how many of how many; empty where all have one."""
-        reasons: dict[str, int] = {}
-        for run in self.runs:
-            if not run.is_done:
-                reasons[_why(run)] = reasons.get(_why(run), 0) + 1
-        total = len(self.runs)
-        of = {why: f" ({n} of {total} seeds)" if n < total else "" for why, n in reasons.items()}
-        return "; ".join(why + of[why] for why in reasons)
+        reasons, total = Counter(_why(run) for run in self.runs if not run.is_done), len(self.runs)
+        return "; ".join(f"{why} ({n} of {total} seeds)" if n < total else why for why, n in reasons.items())
 
 
 def _why(run: RunRecord) -> str:
     if run.reason and run.reason.startswith("record is damaged"):
         return run.reason
-    said = SAID.get(run.status, run.status)
-    return f"{said}: {run.reason}" if run.reason else said
+    status = SAID.get(run.status, run.status)
+    return f"{status}: {run.reason}" if run.reason else status
 
 
 def in_order(cells: Iterable[SeedGroup]) -> dict[str, TyingSpec]:
@@ -214,35 +206,46 @@ class Section:
         return [run for cell in self.cells for run in cell.runs]
 
     @property
+    def without_controls(self) -> list[SeedGroup]:
+        return [cell for cell in self.cells if cell.spec.control is None]
+
+    @property
+    def about(self) -> dict[str, str | None]:
+        """The columns that say of a row which section it is of."""
+        return {key: getattr(self, key) for key in ("task", "data", "fingerprint", "variant")}
+
+    @property
     def title(self) -> str:
+        """`image_cnn on digits, model.depth=6`: what stands above its tables."""
         return f"{self.task} on {self.where}"
 
     @property
     def where(self) -> str:
+        """The data and the variant; the fingerprint too where the sweep has several of them."""
         mark = (self.fingerprint or "fingerprint not known yet") if self.among_several else ""
         return ", ".join(part for part in (self.data, self.variant, mark) if part)
 
     @cached_property
     def tyings(self) -> dict[str, list[SeedGroup]]:
-        found: dict[str, list[SeedGroup]] = {}
-        for cell in self.cells:
-            found.setdefault(cell.tying, []).append(cell)
-        return found
+        """Label of a tying -> its cells, one for each dropout and weight decay, in table order."""
+        return _grouped(self.cells, lambda cell: cell.tying)
 
     @property
-    def costs(self) -> list[tuple[str, Mapping[str, Any]]]:
+    def costs(self) -> list[tuple[str, CostRecord]]:
         """Each tying with its cost record: a cost knows no dropout and weight decay.
 
-        Where there is none: the reason alone if the sweep asked for none, else {}.
+        Where there is none: one with the reason alone if the sweep asked for none, else an empty one.
         """
-        found = {tying: cells[0] for tying, cells in self.tyings.items()}
-        return [(tying, cell.cost or _unasked(cell.runs[0])) for tying, cell in found.items()]
+        return [
+            (tying, first.cost if first.cost.fields else _unasked(first.runs[0]))
+            for tying, (first, *_) in self.tyings.items()
+        ]
 
     def untied(self, cell: SeedGroup) -> SeedGroup | None:
         """The `none` cell at the same dropout and weight decay; None where there is not exactly one."""
         at = (cell.dropout, cell.weight_decay)
-        found = [other for other in self.tyings.get("none", []) if (other.dropout, other.weight_decay) == at]
-        return found[0] if len(found) == 1 else None
+        untied = [other for other in self.tyings.get("none", []) if (other.dropout, other.weight_decay) == at]
+        return untied[0] if len(untied) == 1 else None
 
     def difference(self, cell: SeedGroup, untied: SeedGroup | None) -> Paired | None:
         """Test metric minus that of `untied`, paired by seed; None for `none` itself and without a pair."""
@@ -250,19 +253,26 @@ class Section:
             return None
         return paired(cell.metric(), untied.metric())
 
+    def n_searched(self, tying: str) -> int:
+        """How many cells of a tying have a number: those that validation chose from."""
+        return sum(bool(cell.done) for cell in self.tyings[tying])
+
     def chosen(self, tying: str) -> SeedGroup | None:
         """The cell of a tying with the best validation metric, the first in table order among equals."""
-        scored = [(cell.metric_over_seeds("val"), cell) for cell in self.tyings.get(tying, [])]
-        means = [estimate.mean for estimate, _ in scored if estimate]
-        if not means:
+        scored = [
+            (estimate.mean, cell)
+            for cell in self.tyings.get(tying, [])
+            if (estimate := cell.metric_over_seeds("val"))
+        ]
+        if not scored:
             return None
-        best = self.metric.best(means)
-        return next(cell for estimate, cell in scored if estimate and estimate.mean == best)
+        best = self.metric.best([mean for mean, _ in scored])
+        return next(cell for mean, cell in scored if mean == best)
 
 
-def _unasked(run: RunRecord) -> Mapping[str, Any]:
-    asked = look_up(run.record, "config", "measure", "max_seconds")
-    return {"reason": "measure.max_seconds=0 asks for none"} if asked == 0 else {}
+def _unasked(run: RunRecord) -> CostRecord:
+    is_unasked = run.number("config", "measure", "max_seconds") == 0
+    return CostRecord({"reason": "measure.max_seconds=0 asks for none"} if is_unasked else {})
 
 
 OUTSIDE = ("data.root", "data.source", "data.module", "data.folder", "data.meta", "measure")
@@ -280,20 +290,20 @@ def sections(runs: Iterable[RunRecord]) -> list[Section]:
         fingerprint = _fingerprints(same_data)
         for mark, alike in _grouped(same_data, lambda run, known=fingerprint: known[run.id]).items():
             varied = _varied(alike)
-            outside = [key for key in varied if not key.startswith("tying.")]
-            for variant, members in _grouped(
-                alike, lambda run, k=outside, a=alike: _variant(run, k, a)
-            ).items():
-                grouped[task, data, mark, variant] = _cells(members, [k for k in varied if k not in outside])
+            of_tying = [key for key in varied if key.startswith("tying.")]
+            outside = [key for key in varied if key not in of_tying]
+            variants = {run.id: _variant(run, outside, alike) for run in alike}
+            for variant, members in _grouped(alike, lambda run, known=variants: known[run.id]).items():
+                grouped[task, data, mark, variant] = _cells(members, of_tying)
     order = sorted(grouped, key=lambda key: (key[0], key[1], key[2] or "", natural(key[3])))
     several = Counter(key[:2] for key in {key[:3] for key in order})
     return [Section(*key, tuple(grouped[key]), several[key[:2]] > 1) for key in order]
 
 
-def _grouped(runs: Iterable[RunRecord], key: Callable[[RunRecord], Hashable]) -> dict[Any, list[RunRecord]]:
-    groups: dict[Any, list[RunRecord]] = {}
-    for run in runs:
-        groups.setdefault(key(run), []).append(run)
+def _grouped(items: Iterable[Item], key: Callable[[Item], Hashable]) -> dict[Any, list[Item]]:
+    groups: dict[Any, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
     return groups
 
 

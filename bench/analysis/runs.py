@@ -4,12 +4,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bench.analysis.archive import Recorded, load
+from bench.analysis.statistics import Interval, Paired
+from bench.meters.metrics import Estimate
 from bench.runs.store import Status
 from bench.runs.tying_spec import TyingSpec, recorded_spec
 from bench.tying.errors import BadInput
+
+Figure = TypeVar("Figure", Estimate, Interval, Paired)
 
 
 @dataclass(frozen=True)
@@ -44,8 +48,37 @@ class Metric:
 
 
 @dataclass(frozen=True)
+class CostRecord:
+    """What a tying costs, as it was measured; `fields` is {} where there is no record."""
+
+    fields: Mapping[str, Any] = field(repr=False, default_factory=dict)
+
+    @property
+    def is_measured(self) -> bool:
+        return self.fields.get("status") == Status.DONE
+
+    @property
+    def tying(self) -> str:
+        return str(self.fields.get("tying"))
+
+    @property
+    def suspect(self) -> list[str]:
+        """Why its timings cannot be trusted, each in a line; [] where they can."""
+        return [" ".join(str(reason).split()) for reason in self.fields.get("suspect") or ()]
+
+    def value(self, *keys: str) -> Any:
+        """The value under a path of keys, None where any of them is absent."""
+        return look_up(self.fields, *keys)
+
+    def number(self, *keys: str) -> float | None:
+        """The same, None for what is no finite number."""
+        value = self.value(*keys)
+        return value if is_finite(value) else None
+
+
+@dataclass(frozen=True)
 class RunRecord:
-    """A cell of the grid at one seed. `record` and `cost` are {} where there is none."""
+    """One run that a sweep asked for. `record` is {} where there is none."""
 
     id: str
     task: str
@@ -60,7 +93,7 @@ class RunRecord:
     status: Status
     reason: str | None
     record: Mapping[str, Any] = field(repr=False, default_factory=dict)
-    cost: Mapping[str, Any] = field(repr=False, default_factory=dict)
+    cost: CostRecord = field(repr=False, default_factory=CostRecord)
 
     @property
     def tying(self) -> str:
@@ -77,6 +110,14 @@ class RunRecord:
     def number(self, *keys: str) -> Any:
         """The value of the record under a path of keys, None where any of them is absent."""
         return look_up(self.record, *keys)
+
+
+def percent(figure: Figure | None, metric: Metric) -> Figure | None:
+    """Scale a share to percent, as it is printed; anything else stays as it is. p and n are no shares."""
+    if figure is None or not metric.is_share:
+        return figure
+    parts = {key: getattr(figure, key, None) for key in ("mean", "sd", "low", "high")}
+    return figure._replace(**{key: 100 * part for key, part in parts.items() if part is not None})
 
 
 def look_up(tree: Any, *keys: str) -> Any:
@@ -149,7 +190,7 @@ def _run(sweep: Recorded, run_id: str, spec: TyingSpec) -> RunRecord:
         status=status,
         reason=reason,
         record=record or {},
-        cost=cost,
+        cost=CostRecord(cost),
     )
 
 

@@ -45,7 +45,7 @@ class Paired(NamedTuple):
 
 
 def interval(values: Iterable[float], level: float = 0.95) -> Interval | None:
-    """Mean and two-sided t interval, in the unit of the values; None for no values.
+    """Return the mean and two-sided t interval, in the unit of the values; None for no values.
 
     Equal values give an interval without width. A value that is not finite is never dropped: it is in the
     mean, and there are no bounds.
@@ -55,11 +55,17 @@ def interval(values: Iterable[float], level: float = 0.95) -> Interval | None:
 
 
 def paired(ours: Mapping[int, float], theirs: Mapping[int, float], level: float = 0.95) -> Paired | None:
-    """Mean of ours - theirs over the seeds both have, its t interval, and p of no difference; None without a seed.
+    """Return the mean of ours - theirs over the seeds both have, its t interval, and p of no difference.
 
-    Both map a seed to a value. At one seed, initial weights, data order and dropout stream are the same, so
-    the difference is free of what they share: it spreads less than that of two independent means.
-    Differences that are all equal have p 1 where they are 0, else p 0.
+    At one seed, initial weights, data order and dropout stream are the same, so the difference is free of what they
+    share: it spreads less than that of two independent means. Differences that are all equal have p 1 where they are
+    0, else p 0.
+
+    Args:
+        ours: seed -> value, as `theirs`.
+
+    Returns:
+        None without a seed that both have.
     """
     mean, sd, n = _moments(ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys()))
     if not n:
@@ -68,7 +74,7 @@ def paired(ours: Mapping[int, float], theirs: Mapping[int, float], level: float 
 
 
 def around(difference: Paired, level: float) -> tuple[float, float] | tuple[None, None]:
-    """The bounds of a paired difference at another level."""
+    """Return the bounds of a paired difference at another level."""
     return _bounds(difference.mean, difference.sd, difference.n, level)
 
 
@@ -133,7 +139,7 @@ def margin_of(is_share: bool, mean: float) -> float:
 
 
 def verdict(difference: Paired | None, p_holm: float | None, margin: float, mode: str) -> str:
-    """In that order: `equivalent`, `better` or `worse`, `no difference shown`; empty for no difference.
+    """Say what a difference shows: `equivalent`, `better` or `worse`, `no difference shown`; empty for no difference.
 
     Equivalent: the 90 % interval lies within +- margin, which is two one-sided tests at 5 % (Schuirmann 1987,
     A comparison of the two one-sided tests procedure). Better or worse by `mode` (min or max is best): p below
@@ -144,19 +150,16 @@ def verdict(difference: Paired | None, p_holm: float | None, margin: float, mode
         return ""
     if difference.n == 1:
         return TOO_FEW
-    said = _said(difference, p_holm, margin, mode)
-    return said if difference.n >= ENOUGH else f"{said} ({TOO_FEW})"
-
-
-def _said(difference: Paired, p_holm: float | None, margin: float, mode: str) -> str:
-    if not math.isfinite(difference.mean):
-        return "not a number"
     low, high = around(difference, 1 - 2 * SIGNIFICANCE)
-    if low >= -margin and high <= margin:
-        return "equivalent"
-    if p_holm is None or p_holm >= SIGNIFICANCE:
-        return "no difference shown"
-    return "better" if (difference.mean > 0) == (mode == "max") else "worse"
+    if not math.isfinite(difference.mean):
+        word = "not a number"
+    elif low >= -margin and high <= margin:
+        word = "equivalent"
+    elif p_holm is None or p_holm >= SIGNIFICANCE:
+        word = "no difference shown"
+    else:
+        word = "better" if (difference.mean > 0) == (mode == "max") else "worse"
+    return word if difference.n >= ENOUGH else f"{word} ({TOO_FEW})"
 
 
 def spearman(one: Sequence[float], other: Sequence[float]) -> float | None:
@@ -242,10 +245,10 @@ def interquartile_mean_of_tasks(
     """
     import numpy as np
 
-    found = interquartile_mean([score for task in tasks for seed_ in task for score in seed_])
+    mean = interquartile_mean([score for task in tasks for of_seed in task for score in of_seed])
     n = sum(map(len, tasks))
     if n < LEAST_RESAMPLED:
-        return Interval(found, None, None, n)
+        return Interval(mean, None, None, n)
     generator = np.random.Generator(np.random.PCG64(seed))
     drawn = []
     for task in filter(len, tasks):
@@ -254,7 +257,7 @@ def interquartile_mean_of_tasks(
         table = np.array([[*scores, *[np.nan] * (longest - len(scores))] for scores in task], float)
         chosen = table[generator.integers(len(task), size=(resamples, len(task)))]
         drawn.append(chosen.reshape(resamples, -1))
-    return Interval(found, *_percentiles(_middle(np.concatenate(drawn, axis=1)), level), n)
+    return Interval(mean, *_percentiles(_middle(np.concatenate(drawn, axis=1)), level), n)
 
 
 def performance_profile(scores: Sequence[float], thresholds: Sequence[float]) -> list[float]:

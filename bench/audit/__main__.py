@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.audit.audit import Audit, audit
 from bench.audit.load import ALLOWED, subject
-from bench.audit.report import as_json, pictures, written
+from bench.audit.report import as_json, page, pictures
 from bench.report.markup import markdown, plain
 from bench.runs.command_line import Parser, framed, parser, refuse
 from bench.runs.store import write_bytes_atomic
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = audit(subject(chosen.model), threshold, chosen.stack, _scope(chosen.scope), other, chosen.sample)
     if chosen.out is not None:
         write(found, chosen.out)
-    print(json.dumps(as_json(found), indent=2) if chosen.json else written(found, plain, ""))
+    print(json.dumps(as_json(found), indent=2) if chosen.json else page(found, plain, ""))
     if limit is None or found.savings <= limit:
         return 0
     share = f"{100 * found.savings:.1f} % of the parameters, more than {100 * limit:g} %"
@@ -43,7 +43,7 @@ def write(found: Audit, folder: Path) -> None:
     """audit.md, audit.json, audit.png and audit.svg into `folder`. BadInput where they cannot be written."""
     files = {
         ".json": json.dumps(as_json(found), indent=2).encode(),
-        ".md": written(found, markdown, "#").encode(),
+        ".md": page(found, markdown, "#").encode(),
     }
     for ending, content in {**files, **pictures(found)}.items():
         write_bytes_atomic(folder / f"audit{ending}", content)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from bench.audit.audit import Audit, Blocks, Candidate, Kind, Neighbours
 from bench.report.markup import Column, Table, tabulate
 from bench.report.numbers import NOTHING, fixed, short_count
-from bench.report.plots.similarity import Map, map_sheet
+from bench.report.plots.similarity import block_map, block_sheet
 from bench.report.plots.style import draw
 from bench.tying.checkpoint import as_data
 from bench.tying.similarity import Aligned
@@ -34,34 +34,34 @@ HOW_OF_BLOCKS = (
 UNREAD, NOT_HERE = "n/a (no --sample)", "n/a"
 
 
-def sections(found: Audit) -> list[tuple[str, str | Table]]:
-    """(heading, table or sentence), in order."""
-    told: list[tuple[str, str | Table]] = [("", _headline(found)), ("How alike", kinds_table(found))]
-    if found.no_floor:
-        told.append(("", f"At random: n/a, {found.no_floor}."))
-    told.append(("Blocks", blocks_table(found)))
-    told += [("", reason) for reason in reasons(found)]
-    if found.candidates:
-        told.append(("Candidates", candidates_table(found)))
-        if (left := len(found.candidates) - LISTED) > 0:
-            told.append(("", f"And {left} more, which are in the JSON."))
-    return told
+def sections(audit: Audit) -> list[tuple[str, str | Table]]:
+    """Return each heading with its table or sentence, in order."""
+    content: list[tuple[str, str | Table]] = [("", _headline(audit)), ("How alike", kinds_table(audit))]
+    if audit.no_floor:
+        content.append(("", f"At random: n/a, {audit.no_floor}."))
+    content.append(("Blocks", blocks_table(audit)))
+    content += [("", reason) for reason in reasons(audit)]
+    if audit.candidates:
+        content.append(("Candidates", candidates_table(audit)))
+        if (left := len(audit.candidates) - LISTED) > 0:
+            content.append(("", f"And {left} more, which are in the JSON."))
+    return content
 
 
-def written(found: Audit, spelled: Callable[[Table], str], mark: str) -> str:
-    """The page, its tables as `spelled` writes them, its headings after `mark`."""
-    lines = [f"{mark}{mark and ' '}Audit of {found.name}", ""]
-    for heading, content in sections(found):
+def page(audit: Audit, table_text: Callable[[Table], str], mark: str) -> str:
+    """Return the page, its tables as `table_text` writes them, its headings after `mark`."""
+    lines = [f"{mark}{mark and ' '}Audit of {audit.name}", ""]
+    for heading, content in sections(audit):
         lines += [f"{mark}{mark} {heading}".strip(), ""] if heading and mark else []
-        lines += [content if isinstance(content, str) else spelled(content).rstrip(), ""]
+        lines += [content if isinstance(content, str) else table_text(content).rstrip(), ""]
     return "\n".join([*lines, HOW, "", HOW_OF_BLOCKS, ""])
 
 
-def _headline(found: Audit) -> str:
-    whole = f"{short_count(found.num_params)} parameters, {found.depth} blocks"
-    if not found.candidates:
+def _headline(audit: Audit) -> str:
+    whole = f"{short_count(audit.num_params)} parameters, {audit.depth} blocks"
+    if not audit.candidates:
         best = max(
-            ((kind.cosine(*pair), kind, pair) for kind in found.kinds for pair in kind.pairs()),
+            ((kind.cosine(*pair), kind, pair) for kind in audit.kinds for pair in kind.pairs()),
             key=lambda one: one[0],
             default=None,
         )
@@ -69,38 +69,38 @@ def _headline(found: Audit) -> str:
             return f"{whole}: all namesakes are one tensor already."
         cosine, kind, (one, other) = best
         return (
-            f"{whole}: no two namesakes are alike enough to be one (cosine {found.threshold:g}); the nearest, "
+            f"{whole}: no two namesakes are alike enough to be one (cosine {audit.threshold:g}); the nearest, "
             f"{fixed(cosine, 3)}, are {kind.pattern} of blocks {kind.blocks[one] + 1} and {kind.blocks[other] + 1}."
         )
     return (
-        f"{whole}: {len(found.candidates)} groups of namesakes are alike (cosine {found.threshold:g} and above "
-        f"chance); as one tensor each they would save {100 * found.savings:.1f} % of the parameters."
+        f"{whole}: {len(audit.candidates)} groups of namesakes are alike (cosine {audit.threshold:g} and above "
+        f"chance); as one tensor each they would save {100 * audit.savings:.1f} % of the parameters."
     )
 
 
-def kinds_table(found: Audit) -> Table:
+def kinds_table(audit: Audit) -> Table:
     columns = [
         Column("shape", lambda kind: " x ".join(map(str, kind.shape))),
         Column("tensors", lambda kind: str(len(set(kind.shared)))),
         Column("cosine,\nneighbours", lambda kind: _number(_mean(_neighbours(kind)))),
         Column("cosine,\nall pairs", lambda kind: _number(_mean([kind.cosine(*p) for p in kind.pairs()]))),
         Column("highest", lambda kind: _number(max((kind.cosine(*p) for p in kind.pairs()), default=None))),
-        Column("at random\n(highest)", lambda kind: _floor(found, kind)),
-        Column("same tensor,\nother model", lambda kind: _number(found.seeds.get(kind.names)), optional=True),
+        Column("at random\n(highest)", lambda kind: _floor(audit, kind)),
+        Column("same tensor,\nother model", lambda kind: _number(audit.seeds.get(kind.names)), optional=True),
         Column("distance,\nneighbours", lambda kind: _number(_mean(_neighbours(kind, distance=True)))),
     ]
-    return tabulate(["weight"], [[kind.pattern] for kind in found.kinds], columns, found.kinds)
+    return tabulate(["weight"], [[kind.pattern] for kind in audit.kinds], columns, audit.kinds)
 
 
-def candidates_table(found: Audit) -> Table:
-    listed = found.candidates[:LISTED]
+def candidates_table(audit: Audit) -> Table:
+    listed = audit.candidates[:LISTED]
     columns = [
         Column("blocks", lambda each: ", ".join(str(block + 1) for block in each.blocks)),
         Column("lowest cosine", lambda each: fixed(each.cosine, 3)),
         Column("distance", lambda each: fixed(each.distance, 3)),
-        Column("at random (highest)", lambda each: _floor(found, each.kind)),
+        Column("at random (highest)", lambda each: _floor(audit, each.kind)),
         Column("saves", lambda each: short_count(each.saved)),
-        Column("% of the model", lambda each: f"{100 * each.saved / found.num_params:.2f}"),
+        Column("% of the model", lambda each: f"{100 * each.saved / audit.num_params:.2f}"),
     ]
     return tabulate(["weight"], [[each.kind.pattern] for each in listed], columns, listed)
 
@@ -118,92 +118,96 @@ def _number(value: float | None, hole: str = NOTHING) -> str:
     return hole if value is None or math.isnan(value) else fixed(value, 3)
 
 
-def _floor(found: Audit, kind: Kind) -> str:
-    if kind.names not in found.floors:
+def _floor(audit: Audit, kind: Kind) -> str:
+    if kind.names not in audit.floors:
         return NOTHING
-    mean, highest = found.floors[kind.names]
+    mean, highest = audit.floors[kind.names]
     return f"{fixed(mean, 3)} ({fixed(highest, 3)})"
 
 
-def blocks_table(found: Audit) -> Table:
-    rows = range(found.depth)
-    of, twins = found.alike, found.alike.twins
+def blocks_table(audit: Audit) -> Table:
+    rows = range(audit.depth)
+    alike, twins = audit.alike, audit.alike.twins
     columns = [
-        Column("cosine,\nnext block", lambda at: _beside(of, lambda side: side.cosine, at)),
-        Column("feed-forward\nas stored", lambda at: _aligned(of, at, lambda each: each.raw)),
-        Column("feed-forward\naligned", lambda at: _aligned(of, at, lambda each: each.cosine)),
-        Column("CKA,\nnext block", lambda at: _read(of, lambda side: side.cka, at, found.depth - 1)),
-        Column("influence", lambda at: _read(of, lambda side: side.influence, at, found.depth)),
+        Column("cosine,\nnext block", lambda at: _beside(alike, lambda side: side.cosine, at)),
+        Column("feed-forward\nas stored", lambda at: _aligned(alike, at, lambda each: each.raw)),
+        Column("feed-forward\naligned", lambda at: _aligned(alike, at, lambda each: each.cosine)),
+        Column("CKA,\nnext block", lambda at: _read(alike, lambda side: side.cka, at, audit.depth - 1)),
+        Column("influence", lambda at: _read(alike, lambda side: side.influence, at, audit.depth)),
     ]
     if twins is not None:
         columns += [
-            Column("as stored,\nother model", lambda at: _of(twins.aligned[at], lambda each: each.raw)),
-            Column("aligned,\nother model", lambda at: _of(twins.aligned[at], lambda each: each.cosine)),
+            Column(
+                "as stored,\nother model", lambda at: _aligned_text(twins.aligned[at], lambda each: each.raw)
+            ),
+            Column(
+                "aligned,\nother model", lambda at: _aligned_text(twins.aligned[at], lambda each: each.cosine)
+            ),
             Column("CKA,\nother model", lambda at: _number(twins.cka[at], NOT_HERE) if twins.cka else UNREAD),
         ]
     return tabulate(["block"], [[str(at + 1)] for at in rows], columns, rows)
 
 
-def reasons(found: Audit) -> list[str]:
-    """A sentence for each reason why blocks have no aligned cosine."""
-    told: dict[str, list[str]] = {}
-    for at, each in enumerate(found.alike.trained.aligned):
-        if isinstance(each, str):
-            told.setdefault(each, []).append(f"{at + 1}-{at + 2}")
-    return [f"Aligned: n/a for blocks {', '.join(pairs)}: {reason}." for reason, pairs in told.items()]
+def reasons(audit: Audit) -> list[str]:
+    """Return a sentence for each reason why blocks have no aligned cosine."""
+    pairs_of: dict[str, list[str]] = {}
+    for at, aligned in enumerate(audit.alike.trained.aligned):
+        if isinstance(aligned, str):
+            pairs_of.setdefault(aligned, []).append(f"{at + 1}-{at + 2}")
+    return [f"Aligned: n/a for blocks {', '.join(pairs)}: {reason}." for reason, pairs in pairs_of.items()]
 
 
-def _beside(of: Blocks, figures: Callable[[Neighbours], Sequence[float | None]], at: int) -> str:
-    """A figure of the trained network, and in brackets that at random; a dash behind the last of them."""
-    values = figures(of.trained)
+def _beside(blocks: Blocks, figures: Callable[[Neighbours], Sequence[float | None]], at: int) -> str:
+    """Return a figure of the trained network, and in brackets that at random; a dash where there is no next block."""
+    values = figures(blocks.trained)
     if at >= len(values):
         return NOTHING
     return _with_chance(
         _number(values[at], NOT_HERE),
-        None if of.random is None else _number(figures(of.random)[at], NOT_HERE),
+        None if blocks.random is None else _number(figures(blocks.random)[at], NOT_HERE),
     )
 
 
-def _aligned(of: Blocks, at: int, figure: Callable[[Aligned], float]) -> str:
-    if at >= len(of.trained.aligned):
+def _aligned(blocks: Blocks, at: int, figure: Callable[[Aligned], float]) -> str:
+    if at >= len(blocks.trained.aligned):
         return NOTHING
-    chance = None if of.random is None else _of(of.random.aligned[at], figure)
-    return _with_chance(_of(of.trained.aligned[at], figure), chance)
+    chance = None if blocks.random is None else _aligned_text(blocks.random.aligned[at], figure)
+    return _with_chance(_aligned_text(blocks.trained.aligned[at], figure), chance)
 
 
-def _read(of: Blocks, figures: Callable[[Neighbours], Sequence[float | None]], at: int, last: int) -> str:
-    if at < last and not of.trained.influence:
+def _read(blocks: Blocks, figures: Callable[[Neighbours], Sequence[float | None]], at: int, last: int) -> str:
+    if at < last and not blocks.trained.influence:
         return UNREAD
-    return _beside(of, figures, at)
+    return _beside(blocks, figures, at)
 
 
-def _of(each: Aligned | str, figure: Callable[[Aligned], float]) -> str:
-    return NOT_HERE if isinstance(each, str) else fixed(figure(each), 3)
+def _aligned_text(aligned: Aligned | str, figure: Callable[[Aligned], float]) -> str:
+    return NOT_HERE if isinstance(aligned, str) else fixed(figure(aligned), 3)
 
 
 def _with_chance(text: str, chance: str | None) -> str:
     return text if chance is None or text == NOT_HERE else f"{text} ({chance})"
 
 
-def as_json(found: Audit) -> dict[str, Any]:
+def as_json(audit: Audit) -> dict[str, Any]:
     return {
-        "model": found.name,
-        "num_params": found.num_params,
-        "num_params_tied": found.num_params_tied,
-        "savings": found.savings,
-        "threshold": found.threshold,
-        "depth": found.depth,
-        "blocks": found.blocks,
-        **blocks_json(found),
-        "no_floor": found.no_floor or None,
-        "kinds": [_kind_as_json(found, kind) for kind in found.kinds],
-        "candidates": [_candidate_as_json(each) for each in found.candidates],
-        "plan": [as_data(tie) for tie in found.plan.ties],
+        "model": audit.name,
+        "num_params": audit.num_params,
+        "num_params_tied": audit.num_params_tied,
+        "savings": audit.savings,
+        "threshold": audit.threshold,
+        "depth": audit.depth,
+        "blocks": audit.blocks,
+        **blocks_json(audit),
+        "no_floor": audit.no_floor or None,
+        "kinds": [_kind_as_json(audit, kind) for kind in audit.kinds],
+        "candidates": [_candidate_as_json(each) for each in audit.candidates],
+        "plan": [as_data(tie) for tie in audit.plan.ties],
     }
 
 
-def _kind_as_json(found: Audit, kind: Kind) -> dict[str, Any]:
-    mean, highest = found.floors.get(kind.names, (None, None))
+def _kind_as_json(audit: Audit, kind: Kind) -> dict[str, Any]:
+    mean, highest = audit.floors.get(kind.names, (None, None))
     pairs = [
         {
             "tensors": [kind.names[at] for at in pair],
@@ -219,7 +223,7 @@ def _kind_as_json(found: Audit, kind: Kind) -> dict[str, Any]:
         "pairs": pairs,
         "random_mean": _plain(mean),
         "random_highest": _plain(highest),
-        "other_model": _plain(found.seeds.get(kind.names)),
+        "other_model": _plain(audit.seeds.get(kind.names)),
     }
 
 
@@ -233,27 +237,30 @@ def _candidate_as_json(each: Candidate) -> dict[str, Any]:
     }
 
 
-def blocks_json(found: Audit) -> dict[str, Any]:
-    """`neighbours`: a block and the next; `blocks`: by themselves and against the other model; `cka`: all pairs."""
-    of, twins = found.alike, found.alike.twins
+def blocks_json(audit: Audit) -> dict[str, Any]:
+    """Return what is known of blocks.
+
+    `neighbours`: a block and the next; `by_block`: by themselves and against the other model; `cka`: all pairs.
+    """
+    alike, twins = audit.alike, audit.alike.twins
     neighbours, blocks = [], []
-    for at in range(found.depth):
+    for at in range(audit.depth):
         blocks.append({"block": at + 1})
-        blocks[-1] |= _both(of, lambda side, at=at: {"influence": _at(side.influence, at)})
+        blocks[-1] |= _both(alike, lambda side, at=at: {"influence": _at(side.influence, at)})
         if twins is not None:
             blocks[-1] |= _labelled(
                 "other_model", _alignment(twins.aligned[at]) | {"cka": _at(twins.cka, at)}
             )
-        if at < found.depth - 1:
+        if at < audit.depth - 1:
             neighbours.append(
-                {"blocks": [at + 1, at + 2]} | _both(of, lambda side, at=at: _neighbours_as_json(side, at))
+                {"blocks": [at + 1, at + 2]} | _both(alike, lambda side, at=at: _neighbours_as_json(side, at))
             )
-    return {"neighbours": neighbours, "by_block": blocks, "cka": of.cka}
+    return {"neighbours": neighbours, "by_block": blocks, "cka": alike.cka}
 
 
-def _both(of: Blocks, figures: Callable[[Neighbours], dict[str, Any]]) -> dict[str, Any]:
-    random = {} if of.random is None else _labelled("random", figures(of.random))
-    return figures(of.trained) | random
+def _both(blocks: Blocks, figures: Callable[[Neighbours], dict[str, Any]]) -> dict[str, Any]:
+    random = {} if blocks.random is None else _labelled("random", figures(blocks.random))
+    return figures(blocks.trained) | random
 
 
 def _labelled(where: str, figures: dict[str, Any]) -> dict[str, Any]:
@@ -278,21 +285,21 @@ def _plain(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else value
 
 
-def pictures(found: Audit) -> dict[str, bytes]:
-    """{".png", ".svg"}: blocks against blocks, over all kinds and for each of the first."""
-    return draw(_maps, found)
+def pictures(audit: Audit) -> dict[str, bytes]:
+    """Return {".png": bytes, ".svg": bytes}: blocks against blocks, over all kinds and for each of the first."""
+    return draw(_maps, audit)
 
 
-def _maps(found: Audit) -> Figure:
-    maps = [Map("all weights", "all weights", np.array(found.blocks, dtype=float), 1)]
-    if found.alike.cka is not None:
-        cka = np.array(found.alike.cka, dtype=float)
-        maps.append(Map("outputs (CKA)", "outputs on the sample", cka, 1, "CKA"))
-    maps += [Map(_broken(kind.pattern), kind.pattern, _square(kind), 1) for kind in found.kinds[:MAPS]]
-    note = "Cosine of the raw weights of two blocks."
-    if found.alike.cka is not None:
+def _maps(audit: Audit) -> Figure:
+    maps = [block_map("all weights", "all weights", np.array(audit.blocks, dtype=float), 1)]
+    note, measure = "Cosine of the raw weights of two blocks.", "cosine"
+    if audit.alike.cka is not None:
+        cka = np.array(audit.alike.cka, dtype=float)
+        maps.append(block_map("outputs (CKA)", "outputs on the sample", cka, 1, "CKA"))
         note += " CKA: of their outputs on the sample, where these have the same positions."
-    return map_sheet(f"Audit of {found.name}", maps, note)
+        measure = "cosine or CKA"
+    maps += [block_map(_broken(kind.pattern), kind.pattern, _square(kind), 1) for kind in audit.kinds[:MAPS]]
+    return block_sheet(f"Audit of {audit.name}", maps, note, measure=measure)
 
 
 def _square(kind: Kind) -> np.ndarray:
@@ -304,7 +311,7 @@ def _square(kind: Kind) -> np.ndarray:
 
 
 def _broken(pattern: str) -> str:
-    """The part of a name inside its block, on lines that fit above a map."""
+    """Return the part of a name inside its block, on lines that fit above a map."""
     inside = pattern.rpartition("*.")[2]
     parts, lines = inside.split("."), [""]
     for part in parts:

@@ -5,12 +5,13 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
-from bench.claims import claim, report
+from bench.claims import claim
 from bench.claims.evaluate import Row, row
 from bench.claims.records import Evidence
-from bench.claims.report import pages, part_text, summary, tally
+from bench.claims.report import pages, part_text, provenance, summary, tally
 from bench.report.markup import plain
 from bench.runs.command_line import add_places, framed, parser, refuse
 from bench.runs.store import write_bytes_atomic
@@ -35,69 +36,63 @@ def build(
 ) -> list[Row]:
     """Evaluate the claim files of a folder, say each through `out`, and write results/claims.*.
 
-    `only`: ids of those to evaluate; nothing is written then. BadInput for an unknown id, no files, and a folder
-    that cannot be written; what is wrong with one claim is in its row.
+    What is wrong with one claim is in its row. BadInput for an unknown id, no files, and a folder that cannot be
+    written.
+
+    Args:
+        only: ids of those to evaluate; nothing is written then.
     """
+    ids = {path: claim.id_of(path) for path in claim.files(folder)}
+    wanted = {name.upper() for name in only or ids.values()}
+    if unknown := sorted(wanted - set(ids.values())):
+        raise BadInput(f"no claim {', '.join(unknown)}: there is {', '.join(ids.values())}")
     evidence, rows = Evidence(runs, results), []
-    for path in _wanted(folder, only):
-        began = time.perf_counter()
-        rows.append(row(path, evidence))
-        out(_told(rows[-1], time.perf_counter() - began))
+    for path, name in ids.items():
+        if name in wanted:
+            began = time.perf_counter()
+            rows.append(row(path, evidence))
+            out(_text(rows[-1], time.perf_counter() - began))
     out("\n".join(["", plain(summary(rows, COLUMNS)), *tally(rows)]))
     if not only:
-        frames = [
-            (name, frame) for name in sorted(evidence.frames) if (frame := evidence.frames[name]) is not None
-        ]
-        for file, text in pages(rows, report.lines(frames)).items():
+        for file, text in pages(rows, provenance(evidence.frames)).items():
             write_bytes_atomic(results / file, text.encode())
         out(str(results / "claims.md"))
     return rows
 
 
-def _wanted(folder: Path, only: Sequence[str] | None) -> list[Path]:
-    found = claim.files(folder)
-    ids = {path: claim.id_of(path) for path in found}
-    asked = {name.upper() for name in only or ids.values()}
-    if unknown := sorted(asked - set(ids.values())):
-        raise BadInput(f"no claim {', '.join(unknown)}: there is {', '.join(ids.values())}")
-    return [path for path in found if ids[path] in asked]
-
-
-def _told(found: Row, seconds: float) -> str:
-    """The row as lines of text: verdict, what is said, what was measured."""
-    head = f"{found.id:<4} {found.verdict}  ({seconds:.1f} s)"
-    said = [found.claim.statement] if found.claim else []
-    measured = [f"- {part_text(part)}{f': {verdict}' if verdict else ''}" for part, verdict in found.judged]
-    body = [*said, *measured, *([found.why] if found.why else [])]
-    return "\n".join([head, *(_indented(line) for line in body)])
-
-
-def _indented(text: str) -> str:
-    return textwrap.fill(text, COLUMNS, initial_indent=" " * 5, subsequent_indent=" " * 7)
+def _text(row: Row, seconds: float) -> str:
+    """Return the row as lines of text: verdict, what is said, what was measured."""
+    lines = [row.claim.statement] if row.claim else []
+    lines += [f"- {part_text(part)}{f': {verdict}' if verdict else ''}" for part, verdict in row.judged]
+    lines += [row.why] if row.why else []
+    indented = [textwrap.fill(t, COLUMNS, initial_indent=" " * 5, subsequent_indent=" " * 7) for t in lines]
+    return "\n".join([f"{row.id:<4} {row.verdict}  ({seconds:.1f} s)", *indented])
 
 
 @framed
 def main(arguments: Sequence[str] | None = None) -> int:
     """Evaluate the claims that the command line asks for. Returns 2 where one cannot be evaluated."""
-    options = parser(
+    command = parser(
         "bench.claims",
         "Put the claims of conf/claims to the test: the exact ones now, the others on recorded sweeps.",
         EXAMPLES,
     )
-    add_places(options, runs="of the records", results="to write to")
-    options.add_argument("--claims", default=str(claim.FOLDER), help="folder of the claim files")
-    options.add_argument(
+    add_places(command, runs="of the records", results="to write to")
+    command.add_argument("--claims", default=str(claim.FOLDER), help="folder of the claim files")
+    command.add_argument(
         "--only", action="extend", nargs="+", metavar="ID", help="these claims; writes nothing"
     )
-    chosen = options.parse_args(arguments)
+    options = command.parse_args(arguments)
     # Before torch is imported: the networks are small, and the same sums come out everywhere.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    rows = build(Path(chosen.runs), Path(chosen.results), Path(chosen.claims), chosen.only, _say)
+    rows = build(
+        Path(options.runs),
+        Path(options.results),
+        Path(options.claims),
+        options.only,
+        partial(print, flush=True),
+    )
     return max((refuse(evaluated.why) for evaluated in rows if evaluated.is_bad), default=0)
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
 
 
 if __name__ == "__main__":

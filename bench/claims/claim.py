@@ -33,6 +33,8 @@ EVERY = {"supported": "supported == parts", "contradicted": "contradicted > 0 an
 
 @dataclass(frozen=True)
 class Claim:
+    """A claim file, checked. KEYS says what its fields are."""
+
     id: str
     statement: str
     source: str
@@ -47,40 +49,38 @@ class Claim:
 
     @property
     def command(self) -> str:
-        """What makes its row anew."""
+        """The shell command that makes its row anew."""
         sweeps = [f"make sweep SWEEP={name}" for name in self.sweeps]
         return " && ".join([*sweeps, f"make claims ARGS='--only {self.id}'"])
 
 
 def files(folder: Path) -> list[Path]:
-    """Claim files in the order of their numbers. BadInput where there is none."""
-    found = sorted(folder.glob("*.yaml"), key=lambda path: natural(path.stem))
-    if not found:
+    """Return the claim files in the order of their numbers. BadInput where there is none."""
+    paths = sorted(folder.glob("*.yaml"), key=lambda path: natural(path.stem))
+    if not paths:
         raise BadInput(f"no claim file (*.yaml) in {folder}")
-    return found
+    return paths
 
 
 def id_of(path: Path) -> str:
-    """C8 for c08.yaml."""
+    """Return C8 for c08.yaml."""
     letter, number = path.stem[:1].upper(), path.stem[1:]
     return f"{letter}{int(number)}" if number.isdigit() else path.stem.upper()
 
 
 def read(path: Path) -> Claim:
-    """BadInput, one line that names the file, for what is not as KEYS say."""
+    """Read a claim file. BadInput, one line that names the file, for what is not as KEYS say."""
     try:
-        content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise BadInput(f"claim file {path.name}: not read: {' '.join(str(error).split())}") from error
-    if not isinstance(content, Mapping):
-        raise BadInput(f"claim file {path.name}: it must be a mapping with the keys {', '.join(KEYS)}")
-    try:
-        return _checked(content)
+        return _checked(yaml.safe_load(path.read_text()))
     except BadInput as error:
         raise BadInput(f"claim file {path.name}: {error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise BadInput(f"claim file {path.name}: not read: {' '.join(str(error).split())}") from error
 
 
-def _checked(content: Mapping[str, Any]) -> Claim:
+def _checked(content: Any) -> Claim:
+    if not isinstance(content, Mapping):
+        raise BadInput(f"it must be a mapping with the keys {', '.join(KEYS)}")
     for key in KEYS:
         if key not in content:
             raise BadInput(f"no key `{key}`: set it to {KEYS[key]}")
@@ -91,34 +91,27 @@ def _checked(content: Mapping[str, Any]) -> Claim:
             raise BadInput(f"`{key}` is {content[key]!r}; it must be {KEYS[key]}")
     if content["kind"] not in KINDS:
         raise BadInput(f"`kind` is {content['kind']!r}; it must be {KEYS['kind']}")
-    test, overall = content["test"], content["overall"] or EVERY
+    test, rule, overall = content["test"], content["rule"], content["overall"] or EVERY
     if test is not None and not (isinstance(test, Mapping) and isinstance(test.get("_target_"), str)):
         raise BadInput(f"`test` must be {KEYS['test']}")
     if test is None and not (content["waits_for"] or content["resource"]):
         raise BadInput("without a test, say in `waits_for` or `resource` what is missing")
-    for key, rule in (("rule", content["rule"]), ("overall", overall)):
-        if key == "overall" or test is not None:
-            _check_rule(key, rule)
+    judged = {"overall": overall} if test is None else {"rule": rule, "overall": overall}
+    for key, expressions in judged.items():
+        if not isinstance(expressions, Mapping) or set(expressions) != {"supported", "contradicted"}:
+            raise BadInput(f"`{key}` must be {KEYS['rule']}")
+        for expression in expressions.values():
+            parsed(expression)
+    sweep = content["sweep"]
+    sweeps = sweep if isinstance(sweep, list) else [] if sweep is None else [sweep]
+    if not all(isinstance(name, str) for name in sweeps):
+        raise BadInput(f"`sweep` is {sweep!r}; it must be {KEYS['sweep']}")
+    texts = ("id", "statement", "source", "reduced", "waits_for", "resource")
     return Claim(
-        sweeps=_sweeps(content["sweep"]),
-        test=test,
-        rule=content["rule"],
-        overall=overall,
         kind=content["kind"],
-        **{key: " ".join(content[key].split()) for key in ("id", "statement", "source")},
-        **{key: " ".join(str(content[key] or "").split()) for key in ("reduced", "waits_for", "resource")},
+        sweeps=tuple(sweeps),
+        test=test,
+        rule=rule,
+        overall=overall,
+        **{key: " ".join(str(content[key] or "").split()) for key in texts},
     )
-
-
-def _check_rule(key: str, rule: Any) -> None:
-    if not isinstance(rule, Mapping) or set(rule) != {"supported", "contradicted"}:
-        raise BadInput(f"`{key}` must be {KEYS['rule']}")
-    for expression in rule.values():
-        parsed(expression)
-
-
-def _sweeps(given: Any) -> tuple[str, ...]:
-    names = given if isinstance(given, list) else [given] * (given is not None)
-    if not all(isinstance(name, str) for name in names):
-        raise BadInput(f"`sweep` is {given!r}; it must be {KEYS['sweep']}")
-    return tuple(names)

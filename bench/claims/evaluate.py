@@ -1,14 +1,14 @@
 """From a claim and the records to its row: what was measured in each part, and the verdict by its own rule."""
 
 import inspect
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from bench.analysis.statistics import ENOUGH, TOO_FEW
 from bench.claims.claim import Claim, id_of, read
 from bench.claims.parts import Part
-from bench.claims.records import Evidence
+from bench.claims.records import Evidence, without_number
 from bench.claims.rule import CONTRADICTED, SUPPORTED, verdict
 from bench.runs.store import Status
 from bench.tying.errors import BadInput
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 NOT_RUN, NOT_TESTABLE, NOT_EVALUATED = "not yet run", "not testable here", "not evaluated"
-FEW = 5
-"""Seeds below which a verdict says that they are too few."""
-TOO_FEW = "too few seeds"
 
 
 @dataclass(frozen=True)
 class Row:
-    """`judged`: each part with its verdict, None where it decides nothing. `claim` is None where no file was read."""
+    """What the ledger says of a claim.
+
+    `judged`: each part with its verdict, None where it decides nothing. `claim`: None where its file was not read.
+    """
 
     id: str
     claim: Claim | None
@@ -39,85 +39,73 @@ class Row:
 
 
 def row(path: Path, evidence: Evidence) -> Row:
-    """The row of a claim file. What is wrong with the file or its records is a row that says so."""
+    """Evaluate a claim file. What is wrong with the file or its records is said in the row."""
+    claim = None
     try:
         claim = read(path)
+        return _evaluated(claim, evidence)
     except BadInput as error:
-        return Row(id_of(path), None, NOT_EVALUATED, why=str(error))
-    try:
-        return _row(claim, evidence)
-    except BadInput as error:
+        if claim is None:
+            return Row(id_of(path), None, NOT_EVALUATED, why=str(error))
         return Row(claim.id, claim, NOT_EVALUATED, why=f"claim file {path.name}: {error}")
 
 
-def _row(claim: Claim, evidence: Evidence) -> Row:
+def _evaluated(claim: Claim, evidence: Evidence) -> Row:
     if claim.resource:
         return Row(claim.id, claim, f"{NOT_TESTABLE}: missing {claim.resource}")
     if claim.test is None:
         return Row(claim.id, claim, NOT_RUN, why=f"waits for {claim.waits_for}")
     if not claim.sweeps:
-        return _judged(claim, _called(claim))
+        return _judged(claim, _checked(claim), "")
     frame = evidence.frame(claim.sweeps)
-    if frame is None or not (frame["status"] == Status.DONE).any():
-        return Row(claim.id, claim, NOT_RUN, why=_state(claim, frame))
-    return _judged(claim, _called(claim, frame), _state(claim, frame))
+    if frame is None:
+        return Row(claim.id, claim, NOT_RUN, why=f"no records of {', '.join(claim.sweeps)}")
+    done = int((frame["status"] == Status.DONE).sum())
+    others = ", ".join(f"{text} {count}" for text, count in without_number(frame).items())
+    why = f"{done} of {len(frame)} runs done: {others}" if others else ""
+    return _judged(claim, _checked(claim, frame), why) if done else Row(claim.id, claim, NOT_RUN, why=why)
 
 
-def _called(claim: Claim, *given: Any) -> list[Part]:
-    """What the claim's test hands back. BadInput where there is no such function or it takes no such arguments."""
+def _checked(claim: Claim, *frames: "DataFrame") -> list[Part]:
+    """Call the check that the claim names. BadInput where there is none, or it takes no such arguments."""
     from hydra.utils import get_method
 
-    name = claim.test["_target_"]
-    arguments = {key: value for key, value in claim.test.items() if key != "_target_"}
+    arguments = dict(claim.test)
+    name = arguments.pop("_target_")
     try:
-        function: Callable[..., list[Part]] = get_method(name)
+        check = get_method(name)
     except (ImportError, ValueError) as error:
         raise BadInput(f"no function {name} in the bench") from error
     try:
-        inspect.signature(function).bind(*given, **arguments)
+        inspect.signature(check).bind(*frames, **arguments)
     except TypeError as error:
         raise BadInput(f"{name}: {error}") from error
-    return function(*given, **arguments)
+    return check(*frames, **arguments)
 
 
-def _judged(claim: Claim, parts: list[Part], why: str = "") -> Row:
-    together = sum(part.decides and part.is_measured for part in parts)
-    judged = tuple((part, _of_part(claim, part, together)) for part in parts)
-    said = [(part, found) for part, found in judged if part.decides]
-    run = [(part, found) for part, found in said if found != NOT_RUN]
-    if not run:
-        return Row(claim.id, claim, NOT_RUN, judged, why)
-    counts = {name: sum(found.startswith(name) for _, found in run) for name in (SUPPORTED, CONTRADICTED)}
-    whole = verdict(claim.overall, {**counts, "parts": len(run)})
-    seeds = min((part.seeds for part, _ in run if part.seeds is not None), default=None)
-    if seeds == 1:
-        whole = TOO_FEW
-    elif seeds is not None and seeds < FEW:
-        whole = f"{whole} ({TOO_FEW})"
-    holes = f"{len(said) - len(run)} of {len(said)} parts not yet run" if len(run) < len(said) else ""
-    return Row(claim.id, claim, f"{whole}; {holes}" if holes else whole, judged, why)
+def _judged(claim: Claim, parts: list[Part], why: str) -> Row:
+    deciding = [part for part in parts if part.decides]
+    together = sum(part.is_measured for part in deciding)
+    judged = [(part, _of_part(claim, part, together) if part.decides else None) for part in parts]
+    run = [(part, outcome) for part, outcome in judged if part.decides and outcome != NOT_RUN]
+    whole = NOT_RUN
+    if run:
+        counts = {name: sum(outcome.startswith(name) for _, outcome in run) for name in (SUPPORTED, CONTRADICTED)}
+        seeds = [part.seeds for part, _ in run if part.seeds is not None]
+        whole = _marked(verdict(claim.overall, {**counts, "parts": len(run)}), min(seeds, default=None))
+        if len(run) < len(deciding):
+            whole += f"; {len(deciding) - len(run)} of {len(deciding)} parts not yet run"
+    return Row(claim.id, claim, whole, tuple(judged), why)
 
 
-def _of_part(claim: Claim, part: Part, together: int) -> str | None:
-    if not part.decides:
-        return None
+def _of_part(claim: Claim, part: Part, together: int) -> str:
     if not part.is_measured:
         return NOT_RUN
-    found, seeds = verdict(claim.rule, part.numbers(together)), part.seeds
+    return _marked(verdict(claim.rule, part.numbers(together)) or NOT_RUN, part.seeds)
+
+
+def _marked(outcome: str, seeds: int | None) -> str:
+    """Return the verdict, with a word beside or instead of it where the seeds are too few."""
     if seeds == 1:
         return TOO_FEW
-    if found is None:
-        return NOT_RUN
-    return f"{found} ({TOO_FEW})" if seeds is not None and seeds < FEW else found
-
-
-def _state(claim: Claim, frame: "DataFrame | None") -> str:
-    """`48 of 60 runs done: not run yet 12`; nothing where all are."""
-    from bench.analysis.groups import SAID
-
-    if frame is None:
-        return f"no records of {', '.join(claim.sweeps)}"
-    counts = frame["status"].value_counts()
-    done = int(counts.get(Status.DONE, 0))
-    rest = [f"{SAID.get(name, name)} {counts[name]}" for name in sorted(counts.index) if name != Status.DONE]
-    return f"{done} of {len(frame)} runs done: {', '.join(rest)}" if rest else ""
+    return f"{outcome} ({TOO_FEW})" if outcome != NOT_RUN and seeds is not None and seeds < ENOUGH else outcome

@@ -30,26 +30,25 @@ class Evidence:
         self.runs, self.results = runs, results
         self.frames: dict[str, DataFrame | None] = {}
 
-    def frame(self, sweeps: tuple[str, ...]) -> "DataFrame | None":
-        """Rows of all of them, each run once, with a column `sweep`; None where none has records.
+    def frame(self, sweeps: Sequence[str]) -> "DataFrame | None":
+        """Return the rows of all sweeps, each run once, with a column `sweep`; None where none has records.
 
         BadInput for a sweep of which there is neither a record nor a preset.
         """
         from pandas import concat
 
-        found = [frame for name in sweeps if (frame := self._of(name)) is not None]
-        if not found:
-            return None
-        return concat(found, ignore_index=True).drop_duplicates("id", ignore_index=True)
+        for name in sweeps:
+            if name not in self.frames:
+                self.frames[name] = self._read(name)
+        frames = [self.frames[name] for name in sweeps if self.frames[name] is not None]
+        return concat(frames, ignore_index=True).drop_duplicates("id", ignore_index=True) if frames else None
 
-    def _of(self, name: str) -> "DataFrame | None":
-        if name not in self.frames:
-            known = manifest_path(self.runs, name).exists() or archive.path_of(self.results, name).exists()
-            if not known and not (PRESETS / f"{name}.yaml").exists():
-                raise BadInput(f"no sweep {name}: neither recorded nor in conf/sweep")
-            runs = read_sweep(self.runs, name, self.results)[0] if known else []
-            self.frames[name] = frame(runs).assign(sweep=name) if runs else None
-        return self.frames[name]
+    def _read(self, name: str) -> "DataFrame | None":
+        recorded = manifest_path(self.runs, name).exists() or archive.path_of(self.results, name).exists()
+        if not recorded and not (PRESETS / f"{name}.yaml").exists():
+            raise BadInput(f"no sweep {name}: neither recorded nor in conf/sweep")
+        runs = read_sweep(self.runs, name, self.results)[0] if recorded else []
+        return frame(runs).assign(sweep=name) if runs else None
 
 
 PLAIN = ("task", "data", "tying", "sweep", "fingerprint")
@@ -58,22 +57,21 @@ BAD = (SyntaxError, NameError, TypeError, ValueError, KeyError, AttributeError, 
 
 
 def chosen(frame: "DataFrame", expression: str) -> "DataFrame":
-    """The rows of which it holds, in the language of DataFrame.query. BadInput, in one line, for a bad one."""
+    """Return the rows for which an expression of DataFrame.query holds. BadInput, in one line, for a bad one."""
     try:
-        found = frame.query(expression, engine="python")
+        rows = frame.query(expression, engine="python")
     except (*BAD, tokenize.TokenError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise BadInput(f"bad expression {expression!r}: {reason}") from error
-    if set(found.index) - set(frame.index) or list(found.columns) != list(frame.columns):
+    if set(rows.index) - set(frame.index) or list(rows.columns) != list(frame.columns):
         raise BadInput(f"bad expression {expression!r}: it must hold or not for each row")
-    return found
+    return rows
 
 
 def grouped(frame: "DataFrame", keys: Sequence[str]) -> dict[tuple, "DataFrame"]:
-    """Rows by their values in those columns, in a reader's order; rows that lack one belong to none."""
+    """Return the rows by their values in those columns, in natural order, without rows that lack one of them."""
     for key in keys:
-        if key not in frame.columns:
-            raise BadInput(f"no column {key!r} in the records")
+        _check_column(frame, key)
     if not keys:
         return {(): frame}
     groups = dict(iter(frame.groupby(list(keys), sort=False)))
@@ -81,57 +79,61 @@ def grouped(frame: "DataFrame", keys: Sequence[str]) -> dict[tuple, "DataFrame"]
 
 
 def named(keys: Sequence[str], values: Sequence) -> str:
-    """`text_gru, pydocs, width=4`."""
-    shown = [
-        str(value) if key in PLAIN else f"{key.rpartition('.')[2]}={_short(value)}"
-        for key, value in zip(keys, values, strict=True)
-    ]
-    return ", ".join(shown) or "all"
-
-
-def _short(value: object) -> str:
-    return f"{value:.15g}" if is_finite(value) else str(value)
+    """Return such as `text_gru, pydocs, width=4`."""
+    texts = [f"{value:.15g}" if is_finite(value) else str(value) for value in values]
+    pairs = zip(keys, texts, strict=True)
+    return ", ".join(t if key in PLAIN else f"{key.rpartition('.')[2]}={t}" for key, t in pairs) or "all"
 
 
 def by_seed(rows: "DataFrame", column: str) -> dict[int, float]:
-    """Seed -> the number of its finished run. BadInput for a column there is none of and for two runs of a seed."""
-    if column not in rows.columns:
-        if not (rows["status"] == Status.DONE).any():
-            return {}  # scores have columns once there is one
-        raise BadInput(f"no column {column!r} in the records")
+    """Return the number of each seed's finished run. BadInput for an unknown column and for two runs of a seed."""
+    done = rows[rows["status"] == Status.DONE]
+    if column not in rows.columns and not len(done):
+        return {}  # scores have columns once there is one
+    _check_column(rows, column)
     twice = rows[rows.duplicated("seed", keep=False)]
     if len(twice):
         raise BadInput(f"two runs of seed {int(twice.seed.iloc[0])} in one selection: {_differing(twice)}")
-    values = zip(rows["seed"], rows["status"], rows[column], strict=True)
-    return {
-        int(seed): float(value)
-        for seed, status, value in values
-        if status == Status.DONE and is_finite(value)
-    }
+    values = zip(done["seed"], done[column], strict=True)
+    return {int(seed): float(value) for seed, value in values if is_finite(value)}
+
+
+def _check_column(frame: "DataFrame", column: str) -> None:
+    if column not in frame.columns:
+        raise BadInput(f"no column {column!r} in the records")
 
 
 def _differing(rows: "DataFrame") -> str:
     alike = rows[rows.seed == rows.seed.iloc[0]]
-    axes = [
+    differ = [
         name
         for name in rows.columns
-        if name in (*PLAIN, "dropout", "weight_decay") or name.startswith("config.")
+        if (name in (*PLAIN, "dropout", "weight_decay") or name.startswith("config."))
+        and alike[name].nunique(dropna=False) > 1
     ]
-    differ = [name for name in axes if alike[name].nunique(dropna=False) > 1]
     return f"they differ in {', '.join(differ[:3]) or 'no column of their config'}"
 
 
-def absent(rows: "DataFrame") -> str:
-    """`2 of 5 diverged`: what happened to the runs without a number; empty where all are done."""
+def without_number(rows: "DataFrame") -> dict[str, int]:
+    """Return how many runs ended otherwise than done, by what happened to them (`diverged`)."""
     counts = rows.loc[rows.status != Status.DONE, "status"].value_counts()
-    said = [f"{counts[status]} of {len(rows)} {SAID.get(status, status)}" for status in sorted(counts.index)]
-    return ", ".join(said)
+    return {SAID.get(status, status): int(counts[status]) for status in sorted(counts.index)}
+
+
+def missing(**sides: "DataFrame") -> list[str]:
+    """Return a note for each side that has no runs, or runs without a number: `ours: 2 of 5 diverged`."""
+    notes = []
+    for side, rows in sides.items():
+        texts = [f"{count} of {len(rows)} {text}" for text, count in without_number(rows).items()]
+        if texts or not len(rows):
+            notes.append(f"{side}: {', '.join(texts)}" if texts else f"no runs of {side}")
+    return notes
 
 
 def metric_of(rows: "DataFrame") -> Metric:
-    """What the rows are judged by. BadInput where that is more than one."""
-    found = sorted(set(zip(rows["metric"], rows["metric_mode"], strict=True)))
-    if len(found) != 1:
-        names = ", ".join(name for name, _ in found) or "none"
+    """Return what the rows are judged by. BadInput where that is more than one metric."""
+    metrics = sorted(set(zip(rows["metric"], rows["metric_mode"], strict=True)))
+    if len(metrics) != 1:
+        names = ", ".join(name for name, _ in metrics) or "none"
         raise BadInput(f"a part must have one metric, not {names}: cut it by task")
-    return Metric(*found[0])
+    return Metric(*metrics[0])

@@ -2,12 +2,12 @@
 
 import json
 import textwrap
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.groups import natural
-from bench.claims.claim import Claim
 from bench.claims.evaluate import Row
 from bench.claims.parts import Measure, Part
 from bench.report.markup import Table, csv_text, latex, markdown
@@ -22,38 +22,38 @@ PACKAGES = ("torch", "transformers")
 COLUMNS = ("results_version", "device", "threads", "python")
 
 
-def lines(frames: Sequence[tuple[str, "DataFrame"]]) -> list[str]:
-    """One line of the computed claims, and one per sweep; a value that not all runs share says how many do."""
-    made = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+def provenance(frames: Mapping[str, "DataFrame | None"]) -> list[str]:
+    """Return a line of the computed claims and one per sweep. A value that not all runs share says how many do."""
+    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    recorded = [(name, frames[name]) for name in sorted(frames) if frames[name] is not None]
     return [
-        f"Arithmetic and exact claims: computed with {made}.",
-        *(_provenance_line(*frame) for frame in frames),
+        f"Arithmetic and exact claims: computed with {packages}.",
+        *(_provenance_of(name, frame) for name, frame in recorded),
     ]
 
 
-def _provenance_line(name: str, frame: "DataFrame") -> str:
+def _provenance_of(name: str, frame: "DataFrame") -> str:
     done = frame[frame.status == Status.DONE]
-    data = sorted({f"{d} {f}" for d, f in zip(done["data"], done["fingerprint"], strict=True)})
-    said = [f"data {', '.join(data)}"] if data else []
+    facts = []
+    if data := sorted({f"{d} {f}" for d, f in zip(done["data"], done["fingerprint"], strict=True)}):
+        facts.append(f"data {', '.join(data)}")
     if "commit" in done.columns:
         dirty = done["dirty"] if "dirty" in done.columns else [False] * len(done)
-        pairs = zip(done["commit"].dropna(), dirty, strict=False)
-        said.append(
-            f"commit {_counted([str(commit)[:10] + ' (dirty)' * (d is True) for commit, d in pairs])}"
-        )
-    versions = [column for column in done.columns if column.startswith("version_")]
-    for column in (*COLUMNS, *sorted(versions)):
+        commits = zip(done["commit"].dropna(), dirty, strict=False)
+        facts.append(f"commit {_counted(str(c)[:10] + ' (dirty)' * (d is True) for c, d in commits)}")
+    for column in (*COLUMNS, *sorted(column for column in done.columns if column.startswith("version_"))):
         if column in done.columns and done[column].notna().any():
-            values = [f"{v:g}" if isinstance(v, float) else str(v) for v in done[column].dropna()]
-            said.append(f"{column.removeprefix('version_')} {_counted(values)}")
-    return f"{name}: {len(done)} of {len(frame)} runs done; {'; '.join(said)}."
+            values = _counted(f"{v:g}" if isinstance(v, float) else str(v) for v in done[column].dropna())
+            facts.append(f"{column.removeprefix('version_')} {values}")
+    return f"{name}: {len(done)} of {len(frame)} runs done; {'; '.join(facts)}."
 
 
-def _counted(values: Sequence[str]) -> str:
-    names = sorted(set(values), key=natural)
+def _counted(values: Iterable[str]) -> str:
+    counts = Counter(values)
+    names = sorted(counts, key=natural)
     if len(names) == 1:
         return names[0]
-    return ", ".join(f"{name} ({list(values).count(name)} of {len(values)})" for name in names)
+    return ", ".join(f"{name} ({counts[name]} of {counts.total()})" for name in names)
 
 
 MADE_BY = "made by `make claims`; do not edit"
@@ -70,62 +70,56 @@ DIGITS = 9
 
 
 def pages(rows: Sequence[Row], provenance: Sequence[str]) -> dict[str, str]:
-    """File name -> content. The same rows give the same bytes."""
+    """Return file name -> content. The same rows give the same bytes."""
     head, lines = ["claim", "said", "measured", "verdict", "reduced"], [_line(row) for row in rows]
-    table = Table(head, "lllll", lines)
-    narrow = Table(head, "lp{4cm}p{8cm}p{2.2cm}p{4cm}", lines)
+    narrow = latex(Table(head, "lp{4cm}p{8cm}p{2.2cm}p{4cm}", lines))
     commands = "".join(f"{row.id:<4} {row.claim.command}\n" for row in rows if row.claim)
     below = "".join(f"- {line}\n" for line in [READING, *provenance])
     counts = "".join(f"- {line}\n" for line in tally(rows))
     return {
-        "claims.md": f"<!-- {MADE_BY} -->\n# Claims\n\n{counts}\n{markdown(table)}\n{below}\n"
+        "claims.md": f"<!-- {MADE_BY} -->\n# Claims\n\n{counts}\n{markdown(Table(head, 'lllll', lines))}\n{below}\n"
         f"## Commands\n\n```\n{commands}```\n",
-        "claims.tex": f"% {MADE_BY}\n{latex(narrow)}{''.join(f'% {line}{chr(10)}' for line in provenance)}",
-        "claims.csv": csv_text([found for row in rows for found in _flat(row)]),
+        "claims.tex": "".join([f"% {MADE_BY}\n", narrow, *(f"% {line}\n" for line in provenance)]),
+        "claims.csv": csv_text([line for row in rows for line in _flat(row)]),
         "claims.json": json.dumps([_nested(row) for row in rows], indent=1, ensure_ascii=False) + "\n",
     }
 
 
 def tally(rows: Sequence[Row]) -> list[str]:
-    """`supported: C1, C3` for each verdict there is, without what stands beside it."""
-    found: dict[str, list[str]] = {}
+    """Return `supported: C1, C3 (2)` for each verdict there is, without what stands beside it."""
+    ids: dict[str, list[str]] = {}
     for row in rows:
-        found.setdefault(row.verdict.split(";")[0].split(":")[0].split(" (")[0], []).append(row.id)
-    return [f"{verdict}: {', '.join(found[verdict])} ({len(found[verdict])})" for verdict in sorted(found)]
+        ids.setdefault(row.verdict.split(";")[0].split(":")[0].split(" (")[0], []).append(row.id)
+    return [f"{verdict}: {', '.join(ids[verdict])} ({len(ids[verdict])})" for verdict in sorted(ids)]
 
 
 def summary(rows: Sequence[Row], columns: int) -> Table:
-    """One line a claim, of at most so many characters with what is said cut to fit."""
-    lines = [[row.id, row.claim.kind if row.claim else "—", row.verdict.split(";")[0]] for row in rows]
+    """Return a table of one line a claim, of at most so many characters with the statement cut to fit."""
     head = ["claim", "kind", "verdict"]
+    lines = [[row.id, row.claim.kind if row.claim else "—", row.verdict.split(";")[0]] for row in rows]
     left = columns - sum(2 + max(map(len, column)) for column in zip(head, *lines, strict=True))
-    said = [row.claim.statement if row.claim else row.why for row in rows]
-    cut = [textwrap.shorten(text, max(left, 20), placeholder=" ...") for text in said]
-    return Table([*head, "said"], "llll", [[*line, text] for line, text in zip(lines, cut, strict=True)])
+    for line, row in zip(lines, rows, strict=True):
+        statement = row.claim.statement if row.claim else row.why
+        line.append(textwrap.shorten(statement, max(left, 20), placeholder=" ..."))
+    return Table([*head, "said"], "llll", lines)
 
 
 def part_text(part: Part) -> str:
-    """`text_gru, pydocs: gain 1.2 [0.3, 2.1] % of perplexity, n = 5 (ours: 1 of 6 diverged)`."""
-    said = "; ".join(measure.shown for measure in part.measures) if part.is_measured else "—"
-    return f"{part.name}: {said}" + (f" ({part.note})" if part.note else "")
+    """Return `text_gru, pydocs: gain 1.2 [0.3, 2.1] % of perplexity, n = 5 (ours: 1 of 6 diverged)`."""
+    numbers = "; ".join(measure.shown for measure in part.measures) if part.is_measured else "—"
+    return f"{part.name}: {numbers}" + (f" ({part.note})" if part.note else "")
 
 
 def _line(row: Row) -> list[str]:
-    measured = [_judged(part, found) for part, found in row.judged]
+    measured = [
+        f"[{part_text(part)}]" if verdict is None else f"{part_text(part)}: {verdict}"
+        for part, verdict in row.judged
+    ]
+    if row.why:
+        measured.append(row.why)
     claim = row.claim
     said = f"{claim.statement} ({claim.source}; {claim.kind})" if claim else ""
-    reduced = claim.reduced if claim else ""
-    return [
-        row.id,
-        said,
-        "\n".join([*measured, row.why] if row.why else measured) or "—",
-        row.verdict,
-        reduced or "—",
-    ]
-
-
-def _judged(part: Part, found: str | None) -> str:
-    return f"[{part_text(part)}]" if found is None else f"{part_text(part)}: {found}"
+    return [row.id, said, "\n".join(measured) or "—", row.verdict, (claim and claim.reduced) or "—"]
 
 
 def _flat(row: Row) -> list[dict[str, Any]]:
@@ -134,47 +128,41 @@ def _flat(row: Row) -> list[dict[str, Any]]:
     if not any(part.is_measured for part, _ in row.judged):
         return [head]
     return [
-        {**head, "part": part.name, "part_verdict": found, "note": part.note, **_measure(measure)}
-        for part, found in row.judged
+        {**head, "part": part.name, "part_verdict": verdict, "note": part.note, **_measure(measure)}
+        for part, verdict in row.judged
         for measure in part.measures
     ]
 
 
 def _measure(measure: Measure) -> dict[str, Any]:
-    found = measure._asdict()
-    return {
-        "measure": found.pop("name"),
-        "unit": found.pop("unit"),
-        **{key: _significant(value) for key, value in found.items()},
+    keys = {"measure": measure.name, "unit": measure.unit}
+    return keys | {
+        key: float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+        for key, value in measure._asdict().items()
+        if key not in ("name", "unit")
     }
-
-
-def _significant(value: float | None) -> float | None:
-    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 
 def _nested(row: Row) -> dict[str, Any]:
-    parts = [
+    content: dict[str, Any] = {"id": row.id, "verdict": row.verdict, "why": row.why}
+    if claim := row.claim:
+        content |= {
+            "statement": claim.statement,
+            "source": claim.source,
+            "kind": claim.kind,
+            "sweeps": list(claim.sweeps),
+            "rule": dict(claim.rule) if claim.rule else None,
+            "overall": dict(claim.overall),
+            "reduced": claim.reduced,
+            "command": claim.command,
+        }
+    content["parts"] = [
         {
             "name": part.name,
-            "verdict": found,
+            "verdict": verdict,
             "note": part.note,
-            "measures": [_measure(measure) for measure in part.measures],
+            "measures": list(map(_measure, part.measures)),
         }
-        for part, found in row.judged
+        for part, verdict in row.judged
     ]
-    said = _said(row.claim) if row.claim else {}
-    return {"id": row.id, "verdict": row.verdict, "why": row.why, **said, "parts": parts}
-
-
-def _said(claim: Claim) -> dict[str, Any]:
-    return {
-        "statement": claim.statement,
-        "source": claim.source,
-        "kind": claim.kind,
-        "sweeps": list(claim.sweeps),
-        "rule": dict(claim.rule) if claim.rule else None,
-        "overall": dict(claim.overall),
-        "reduced": claim.reduced,
-        "command": claim.command,
-    }
+    return content

@@ -24,12 +24,13 @@ COMPARISONS: dict[type, Callable[[float, float], bool]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
 }
+SYNTAX = (ast.Name, ast.Load, ast.BoolOp, ast.boolop, ast.UnaryOp, ast.USub, ast.Not, ast.BinOp, ast.Compare)
 FUNCTIONS: dict[str, Callable[..., float]] = {"abs": abs, "min": min, "max": max}
 ALLOWED = "numbers, names, + - * / **, comparisons, and, or, not, abs(), min(), max()"
 
 
 def parsed(expression: Any) -> ast.expr:
-    """BadInput for what is no expression of ALLOWED that answers yes or no."""
+    """Return the syntax tree. BadInput for what is no expression of ALLOWED that answers yes or no."""
     try:
         tree = ast.parse(str(expression), mode="eval").body
     except SyntaxError as error:
@@ -37,13 +38,14 @@ def parsed(expression: Any) -> ast.expr:
     for node in ast.walk(tree):
         if not _is_allowed(node):
             raise BadInput(f"bad expression {expression!r}: {ast.unparse(node)}; allowed are {ALLOWED}")
-    if not isinstance(tree, ast.Compare | ast.BoolOp) and not _negates(tree):
+    is_negation = isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.Not)
+    if not isinstance(tree, ast.Compare | ast.BoolOp) and not is_negation:
         raise BadInput(f"bad expression {expression!r}: it must compare, as `low > 0` does")
     return tree
 
 
 def holds(expression: Any, numbers: Mapping[str, float | None]) -> bool | None:
-    """Whether it holds of those numbers; None where that hangs on one that is not known.
+    """Return whether it holds of those numbers, None where that depends on one that is not known.
 
     BadInput for a name that is not among them, and for what parsed() refuses.
     """
@@ -51,8 +53,8 @@ def holds(expression: Any, numbers: Mapping[str, float | None]) -> bool | None:
     called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and id(node) not in called and node.id not in numbers:
-            there = ", ".join(sorted(numbers))
-            raise BadInput(f"bad expression {expression!r}: no number {node.id}; there is {there}")
+            names = ", ".join(sorted(numbers))
+            raise BadInput(f"bad expression {expression!r}: no number {node.id}; there is {names}")
     try:
         return _value(tree, numbers)
     except (ZeroDivisionError, OverflowError) as error:
@@ -60,7 +62,7 @@ def holds(expression: Any, numbers: Mapping[str, float | None]) -> bool | None:
 
 
 def verdict(rule: Mapping[str, Any], numbers: Mapping[str, float | None]) -> str | None:
-    """supported, contradicted or not supported; None where a number that decides is not known.
+    """Return supported, contradicted or not supported, None where a number that decides is not known.
 
     BadInput for a bad expression, and where both of the rule hold.
     """
@@ -79,27 +81,11 @@ def _is_allowed(node: ast.AST) -> bool:
         return isinstance(node.value, int | float) and not isinstance(node.value, bool)
     if isinstance(node, ast.Call):
         return isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS and not node.keywords
-    named = (
-        ast.Name,
-        ast.Load,
-        ast.BoolOp,
-        ast.And,
-        ast.Or,
-        ast.UnaryOp,
-        ast.USub,
-        ast.Not,
-        ast.BinOp,
-        ast.Compare,
-    )
-    return isinstance(node, (*named, *ARITHMETIC, *COMPARISONS))
-
-
-def _negates(tree: ast.expr) -> bool:
-    return isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.Not)
+    return isinstance(node, (*SYNTAX, *ARITHMETIC, *COMPARISONS))
 
 
 def _value(node: ast.expr, numbers: Mapping[str, float | None]) -> Any:
-    """In three values: what is not known is None, and `1 > 0 or unknown > 0` holds all the same."""
+    """Evaluate in three values: what is not known is None, and `1 > 0 or unknown > 0` holds all the same."""
     match node:
         case ast.Constant():
             return node.value
@@ -108,12 +94,12 @@ def _value(node: ast.expr, numbers: Mapping[str, float | None]) -> Any:
         case ast.BoolOp():
             return _joined(isinstance(node.op, ast.Or), [_value(value, numbers) for value in node.values])
         case ast.UnaryOp():
-            found = _value(node.operand, numbers)
-            return None if found is None else not found if isinstance(node.op, ast.Not) else -found
+            function = operator.not_ if isinstance(node.op, ast.Not) else operator.neg
+            return _known(function, _value(node.operand, numbers))
         case ast.BinOp():
             return _known(ARITHMETIC[type(node.op)], _value(node.left, numbers), _value(node.right, numbers))
         case ast.Call():
-            return _known(FUNCTIONS[node.func.id], *(_value(given, numbers) for given in node.args))
+            return _known(FUNCTIONS[node.func.id], *(_value(argument, numbers) for argument in node.args))
         case ast.Compare():
             sides = [_value(side, numbers) for side in (node.left, *node.comparators)]
             pairs = zip(node.ops, sides, sides[1:], strict=False)
@@ -124,8 +110,8 @@ def _known(function: Callable[..., Any], *values: Any) -> Any:
     return None if any(value is None for value in values) else function(*values)
 
 
-def _joined(either: bool, found: list[bool | None]) -> bool | None:
-    """`or` of them where either, else `and`."""
-    if either in found:
-        return either
-    return None if None in found else not either
+def _joined(decides: bool, values: list[bool | None]) -> bool | None:
+    """Return `or` of the values where `decides` is True, else `and`: one value that decides is enough."""
+    if decides in values:
+        return decides
+    return None if None in values else not decides

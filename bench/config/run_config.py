@@ -12,7 +12,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from bench.data.prepare import Prepared, prepare
-from bench.runs.store import RESULTS_VERSION, SCHEMA, identity, recorded_names, run_folder
+from bench.runs.identity import RESULTS_VERSION, identity, recorded_names
+from bench.runs.store import SCHEMA, run_folder
 from bench.runs.tying_spec import LEARNED, TyingSpec
 from bench.tying.errors import BadInput
 

@@ -131,7 +131,7 @@ def in_turns(
 ) -> Pair:
     """Time single calls in turns: `turns_of` with `tied` and `untied`, each by `seconds_of`.
 
-    Before each of them goes, not timed, `before` (`cold.evictor`'s, for cold caches), or where it is not
+    Before each of them goes, not timed, `before` (the one of `evictor`, for cold caches), or where it is not
     given the same call: what is timed then finds in the caches what its own kind left there, not the other.
     """
 

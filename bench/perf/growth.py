@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from scipy.stats import linregress
-from torch import Tensor, nn
+from torch import nn
 
 from bench.meters.flops import datasheet_rate, flops_of
 from bench.meters.memory import peak_bytes
@@ -21,7 +21,11 @@ from bench.tying import TyingPlan, methods
 
 
 class WordStep:
-    """Takes the same step again at each call. autocast: bfloat16 around the layers below the output too."""
+    """Take the same training step again at each call, on one batch of random words.
+
+    Args:
+        autocast: bfloat16 around the layers below the output too.
+    """
 
     def __init__(
         self,
@@ -41,14 +45,12 @@ class WordStep:
     def __call__(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)
         with self.autocast:
-            loss = self._loss()
+            hidden = self.model.hidden(self.inputs)[0].flatten(0, 1)
+            layer = self.model.output_layer
+            loss = linear_cross_entropy(hidden, layer.weight, layer.bias, self.targets, torch.bfloat16)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
-
-    def _loss(self) -> Tensor:
-        layer, hidden = self.model.output_layer, self.model.hidden(self.inputs)[0].flatten(0, 1)
-        return linear_cross_entropy(hidden, layer.weight, layer.bias, self.targets, torch.bfloat16)
 
     def num_params(self) -> int:
         return sum(p.numel() for p in self.model.parameters())
@@ -59,7 +61,7 @@ class WordStep:
 
 WINDOW, HEADS = 32, 4
 NETWORKS: dict[str, Callable[[int, int, int], nn.Module]] = {
-    "GRU": lambda vocabulary, depth, width: GRULanguageModel(vocabulary, depth, width),
+    "GRU": GRULanguageModel,
     "transformer": lambda vocabulary, depth, width: CausalLM(
         vocabulary, WINDOW, depth=depth, width=width, heads=HEADS
     ),
@@ -67,7 +69,7 @@ NETWORKS: dict[str, Callable[[int, int, int], nn.Module]] = {
 
 
 class Sizes(NamedTuple):
-    """tied: how many of the last blocks share their weights; 1: none."""
+    """Sizes of a network and its batch. `tied`: how many of the last blocks share their weights; 1: none."""
 
     depth: int = 4
     width: int = 64
@@ -87,13 +89,12 @@ TINY = Sizes(depth=2, width=8, vocabulary=50, batch=2)
 
 
 def measure(pace: Pace) -> dict[str, Any]:
-    """Per network and axis: sizes, seconds, bytes, and the exponent of either with its standard error."""
+    """Measure, per network and axis: sizes, seconds, bytes, and the exponent of either with its standard error."""
     rows = []
     for name, make in NETWORKS.items():
         for axis, sizes in AXES.items():
             if pace.tiny:
                 sizes = [TINY._replace(**{axis: getattr(TINY, axis) * n}) for n in (1, 2)]
-                sizes = [one._replace(depth=max(one.depth, one.tied)) for one in sizes]
             rows.append({"network": name, "axis": axis, **_along(axis, sizes, make, pace.rounds)})
     return {"base": Sizes()._asdict(), "window": WINDOW, "rounds": pace.rounds, "rows": rows}
 
@@ -108,7 +109,11 @@ def _along(axis: str, sizes: Sequence[Sizes], make: Callable[..., nn.Module], ro
 
 
 def exponent(sizes: Sequence[float], costs: Sequence[float]) -> tuple[float, float | None]:
-    """b of cost = a x size ** b by least squares of the logarithms, and its standard error (None below 3 points)."""
+    """Fit cost = a x size ** b by least squares of the logarithms.
+
+    Returns:
+        b, and its standard error (None below 3 points).
+    """
     line = linregress(np.log(sizes), np.log(costs))
     return float(line.slope), None if len(sizes) < 3 else float(line.stderr)
 
@@ -122,7 +127,7 @@ def _step(make: Callable[[int, int, int], nn.Module], sizes: Sizes) -> WordStep:
 
 @dataclass(frozen=True)
 class Network:
-    """A network with the batch and the tie that it is measured at; bf16 autocast around all of it, or float32."""
+    """A network, and the batch and the tie that it is measured at; bf16 autocast around all of it, or float32."""
 
     name: str
     make: Callable[[], nn.Module]
@@ -166,17 +171,17 @@ NETWORKS_OF_GPU = (
 
 
 def on_gpu(pace: Pace, device: torch.device, subjects: Sequence[Network] = NETWORKS_OF_GPU) -> dict[str, Any]:
-    """The tied step over the untied one, in turns; what either does a second, as tokens and as a share of the peak."""
+    """Time the tied step over the untied one, in turns, and count its tokens and FLOPs."""
     return {"rows": [_row(subject, pace, device) for subject in subjects]}
 
 
 def holes(reason: str) -> dict[str, Any]:
-    """The same rows with the reason why they are empty."""
+    """Return the rows of `on_gpu` with the reason why they are empty."""
     return {"rows": [{"subject": one.name, "tying": one.tying, "reason": reason} for one in NETWORKS_OF_GPU]}
 
 
 def _row(subject: Network, pace: Pace, device: torch.device) -> dict[str, Any]:
-    tied, untied = _tied_or_not(subject, device, tied=True), _tied_or_not(subject, device, tied=False)
+    tied, untied = (_network_step(subject, device, tied=tied) for tied in (True, False))
     pair = in_turns(tied, untied, **pace.limits(warmup=5, device=device))
     return {
         "subject": subject.name,
@@ -192,7 +197,7 @@ def _row(subject: Network, pace: Pace, device: torch.device) -> dict[str, Any]:
     }
 
 
-def _tied_or_not(subject: Network, device: torch.device, *, tied: bool) -> WordStep:
+def _network_step(subject: Network, device: torch.device, *, tied: bool) -> WordStep:
     torch.manual_seed(0)
     model = subject.make()
     if tied:

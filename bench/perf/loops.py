@@ -10,44 +10,49 @@ import torch
 import transformers
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
 
 from bench.perf.subjects import Subject
 from bench.tasks.cross_entropy import linear_cross_entropy
 from bench.training import train
-from bench.training.callbacks import Journal
+from bench.training.callbacks import MetricsCallback
 from bench.training.checkpoint import Best, Resume
-from bench.training.optimizer import schedule
+from bench.training.optimizer import decay_groups, schedule
 from bench.tying import TyingPlan
 
 Loss = Callable[[Any], Tensor]
 Losses = Callable[[Subject, nn.Module], Loss]
 
 AHEAD = 3
-"""Askings before the first that counts: a step without optimizer state, and a batch that a loop holds in advance."""
+"""Batches taken before time counts: of a step without optimizer state, and one that a loop holds in advance."""
 
 
 class Watched:
-    """Batches in their order, and when each was asked for: a clock outside of whatever loop takes them."""
+    """Give batches in their order, and note when each was taken: a clock outside of whatever loop takes them."""
 
     def __init__(self, batches: Sequence[Any]) -> None:
         self.batches = batches
-        self.asked: list[float] = []
+        self.taken_at: list[float] = []
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Any]:
         for batch in self.batches:
-            self.asked.append(time.perf_counter())
+            self.taken_at.append(time.perf_counter())
             yield batch
 
     def seconds(self) -> float:
-        """Of a step, from asking to asking, so with all that a loop does around it; the first ones aside."""
-        return (self.asked[-1] - self.asked[AHEAD - 1]) / (len(self.asked) - AHEAD)
+        """Return the seconds of a step, from batch to batch, so with all that a loop does around it.
+
+        The first AHEAD batches do not count.
+        """
+        return (self.taken_at[-1] - self.taken_at[AHEAD - 1]) / (len(self.taken_at) - AHEAD)
 
 
 def same_loss(subject: Subject, model: nn.Module) -> Loss:
-    """The loss of our runs as a plain function: the output layer of `bench.tasks.cross_entropy` at our precision."""
+    """Return the loss of our runs as a plain function: the output layer at our precision."""
     layer = getattr(model, "output_layer", None)
     if layer is None:
         return plain_loss(subject, model)
@@ -60,13 +65,14 @@ def same_loss(subject: Subject, model: nn.Module) -> Loss:
 
 
 def plain_loss(subject: Subject, model: nn.Module) -> Loss:
-    """F.cross_entropy of float32 logits, as everybody writes it."""
+    """Return F.cross_entropy of float32 logits, as everybody writes it."""
     if subject.speaks:
         return _carrying(model, F.cross_entropy)
     return lambda batch: F.cross_entropy(model(batch[0]), batch[1])
 
 
 def _carrying(read: Callable[..., Any], nll: Callable[[Tensor, Tensor], Tensor]) -> Loss:
+    """Return a language model's loss that carries its state from batch to batch."""
     state = None
 
     def loss(batch: Any) -> Tensor:
@@ -79,30 +85,22 @@ def _carrying(read: Callable[..., Any], nll: Callable[[Tensor, Tensor], Tensor])
     return loss
 
 
-def adamw(subject: Subject, model: nn.Module) -> torch.optim.AdamW:
-    s = subject.config["optimizer"]
-    groups = [
-        {
-            "params": [p for p in model.parameters() if p.ndim >= 2],
-            "weight_decay": subject.config["weight_decay"],
-        },
-        {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=s["lr"], betas=(s["beta1"], s["beta2"]), fused=True)
+def adamw(subject: Subject, model: nn.Module) -> AdamW:
+    """Return the optimizer of our runs."""
+    settings = subject.config["optimizer"]
+    groups, _ = decay_groups(model, subject.config["weight_decay"])
+    betas = (settings["beta1"], settings["beta2"])
+    return AdamW(groups, lr=settings["lr"], betas=betas, fused=True)
 
 
-def scheduler(
-    subject: Subject, optimizer: torch.optim.Optimizer, steps: int
-) -> torch.optim.lr_scheduler.LambdaLR:
+def scheduler(subject: Subject, optimizer: AdamW, steps: int) -> LambdaLR:
+    """Return the learning rates of our runs over `steps`."""
     share = subject.config["optimizer"]["warmup_share"]
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step, steps, share))
+    return LambdaLR(optimizer, lambda step: schedule(step, steps, share))
 
 
 def bare_step(
-    subject: Subject,
-    model: nn.Module,
-    losses: Losses = same_loss,
-    optimizer: torch.optim.Optimizer | None = None,
+    subject: Subject, model: nn.Module, losses: Losses = same_loss, optimizer: AdamW | None = None
 ) -> Callable[[Any], None]:
     """Return a training step of `model` on a batch, without a trainer around it."""
     loss, optimizer = losses(subject, model), optimizer or adamw(subject, model)
@@ -117,7 +115,7 @@ def bare_step(
 
 
 def by_hand(subject: Subject, model: nn.Module, batches: Watched, folder: Path, losses: Losses) -> None:
-    """The loop that one would write without us."""
+    """Train with the loop that one would write without us."""
     model.train()
     optimizer = adamw(subject, model)
     rates = scheduler(subject, optimizer, len(batches))
@@ -128,9 +126,9 @@ def by_hand(subject: Subject, model: nn.Module, batches: Watched, folder: Path, 
 
 
 def ours(subject: Subject, model: nn.Module, batches: Watched, folder: Path) -> None:
-    """As `bench.training.train` trains, with its callbacks; without a logger, and without validations."""
+    """Train as `bench.training.train` does, with its callbacks; without a logger, and without validations."""
     metric = subject.config["task"]["metric"]
-    journal = Journal(folder, metric["name"], TyingPlan(), time.time())
+    journal = MetricsCallback(folder, metric["name"], TyingPlan(), time.time())
     resume = Resume(folder / "last.ckpt", subject.config["trainer"]["checkpoint_every_s"], {}, journal.paused)
     trainer = train.trainer_of(
         subject.config, folder, False, [Best(folder / "best.ckpt", metric), journal, resume]
@@ -139,15 +137,17 @@ def ours(subject: Subject, model: nn.Module, batches: Watched, folder: Path) -> 
 
 
 def hugging_face(
-    subject: Subject, model: nn.Module, batches: Watched, folder: Path, losses: Losses, talks: bool
+    subject: Subject, model: nn.Module, batches: Watched, folder: Path, losses: Losses, logs: bool
 ) -> None:
-    """`transformers.Trainer`. talks: logs and shows its progress as by default; its files are off either way.
+    """Train with `transformers.Trainer`, which writes no files here.
 
     Batches come as they are, without its own loader and collator, which would only slow it down.
+
+    Args:
+        logs: log and show progress as by default.
     """
     optimizer = adamw(subject, model)
-    loss = losses(subject, model)
-    quiet = {} if talks else {"logging_strategy": "no", "disable_tqdm": True}
+    quiet = {} if logs else {"logging_strategy": "no", "disable_tqdm": True}
     arguments = transformers.TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=1,
@@ -157,17 +157,11 @@ def hugging_face(
         use_cpu=True,
         **quiet,
     )
-    trainer = _Fed(
-        model,
-        arguments,
-        optimizers=(optimizer, scheduler(subject, optimizer, len(batches))),
-        loss=loss,
-        batches=batches,
-    )
-    trainer.train()
+    optimizers = (optimizer, scheduler(subject, optimizer, len(batches)))
+    _Trainer(model, arguments, optimizers=optimizers, loss=losses(subject, model), batches=batches).train()
 
 
-class _Fed(transformers.Trainer):
+class _Trainer(transformers.Trainer):
     def __init__(self, *args: Any, loss: Loss, batches: Watched, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.loss, self.batches = loss, batches
@@ -180,7 +174,7 @@ class _Fed(transformers.Trainer):
 
 
 class _AsMappings:
-    """What it takes a batch to be."""
+    """Batches as `transformers.Trainer` takes them."""
 
     def __init__(self, batches: Watched) -> None:
         self.batches = batches
@@ -193,33 +187,26 @@ class _AsMappings:
 
 
 def lightning_default(
-    subject: Subject, model: nn.Module, batches: Watched, folder: Path, losses: Losses, talks: bool
+    subject: Subject, model: nn.Module, batches: Watched, folder: Path, losses: Losses, logs: bool
 ) -> None:
-    """A plain LightningModule in a Trainer with default flags, clipping aside.
+    """Train a plain LightningModule in a Trainer with default flags, clipping aside.
 
-    talks: with its default logger, progress bar, summary and checkpoint, and the loss logged; else without.
+    Args:
+        logs: keep the default logger, progress bar, summary and checkpoint, and log the loss.
     """
-    module = _Plain(subject, model, losses(subject, model), len(batches), talks)
-    quiet = {
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-    }
+    switches = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
     trainer = L.Trainer(
         max_epochs=1,
         accelerator="cpu",
         gradient_clip_val=subject.config["optimizer"]["clip"],
         default_root_dir=folder,
-        **({} if talks else quiet),
+        **({} if logs else dict.fromkeys(switches, False)),
     )
-    trainer.fit(module, batches)
+    trainer.fit(_Plain(subject, model, losses(subject, model), len(batches), logs), batches)
 
 
 class _Plain(L.LightningModule):
-    def __init__(
-        self, subject: Subject, model: nn.Module, loss: Callable[[Any], Tensor], steps: int, logs: bool
-    ) -> None:
+    def __init__(self, subject: Subject, model: nn.Module, loss: Loss, steps: int, logs: bool) -> None:
         super().__init__()
         self.subject, self.model, self.loss, self.steps, self.logs = subject, model, loss, steps, logs
 

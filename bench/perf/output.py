@@ -1,5 +1,6 @@
 """The output layer alone: from what it reads to its loss, and back."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -34,24 +35,22 @@ Form = Callable[[nn.Linear, Tensor, Tensor], Tensor]
 
 
 def measure(pace: Pace) -> dict[str, Any]:
-    """Time of each form over the plain one, in turns, and the exact peak of memory of each."""
+    """Measure each form's time over the plain one, in turns, and its exact peak of memory."""
     return {"rows": [row for shape in (TINY if pace.tiny else SHAPES) for row in _at(shape, pace)]}
 
 
 def forms() -> dict[str, Form | None]:
-    """Each way to the same loss; None where this torch has it not."""
+    """Return each way to the same loss; None where this torch lacks it."""
     return {
         PLAIN: lambda layer, hidden, targets: F.cross_entropy(layer(hidden), targets),
         CHUNKED: _chunked if hasattr(F, "linear_cross_entropy") else None,
-        FLOAT32: _ours(torch.float32),
-        BFLOAT16: _ours(torch.bfloat16),
+        FLOAT32: functools.partial(_ours, torch.float32),
+        BFLOAT16: functools.partial(_ours, torch.bfloat16),
     }
 
 
-def _ours(dtype: torch.dtype) -> Form:
-    return lambda layer, hidden, targets: linear_cross_entropy(
-        hidden, layer.weight, layer.bias, targets, dtype
-    )
+def _ours(dtype: torch.dtype, layer: nn.Linear, hidden: Tensor, targets: Tensor) -> Tensor:
+    return linear_cross_entropy(hidden, layer.weight, layer.bias, targets, dtype)
 
 
 def _chunked(layer: nn.Linear, hidden: Tensor, targets: Tensor) -> Tensor:
@@ -93,14 +92,14 @@ def _at(shape: Shape, pace: Pace) -> Sequence[dict[str, Any]]:
                 **pace.limits(1 / 2),
             )
             row |= in_record(pair)
-            one = Output(shape, form)
-            row["peak_bytes"] = peak_bytes(one, None, one.step, [one.targets])["total"]
+            layer = Output(shape, form)
+            row["peak_bytes"] = peak_bytes(layer, None, layer.step, [layer.targets])["total"]
         rows.append(row)
     return rows
 
 
 def _seconds(shape: Shape, form: Form) -> tuple[float]:
-    """Of the second step of a copy made for it: two copies that stay differ by up to a tenth, for good."""
-    one = Output(shape, form)
-    one.step()
-    return (seconds_of(one.step, CPU),)
+    """Time the second step of a copy made for it: two copies that stay differ by up to a tenth, for good."""
+    layer = Output(shape, form)
+    layer.step()
+    return (seconds_of(layer.step, CPU),)

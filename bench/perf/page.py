@@ -3,12 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
 from bench.report.markup import Table, markdown
-from bench.report.numbers import NOTHING, fixed, ratio, short_count
+from bench.report.numbers import NOTHING, bounded, fixed, ratio, short_count
 
 MARK = "<!-- made by `make perf`; do not edit -->\n"
 PICTURE = "growth"
@@ -17,188 +16,212 @@ PANEL = (2.9, 2.7)
 LOOKS = {"GRU": ("#0072B2", "o", "-"), "transformer": ("#D55E00", "s", "--")}
 COSTS = {"step_s": ("training step (ms)", 1e3), "peak_bytes": ("peak memory (MiB)", 2**-20)}
 """What grows, with its label and the scale of its unit."""
+AXIS_NAMES = {"tied": "tied layers"}
+"""Axes that read otherwise than they are called."""
 
 Row = Mapping[str, Any]
 Part = Mapping[str, Any]
 """Figures of a part of the page: its `rows`, and what they were measured with."""
+Columns = Sequence[tuple[str, Callable[[Row], str]]]
+"""Header and text of a row, for each column."""
 
 
-def floor(part: Part) -> Table:
-    header = ["network", "GFLOP a step", "of these in the output layer", "MB after backward"]
-    header += ["floor ms", "step ms", "step / floor"]
-    rows = [
-        [
-            row["subject"],
-            fixed((row["body_flops"] + row["output_flops"]) / 1e9, 2),
-            f"{fixed(row['output_flops'] / 1e9, 2)} in {row['output_precision']}"
-            if row["output_flops"]
-            else NOTHING,
-            fixed(row["bytes"] / 1e6, 1),
-            fixed(row["floor_s"] * 1e3, 2),
-            fixed(row["step_s"] * 1e3, 2),
-            fixed(row["step_s"] / row["floor_s"], 2),
-        ]
-        for row in part["rows"]
-    ]
-    return _table(header, rows)
+def _table(part: Part, words: Columns, figures: Columns, left: int | None = None) -> Table:
+    """Make a table; a row without figures has its reason in place of the first.
 
-
-def overhead(part: Part) -> Table:
-    header = ["network", "against", "ours ms", "theirs ms", "ratio", "over ms", "n"]
-    return _table(
-        header, [[row["subject"], row["way"], *_pair(row), _over(row), _n(row)] for row in part["rows"]], 2
-    )
-
-
-def defaults(part: Part) -> Table:
-    header = ["network", "against", "ours ms", "theirs ms", "ratio", "times as fast"]
-    header += ["nll ours", "nll theirs", "peak MiB ours", "peak MiB theirs", "ratio of peaks", "n"]
-    rows = [
-        [
-            row["subject"],
-            row["way"],
-            *_pair(row),
-            fixed(1 / row["pair"]["ratio"], 2),
-            fixed(row["nll"], 4),
-            fixed(row["nll_of_way"], 4),
-            _mib(row["peak_bytes"]),
-            _mib(row["peak_bytes_of_way"]),
-            fixed(row["peak_bytes"] / row["peak_bytes_of_way"], 2),
-            _n(row),
-        ]
-        for row in part["rows"]
-    ]
-    return _table(header, rows, 2)
-
-
-def output(part: Part) -> Table:
-    header = [
-        "positions x width",
-        "vocabulary",
-        "form",
-        "ms",
-        "ratio to plain",
-        "peak MiB",
-        "of plain's peak",
-    ]
-    header.append("turns")
-    rows = []
-    plain = {}
+    Args:
+        words: columns that every row has.
+        left: how many columns are text; None: `words`.
+    """
+    columns, rows = [*words, *figures], []
     for row in part["rows"]:
-        words = [f"{row['positions']:,} x {row['width']}", f"{row['vocabulary']:,}", row["form"]]
         if "reason" in row:
-            rows.append([*words, row["reason"], *[NOTHING] * 4])
-            continue
-        plain.setdefault(tuple(words[:2]), row["peak_bytes"])  # the plain form comes first
-        took, _, compared = _pair(row)
-        share = fixed(row["peak_bytes"] / plain[tuple(words[:2])], 2)
-        rows.append([*words, took, compared, _mib(row["peak_bytes"]), share, str(row["pair"]["turns"])])
-    return _table(header, rows, 3)
+            rows.append([*(text(row) for _, text in words), row["reason"], *[NOTHING] * (len(figures) - 1)])
+        else:
+            rows.append([text(row) for _, text in columns])
+    left = len(words) if left is None else left
+    return Table([header for header, _ in columns], "l" * left + "r" * (len(columns) - left), rows)
 
 
-def precision(part: Part) -> Table:
-    header = ["task", "output layer", "below it", "step ms", "step ms, float32", "ratio", "turns"]
-    rows = [
-        [
-            row["subject"],
-            row["output_precision"] or NOTHING,
-            row["precision"],
-            *_pair(row),
-            str(row["pair"]["turns"]),
-        ]
-        for row in part["rows"]
-    ]
-    return _table(header, rows, 3)
+def _word(key: str) -> Callable[[Row], str]:
+    return lambda row: row[key] or NOTHING
 
 
-def growth(part: Part) -> Table:
-    header = ["network", "against", "sizes", "step ms", "exponent", "peak MiB", "exponent"]
-    rows = []
-    for row in part["rows"]:
-        texts = []
-        for key, (_, scale) in COSTS.items():
-            slope, error = row["exponents"][key]
-            spread = "" if error is None else f" ± {fixed(error, 2)}"
-            texts += [", ".join(fixed(scale * value, 1) for value in row[key]), fixed(slope, 2) + spread]
-        name = "tied layers" if row["axis"] == "tied" else row["axis"]
-        rows.append([row["network"], name, ", ".join(f"{at:,}" for at in row["at"]), *texts])
-    return _table(header, rows, 2)
+def _scaled(key: str, scale: float, decimals: int) -> Callable[[Row], str]:
+    return lambda row: fixed(row[key] * scale, decimals)
 
 
-def compiled(part: Part) -> Table:
-    header = ["network", "mode", "compiled ms", "plain ms", "ratio", "first steps s", "turns"]
-    rows = [
-        [row["subject"], row["mode"], row["reason"], *[NOTHING] * 4]
-        if "reason" in row
-        else [row["subject"], row["mode"], *_pair(row), fixed(row["first_s"], 1), str(row["pair"]["turns"])]
-        for row in part["rows"]
-    ]
-    return _table(header, rows, 2)
+def _pair(ours: str, theirs: str, ratio_header: str = "ratio") -> Columns:
+    """Return columns of milliseconds of either side, and their ratio; the first of a pair is ours."""
+
+    def milliseconds(side: str) -> Callable[[Row], str]:
+        return lambda row: fixed(1e3 * row["pair"][side]["median_s"], 2) + _mark(row)
+
+    def ratio_text(row: Row) -> str:
+        return ratio(*(row["pair"][key] for key in ("ratio", "low", "high"))) + _mark(row)
+
+    return ((ours, milliseconds("tied")), (theirs, milliseconds("untied")), (ratio_header, ratio_text))
 
 
-def gpu(part: Part) -> Table:
-    header = ["network", "tying", "precision", "parameters tied / untied", "ms tied", "ms untied", "ratio"]
-    header += ["tokens/s tied", "tokens/s untied", "share of peak tied", "untied"]
-    return _table(header, [_gpu_row(row) for row in part["rows"]], 3)
-
-
-def _gpu_row(row: Row) -> list[str]:
-    first = [row["subject"], row["tying"]]
-    if "reason" in row:
-        return [*first, row["reason"], *[NOTHING] * 8]
-    seconds = [row["pair"][side]["median_s"] for side in ("tied", "untied")]
-    peak = row["peak_per_s"]
-    shares = [NOTHING if peak is None else f"{100 * row['flops'] / one / peak:.1f} %" for one in seconds]
-    counts = f"{short_count(row['num_params'])} / {short_count(row['num_params_untied'])}"
-    per_s = [fixed(row["tokens"] / one, 0) for one in seconds]
-    return [*first, row["precision"], counts, *_pair(row), *per_s, *shares]
-
-
-def _pair(row: Row) -> list[str]:
-    """Milliseconds of either side, and their ratio; the first of a pair is ours."""
-    pair = row["pair"]
-    mark = "?" if row.get("suspect") else ""
-    times = [fixed(1e3 * pair[side]["median_s"], 2) + mark for side in ("tied", "untied")]
-    return [*times, ratio(pair["ratio"], pair["low"], pair["high"]) + mark]
+def _mark(row: Row) -> str:
+    return "?" if row.get("suspect") else ""
 
 
 def _over(row: Row) -> str:
-    """The ratio's excess over 1, in milliseconds of the other side: steadier than a difference of medians."""
+    """Return the ratio's excess over 1 in milliseconds of the other side: steadier than a difference of medians."""
     pair = row["pair"]
     theirs = 1e3 * pair["untied"]["median_s"]
-    at, low, high = (
-        None if r is None else fixed((r - 1) * theirs, 2, sign=True)
-        for r in (pair["ratio"], pair["low"], pair["high"])
+    ends = (None if pair[key] is None else (pair[key] - 1) * theirs for key in ("ratio", "low", "high"))
+    return bounded(*ends, 2, sign=True)
+
+
+SUBJECT = ("network", _word("subject"))
+AGAINST = ("against", _word("way"))
+TURNS = ("turns", lambda row: str(row["pair"]["turns"]))
+N = ("n", lambda row: f"{row['pair']['turns']} x {row['steps']}")
+MIB = 2**-20
+
+
+def floor(part: Part) -> Table:
+    def output_flops(row: Row) -> str:
+        flops = row["output_flops"]
+        return f"{fixed(flops / 1e9, 2)} in {row['output_precision']}" if flops else NOTHING
+
+    figures = (
+        ("GFLOP a step", lambda row: fixed((row["body_flops"] + row["output_flops"]) / 1e9, 2)),
+        ("of these in the output layer", output_flops),
+        ("MB after backward", _scaled("bytes", 1e-6, 1)),
+        ("floor ms", _scaled("floor_s", 1e3, 2)),
+        ("step ms", _scaled("step_s", 1e3, 2)),
+        ("step / floor", lambda row: fixed(row["step_s"] / row["floor_s"], 2)),
     )
-    return at if low is None else f"{at} [{low}, {high}]"
+    return _table(part, [SUBJECT], figures)
 
 
-def _n(row: Row) -> str:
-    return f"{row['pair']['turns']} x {row['steps']}"
+def overhead(part: Part) -> Table:
+    return _table(part, [SUBJECT, AGAINST], [*_pair("ours ms", "theirs ms"), ("over ms", _over), N])
 
 
-def _mib(count: int) -> str:
-    return fixed(count / 2**20, 1)
+def defaults(part: Part) -> Table:
+    figures = (
+        *_pair("ours ms", "theirs ms"),
+        ("times as fast", lambda row: fixed(1 / row["pair"]["ratio"], 2)),
+        ("nll ours", _scaled("nll", 1, 4)),
+        ("nll theirs", _scaled("nll_of_way", 1, 4)),
+        ("peak MiB ours", _scaled("peak_bytes", MIB, 1)),
+        ("peak MiB theirs", _scaled("peak_bytes_of_way", MIB, 1)),
+        ("ratio of peaks", lambda row: fixed(row["peak_bytes"] / row["peak_bytes_of_way"], 2)),
+        N,
+    )
+    return _table(part, [SUBJECT, AGAINST], figures)
 
 
-def _table(header: list[str], rows: Sequence[list[str]], words: int = 1) -> Table:
-    """The first `words` columns are text."""
-    return Table(header, "l" * words + "r" * (len(header) - words), list(rows))
+def output(part: Part) -> Table:
+    def shape(row: Row) -> str:
+        return f"{row['positions']:,} x {row['width']}"
+
+    def vocabulary(row: Row) -> str:
+        return f"{row['vocabulary']:,}"
+
+    plain: dict[tuple[str, str], int] = {}
+    for row in part["rows"]:
+        if "peak_bytes" in row:  # the plain form comes first
+            plain.setdefault((shape(row), vocabulary(row)), row["peak_bytes"])
+    words = (("positions x width", shape), ("vocabulary", vocabulary), ("form", _word("form")))
+    took, _, compared = _pair("ms", "", "ratio to plain")
+    figures = (
+        took,
+        compared,
+        ("peak MiB", _scaled("peak_bytes", MIB, 1)),
+        ("of plain's peak", lambda row: fixed(row["peak_bytes"] / plain[shape(row), vocabulary(row)], 2)),
+        TURNS,
+    )
+    return _table(part, words, figures)
+
+
+def precision(part: Part) -> Table:
+    words = (
+        ("task", _word("subject")),
+        ("output layer", _word("output_precision")),
+        ("below it", _word("precision")),
+    )
+    return _table(part, words, [*_pair("step ms", "step ms, float32"), TURNS])
+
+
+def growth(part: Part) -> Table:
+    def exponent(key: str) -> Callable[[Row], str]:
+        def text(row: Row) -> str:
+            slope, error = row["exponents"][key]
+            return fixed(slope, 2) + ("" if error is None else f" ± {fixed(error, 2)}")
+
+        return text
+
+    def costs(key: str) -> Callable[[Row], str]:
+        return lambda row: ", ".join(fixed(COSTS[key][1] * value, 1) for value in row[key])
+
+    words = (("network", _word("network")), ("against", lambda row: AXIS_NAMES.get(row["axis"], row["axis"])))
+    figures = (
+        ("sizes", lambda row: ", ".join(f"{at:,}" for at in row["at"])),
+        ("step ms", costs("step_s")),
+        ("exponent", exponent("step_s")),
+        ("peak MiB", costs("peak_bytes")),
+        ("exponent", exponent("peak_bytes")),
+    )
+    return _table(part, words, figures)
+
+
+def compiled(part: Part) -> Table:
+    figures = (*_pair("compiled ms", "plain ms"), ("first steps s", _scaled("first_s", 1, 1)), TURNS)
+    return _table(part, [SUBJECT, ("mode", _word("mode"))], figures)
+
+
+def gpu(part: Part) -> Table:
+    def per_second(side: str) -> Callable[[Row], str]:
+        return lambda row: fixed(row["tokens"] / row["pair"][side]["median_s"], 0)
+
+    def share_of_peak(side: str) -> Callable[[Row], str]:
+        def text(row: Row) -> str:
+            seconds, peak = row["pair"][side]["median_s"], row["peak_per_s"]
+            return NOTHING if peak is None else f"{100 * row['flops'] / seconds / peak:.1f} %"
+
+        return text
+
+    def parameters(row: Row) -> str:
+        return f"{short_count(row['num_params'])} / {short_count(row['num_params_untied'])}"
+
+    figures = (
+        ("precision", _word("precision")),
+        ("parameters tied / untied", parameters),
+        *_pair("ms tied", "ms untied"),
+        ("tokens/s tied", per_second("tied")),
+        ("tokens/s untied", per_second("untied")),
+        ("share of peak tied", share_of_peak("tied")),
+        ("untied", share_of_peak("untied")),
+    )
+    return _table(part, [SUBJECT, ("tying", _word("tying"))], figures, left=3)
 
 
 def page(figures: Mapping[str, Part], folder: str) -> str:
-    """Markdown. figures: part -> what was measured and `provenance`; `folder` is where pictures lie, seen from it."""
-    told = [MARK, "# Performance\n", *_provenance(figures)]
-    for part, (title, terms, table) in SECTIONS.items():
-        told.append(f"\n## {title}\n\n")
-        if part not in figures:
-            told.append(f"Not measured: `python -m bench.perf --only {part}`.\n")
+    """Return the page as markdown.
+
+    Args:
+        figures: part -> what was measured and its `provenance`.
+        folder: where pictures lie, seen from the page.
+    """
+    pieces = [MARK, "# Performance\n", *_provenance(figures)]
+    for name, (title, terms, table) in SECTIONS.items():
+        pieces.append(f"\n## {title}\n\n")
+        if name not in figures:
+            pieces.append(f"Not measured: `python -m bench.perf --only {name}`.\n")
             continue
-        found = figures[part]
-        told += [terms.format(**found) + "\n\n", markdown(table(found)), *_suspects(found)]
-        if part == "growth":
-            told.append(f"\n![cost against size]({folder}/{PICTURE}.png)\n")
-    return "".join(told)
+        part = figures[name]
+        pieces += [terms.format(**part) + "\n\n", markdown(table(part))]
+        if reasons := [row["suspect"] for row in part["rows"] if row.get("suspect")]:
+            rows = f"{len(reasons)} of {len(part['rows'])} rows"
+            pieces.append(f"\n- `?` in {rows}, for instance: {reasons[0]}.\n")
+        if name == "growth":
+            pieces.append(f"\n![cost against size]({folder}/{PICTURE}.png)\n")
+    return "".join(pieces)
 
 
 SECTIONS: dict[str, tuple[str, str, Callable[[Part], Table]]] = {
@@ -269,60 +292,48 @@ SECTIONS: dict[str, tuple[str, str, Callable[[Part], Table]]] = {
 
 
 def _provenance(figures: Mapping[str, Part]) -> list[str]:
-    """A line for each machine and state of the code that figures come from."""
-    lines: dict[str, list[str]] = {}
-    for part, found in figures.items():
-        lines.setdefault(_spoken(found["provenance"]), []).append(part)
-    alone = len(lines) == 1
-    return [
-        f"\n- {line}{'' if alone else ' Of: ' + ', '.join(parts) + '.'}" for line, parts in lines.items()
-    ] + [
-        "\n- Ratios are medians over turns with their 95 % interval; times are medians. "
-        "`?`: the processor was shared while this was measured.\n"
+    """Return a line for each machine and state of the code that figures come from, and how to read ratios."""
+    parts_of: dict[str, list[str]] = {}
+    for name, part in figures.items():
+        parts_of.setdefault(_measured_where(part["provenance"]), []).append(name)
+    lines = [
+        line if len(parts_of) == 1 else f"{line} Of: {', '.join(names)}." for line, names in parts_of.items()
     ]
-
-
-def _spoken(provenance: Mapping[str, Any]) -> str:
-    dirty = " (dirty)" if provenance["dirty"] else ""
-    versions = ", ".join(
-        f"{name} {version}" for name, version in sorted(provenance["versions"].items()) if version
+    lines.append(
+        "Ratios are medians over turns with their 95 % interval; times are medians. "
+        "`?`: the processor was shared while this was measured.\n"
     )
+    return [f"\n- {line}" for line in lines]
+
+
+def _measured_where(provenance: Mapping[str, Any]) -> str:
+    known = sorted(provenance["versions"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in known if version)
     where = f"{provenance['device']}, {provenance['cores']} cores, {provenance['threads']} thread(s) of torch"
-    commit = f"{str(provenance['commit'])[:10]}{dirty}"
+    commit = f"{str(provenance['commit'])[:10]}{' (dirty)' if provenance['dirty'] else ''}"
     return f"Measured at commit {commit} on {where}; Python {provenance['python']}, {versions}."
 
 
-def _suspects(part: Part) -> list[str]:
-    reasons = [row["suspect"] for row in part["rows"] if row.get("suspect")]
-    if not reasons:
-        return []
-    return [f"\n- `?` in {len(reasons)} of {len(part['rows'])} rows, for instance: {reasons[0]}.\n"]
-
-
-def growth_picture(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """A column of panels per axis, a row per cost, a line per network with its fitted exponent."""
-    axes_names = list(dict.fromkeys(row["axis"] for row in rows))
-    made = Figure(figsize=(PANEL[0] * len(axes_names), PANEL[1] * len(COSTS)))
-    panels = made.subplots(len(COSTS), len(axes_names), squeeze=False, sharey="row")
+def growth_picture(rows: Sequence[Row]) -> Figure:
+    """Draw a column of panels per axis, a row per cost, a line per network with its fitted exponent."""
+    names = list(dict.fromkeys(row["axis"] for row in rows))
+    figure = Figure(figsize=(PANEL[0] * len(names), PANEL[1] * len(COSTS)))
+    panels = figure.subplots(len(COSTS), len(names), squeeze=False, sharey="row")
     for line, (cost, (label, scale)) in zip(panels, COSTS.items(), strict=True):
-        for axes, name in zip(line, axes_names, strict=True):
+        for axes, name in zip(line, names, strict=True):
             for row in (row for row in rows if row["axis"] == name):
-                _draw(axes, row, cost, scale)
-            axes.set_xlabel("tied layers" if name == "tied" else name)
+                colour, marker, dash = LOOKS[row["network"]]
+                look = {"color": colour, "marker": marker, "linestyle": dash}
+                exponent = f"{row['network']}: {row['exponents'][cost][0]:.2f}"
+                axes.loglog(row["at"], [scale * value for value in row[cost]], label=exponent, **look)
+                axes.xaxis.set_major_locator(FixedLocator(row["at"]))
+            axes.xaxis.set_major_formatter(lambda value, _: short_count(value))
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_minor_locator(NullLocator())
+            axes.legend(fontsize=9)
+            axes.set_xlabel(AXIS_NAMES.get(name, name))
         line[0].set_ylabel(label)
-    made.subplots_adjust(left=0.06, right=0.99, bottom=0.1, top=0.98, wspace=0.12, hspace=0.35)
-    return made
-
-
-def _draw(axes: Axes, row: Mapping[str, Any], cost: str, scale: float) -> None:
-    colour, marker, dash = LOOKS[row["network"]]
-    look = {"color": colour, "marker": marker, "linestyle": dash}
-    label = f"{row['network']}: {row['exponents'][cost][0]:.2f}"
-    axes.loglog(row["at"], [scale * value for value in row[cost]], label=label, **look)
-    axes.xaxis.set_major_locator(FixedLocator(row["at"]))
-    axes.xaxis.set_major_formatter(lambda value, _: short_count(value))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.legend(fontsize=9)
+    figure.subplots_adjust(left=0.06, right=0.99, bottom=0.1, top=0.98, wspace=0.12, hspace=0.35)
+    return figure

@@ -63,7 +63,10 @@ FIRST = 3
 
 
 def floor(subjects: Sequence[Subject], pace: Pace) -> dict[str, Any]:
-    """floor_s = FLOPs over the matmul rate of their precision + PASSES over the weights at the copy rate."""
+    """Measure bare steps, and the least that they could take.
+
+    floor_s = FLOPs over the matmul rate of their precision + PASSES over the weights at the copy rate.
+    """
     rates = {
         "float32": matmul_rate(torch.float32, CPU),
         "bfloat16": matmul_rate(torch.bfloat16, CPU),
@@ -81,7 +84,7 @@ def floor(subjects: Sequence[Subject], pace: Pace) -> dict[str, Any]:
 
 
 def _counts(subject: Subject) -> tuple[int, int, str, int]:
-    """FLOPs of a step below the output layer, and in it; the latter's precision; bytes that are moved after it."""
+    """Return the FLOPs of a step below the output layer and in it, the precision there, and bytes moved after it."""
     total = flops_of(_step_again(subject))
     moved = PASSES * ELEMENT * sum(p.numel() for p in subject.model.parameters())
     if not subject.speaks:
@@ -101,57 +104,52 @@ def _counts(subject: Subject) -> tuple[int, int, str, int]:
 
 
 def _step_again(subject: Subject) -> Callable[[], None]:
-    """A bare training step of a copy, on one batch over and over."""
+    """Return a bare training step of a copy, on one batch over and over."""
     model = subject.fresh().train()
     step = bare_step(subject, model)
     (batch,) = subject.batches(1)
     return lambda: step(batch)
 
 
-def ways(subject: Subject, losses: Losses, talks: bool) -> dict[str, Way]:
-    """The other ways to train `subject`; transformers.Trainer for language models alone."""
-    found = {
+def ways(subject: Subject, losses: Losses, logs: bool) -> dict[str, Way]:
+    """Return the other ways to train `subject`; transformers.Trainer is for language models alone."""
+    every = {
         BY_HAND: functools.partial(by_hand, losses=losses),
-        HUGGING_FACE: functools.partial(hugging_face, losses=losses, talks=talks),
-        LIGHTNING: functools.partial(lightning_default, losses=losses, talks=talks),
+        HUGGING_FACE: functools.partial(hugging_face, losses=losses, logs=logs),
+        LIGHTNING: functools.partial(lightning_default, losses=losses, logs=logs),
     }
-    return {name: way for name, way in found.items() if subject.speaks or name != HUGGING_FACE}
+    return {name: way for name, way in every.items() if subject.speaks or name != HUGGING_FACE}
 
 
 def overhead(subjects: Sequence[Subject], pace: Pace) -> dict[str, Any]:
-    """Same precision, same loss, same batches, nothing logged: what is left is what a loop costs."""
-    rows = []
-    for subject in subjects:
-        for name, way in ways(subject, same_loss, talks=False).items():
-            rows.append({"subject": subject.name, "way": name, **compared(subject, way, pace)})
+    """Compare ours with other loops at the same precision, loss and batches, nothing logged: what a loop costs."""
+    rows = [
+        {"subject": subject.name, "way": name, **compared(subject, way, pace)}
+        for subject in subjects
+        for name, way in ways(subject, same_loss, logs=False).items()
+    ]
     return {"rows": rows}
 
 
 def defaults(subjects: Sequence[Subject], pace: Pace) -> dict[str, Any]:
-    """Ours as it comes against the others as they come, on language models: speed, memory, and the loss reached."""
+    """Compare ours with trainers, each with its default settings: speed, memory, and the loss reached."""
     rows = []
     for subject in subjects:
         reached = score(subject, trained(subject, ours, pace.quality_steps))
         peak = peak_of_step(subject, same_loss)
-        for name, way in ways(subject, plain_loss, talks=True).items():
+        for name, way in ways(subject, plain_loss, logs=True).items():
             if name == BY_HAND:
                 continue
-            rows.append(
-                {
-                    "subject": subject.name,
-                    "way": name,
-                    **compared(subject, way, pace),
-                    "nll": reached,
-                    "nll_of_way": score(subject, trained(subject, way, pace.quality_steps)),
-                    "peak_bytes": peak,
-                    "peak_bytes_of_way": peak_of_step(subject, plain_loss),
-                }
-            )
+            row = {"subject": subject.name, "way": name, **compared(subject, way, pace)}
+            theirs = score(subject, trained(subject, way, pace.quality_steps))
+            row |= {"nll": reached, "nll_of_way": theirs}
+            row |= {"peak_bytes": peak, "peak_bytes_of_way": peak_of_step(subject, plain_loss)}
+            rows.append(row)
     return {"quality_steps": pace.quality_steps, "rows": rows}
 
 
 def compared(subject: Subject, way: Way, pace: Pace) -> dict[str, Any]:
-    """Ours over `way`: a turn of a side is a whole `fit` of a fresh copy of the network over the same batches."""
+    """Time ours over `way`: a turn of a side is a whole `fit` of a fresh copy of the network over the same batches."""
     steps = _steps_of_a_turn(subject, way, pace)
     batches = subject.batches(steps + AHEAD)
     (pair,) = turns_of(
@@ -168,7 +166,7 @@ def _steps_of_a_turn(subject: Subject, way: Way, pace: Pace) -> int:
 
 
 def trained(subject: Subject, way: Way, steps: int) -> nn.Module:
-    """A copy of the network after that many steps."""
+    """Return a copy of the network after that many steps."""
     model = subject.fresh()
     _train(subject, model, way, Watched(subject.batches(steps)))
     return model
@@ -187,7 +185,7 @@ def _train(subject: Subject, model: nn.Module, way: Way, watched: Watched) -> No
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """What trainers print goes nowhere; that they print is part of what they cost."""
+    """Drop what trainers print; that they print is part of what they cost."""
     with (
         open(os.devnull, "w") as nowhere,
         contextlib.redirect_stdout(nowhere),
@@ -200,7 +198,7 @@ def _silence() -> Iterator[None]:
 
 @torch.no_grad()
 def score(subject: Subject, model: nn.Module) -> float:
-    """Mean nll on the first batches of the validation split, in full precision, in nats."""
+    """Return the mean nll on the first batches of the validation split, in full precision, in nats."""
     module = subject.module(model).eval()
     nll = count = 0.0
     for index, batch in enumerate(subject.data.val_dataloader()):
@@ -212,7 +210,7 @@ def score(subject: Subject, model: nn.Module) -> float:
 
 
 def peak_of_step(subject: Subject, losses: Losses) -> int:
-    """Exact peak of a training step, in bytes."""
+    """Return the exact peak of a training step, in bytes."""
     model = subject.fresh().train()
     optimizer = adamw(subject, model)
     step = bare_step(subject, model, losses, optimizer)
@@ -222,37 +220,31 @@ def peak_of_step(subject: Subject, losses: Losses) -> int:
 
 
 def precision(pace: Pace) -> dict[str, Any]:
-    """Bare steps over the first batch, in turns with single precision throughout."""
-    named = TINY if pace.tiny else dict.fromkeys(NAMES, ())
+    """Time bare steps over the first batch, in turns with single precision throughout."""
     rows = []
-    for task, sizes in named.items():
+    for task, sizes in (TINY if pace.tiny else dict.fromkeys(NAMES, ())).items():
         for output, below in PRECISIONS:
-            speaks = not task.endswith("image_cnn")
-            if speaks or below != "32-true":  # an image network has no output layer worth a precision
-                rows.append(_precision(task, sizes, output if speaks else None, below, pace))
+            if task.endswith("image_cnn"):  # it has no output layer worth a precision
+                if below == "32-true":
+                    continue
+                output = None
+            lower, plain = (_seconds_of_step(task, sizes, *at) for at in ((output, below), PLAIN))
+            (pair,) = turns_of(lower, plain, **pace.limits(1 / 2))
+            rows.append({"subject": task, "output_precision": output, "precision": below, **in_record(pair)})
     return {"rows": rows}
-
-
-def _precision(task: str, sizes: Sequence[str], output: str | None, below: str, pace: Pace) -> dict[str, Any]:
-    (pair,) = turns_of(
-        _seconds_of_step(task, sizes, output, below),
-        _seconds_of_step(task, sizes, *PLAIN),
-        **pace.limits(1 / 2),
-    )
-    return {"subject": task, "output_precision": output, "precision": below, **in_record(pair)}
 
 
 def _seconds_of_step(
     task: str, sizes: Sequence[str], output: str | None, below: str
 ) -> Callable[[], tuple[float]]:
-    """Seconds of the second step of a fresh copy, as copies differ by where they lie in memory."""
-    asked = (f"trainer.output_precision={output or 'null'}", f"trainer.precision={below}")
-    one = subject_of(composed(f"task={task}", *asked, *sizes), task)
-    (batch,) = one.batches(1)
+    """Return a clock of the second step of a fresh copy, as copies differ by where they lie in memory."""
+    overrides = (f"trainer.output_precision={output or 'null'}", f"trainer.precision={below}")
+    subject = subject_of(composed(f"task={task}", *overrides, *sizes), task)
+    (batch,) = subject.batches(1)
 
     def measured() -> tuple[float]:
-        model = one.fresh().train()
-        step = bare_step(one, model)
+        model = subject.fresh().train()
+        step = bare_step(subject, model)
 
         def call() -> None:
             with torch.autocast(CPU.type, torch.bfloat16, enabled=below == "bf16-mixed"):
@@ -265,7 +257,7 @@ def _seconds_of_step(
 
 
 def compiled(subjects: Sequence[Subject], pace: Pace) -> dict[str, Any]:
-    """The compiled step over the plain one, in turns, and the seconds of the first steps; or why there is none."""
+    """Time the compiled step over the plain one, in turns, and its first steps; or say why there is none."""
     rows = [{"subject": subject.name, "mode": MODE, **_compiled(subject, pace)} for subject in subjects]
     return {"first": FIRST, "rows": rows}
 
@@ -286,7 +278,7 @@ def _compiled(subject: Subject, pace: Pace) -> dict[str, Any]:
 
 
 def _steps_in_turn(subject: Subject, mode: str | None) -> Callable[[], None]:
-    """A bare step of a copy over the first batches, one after another."""
+    """Return a bare step of a copy over the first batches, one after another."""
     model = subject.fresh().train()
     build.compile_in_place(model, mode)
     step, batches = bare_step(subject, model), itertools.cycle(subject.batches(2 * FIRST))
@@ -295,7 +287,7 @@ def _steps_in_turn(subject: Subject, mode: str | None) -> Callable[[], None]:
 
 @contextlib.contextmanager
 def _empty_cache() -> Iterator[None]:
-    """Without, the seconds of a second call would be those of reading what the first had compiled."""
+    """Give torch an empty cache of compiled code: else a second call would read what the first had compiled."""
     before = os.environ.get(CACHE)
     with tempfile.TemporaryDirectory() as folder:
         os.environ[CACHE] = folder

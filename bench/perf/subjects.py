@@ -2,7 +2,7 @@
 
 import copy
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,49 +55,48 @@ class Subject:
         return copy.deepcopy(self.model)
 
     def module(self, model: nn.Module) -> Training:
-        """`model` as a run of ours trains it."""
+        """Return `model` as a run of ours trains it."""
         return build.training(self.config, model, self.plan, self.data.meta)
 
     def batches(self, count: int) -> list[Any]:
-        """The first `count` training batches, those of an epoch again where it has fewer."""
-        made = list(itertools.islice(self.data.train_dataloader(), count))
-        return list(itertools.islice(itertools.cycle(made), count))
+        """Return the first `count` training batches, those of an epoch again where it has fewer."""
+        batches = list(itertools.islice(self.data.train_dataloader(), count))
+        return list(itertools.islice(itertools.cycle(batches), count))
 
 
-def subject_of(cell: RunConfig, name: str, vocabulary: int | None = None) -> Subject:
-    """vocabulary: words of the network, of which the text then uses the first; None: those of the text."""
-    trainer = {**cell.config["trainer"], "val_check_interval": 1.0, "max_epochs": 1}
-    config = {**cell.config, "trainer": trainer}
+def subject_of(run: RunConfig, name: str, vocabulary: int | None = None) -> Subject:
+    """Build the subject of a run.
+
+    Args:
+        vocabulary: words of the network, of which the text then uses the first; None: those of the text.
+    """
+    trainer = {**run.config["trainer"], "val_check_interval": 1.0, "max_epochs": 1}
+    config = {**run.config, "trainer": trainer}
     data = build.data_module(config)
     shapes = data.shapes if vocabulary is None else {**data.shapes, "vocab_size": vocabulary}
     model = build.network(config, shapes, config["dropout"])
-    plan = build.plan_for(config, model)
-    return Subject(name, config, data, model, plan)
+    return Subject(name, config, data, model, build.plan_for(config, model))
 
 
 def composed(*overrides: str) -> RunConfig:
-    """The cell of `python -m bench *overrides`, on the CPU, logging nothing."""
+    """Return the run of `python -m bench *overrides`, on the CPU, logging nothing."""
     with initialize_config_dir(CONF, version_base="1.3"):
         return from_hydra(compose("config", [*overrides, "logger=none", "trainer.accelerator=cpu"]))
 
 
 def of_tasks(tiny: bool) -> list[Subject]:
-    """Each task at its default sizes, and the language models once more at WikiText-2's vocabulary."""
-    found = []
+    """Return each task at its default sizes, and the language models once more at WikiText-2's vocabulary."""
+    subjects = []
     for task in TASKS:
-        cell = composed(f"task={task}", *(TINY[task] if tiny else ()))
-        found.append(subject_of(cell, task))
-        if found[-1].speaks and not tiny:
-            found.append(subject_of(cell, f"{task}, {WIKITEXT:,} words", WIKITEXT))
-    return found
+        run = composed(f"task={task}", *(TINY[task] if tiny else ()))
+        subjects.append(subject_of(run, task))
+        if subjects[-1].speaks and not tiny:
+            subjects.append(subject_of(run, f"{task}, {WIKITEXT:,} words", WIKITEXT))
+    return subjects
 
 
 def smallest() -> Subject:
-    """A network of next to no operations: a step of it is what its loop costs, whatever else the processor does."""
+    """Return a network of next to no operations: a step of it is what its loop costs, whatever the processor does."""
     return subject_of(
         composed("task=text_transformer", *SMALLEST), "next to nothing (a transformer of width 4)"
     )
-
-
-def language_models(subjects: Sequence[Subject]) -> list[Subject]:
-    return [one for one in subjects if one.speaks]

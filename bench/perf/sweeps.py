@@ -1,12 +1,12 @@
-"""What a sweep costs beyond its runs, and how the commands that read many records hold up."""
+"""Measure what a sweep costs beyond its runs, and the commands that read many records."""
 
 import json
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from bench.runs import machine
@@ -14,6 +14,7 @@ from bench.runs.store import read_json, read_records
 
 SEEDS = range(1, 7)
 SWEEP = ("task=image_cnn", "tying=none,cross_layer", "dropout=0,0.2", f"seed={','.join(map(str, SEEDS))}")
+BENCH = ("-m", "bench")
 BUDGET = ("trainer.max_epochs=20", "logger=wandb")
 ALONE = 6
 """Runs that are also started one after another; what the others would take is known from these."""
@@ -29,11 +30,11 @@ def report(scratch: Path) -> None:
 
 
 def _print_sweep(scratch: Path) -> None:
-    """A sweep of short runs: its makespan over its floor, and over the same runs started one after another."""
+    """Print a sweep's makespan over its floor, and over the same short runs started one after another."""
     runs, folders = scratch / "runs", _folders(scratch, "runs")
     measured = ("task=image_cnn", "tying=none,cross_layer", "trainer.limit_train_batches=1", "seed=99")
-    _bench("-m", *measured, *folders)  # pays for the data and the costs, which are no training
-    wall = _seconds(lambda: _bench("-m", *SWEEP, *BUDGET, *folders))
+    _run(*BENCH, "-m", *measured, *folders)  # pays for the data and the costs, which are no training
+    wall, _ = _run(*BENCH, "-m", *SWEEP, *BUDGET, *folders)
     records = read_records(runs, [run["id"] for run in read_json(runs / "sweeps" / "perf.json")["runs"]])
     seconds = [record["seconds"]["total"] for record in records.values()]
     workers, count = machine.cores(), len(records)
@@ -43,11 +44,9 @@ def _print_sweep(scratch: Path) -> None:
         f"(summed run seconds over workers): ratio {wall / floor:.3f}, start-up, composition and tables included"
     )
     apart = _folders(scratch, "apart")
-    _bench("-m", *measured, *apart)
-    one = [
-        _seconds(lambda seed=seed: _bench(*BUDGET, f"seed={seed}", *apart)) for seed in range(1, ALONE + 1)
-    ]
-    each = statistics.mean(one)
+    _run(*BENCH, "-m", *measured, *apart)
+    alone = [_run(*BENCH, *BUDGET, f"seed={seed}", *apart)[0] for seed in range(1, ALONE + 1)]
+    each = statistics.mean(alone)
     print(
         f"the same started one after another as `python -m bench ...`: {each:.2f} s a run "
         f"(n {ALONE}) against {wall / count:.2f} s a run in the sweep: ratio {each * count / wall:.2f}"
@@ -76,51 +75,45 @@ def _print_commands(scratch: Path) -> None:
         (f"bench.tables on {RECORDED} records", tables),
         (f"bench.status on {MANY:,} records", status),
     ):
-        seconds, peak = zip(*(_measured(*arguments) for _ in range(3)), strict=True)
+        seconds, peak = zip(*(_run(*arguments) for _ in range(3)), strict=True)
         print(f"{name}: {statistics.median(seconds):.2f} s, {max(peak) / 1e6:.0f} MB at most (median of 3)")
     grid = (*SWEEP[:3], f"seed={','.join(map(str, range(COMPOSED // 4)))}", "hydra/launcher=dry_run")
-    seconds, peak = _measured("-m", "bench", "-m", *grid, *_folders(scratch, "none"))
+    seconds, peak = _run(*BENCH, "-m", *grid, *_folders(scratch, "none"))
     print(
         f"dry run of {COMPOSED:,} cells: {1e3 * seconds / COMPOSED:.1f} ms a cell, {peak / 1e6:.0f} MB at most"
     )
 
 
 def _many_records(runs: Path, name: str, count: int) -> None:
-    """A sweep of `count` records: copies of those that were run, under other seeds."""
+    """Write a sweep of `count` records: copies of those that were run, under other seeds."""
     manifest = read_json(runs / "sweeps" / "perf.json")
     originals = [read_json(runs / entry["id"] / "record.json") for entry in manifest["runs"]]
-    made = []
+    entries = []
     for index in range(count):
         at = index % len(originals)
         changed = {"id": f"{name}-{index:07}", "seed": 1 + index // len(originals)}
         (runs / changed["id"]).mkdir()
         (runs / changed["id"] / "record.json").write_text(json.dumps({**originals[at], **changed}))
-        made.append({**manifest["runs"][at], **changed})
-    (runs / "sweeps" / f"{name}.json").write_text(json.dumps({**manifest, "name": name, "runs": made}))
+        entries.append({**manifest["runs"][at], **changed})
+    (runs / "sweeps" / f"{name}.json").write_text(json.dumps({**manifest, "name": name, "runs": entries}))
 
 
 def _folders(scratch: Path, name: str) -> tuple[str, ...]:
     return f"runs={scratch / name}", f"results={scratch / 'results'}", "sweep.name=perf"
 
 
-def _bench(*arguments: str) -> None:
-    command = [sys.executable, "-m", "bench", *arguments]
-    subprocess.run(command, cwd=machine.REPOSITORY, check=True, capture_output=True)
-
-
-def _seconds(call: Callable[[], None]) -> float:
+def _run(*arguments: str) -> tuple[float, int]:
+    """Run a Python command. Return its seconds and the most memory it held, in bytes."""
     began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
-
-
-def _measured(*arguments: str) -> tuple[float, int]:
-    """Seconds of a command and the most memory it held, in bytes."""
-    began = time.perf_counter()
-    with open(os.devnull, "w") as nowhere:
-        process = subprocess.Popen([sys.executable, *arguments], cwd=machine.REPOSITORY, stdout=nowhere)
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            [sys.executable, *arguments], cwd=machine.REPOSITORY, stdout=output, stderr=subprocess.STDOUT
+        )
         _, code, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(code)
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(arguments)} ended with {process.returncode}")
-    return time.perf_counter() - began, 1024 * used.ru_maxrss
+        seconds = time.perf_counter() - began
+        process.returncode = os.waitstatus_to_exitcode(code)
+        if process.returncode:
+            output.seek(0)
+            end = output.read().decode(errors="replace")[-2000:]
+            raise RuntimeError(f"{' '.join(arguments)} ended with {process.returncode}: {end}")
+    return seconds, 1024 * used.ru_maxrss

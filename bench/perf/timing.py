@@ -17,10 +17,12 @@ CPU = torch.device("cpu")
 class Pace:
     """Limits of a figure.
 
-    steps: of a trainer in a turn, at most; fewer where they take longer than turn_s.
-    turns, least_s, most_s: of a pair; it ends with so many turns and so many seconds, or at the latest with most_s.
-    quality_steps: steps after which losses are compared. rounds: of calls that are timed side by side.
-    tiny: networks of a test's size.
+    Attributes:
+        steps: of a trainer in a turn, at most; fewer where they take longer than turn_s.
+        turns, least_s, most_s: of a pair; it ends with so many turns and seconds, or at the latest with most_s.
+        quality_steps: steps after which losses are compared.
+        rounds: of calls that are timed side by side.
+        tiny: use networks of a test's size.
     """
 
     steps: int
@@ -54,7 +56,7 @@ def in_record(pair: Pair) -> dict[str, Any]:
 
 
 def medians(calls: Mapping[float, Callable[[], object]], rounds: int) -> dict[float, float]:
-    """Median seconds of each call over that many rounds, every other one backwards, so that drift cancels.
+    """Return the median seconds of each call over that many rounds, every other one backwards: drift cancels.
 
     Each call is made twice before it counts.
     """

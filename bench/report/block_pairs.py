@@ -1,20 +1,15 @@
-"""Does similarity predict the cost of tying? Runs that tied one pair of blocks of a trained network and went on."""
+"""Say whether similarity predicts the cost of tying: a table, lines below it, and rows of csv."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from statistics import fmean
 
+from bench.analysis.block_pairs import MEASURES, predictions, tied_pairs
 from bench.analysis.groups import Section
-from bench.analysis.runs import is_finite
-from bench.analysis.statistics import Interval, Paired, interval, paired, spearman
+from bench.analysis.runs import percent
+from bench.analysis.statistics import interval
 from bench.report.markup import Column, Table, tabulate
-from bench.report.numbers import fixed, interval_text, metric_places, percent
+from bench.report.numbers import fixed, interval_text, metric_places
 
 TITLE = "Does similarity predict the cost of tying"
-LEAST = 4
-"""Pairs of a seed that are ranked."""
-ELSEWHERE = "cost at the other seeds"
-"""The predictor that is none: how far costs repeat, which none can exceed by much."""
 NOTES = (
     "Each pair of blocks of the network at the end of its untied training was tied, alone, and training went on. Its "
     "cost is the test metric then, against the same training without a tie, paired by seed. Similarities are those "
@@ -25,111 +20,6 @@ NOTES = (
     "near each other along depth. The last column is the cost of the pair that is most alike, against that of a random "
     "pair (the mean of all), paired by seed.",
 )
-
-
-@dataclass(frozen=True)
-class Measure:
-    """`sign` is 1 where more of it is more alike, -1 where less."""
-
-    name: str
-    label: str
-    sign: int
-
-
-MEASURES = (
-    Measure("cosine", "cosine of raw weights", 1),
-    Measure("distance", "distance of raw weights", -1),
-    Measure("aligned", "cosine, hidden units matched", 1),
-    Measure("cka", "CKA of outputs", 1),
-    Measure("influence", "influence of the two blocks", -1),
-    Measure("apart", "blocks apart", -1),
-)
-
-
-@dataclass(frozen=True)
-class Tied:
-    """One pair of blocks, counted from 0 at the input, tied at one seed. `cost` is positive where tying was worse."""
-
-    blocks: tuple[int, int]
-    likeness: Mapping[str, float | None]
-    cost: float
-
-    def alike(self, measure: Measure) -> float | None:
-        value = self.likeness.get(measure.name)
-        return measure.sign * value if is_finite(value) else None
-
-
-Seeds = Mapping[int, Sequence[Tied]]
-"""Seed -> its pairs, those alone that every seed has."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What one measure, or ELSEWHERE, says of the cost: `rank`, and the cost of its first choice against the mean."""
-
-    label: str
-    pairs: int
-    rank: Interval
-    choice: Paired
-
-
-def tied_pairs(section: Section) -> Seeds:
-    """The runs that tied one pair, of the seeds at which `none` went on too; {} for fewer than LEAST pairs."""
-    found: dict[int, list[Tied]] = {}
-    sign = 1 if section.metric.mode == "min" else -1
-    for cell in section.cells:
-        plain = section.untied(cell)
-        costs, without = cell.metric(), plain.metric() if plain else {}
-        for run in cell.done:
-            likeness = run.number("start", "likeness") or {}
-            blocks = likeness.get("blocks") or ()
-            if len(blocks) == 1 and run.seed in without:
-                one, other = blocks[0]
-                known = {**likeness, "apart": other - one}
-                cost = sign * (costs[run.seed] - without[run.seed])
-                found.setdefault(run.seed, []).append(Tied((one, other), known, cost))
-    return complete(found)
-
-
-def complete(found: Seeds) -> Seeds:
-    """The pairs that every seed has, in order; {} for fewer than LEAST."""
-    by_pair = {seed: {each.blocks: each for each in pairs} for seed, pairs in found.items()}
-    shared = set.intersection(*map(set, by_pair.values())) if by_pair else set()
-    if len(shared) < LEAST:
-        return {}
-    return {seed: [by_pair[seed][pair] for pair in sorted(shared)] for seed in sorted(by_pair)}
-
-
-def predictions(seeds: Seeds) -> list[Prediction]:
-    """Of each measure that all pairs have, and of what the pairs cost at the other seeds."""
-    if not seeds:
-        return []
-    found = [
-        _prediction(measure.label, seeds, lambda _, each, m=measure: each.alike(m)) for measure in MEASURES
-    ]
-    if len(seeds) > 1:
-        found.append(_prediction(ELSEWHERE, seeds, lambda seed, each: -_elsewhere(seeds, seed, each)))
-    return [each for each in found if each]
-
-
-def _elsewhere(seeds: Seeds, seed: int, tied: Tied) -> float:
-    return fmean(
-        o.cost for s, others in seeds.items() for o in others if s != seed and o.blocks == tied.blocks
-    )
-
-
-def _prediction(label: str, seeds: Seeds, alike: Callable[[int, Tied], float | None]) -> Prediction | None:
-    ranks, chosen, mean, count = [], {}, {}, 0
-    for seed, pairs in seeds.items():
-        known = [(value, each.cost) for each in pairs if (value := alike(seed, each)) is not None]
-        rank = spearman([value for value, _ in known], [-cost for _, cost in known])
-        if rank is None or len(known) < LEAST:
-            return None
-        ranks.append(rank)
-        chosen[seed] = max(known, key=lambda one: one[0])[1]
-        mean[seed] = fmean(cost for _, cost in known)
-        count = len(known)
-    return Prediction(label, count, interval(ranks), paired(chosen, mean))
 
 
 def pairs_table(section: Section) -> Table | None:
@@ -156,28 +46,28 @@ def pairs_table(section: Section) -> Table | None:
 
 
 def pairs_lines(section: Section) -> list[str]:
-    """What a pair costs at all, and how the table is read."""
-    seeds = tied_pairs(section)
+    """Say what a pair costs at all, and how the table is read."""
+    seeds, metric = tied_pairs(section), section.metric
     if not seeds:
         return []
-    metric = section.metric
-    every = percent(interval(fmean(each.cost for each in pairs) for pairs in seeds.values()), metric)
-    by_pair: dict[tuple[int, int], list[float]] = {}
-    for each in (each for pairs in seeds.values() for each in pairs):
-        by_pair.setdefault(each.blocks, []).append(each.cost)
-    means = {blocks: fmean(costs) for blocks, costs in by_pair.items()}
-    least, most = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
-    places, scale = metric_places([every.mean], metric), 100 if metric.is_share else 1
-    said = (
-        f"Tying a pair costs {interval_text(every, places, sign=True)} of {metric.name.replace('_', ' ')} (mean over "
-        f"{len(means)} pairs, n = {every.n} seeds): least {fixed(scale * means[least], places, sign=True)} for blocks "
-        f"{_named(least)}, most {fixed(scale * means[most], places, sign=True)} for blocks {_named(most)}."
+    mean = percent(interval(fmean(tied.cost for tied in pairs) for pairs in seeds.values()), metric)
+    # Every seed has the same pairs, in one order.
+    costs = {
+        same_pair[0].blocks: fmean(tied.cost for tied in same_pair)
+        for same_pair in zip(*seeds.values(), strict=True)
+    }
+    places, scale = metric_places([mean.mean], metric), 100 if metric.is_share else 1
+
+    def spoken(blocks: tuple[int, int]) -> str:
+        one, other = (block + 1 for block in blocks)
+        return f"{fixed(scale * costs[blocks], places, sign=True)} for blocks {one} and {other}"
+
+    cost = (
+        f"Tying a pair costs {interval_text(mean, places, sign=True)} of {metric.name.replace('_', ' ')} (mean over "
+        f"{len(costs)} pairs, n = {mean.n} seeds): least {spoken(min(costs, key=costs.get))}, most "
+        f"{spoken(max(costs, key=costs.get))}."
     )
-    return [said, *NOTES]
-
-
-def _named(blocks: tuple[int, int]) -> str:
-    return " and ".join(str(block + 1) for block in blocks)
+    return [cost, *NOTES]
 
 
 def csv_rows(section: Section) -> list[dict[str, object]]:
@@ -187,11 +77,11 @@ def csv_rows(section: Section) -> list[dict[str, object]]:
             "task": section.task,
             "data": section.where,
             "seed": seed,
-            "one": each.blocks[0] + 1,
-            "other": each.blocks[1] + 1,
-            "cost": each.cost,
-            **{measure.name: each.likeness.get(measure.name) for measure in MEASURES},
+            "one": tied.blocks[0] + 1,
+            "other": tied.blocks[1] + 1,
+            "cost": tied.cost,
+            **{measure.name: tied.likeness.get(measure.name) for measure in MEASURES},
         }
         for seed, pairs in tied_pairs(section).items()
-        for each in pairs
+        for tied in pairs
     ]

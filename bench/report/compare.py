@@ -5,22 +5,21 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
+from bench.analysis import frame, runs
 from bench.analysis.archive import FILE, parse
-from bench.analysis.frame import frame
-from bench.analysis.groups import place
-from bench.analysis.runs import Metric, rows
+from bench.analysis.groups import flat, place
+from bench.analysis.runs import Metric, RunRecord
 from bench.analysis.statistics import Paired, interval, margin_of, paired, verdict
 from bench.report.markup import Column, Table, plain, tabulate
-from bench.report.numbers import NOTHING, axis, fixed, metric_places
+from bench.report.numbers import NOTHING, axis, bounded, fixed, metric_places
 from bench.runs.command_line import add_places, framed, parser
-from bench.runs.store import Status
-from bench.runs.tying_spec import TyingSpec, recorded_spec
 from bench.tying.errors import BadInput
 
-if TYPE_CHECKING:
-    from pandas import DataFrame, Series
+AXES = ("tying", "dropout", "weight_decay", "seed", "optimizer.lr")
+"""Config keys, and beginnings of some, that make no variant: a row's own, and what a tying brings."""
+MADE_WITH = ("results_version", "fingerprint", "commit", "dirty", "device", "threads", "python")
 
 
 @dataclass(frozen=True)
@@ -37,16 +36,16 @@ def side(given: str, results: str = "results") -> Side:
     BadInput where it is none of them or has no records.
     """
     path = Path(given)
-    found = _in_folder(path) if path.is_dir() else _in_commit(given, results)
-    if not found:
+    records = _in_folder(path) if path.is_dir() else _in_commit(given, results)
+    if not records:
         raise BadInput(f"{given}: no {FILE} there: give results/, results/SWEEP, or a commit that has them")
-    return Side(given, found)
+    return Side(given, records)
 
 
 def _in_folder(path: Path) -> dict[str, bytes]:
     paths = [path / FILE] if (path / FILE).exists() else sorted(path.glob(f"*/{FILE}"))
     try:
-        return {found.resolve().parent.name: found.read_bytes() for found in paths}
+        return {file.resolve().parent.name: file.read_bytes() for file in paths}
     except OSError as error:
         raise BadInput(f"cannot read {error.filename}: {error.strerror}") from error
 
@@ -71,23 +70,17 @@ def _git(*arguments: str) -> bytes | None:
         return None
 
 
-def read(side: Side, sweep: str) -> "DataFrame":
-    """The runs of a sweep, a row each. BadInput for a file that is no archive of a sweep, and for one without a run."""
+def read(side: Side, sweep: str) -> list[RunRecord]:
+    """The runs of a sweep. BadInput for a file that is no archive of a sweep, and for one without a run."""
     where = f"{sweep}/{FILE} of {side.name}"
-    runs = rows(parse(side.records[sweep], where))
-    if not runs:
+    records = runs.rows(parse(side.records[sweep], where))
+    if not records:
         raise BadInput(f"{where} is empty: the sweep asked for no run")
-    return frame(runs)
+    return records
 
 
-AXES = ("tying", "dropout", "weight_decay")
-PARTS = "config.tying.parts."
-MADE_WITH = ("results_version", "fingerprint", "commit", "dirty", "device", "threads", "python")
-
-
-@dataclass(frozen=True)
-class Change:
-    """One cell on either side. `before` and `after`: seed -> test metric, None where the side has no such cell."""
+class Key(NamedTuple):
+    """What the cells of two sides are matched by."""
 
     task: str
     data: str
@@ -95,6 +88,13 @@ class Change:
     tying: str
     dropout: float
     weight_decay: float
+
+
+@dataclass(frozen=True)
+class Change:
+    """One cell on either side. `before` and `after`: seed -> test metric, None where the side has no such cell."""
+
+    key: Key
     metric: Metric
     before: dict[int, float] | None
     after: dict[int, float] | None
@@ -109,101 +109,79 @@ class Change:
         return paired(self.after, self.before)
 
 
-def changes(before: "DataFrame", after: "DataFrame") -> list[Change]:
-    """The cells of either side, in table order. A setting that differs between the sides alone matches them."""
-    found = []
-    for task, data in sorted({*_pairs(before), *_pairs(after)}):
-        sides = [frame[(frame.task == task) & (frame.data == data)] for frame in (before, after)]
-        varied = _varied(sides)
-        cells = [_cells(side, varied) for side in sides]
-        same = len({repr(sorted(side.fingerprint.dropna().unique())) for side in sides if len(side)}) == 1
-        places = {key: _place(rows) for cell in cells for key, rows in cell.items()}
-        for key in sorted(places, key=lambda k: (k[3], places[k], k[0], k[1], k[2])):
-            rows = [cell.get(key) for cell in cells]
-            metric = next(_metric(row) for row in rows if row is not None)
-            values = [None if row is None else _values(row, metric) for row in rows]
-            missing = "; ".join(_missing(row) for row in rows if row is not None and _missing(row))
-            found.append(Change(task, data, key[3], *key[:3], metric, *values, missing, same))
-    return found
+def changes(before: list[RunRecord], after: list[RunRecord]) -> list[Change]:
+    """Match the cells of either side, in table order. A setting that differs between the sides alone matches them."""
+    cells = []
+    for task, data in sorted({(run.task, run.data) for run in [*before, *after]}):
+        sides = [[run for run in side if (run.task, run.data) == (task, data)] for side in (before, after)]
+        marks = {frozenset({run.fingerprint for run in side} - {None}) for side in sides if side}
+        varied = sorted(set().union(*map(_varied, sides)))
+        members = [_cells(side, varied) for side in sides]
+        places = {key: place(cell[0].spec) for side in members for key, cell in side.items()}
+        for key in sorted(places, key=lambda key: (key.variant, places[key], key)):
+            both = [side.get(key) for side in members]
+            values = [None if cell is None else _values(cell) for cell in both]
+            missing = "; ".join(filter(None, (_missing(cell or []) for cell in both)))
+            metric = next(cell for cell in both if cell)[0].metric
+            cells.append(Change(key, metric, *values, missing, len(marks) == 1))
+    return cells
 
 
-def made_with(before: "DataFrame", after: "DataFrame") -> list[str]:
+def made_with(before: list[RunRecord], after: list[RunRecord]) -> list[str]:
     """What the sides were made with, where they differ: settings, versions, devices, data; a line each."""
-    configs = sorted(c for c in {*before, *after} if c.startswith(("config.", "version_")))
+    sides = [frame.rows(side) for side in (before, after)]
+    columns = {key for rows in sides for key in rows[0] if key.startswith(("config.", "version_"))}
     lines = []
-    for column in [*MADE_WITH, *configs]:
-        told = [_told(frame, column) for frame in (before, after)]
-        if told[0] != told[1]:
-            lines.append(f"{column.removeprefix('config.')}: {told[0]} -> {told[1]}")
+    for column in [*MADE_WITH, *sorted(columns)]:
+        old, new = (_distinct(rows, column) for rows in sides)
+        if old != new:
+            lines.append(f"{column.removeprefix('config.')}: {old} -> {new}")
     return lines
 
 
-def _pairs(frame: "DataFrame") -> set[tuple[str, str]]:
-    return set(zip(frame.task, frame.data, strict=True))
-
-
-def _varied(sides: list["DataFrame"]) -> list[str]:
-    """Config columns with more than one value within a side, apart from the axes and what a tying brings."""
-    columns = {c for side in sides for c in side.columns if c.startswith("config.")}
-    skipped = {f"config.{key}" for key in (*AXES, "seed", "optimizer.lr")}
-    kept = sorted(c for c in columns - skipped if not c.startswith("config.tying."))
-    return [c for c in kept if any(c in side and side[c].nunique(dropna=False) > 1 for side in sides)]
-
-
-def _cells(side: "DataFrame", varied: list[str]) -> dict[tuple, "DataFrame"]:
-    found: dict[tuple, list[int]] = {}
-    for position, (_, row) in enumerate(side.iterrows()):
-        key = (row.tying, float(row.dropout), float(row.weight_decay), _variant(row, varied))
-        found.setdefault(key, []).append(position)
-    return {key: side.iloc[positions] for key, positions in found.items()}
-
-
-def _variant(row: "Series", varied: list[str]) -> str:
-    return ", ".join(f"{c.removeprefix('config.')}={_plain(row.get(c))}" for c in varied)
+def _distinct(rows: list[dict[str, Any]], column: str) -> str:
+    if column not in rows[0]:
+        return "not recorded"
+    values = sorted({_plain(row[column]) for row in rows} - {"null"}) or ["null"]
+    return ", ".join(values[:3]) + (f" and {len(values) - 3} more" if len(values) > 3 else "")
 
 
 def _plain(value: Any) -> str:
-    if value is None or value != value:
+    if value is None:
         return "null"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _place(rows: "DataFrame") -> tuple:
-    """Of a cell's tying in a table, by what a row has of its config."""
-    row = rows.iloc[0].dropna()
-    parts: dict[str, dict[str, Any]] = {}
-    for column, value in row.items():
-        if column.startswith(PARTS):
-            method, _, key = column.removeprefix(PARTS).partition(".")
-            parts.setdefault(method, {})[key] = value
-    tying = {"parts": parts} | {key: row.get(f"config.tying.{key}") for key in ("form", "init")}
-    tying |= {key: row.get(f"config.tying.{key}") for key in ("groups", "shuffle")}
-    known = recorded_spec(
-        {"tying": row.tying, "config": {"tying": tying, "control": row.get("config.control")}}
-    )
-    return place(known if parts else TyingSpec.unknown(row.tying))
+def _config(run: RunRecord) -> dict[str, Any]:
+    return flat(run.record.get("config") or {})
 
 
-def _metric(rows: "DataFrame") -> Metric:
-    return Metric(str(rows.metric.iloc[0]), str(rows.metric_mode.iloc[0]))
+def _varied(side: list[RunRecord]) -> set[str]:
+    """Config keys with more than one value within a side, apart from the axes and what a tying brings."""
+    configs = [config for run in side if (config := _config(run))]
+    keys = {key for config in configs for key in config if key not in AXES and not key.startswith("tying.")}
+    return {key for key in keys if len({_plain(config.get(key)) for config in configs}) > 1}
 
 
-def _values(rows: "DataFrame", metric: Metric) -> dict[int, float]:
-    column = f"test_{metric.name}"
-    done = rows[rows.status == Status.DONE] if column in rows else rows.iloc[:0]
-    return {int(seed): float(value) for seed, value in zip(done.seed, done.get(column, ()), strict=True)}
+def _cells(side: list[RunRecord], varied: list[str]) -> dict[Key, list[RunRecord]]:
+    # A run without a record is of the variant of its cell.
+    configs = {run.cell: config for run in side if (config := _config(run))}
+    cells: dict[Key, list[RunRecord]] = {}
+    for run in side:
+        config = configs.get(run.cell, {})
+        variant = ", ".join(f"{key}={_plain(config.get(key))}" for key in varied)
+        key = Key(run.task, run.data, variant, run.tying, run.dropout, run.weight_decay)
+        cells.setdefault(key, []).append(run)
+    return cells
 
 
-def _missing(rows: "DataFrame") -> str:
-    counts = rows.status[rows.status != Status.DONE].value_counts()
-    return ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
+def _values(cell: list[RunRecord]) -> dict[int, float]:
+    return {run.seed: run.number("test", run.metric.name) for run in cell if run.is_done}
 
 
-def _told(frame: "DataFrame", column: str) -> str:
-    if column not in frame:
-        return "not recorded"
-    values = sorted({_plain(value) for value in frame[column]} - {"null"}) or ["null"]
-    return ", ".join(values[:3]) + (f" and {len(values) - 3} more" if len(values) > 3 else "")
+def _missing(cell: list[RunRecord]) -> str:
+    statuses = [run.status.value for run in cell if not run.is_done]
+    return ", ".join(f"{statuses.count(status)} {status}" for status in sorted(set(statuses)))
 
 
 EXAMPLES = """examples:
@@ -215,21 +193,20 @@ EXAMPLES = """examples:
 
 def compare(before: Side, after: Side, sweep: str | None) -> tuple[list[str], list[Change]]:
     """Sections of text, and all changes behind them. BadInput where the two have no sweep in common."""
-    pairs = _sweeps(before, after, sweep)
-    text, found = [], []
-    for ours, theirs in pairs:
-        frames = read(before, ours), read(after, theirs)
-        cells = changes(*frames)
-        found += cells
-        text += [f"# {theirs if ours == theirs else f'{ours} -> {theirs}'}", *_tables(cells)]
-        made = made_with(*frames)
-        text.append("Made with:\n" + "".join(f"- {line}\n" for line in made) if made else "Made alike.\n")
-    return text, found
+    text, cells = [], []
+    for name, other in _sweeps(before, after, sweep):
+        sides = read(before, name), read(after, other)
+        changed = changes(*sides)
+        cells += changed
+        text += [f"# {other if name == other else f'{name} -> {other}'}", *_tables(changed)]
+        lines = made_with(*sides)
+        text.append("Made with:\n" + "".join(f"- {line}\n" for line in lines) if lines else "Made alike.\n")
+    return text, cells
 
 
 def _sweeps(before: Side, after: Side, sweep: str | None) -> list[tuple[str, str]]:
     if sweep is None and len(before.records) == len(after.records) == 1:
-        return [(next(iter(before.records)), next(iter(after.records)))]
+        return [(*before.records, *after.records)]
     shared = sorted(before.records.keys() & after.records.keys())
     wanted = [name for name in shared if sweep in (None, name)]
     if not wanted:
@@ -241,27 +218,31 @@ def _sweeps(before: Side, after: Side, sweep: str | None) -> list[tuple[str, str
 def _tables(cells: list[Change]) -> list[str]:
     groups: dict[tuple, list[Change]] = {}
     for cell in cells:
-        groups.setdefault((cell.task, cell.data, cell.variant), []).append(cell)
-    said = []
+        groups.setdefault(cell.key[:3], []).append(cell)
+    tables = []
     for (task, data, variant), members in groups.items():
-        title = ", ".join(part for part in (f"{task} on {data}", variant) if part)
+        title = ", ".join(filter(None, (f"{task} on {data}", variant)))
         apart = "" if members[0].same_data else "\nThe data are not the same: nothing is compared.\n"
-        said.append(f"{title} (test {members[0].metric.name}){apart}\n{plain(_table(members))}")
-    return said
+        tables.append(f"{title} (test {members[0].metric.name}){apart}\n{plain(_table(members))}")
+    return tables
 
 
 def _table(cells: list[Change]) -> Table:
-    means = [i.mean for cell in cells for i in (_interval(cell.before), _interval(cell.after)) if i]
     metric = cells[0].metric
     scale = 100 if metric.is_share else 1
+    means = [_mean(values) for cell in cells for values in (cell.before, cell.after) if values]
     decimals = metric_places([scale * mean for mean in means], metric)
 
     def reached(values: dict[int, float] | None) -> str:
-        found = _interval(values)
-        return NOTHING if found is None else f"{fixed(scale * found.mean, decimals)} (n={found.n})"
+        return f"{fixed(scale * _mean(values), decimals)} (n={len(values)})" if values else NOTHING
 
     def changed(cell: Change) -> str:
-        return _spoken(cell.difference, scale, decimals)
+        difference = cell.difference
+        if difference is None:
+            return NOTHING
+        numbers = (difference.mean, difference.low, difference.high)
+        text = bounded(*(n and scale * n for n in numbers), decimals, sign=True)
+        return text if difference.low is not None else f"{text} (n={difference.n})"
 
     columns = [
         Column("before", lambda cell: reached(cell.before)),
@@ -270,22 +251,12 @@ def _table(cells: list[Change]) -> Table:
         Column("verdict", judged, align="l"),
         Column("without a number", lambda cell: cell.missing, align="l", optional=True),
     ]
-    labels = [[cell.tying, axis(cell.dropout), axis(cell.weight_decay)] for cell in cells]
+    labels = [[cell.key.tying, axis(cell.key.dropout), axis(cell.key.weight_decay)] for cell in cells]
     return tabulate(["tying", "dropout", "weight decay"], labels, columns, cells)
 
 
-def _interval(values: dict[int, float] | None):
-    return interval(values[seed] for seed in sorted(values)) if values else None
-
-
-def _spoken(difference: Paired | None, scale: float, decimals: int) -> str:
-    if difference is None:
-        return NOTHING
-    mean = fixed(scale * difference.mean, decimals, sign=True)
-    if difference.low is None or difference.high is None:
-        return f"{mean} (n=1)"
-    ends = (fixed(scale * end, decimals, sign=True) for end in (difference.low, difference.high))
-    return f"{mean} [{', '.join(ends)}]"
+def _mean(values: dict[int, float]) -> float:
+    return interval(values[seed] for seed in sorted(values)).mean
 
 
 def judged(cell: Change) -> str:
@@ -294,10 +265,11 @@ def judged(cell: Change) -> str:
         return "only after" if cell.before is None else "only before"
     if cell.before == cell.after and cell.before:
         return "the same"
-    difference, old = cell.difference, _interval(cell.before)
-    if difference is None or old is None:
+    difference = cell.difference
+    if difference is None:
         return ""
-    return verdict(difference, difference.p, margin_of(cell.metric.is_share, old.mean), cell.metric.mode)
+    margin = margin_of(cell.metric.is_share, _mean(cell.before))
+    return verdict(difference, difference.p, margin, cell.metric.mode)
 
 
 @framed

@@ -3,24 +3,22 @@
 import re
 import shlex
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 from bench.analysis.archive import FILE
-from bench.analysis.comparison import Against, against_chosen
+from bench.analysis.comparison import VsUntied, chosen_vs_untied
 from bench.analysis.groups import SAID, Section, SeedGroup
-from bench.analysis.runs import RunRecord, is_finite
-from bench.report import across_tasks
-from bench.report.comparison import headline, mean, places_of, share_of_untied, shown
-from bench.report.markup import Table
-from bench.report.notes import READING
+from bench.analysis.runs import RunRecord, is_finite, percent
+from bench.report.comparison import mean, places_of, share_of_untied, shown
+from bench.report.markup import Column, Table, tabulate
+from bench.report.notes import READING, note_line
 from bench.report.numbers import NOTHING, axis, fixed, metric_places, p_text
-from bench.report.pages import CHOICE, Block, blocks, cost_blocks, curve_blocks, stems
+from bench.report.pages import CHOICE, Block, SectionReport, SweepReport
 from bench.runs import machine
 
-CONTROL = "control="
 GOOD = ("better", "equivalent")
 ONE_SEED = "One seed: a hint, not a result."
 
@@ -32,40 +30,31 @@ def counted(runs: list[RunRecord]) -> str:
 
 def _by_status(runs: list[RunRecord]) -> str:
     counts = Counter(SAID.get(run.status, run.status) for run in runs)
-    return ", ".join(f"{counts[what]} {what}" for what in sorted(counts))
+    return ", ".join(f"{counts[status]} {status}" for status in sorted(counts))
 
 
 def sentences(section: Section) -> list[str]:
-    """What a reader who reads nothing else should know of one section; names stand in backticks.
+    """Say what a reader who reads nothing else should know of one section; names stand in backticks.
 
     A tying, and `none`, stand at the dropout and weight decay that validation prefers, and so is the tying
     chosen that is spoken of: the test figures choose nothing.
     """
-    standing = against_chosen(section)
-    tied = {name: a for name, a in standing.items() if name != "none" and CONTROL not in name}
+    rows = chosen_vs_untied(section)
+    tied = [row for row in rows.values() if row.cell.spec.control is None and row.cell.tying != "none"]
+    left = [run for run in section.runs if not run.is_done]
+    missing = [f"No number from {_by_status(left)} of {len(section.runs)} runs."] if left else []
     if not tied:
-        untied = [
-            f"`none` reaches {_reached(section, a.cell)}."
-            for a in standing.values()
-            if a.cell.tying == "none"
-        ]
-        return ["No tying has a number here.", *untied, *_missing(section)]
-    best = section.metric.best([_on_validation(a.cell) for a in tied.values()])
-    against = next(a for a in tied.values() if _on_validation(a.cell) == best)
-    said = [_preferred(section, against.cell, len(tied)), *_compared(section, against)]
-    return [*said, *_smallest(list(tied.values()), against), *_missing(section)]
-
-
-def _on_validation(cell: SeedGroup) -> float:
-    estimate = cell.metric_over_seeds("val")
-    assert estimate is not None, "a chosen cell has been validated"
-    return estimate.mean
+        untied = [f"`none` reaches {_reached(section, rows['none'].cell)}."] if "none" in rows else []
+        return ["No tying has a number here.", *untied, *missing]
+    validation = [row.cell.metric_over_seeds("val").mean for row in tied]
+    preferred = tied[validation.index(section.metric.best(validation))]
+    first = _preferred(section, preferred.cell, len(tied))
+    return [first, *_compared(section, preferred), *_smallest(tied, preferred), *missing]
 
 
 def _preferred(section: Section, cell: SeedGroup, among: int) -> str:
-    searched = sum(bool(other.done) for other in section.tyings[cell.tying])
+    searched, share = section.n_searched(cell.tying), share_of_untied(cell)
     which = f"Of {among} tyings validation prefers" if among > 1 else "The one tying with numbers is"
-    share = share_of_untied(cell)
     size = "" if share is None else f", with {100 * share:.0f} % of the untied parameters"
     of = f" (best of {searched} settings)" if searched > 1 else ""
     return f"{which} `{cell.tying}`{size}, at {_setting(cell)}{of}."
@@ -77,50 +66,43 @@ def _setting(cell: SeedGroup) -> str:
 
 def _reached(section: Section, cell: SeedGroup) -> str:
     name, unit = section.metric.name.replace("_", " "), " %" * section.metric.is_share
-    better = " (lower is better)" if section.metric.mode == "min" else ""
+    better = "" if section.metric.higher_is_better else " (lower is better)"
     return f"a test {name}{better} of {fixed(mean(shown(cell)), places_of(section))}{unit}"
 
 
-def _compared(section: Section, against: Against) -> list[str]:
-    reached, difference = f"It reaches {_reached(section, against.cell)}", against.difference
-    if difference is None or against.untied is None:
+def _compared(section: Section, row: VsUntied) -> list[str]:
+    reached, difference = f"It reaches {_reached(section, row.cell)}", percent(row.difference, section.metric)
+    if difference is None or row.untied is None:
         return [f"{reached}; there is no `none` to compare it with."]
-    scale, unit = (100, " points") if section.metric.is_share else (1, "")
+    unit = " points" if section.metric.is_share else ""
 
     def text(value: float) -> str:
-        return fixed(scale * value, places_of(section), sign=True)
+        return fixed(value, places_of(section), sign=True)
 
-    first = f"{reached}, {text(difference.mean)}{unit} against `none` at {_setting(against.untied)}"
+    first = f"{reached}, {text(difference.mean)}{unit} against `none` at {_setting(row.untied)}"
     if difference.n == 1:
         return [f"{first} (n = 1).", ONE_SEED]
+    margin = ""
+    if "equivalent" in row.verdict and row.margin is not None:
+        margin = f", within ± {fixed(row.margin * (100 if section.metric.is_share else 1), 2)}{unit}"
+    verdict = f"Verdict: {row.verdict}{margin}."
     if difference.low is None or difference.high is None:
-        return [f"{first} (n = {difference.n}).", _verdict(against, scale, unit)]
+        return [f"{first} (n = {difference.n}).", verdict]
     inside = f"95 % interval {text(difference.low)} to {text(difference.high)}, n = {difference.n} seeds"
-    p = "" if against.p_holm is None else f", p (Holm) {p_text(against.p_holm)}"
-    return [f"{first} ({inside}{p}).", _verdict(against, scale, unit)]
+    p = "" if row.p_holm is None else f", p (Holm) {p_text(row.p_holm)}"
+    return [f"{first} ({inside}{p}).", verdict]
 
 
-def _verdict(against: Against, scale: float, unit: str) -> str:
-    within = "equivalent" in against.verdict and against.margin is not None
-    margin = f", within ± {fixed(scale * against.margin, 2)}{unit}" if within else ""
-    return f"Verdict: {against.verdict}{margin}."
-
-
-def _smallest(tied: list[Against], spoken_of: Against) -> list[str]:
+def _smallest(tied: list[VsUntied], spoken_of: VsUntied) -> list[str]:
     """The fewest parameters, below the untied, among those found no worse; unless it was spoken of already."""
-    good = [a for a in tied if a.verdict in GOOD and (share_of_untied(a.cell) or 1.0) < 1.0]
-    least = min(good, key=lambda a: share_of_untied(a.cell) or 1.0, default=None)
-    if least is None or least.cell is spoken_of.cell:
+    shares = {row: share for row in tied if (share := share_of_untied(row.cell)) and share < 1}
+    least = min((row for row in shares if row.verdict in GOOD), key=shares.get, default=spoken_of)
+    if least is spoken_of:
         return []
     return [
         f"The smallest network with the verdict better or equivalent is `{least.cell.tying}`: "
-        f"{100 * (share_of_untied(least.cell) or 1.0):.0f} % of the untied parameters ({least.verdict})."
+        f"{100 * shares[least]:.0f} % of the untied parameters ({least.verdict})."
     ]
-
-
-def _missing(section: Section) -> list[str]:
-    left = [run for run in section.runs if not run.is_done]
-    return [f"No number from {_by_status(left)} of {len(section.runs)} runs."] if left else []
 
 
 HOLES = {"", NOTHING, "n/a", "hole"}
@@ -137,7 +119,7 @@ class Entry(NamedTuple):
     is_best: bool
 
 
-class Column(NamedTuple):
+class HtmlColumn(NamedTuple):
     lines: list[str]
     is_right: bool
     is_number: bool
@@ -145,56 +127,41 @@ class Column(NamedTuple):
     is_code: bool
 
 
-class Grid(NamedTuple):
+class HtmlTable(NamedTuple):
     """What the template writes as one table."""
 
     title: str
-    columns: list[Column]
+    columns: list[HtmlColumn]
     rows: list[list[Entry]]
 
 
-def grid(title: str, table: Table, code: Collection[str] = ()) -> Grid:
-    """`code` names columns of text to be copied. A column is one of numbers if all that it says begins with one."""
-    texts = list(zip(*table.rows, strict=True)) if table.rows else [()] * len(table.header)
-    numbers = [_numbers(column) for column in texts]
-    columns = [
-        Column(
-            header.split("\n"),
-            table.align[c] == "r",
-            numbers[c] is not None,
-            header in CHOICES,
-            header in code,
+def html_table(title: str, table: Table, code: Collection[str] = ()) -> HtmlTable:
+    """Make a table that sorts: a column is one of numbers if all that it says begins with one.
+
+    code: names columns of text to be copied.
+    """
+    columns, entries = [], []
+    for c, header in enumerate(table.header):
+        texts = [row[c] for row in table.rows]
+        numbers = {text: number(text) for text in texts}
+        known = [numbers[text] for text in texts if text not in HOLES]
+        is_number = bool(known) and None not in known
+        columns.append(
+            HtmlColumn(
+                header.split("\n"), table.align[c] == "r", is_number, header in CHOICES, header in code
+            )
         )
-        for c, header in enumerate(table.header)
-    ]
-    rows = [
-        [
-            Entry(text, _sort(text, column[r] if column else None), (r, c) in table.best)
-            for c, (text, column) in enumerate(zip(row, numbers, strict=True))
-        ]
-        for r, row in enumerate(table.rows)
-    ]
-    return Grid(title, columns, rows)
-
-
-def _sort(text: str, number: float | None) -> str:
-    if number is not None:
-        return repr(number)
-    return "" if text in HOLES else text
-
-
-def _numbers(column: Collection[str]) -> list[float | None] | None:
-    found = [number(text) for text in column]
-    said = [value for text, value in zip(column, found, strict=True) if text not in HOLES]
-    return found if said and None not in said else None
+        sort = {text: "" if text in HOLES else repr(numbers[text]) if is_number else text for text in texts}
+        entries.append([Entry(text, sort[text], (r, c) in table.best) for r, text in enumerate(texts)])
+    return HtmlTable(title, columns, [list(row) for row in zip(*entries, strict=True)])
 
 
 def number(text: str) -> float | None:
     """The number that a cell begins with: 0.98 of `0.98 [0.97, 0.99]`, -2 of `−2.0 ± 1.4`, 269,000 of `269k 45%`."""
-    found = re.match(r"(?:< )?([+−-]?)(\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?)([kMG]?)(?![\w.])", text)
-    if not found:
+    match = re.match(r"(?:< )?([+−-]?)(\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?)([kMG]?)(?![\w.])", text)
+    if not match:
         return None
-    sign, digits, unit = found.groups()
+    sign, digits, unit = match.groups()
     size = float(digits.replace(",", "")) * UNITS.get(unit, 1.0)
     return -size if sign in ("-", "−") else size
 
@@ -204,11 +171,16 @@ PIXELS = {"pt": 4 / 3, "px": 1.0, "": 1.0, "in": 96.0}
 
 
 class Picture(NamedTuple):
-    """`svg` for a page, `width` in pixels at full size, `title` for those who do not see it."""
+    """A picture as the template reads it.
+
+    svg: for a page; empty for one that could not be drawn. width: pixels at full size. title: for those who do not
+    see it. failure: why there is none.
+    """
 
     svg: str
     width: int
     title: str
+    failure: str = ""
 
 
 def inlined(data: bytes, prefix: str, title: str) -> Picture:
@@ -226,9 +198,9 @@ def inlined(data: bytes, prefix: str, title: str) -> Picture:
 
 
 def _pixels(root: ElementTree.Element) -> int:
-    found = re.fullmatch(r"([\d.]+)(pt|px|in|)", root.get("width", ""))
-    if found:
-        return round(float(found[1]) * PIXELS[found[2]])
+    match = re.fullmatch(r"([\d.]+)(pt|px|in|)", root.get("width", ""))
+    if match:
+        return round(float(match[1]) * PIXELS[match[2]])
     box = root.get("viewBox", "0 0 640 0").split()
     return round(float(box[2]))
 
@@ -236,7 +208,10 @@ def _pixels(root: ElementTree.Element) -> int:
 def _clean(element: ElementTree.Element, prefix: str) -> None:
     element.tag = _local(element.tag)
     element.attrib = dict(filter(None, (_attribute(*item, prefix) for item in element.attrib.items())))
-    element.text, element.tail = _short(element.text), _short(element.tail)
+    # Spaces between elements say nothing.
+    element.text, element.tail = (
+        text if text and text.strip() else None for text in (element.text, element.tail)
+    )
     for child in list(element):
         if not isinstance(child.tag, str) or _local(child.tag) in DROPPED:
             element.remove(child)
@@ -263,12 +238,7 @@ def _attribute(name: str, value: str, prefix: str) -> tuple[str, str] | None:
         return plain, re.sub(r"(\.\d\d)\d+", r"\1", " ".join(value.split()))
     if re.search(r"url\(\s*['\"]?(?!['\"]?#)", value):
         return None
-    return plain, re.sub(r"url\(['\"]?#", lambda found: found[0] + prefix, value)
-
-
-def _short(text: str | None) -> str | None:
-    """Spaces between elements say nothing."""
-    return text if text and text.strip() else None
+    return plain, re.sub(r"url\(['\"]?#", lambda match: match[0] + prefix, value)
 
 
 COMMAND = "command"
@@ -278,39 +248,35 @@ NOT_RECORDED = "its overrides are not recorded"
 
 def runs_table(section: Section) -> Table:
     """In table order, holes included; the last column is the command, the one before it why there is no number."""
-    metric = section.metric
-    values = [value for cell in section.cells for value in cell.metric().values()]
-    scale = 100 if metric.is_share else 1
-    decimals = metric_places([scale * value for value in values], metric)
+    metric, scale = section.metric, 100 if section.metric.is_share else 1
+    values = [scale * value for cell in section.cells for value in cell.metric().values()]
+    decimals, name = metric_places(values, metric), metric.label.removeprefix("test ")
 
-    def score(run: RunRecord, split: str) -> str:
-        value = run.number(split, metric.name)
-        return fixed(scale * value, decimals) if run.is_done and is_finite(value) else NOTHING
+    def score(split: str) -> Callable[[RunRecord], str]:
+        def text(run: RunRecord) -> str:
+            value = run.number(split, metric.name)
+            return fixed(scale * value, decimals) if run.is_done and is_finite(value) else NOTHING
 
-    def row(cell: SeedGroup, run: RunRecord) -> list[str]:
-        seconds = run.number("seconds", "total")
-        return [
-            cell.tying,
-            axis(cell.dropout),
-            axis(cell.weight_decay),
-            str(run.seed),
-            SAID.get(run.status, run.status),
-            score(run, "test"),
-            score(run, "val"),
-            fixed(seconds, 1) if is_finite(seconds) else NOTHING,
-            run.reason or "",
-            command(run),
-        ]
+        return text
 
-    name = metric.label.removeprefix("test ")
-    header = ["tying", "dropout", "weight decay", "seed", "status", f"test\n{name}", f"validation\n{name}"]
-    table = Table(
-        [*header, "seconds", "reason", COMMAND],
-        "lrrrlrrrll",
-        [row(cell, run) for cell in section.cells for run in cell.runs],
+    def seconds(run: RunRecord) -> str:
+        value = run.number("seconds", "total")
+        return fixed(value, 1) if is_finite(value) else NOTHING
+
+    rows = [(cell.tying, run) for cell in section.cells for run in cell.runs]
+    return tabulate(
+        ["tying", "dropout", "weight decay", "seed"],
+        [[tying, axis(run.dropout), axis(run.weight_decay), str(run.seed)] for tying, run in rows],
+        [
+            Column("status", lambda run: SAID.get(run.status, run.status), align="l"),
+            Column(f"test\n{name}", score("test")),
+            Column(f"validation\n{name}", score("val")),
+            Column("seconds", seconds),
+            Column("reason", lambda run: run.reason or "", align="l", optional=True),
+            Column(COMMAND, command, align="l"),
+        ],
+        [run for _, run in rows],
     )
-    said = any(run.reason for run in section.runs)
-    return table if said else table.columns(c for c, head in enumerate(table.header) if head != "reason")
 
 
 def command(run: RunRecord) -> str:
@@ -325,7 +291,6 @@ def command(run: RunRecord) -> str:
 
 
 HERE = Path(__file__).parent
-FIRST = "Comparison"
 MANY_RUNS = 2000
 """Above so many a row per run makes a page that no browser scrolls well; the file of the records has them."""
 
@@ -334,7 +299,7 @@ class _Shown(NamedTuple):
     """A block as the template reads it."""
 
     title: str
-    grid: Grid | None
+    table: HtmlTable | None
     lines: Sequence[str]
 
 
@@ -344,88 +309,88 @@ class _Part(NamedTuple):
     title: str
     blocks: list[_Shown]
     costs: list[_Shown]
-    runs: Grid | None
+    runs: HtmlTable | None
 
 
 def page(
-    name: str,
-    sections: Sequence[Section],
-    pictures: Mapping[str, bytes],
-    note: str | None = None,
-    lacks: str | None = None,
+    report: SweepReport, pictures: Mapping[str, bytes], failures: Mapping[str, str] | None = None
 ) -> bytes:
-    """index.html of the sweep `name`: needs no network and no other file; the same input gives the same bytes.
+    """Write index.html of a sweep, which needs no network and no other file; the same input gives the same bytes.
 
-    pictures: file name -> content; the svg ones of a stem (see `bench.report.pages.stems`) are put on the page,
-    in their order. lacks: what the records do not hold, which pictures would show. Without a record the page says so.
-    ElementTree.ParseError for an svg that is none.
+    Args:
+        pictures: file name -> content; the svg ones of a task's stem are put on the page, in their order.
+        failures: `<stem>_<picture>` -> why it could not be drawn, which its place then says.
+
+    Raises:
+        ElementTree.ParseError: for an svg that is none.
     """
-    sections = list(sections)
-    runs = [run for section in sections for run in section.runs]
+    runs = [run for section in report.sections for run in section.runs]
     many = len(runs) > MANY_RUNS
-    shown = _pictures(list(stems(sections)), pictures)
+    shown = _pictures([task.stem for task in report.tasks], pictures, failures or {})
+    # What stands on the page once, at its top or end, is left out below the tables.
+    once = {READING, note_line(report.note or "")}
     groups = [
         {
-            "stem": stem,
-            "parts": [_part(section, many) for section in members],
-            "curves": [_shown(block) for block in curve_blocks(members)],
-            "pictures": shown[stem],
+            "stem": task.stem,
+            "parts": [_part(part, many, once) for part in task.parts],
+            "curves": [_shown(block) for block in task.curve_blocks],
+            "pictures": shown[task.stem],
         }
-        for stem, members in stems(sections).items()
+        for task in report.tasks
     ]
+    overview = [_shown(Block("", report.headline, [CHOICE]), "Where validation is best")]
     html = _template().render(
-        name=name,
-        note=" ".join(note.split()) if note else "",
-        lacks=lacks,
+        name=report.name,
+        note=" ".join((report.note or "").split()),
+        lacks=report.lacks,
         records=FILE,
         counted=counted(runs),
-        words=[(section.title, sentences(section)) for section in sections],
-        overview=_overview(sections),
+        sentences=[(section.title, sentences(section)) for section in report.sections],
+        overview=[*overview, *map(_shown, report.across)] if report.sections else [],
         groups=groups,
         reading=READING,
         many=many and MANY_RUNS,
-        preset=(machine.REPOSITORY / "conf" / "sweep" / f"{name}.yaml").is_file(),
+        preset=(machine.REPOSITORY / "conf" / "sweep" / f"{report.name}.yaml").is_file(),
         css=(HERE / "page.css").read_text(),
         js=(HERE / "page.js").read_text(),
     )
     return html.encode()
 
 
-def _overview(sections: list[Section]) -> list[_Shown]:
-    """All tasks next to each other, and over all of them."""
-    if not sections:
-        return []
-    found = across_tasks.scores(sections) if across_tasks.is_across(sections) else []
-    over = [Block(across_tasks.TITLE, across_tasks.across(found), list(across_tasks.NOTES))] if found else []
-    chosen = Block("", headline(sections, with_chosen=True), [CHOICE])
-    return [_shown(chosen, "Where validation is best"), *map(_shown, over)]
-
-
-def _part(section: Section, many: bool) -> _Part:
+def _part(part: SectionReport, many: bool, once: set[str]) -> _Part:
+    reached = [
+        block._replace(lines=[line for line in block.lines if line not in once]) for block in part.reached
+    ]
     return _Part(
-        section.title,
-        [_shown(block) for block in blocks(section, None)],
-        [_shown(block) for block in cost_blocks(section) if block.table or block.lines],
-        None if many else grid("Runs", runs_table(section), code={COMMAND}),
+        part.section.title,
+        [_shown(block) for block in reached],
+        [_shown(block) for block in part.costs if block.table or block.lines],
+        None if many else html_table("Runs", runs_table(part.section), code={COMMAND}),
     )
 
 
-def _shown(block: Block, caption: str = FIRST) -> _Shown:
-    """`caption`: of a table without a title. What stands on the page once, at its end, is left out."""
-    lines = [line for line in block.lines if line != READING]
-    return _Shown(block.title, block.table and grid(block.title or caption, block.table), lines)
+def _shown(block: Block, caption: str = "Comparison") -> _Shown:
+    """`caption`: of a table without a title."""
+    return _Shown(block.title, block.table and html_table(block.title or caption, block.table), block.lines)
 
 
-def _pictures(names: list[str], pictures: Mapping[str, bytes]) -> dict[str, list[Picture]]:
-    """Stem -> the svgs whose name begins with it, and with no longer stem."""
-    found: dict[str, list[Picture]] = {stem: [] for stem in names}
-    svgs = {file: data for file, data in pictures.items() if file.endswith(".svg")}
-    for at, (file, data) in enumerate(svgs.items()):
-        if owners := [stem for stem in names if file.startswith(f"{stem}_")]:
+def _pictures(
+    stems: Sequence[str], pictures: Mapping[str, bytes], failures: Mapping[str, str]
+) -> dict[str, list[Picture]]:
+    """Stem -> the pictures whose name begins with it, and with no longer stem."""
+    shown: dict[str, list[Picture]] = {stem: [] for stem in stems}
+    svgs = {file.removesuffix(".svg"): data for file, data in pictures.items() if file.endswith(".svg")}
+    for number, name in enumerate([*svgs, *failures]):
+        owners = [stem for stem in stems if name.startswith(f"{stem}_")]
+        if owners:
             stem = max(owners, key=len)
-            title = file.removeprefix(f"{stem}_").removesuffix(".svg").replace("_", " ")
-            found[stem].append(inlined(data, f"p{at}-", title))
-    return found
+            title = name.removeprefix(f"{stem}_").replace("_", " ")
+            shown[stem].append(
+                inlined(svgs[name], f"p{number}-", title)
+                if name in svgs
+                else Picture("", 0, title, failures[name])
+            )
+    return shown
 
 
 def _template() -> Any:

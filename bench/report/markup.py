@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any, Generic, TypeVar
 
 from bench.report.numbers import NOTHING
@@ -40,24 +41,36 @@ class Table:
 
 def best_of(values: list[list[float | None]], modes: list[str | None]) -> frozenset[tuple[int, int]]:
     """(row, column) of the best number of each column whose mode is min or max; none where all are equal."""
-    found = set()
+    marked = set()
     for column, mode in enumerate(modes):
-        numbers = [row[column] for row in values if row[column] is not None]
-        if mode is None or len(set(numbers)) < 2:
-            continue
-        best = min(numbers) if mode == "min" else max(numbers)
-        found |= {(r, column) for r, row in enumerate(values) if row[column] == best}
-    return frozenset(found)
+        numbers = {row[column] for row in values} - {None}
+        if mode is not None and len(numbers) > 1:
+            best = min(numbers) if mode == "min" else max(numbers)
+            marked |= {(r, column) for r, row in enumerate(values) if row[column] == best}
+    return frozenset(marked)
 
 
 def markdown(table: Table) -> str:
     rules = ["---:" if side == "r" else ":---" for side in table.align]
-    lines = [[_md(text) for text in table.header], rules]
-    for r, row in enumerate(table.rows):
-        lines.append(
-            [f"**{_md(text)}**" if (r, c) in table.best else _md(text) for c, text in enumerate(row)]
-        )
+    lines = [[_md(text) for text in table.header], rules, *_marked(table, _md, "**{}**")]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def latex(table: Table) -> str:
+    header, *rows = (
+        " & ".join(line) + " \\\\"
+        for line in [map(tex, table.header), *_marked(table, tex, "\\textbf{{{}}}")]
+    )
+    inside = "\n".join(["\\toprule", header, "\\midrule", *rows, "\\bottomrule"])
+    return f"\\begin{{tabular}}{{{table.align}}}\n{inside}\n\\end{{tabular}}\n"
+
+
+def _marked(table: Table, escape: Callable[[str], str], best: str) -> list[list[str]]:
+    """The rows, escaped, each best entry within `best`."""
+    return [
+        [best.format(escape(text)) if (r, c) in table.best else escape(text) for c, text in enumerate(row)]
+        for r, row in enumerate(table.rows)
+    ]
 
 
 def _md(text: str) -> str:
@@ -66,41 +79,25 @@ def _md(text: str) -> str:
     return text
 
 
-def latex(table: Table) -> str:
-    lines = [_tex_row([tex(text) for text in table.header]), "\\midrule"]
-    for r, row in enumerate(table.rows):
-        cells = [
-            f"\\textbf{{{tex(text)}}}" if (r, c) in table.best else tex(text) for c, text in enumerate(row)
-        ]
-        lines.append(_tex_row(cells))
-    inside = "\n".join(["\\toprule", *lines, "\\bottomrule"])
-    return f"\\begin{{tabular}}{{{table.align}}}\n{inside}\n\\end{{tabular}}\n"
-
-
 def tex(text: str) -> str:
     return "".join(TEX.get(letter, letter) for letter in text)
 
 
-def _tex_row(cells: list[str]) -> str:
-    return " & ".join(cells) + " \\\\"
-
-
 def plain(table: Table) -> str:
-    """Aligned columns, two spaces between; the best entry of a column carries a `*` in a place of its own."""
+    """Spell aligned columns, two spaces between; the best entry of a column carries a `*` in a place of its own."""
     marked = {c for _, c in table.best}
     header = [text.split("\n") for text in table.header]
-    height = max((len(lines) for lines in header), default=0)
-    rows = [[lines[at] if at < len(lines) else "" for lines in header] for at in range(height)]
-    body = [list(row) for row in table.rows]
-    for r, row in enumerate(body):
-        for c in marked:
-            row[c] += "*" if (r, c) in table.best else " "
-    for row in rows:
-        for c in marked:
-            row[c] += " "
-    widths = [max(len(row[c]) for row in rows + body) for c in range(len(header))]
-    lines = [_plain_row(row, widths, table.align) for row in rows + [["-" * w for w in widths]] + body]
-    return "".join(f"{line}\n" for line in lines)
+    head = [
+        [text + " " * (c in marked) for c, text in enumerate(row)]
+        for row in zip_longest(*header, fillvalue="")
+    ]
+    body = [
+        [text + (("*" if (r, c) in table.best else " ") if c in marked else "") for c, text in enumerate(row)]
+        for r, row in enumerate(table.rows)
+    ]
+    widths = [max(map(len, column)) for column in zip(*head, *body, strict=True)]
+    lines = [*head, ["-" * width for width in widths], *body]
+    return "".join(f"{_plain_row(line, widths, table.align)}\n" for line in lines)
 
 
 def _plain_row(cells: list[str], widths: list[int], align: str) -> str:

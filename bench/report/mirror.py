@@ -3,10 +3,9 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from bench.runs.command_line import add_places, add_sweep, framed, parser
-from bench.runs.loggers import Mirror
+from bench.runs.loggers import OfflineWandbLogger
 from bench.tying.errors import BadInput
 
 PROJECT = "tying-bench"
@@ -17,11 +16,14 @@ EXAMPLES = """examples:
 
 
 def mirror(folder: Path, runs: Path, timeout_s: float = 20.0) -> None:
-    """One W&B run `tables-<sweep>`: each csv as a table, each png as a picture, index.html as it is.
+    """Write one W&B run `tables-<sweep>`: each csv as a table, each png as a picture, index.html as it is.
 
     Made again it goes on under the same id. It lies with the sweeps' manifests, where `make sync` looks.
     BadInput where the folder has no tables.
     """
+    import wandb
+    from pandas import read_csv
+
     tables = sorted(folder.glob("*.csv"))
     if not tables:
         raise BadInput(
@@ -30,36 +32,19 @@ def mirror(folder: Path, runs: Path, timeout_s: float = 20.0) -> None:
     home = runs / "sweeps"
     home.mkdir(parents=True, exist_ok=True)
     name = f"tables-{folder.name}"
-    run = Mirror(
+    run = OfflineWandbLogger(
         timeout_s, project=PROJECT, id=name, name=name, group=folder.name, job_type="tables", dir=str(home)
     )
-    run.log_metrics({path.stem: _table(path) for path in tables})
-    run.log_metrics({f"plots/{path.stem}": _picture(path) for path in sorted(folder.glob("*.png"))})
+    # A column of numbers with words for its holes has no one type for W&B: let it have several.
+    frames = {path.stem: wandb.Table(dataframe=read_csv(path), allow_mixed_types=True) for path in tables}
+    run.log_metrics(frames)
+    pictures = sorted(folder.glob("*.png"))
+    run.log_metrics({f"plots/{path.stem}": wandb.Image(str(path)) for path in pictures})
     page = folder / "index.html"
     if page.exists():
-        run.log_metrics({"page": _page(page)})
+        run.log_metrics({"page": wandb.Html(page.read_text(), inject=False)})
     run.close({"tables": len(tables)})
     print(f"{folder.name}: {len(tables)} tables are in the W&B run {name}, in {home}/wandb/")
-
-
-def _table(path: Path) -> Any:
-    import wandb
-    from pandas import read_csv
-
-    # A column of numbers with words for its holes has no one type for W&B: let it have several.
-    return wandb.Table(dataframe=read_csv(path), allow_mixed_types=True)
-
-
-def _picture(path: Path) -> Any:
-    import wandb
-
-    return wandb.Image(str(path))
-
-
-def _page(path: Path) -> Any:
-    import wandb
-
-    return wandb.Html(path.read_text(), inject=False)
 
 
 @framed

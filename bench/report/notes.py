@@ -28,23 +28,20 @@ BY_GROUP = (
 
 
 def floors(section: Section) -> str:
-    """The task's trivial scores and what share of each the best row reaches; empty where none is recorded."""
+    """Say the task's trivial scores and what share of each the best row reaches; empty where none is recorded."""
     recorded: dict[str, float] = {}
     for run in section.runs:
         recorded |= {k: v for k, v in (run.number("data_meta", "floors") or {}).items() if is_finite(v) and v}
     metric = section.metric
-    recorded = {name: value for name, value in recorded.items() if name.endswith(metric.name)}
     means = [value for cell in section.cells if (value := mean(cell.metric_over_seeds())) is not None]
     best = metric.best(means) if means else None
-    said = [_floor(name, recorded[name], best) for name in sorted(recorded, reverse=True)]
-    if not said:
-        return ""
-    return ", ".join(said) if best is None else f"best row {_value(best, metric.name)} is {', '.join(said)}"
-
-
-def _floor(name: str, value: float, best: float | None) -> str:
-    text = f"{name.replace('_', ' ')} {_value(value, name)}"
-    return text if best is None else f"{best / value:.2f}x {text}"
+    parts = []
+    for name, value in sorted(recorded.items(), reverse=True):
+        if name.endswith(metric.name):
+            text = f"{name.replace('_', ' ')} {_value(value, name)}"
+            parts.append(text if best is None else f"{best / value:.2f}x {text}")
+    best_row = f"best row {_value(best, metric.name)} is " if parts and best is not None else ""
+    return best_row + ", ".join(parts)
 
 
 def _value(value: float, name: str) -> str:
@@ -53,17 +50,20 @@ def _value(value: float, name: str) -> str:
 
 def footer(section: Section, note: str | None) -> list[str]:
     """Lines, each a statement of its own."""
-    lines = [f"Floors: {text}." if (text := floors(section)) else "Floors: none recorded."]
-    lines.append(_data(section))
-    lines.append(
-        "Seeds: " + ", ".join(str(seed) for seed in sorted({run.seed for run in section.runs})) + "."
-    )
-    lines += _rates(section)
     records = [run.record for run in section.runs if run.is_done]
+    seeds = sorted({run.seed for run in section.runs})
+    lines = [f"Floors: {text}." if (text := floors(section)) else "Floors: none recorded."]
+    lines += [_data(section), f"Seeds: {', '.join(map(str, seeds))}.", *_rates(section)]
     lines += provenance("Runs", records) if records else []
-    lines += [f"Note: {' '.join(note.split())}"] if note else []
+    lines += [note_line(note)] if note else []
     lines += [EFFECTIVE] if has_effective(section.cells) else []
-    return [*lines, READING, *_by_group(section), verdict_rule(section)]
+    sizes = sorted({cell.by_group.n for cell in section.cells if cell.by_group})
+    by_group = [BY_GROUP.format(" or ".join(map(str, sizes)))] if sizes else []
+    return [*lines, READING, *by_group, verdict_rule(section)]
+
+
+def note_line(note: str) -> str:
+    return f"Note: {' '.join(note.split())}"
 
 
 def verdict_rule(section: Section, family: str = "the tyings at one dropout and weight decay") -> str:
@@ -73,54 +73,48 @@ def verdict_rule(section: Section, family: str = "the tyings at one dropout and 
     return VERDICT.format(share if section.metric.is_share else other, family, ENOUGH)
 
 
-def _by_group(section: Section) -> list[str]:
-    sizes = sorted({cell.by_group.n for cell in section.cells if cell.by_group})
-    return [BY_GROUP.format(" or ".join(map(str, sizes)))] if sizes else []
-
-
 def _data(section: Section) -> str:
     sizes = next((s for run in section.runs if (s := run.number("data_meta", "sizes"))), {})
-    said = ", ".join(
-        f"{split} {sizes[split]:,}" for split in ("train", "val", "test") if is_finite(sizes.get(split))
-    )
-    return f"Data: {section.data}, fingerprint {section.fingerprint or 'not known yet'}" + (
-        f" ({said})." if said else "."
-    )
+    known = [split for split in ("train", "val", "test") if is_finite(sizes.get(split))]
+    counts = ", ".join(f"{split} {sizes[split]:,}" for split in known)
+    mark = section.fingerprint or "not known yet"
+    return f"Data: {section.data}, fingerprint {mark}{f' ({counts})' if counts else ''}."
 
 
 def _rates(section: Section) -> list[str]:
     """The learning rate, or that of each tying where they differ: it may have been chosen per tying."""
-    rates = {
-        tying: sorted({rate for cell in cells for rate in cell.values("config", "optimizer", "lr").values()})
-        for tying, cells in section.tyings.items()
-    }
-    said = {tying: " and ".join(f"{rate:g}" for rate in found) for tying, found in rates.items() if found}
-    if len(set(said.values())) > 1:
-        return [f"Learning rates: {', '.join(f'{tying} {rate}' for tying, rate in said.items())}."]
-    return [f"Learning rate: {rate}." for rate in set(said.values())]
+    texts = {}
+    for tying, cells in section.tyings.items():
+        rates = {rate for cell in cells for rate in cell.values("config", "optimizer", "lr").values()}
+        if rates:
+            texts[tying] = " and ".join(f"{rate:g}" for rate in sorted(rates))
+    if len(set(texts.values())) > 1:
+        return [f"Learning rates: {', '.join(f'{tying} {text}' for tying, text in texts.items())}."]
+    return [f"Learning rate: {text}." for text in set(texts.values())]
 
 
 def provenance(what: str, records: list[Mapping[str, Any]]) -> list[str]:
-    """One line of where the records come from; a second one where they disagree on what may move a number."""
-    said = {
-        "commit": _counted(_commit(record) for record in records),
-        "results_version": _counted(record.get("results_version") for record in records),
-        "device": _counted(device(record) for record in records),
-        "threads": _counted(look_up(record, "provenance", "threads") for record in records),
-        "python": _counted(look_up(record, "provenance", "python") for record in records),
+    """Say where the records come from; a second line where they disagree on what may move a number."""
+
+    def counts(*keys: str) -> Counter[str]:
+        values = (look_up(record, *keys) for record in records)
+        return Counter(str(value) for value in values if value is not None)
+
+    sources = {
+        "commit": Counter(filter(None, map(_commit, records))),
+        "results_version": counts("results_version"),
+        "device": Counter(filter(None, map(device, records))),
+        "threads": counts("provenance", "threads"),
+        "python": counts("provenance", "python"),
     }
-    packages = sorted(
-        {name for record in records for name in look_up(record, "provenance", "versions") or {}}
-    )
-    for name in packages:
-        said[name] = _counted(look_up(record, "provenance", "versions", name) for record in records)
-    hosts = {host for record in records if (host := look_up(record, "provenance", "host"))}
-    parts = [f"{name} {_spoken(found)}" for name, found in said.items() if found]
-    codes = code_notes(what, records)
+    packages = {name for record in records for name in look_up(record, "provenance", "versions") or {}}
+    sources |= {name: counts("provenance", "versions", name) for name in sorted(packages)}
+    hosts = counts("provenance", "host")
+    parts = [f"{name} {_shares(values)}" for name, values in sources.items() if values]
     line = f"{what}: {len(records)}, on {len(hosts)} host{'s' * (len(hosts) != 1)}; {'; '.join(parts)}."
-    mixed = [name for name, found in said.items() if len(found) > 1]
+    mixed = [name for name, values in sources.items() if len(values) > 1]
     more = [f"{what} come from more than one {', '.join(mixed)}."] if mixed else []
-    return [line, *more, *codes]
+    return [line, *more, *code_notes(what, records)]
 
 
 def code_notes(what: str, records: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -133,14 +127,11 @@ def code_notes(what: str, records: Sequence[Mapping[str, Any]]) -> list[str]:
                 hashes.setdefault(module, {})[number] = digest
             if "unknown" in code:
                 unknown[f"of the {role}: {code['unknown']}"] += 1
-    counts = {
-        module: sorted(Counter(made.values()).values(), reverse=True) for module, made in hashes.items()
-    }
-    mixed = [
-        f"{module} ({' and '.join(map(str, found))} {what.lower()})"
-        for module, found in sorted(counts.items())
-        if len(found) > 1
-    ]
+    mixed = []
+    for module, digests in sorted(hashes.items()):
+        counts = sorted(Counter(digests.values()).values(), reverse=True)
+        if len(counts) > 1:
+            mixed.append(f"{module} ({' and '.join(map(str, counts))} {what.lower()})")
     of_all = f"of {len(records)} {what.lower()}"
     lines = [f"{what} were made with more than one code of {', '.join(mixed)}."] if mixed else []
     if missing := sum(not record.get("code") for record in records):
@@ -154,11 +145,7 @@ def _commit(record: Mapping[str, Any]) -> str | None:
     return f"{str(commit)[:10]}{' (dirty)' if dirty else ''}" if commit else None
 
 
-def _counted(values: Any) -> Counter:
-    return Counter(str(value) for value in values if value is not None)
-
-
-def _spoken(found: Counter) -> str:
-    if len(found) == 1:
-        return next(iter(found))
-    return ", ".join(f"{name} ({found[name]} of {found.total()})" for name in sorted(found, key=natural))
+def _shares(counts: Counter[str]) -> str:
+    if len(counts) == 1:
+        return next(iter(counts))
+    return ", ".join(f"{name} ({counts[name]} of {counts.total()})" for name in sorted(counts, key=natural))

@@ -2,14 +2,11 @@
 
 import math
 from collections.abc import Iterable
-from typing import TypeVar
 
 from bench.analysis.runs import Metric
 from bench.analysis.statistics import Interval, Paired
-from bench.meters.metrics import Estimate
 
 NOTHING = "—"
-Figure = TypeVar("Figure", Estimate, Interval, Paired)
 
 
 def places(values: Iterable[float], significant: int = 4) -> int:
@@ -51,14 +48,6 @@ def p_text(p: float | None) -> str:
     if p is None:
         return NOTHING
     return "< 0.001" if p < 0.001 else fixed(p, 3)
-
-
-def percent(value: Figure | None, metric: Metric) -> Figure | None:
-    """A share in percent, as it is printed; anything else as it is. p and n are no shares."""
-    if value is None or not metric.is_share:
-        return value
-    scaled = {key: getattr(value, key, None) for key in ("mean", "sd", "low", "high")}
-    return value._replace(**{key: 100 * found for key, found in scaled.items() if found is not None})
 
 
 def metric_places(values: Iterable[float], metric: Metric) -> int:

@@ -1,23 +1,20 @@
-"""Whole files of text: the page of a task in three spellings, and the summary."""
+"""Build what a sweep's report says, once, and spell it as files of text: a page per task, and the summary."""
 
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
+from bench.analysis.aggregate import Scores, is_across, scores
 from bench.analysis.archive import FILE
+from bench.analysis.factorial import Factorial, factorial
 from bench.analysis.groups import Section
-from bench.report import across_tasks
-from bench.report.block_pairs import TITLE as PAIRS
-from bench.report.block_pairs import csv_rows as pair_rows
-from bench.report.block_pairs import pairs_lines, pairs_table
-from bench.report.comparison import EFFECTIVE, NOTES, TITLE, comparison, differences, has_effective, headline
-from bench.report.comparison import csv_rows as comparison_rows
-from bench.report.comparison import summary_csv_rows as summary_rows
+from bench.analysis.scaling import Curve, curves
+from bench.report import across_tasks, block_pairs, comparison, scaling
+from bench.report import factorial as effects
 from bench.report.costs import cost_notes, cost_tables
-from bench.report.factorial import Factorial, effects_table, factorial, reading
-from bench.report.factorial import csv_rows as effect_rows
 from bench.report.markup import MADE_BY, Table, csv_text, latex, markdown
-from bench.report.notes import floors, footer, verdict_rule
-from bench.report.scaling import csv_rows as dose_rows
-from bench.report.scaling import dose_lines, dose_tables, doses
+from bench.report.notes import floors, footer, note_line, verdict_rule
 
 MARK = f"<!-- {MADE_BY} -->\n"
 FACTORIAL = "Tying x dropout x weight decay: does tying replace dropout, or add to it"
@@ -38,28 +35,95 @@ class Block(NamedTuple):
     lines: list[str]
 
 
+class SectionReport(NamedTuple):
+    """What the cells of a section reach, and what each tying costs, in the order of the page."""
+
+    section: Section
+    reached: list[Block]
+    costs: list[Block]
+
+
+class TaskReport(NamedTuple):
+    """The sections of a page, and the curves over what they vary; `stem` begins the names of its files."""
+
+    stem: str
+    parts: list[SectionReport]
+    curves: list[Curve]
+    curve_blocks: list[Block]
+
+    @property
+    def sections(self) -> list[Section]:
+        return [part.section for part in self.parts]
+
+    @property
+    def is_drawn(self) -> bool:
+        return any(run.is_done for section in self.sections for run in section.runs)
+
+
+@dataclass(frozen=True)
+class SweepReport:
+    """All that a sweep's files say; each block of it is built once.
+
+    lacks: what the records do not hold, as a sentence. scores: of each tying over all tasks; empty for one task.
+    """
+
+    name: str
+    note: str | None
+    lacks: str | None
+    sections: list[Section]
+    tasks: list[TaskReport]
+    scores: list[Scores]
+
+    @cached_property
+    def headline(self) -> Table:
+        return comparison.headline(self.sections, with_chosen=True)
+
+    @cached_property
+    def across(self) -> list[Block]:
+        table = across_tasks.across(self.scores)
+        return [Block(across_tasks.TITLE, table, list(across_tasks.NOTES))] if self.scores else []
+
+
+def sweep_report(
+    name: str, sections: list[Section], note: str | None = None, lacks: str | None = None
+) -> SweepReport:
+    """Build every table of a sweep and the statements below it."""
+    tasks = [_task_report(stem, members, note) for stem, members in stems(sections).items()]
+    return SweepReport(name, note, lacks, sections, tasks, scores(sections) if is_across(sections) else [])
+
+
 def stems(sections: list[Section]) -> dict[str, list[Section]]:
     """File stem -> its sections: the task, and its data too where it has more than one in this sweep."""
-    data: dict[str, set[str]] = {}
+    data: dict[str, set[str]] = defaultdict(set)
     for section in sections:
-        data.setdefault(section.task, set()).add(section.data)
-    found: dict[str, list[Section]] = {}
+        data[section.task].add(section.data)
+    members: dict[str, list[Section]] = {}
     for section in sections:
         stem = section.task if len(data[section.task]) == 1 else f"{section.task}_{section.data}"
-        found.setdefault(stem.replace("/", "_"), []).append(section)
-    return found
+        members.setdefault(stem.replace("/", "_"), []).append(section)
+    return members
 
 
-def blocks(section: Section, note: str | None) -> list[Block]:
-    """What the cells of a section reach, in the order of the page; a block without a table and lines is not there."""
-    compared = differences(section)
-    found = [
-        Block("", comparison(section), footer(section, note)),
-        Block(TITLE, compared, list(NOTES) if compared else []),
-        _factorial_block(section),
-        Block(PAIRS, pairs_table(section), pairs_lines(section)),
+def _task_report(stem: str, sections: list[Section], note: str | None) -> TaskReport:
+    over_axes = curves(sections)
+    blocks = [
+        Block(scaling.curve_title(curve), scaling.curve_table(curve), scaling.curve_lines(curve))
+        for curve in over_axes
     ]
-    return [block for block in found if block.table or block.lines]
+    return TaskReport(stem, [_section_report(section, note) for section in sections], over_axes, blocks)
+
+
+def _section_report(section: Section, note: str | None) -> SectionReport:
+    compared = comparison.differences(section)
+    reached = [
+        Block("", comparison.comparison(section), footer(section, note)),
+        Block(comparison.TITLE, compared, list(comparison.NOTES) if compared else []),
+        _factorial_block(section),
+        Block(block_pairs.TITLE, block_pairs.pairs_table(section), block_pairs.pairs_lines(section)),
+    ]
+    costs = [Block(title, table, []) for title, table in cost_tables(section.costs).items()]
+    costs.append(Block("", None, cost_notes(section.costs)))
+    return SectionReport(section, [block for block in reached if block.table or block.lines], costs)
 
 
 def _factorial_block(section: Section) -> Block:
@@ -68,51 +132,67 @@ def _factorial_block(section: Section) -> Block:
         return Block("", None, [])
     fit = factorial(section)
     if isinstance(fit, Factorial):
-        return Block(FACTORIAL, effects_table(fit), reading(fit))
+        return Block(FACTORIAL, effects.effects_table(fit), effects.factorial_lines(fit))
     return Block(FACTORIAL, None, [f"{fit[0].upper()}{fit[1:]}."])
 
 
-def curve_blocks(sections: list[Section]) -> list[Block]:
-    """Curves over what the sections of a task vary: k, strength, budget, size of the data or of the network."""
-    found = doses(sections)
-    tables = dose_tables(found).items()
-    return [Block(title, table, dose_lines(dose)) for dose, (title, table) in zip(found, tables, strict=True)]
+def texts(report: SweepReport) -> dict[str, str]:
+    """File name -> content of what people read as text: the summary, and of each task its page and its csv."""
+    files = _summary(report)
+    for task in report.tasks:
+        files |= _task_page(task)
+    return files
 
 
-def cost_blocks(section: Section) -> list[Block]:
-    """What each tying costs."""
-    tables = [Block(title, table, []) for title, table in cost_tables(section.costs).items()]
-    return [*tables, Block("", None, cost_notes(section.costs))]
-
-
-def task_page(stem: str, sections: list[Section], note: str | None) -> dict[str, str]:
-    """File name -> content. Per section a table of what each cell reaches, and tables of what each tying costs."""
-    md, tex = [MARK, f"# {stem}\n"], [f"% {MADE_BY}\n"]
-    for section in sections:
-        several, reached, costs = len(sections) > 1, blocks(section, note), cost_blocks(section)
+def _task_page(task: TaskReport) -> dict[str, str]:
+    md, tex = [MARK, f"# {task.stem}\n"], [f"% {MADE_BY}\n"]
+    several = len(task.parts) > 1
+    for section, reached, costs in task.parts:
         md += [f"\n## {section.title}\n"] * several + [_md(block) for block in reached]
         md += [f"\n{'##' + '#' * several} Cost\n", *(_md(block) for block in costs)]
         tex += [_tex(section.title, block) for block in reached]
         tex += [_tex(f"{section.title}, cost", block) for block in costs]
-    curves = curve_blocks(sections)
-    md += ["\n## Curves\n"] * bool(curves) + [_md(block) for block in curves]
-    tex += [_tex(stem, block) for block in curves]
-    is_drawn = any(run.is_done for section in sections for run in section.runs)
-    md.append(f"\n{DRAWN if is_drawn else 'No picture: no run has finished.'}\n")
-    rows = [row for section in sections for row in comparison_rows(section)]
-    texts = {f"{stem}.md": "".join(md), f"{stem}.tex": "".join(tex), f"{stem}.csv": csv_text(rows)}
-    return texts | _more_csv(stem, sections)
-
-
-def _more_csv(stem: str, sections: list[Section]) -> dict[str, str]:
-    """The effects, the curves and the pairs, where there are any."""
-    fits = [(section, fit) for section in sections if isinstance(fit := factorial(section), Factorial)]
+    md += ["\n## Curves\n"] * bool(task.curves) + [_md(block) for block in task.curve_blocks]
+    tex += [_tex(task.stem, block) for block in task.curve_blocks]
+    md.append(f"\n{DRAWN if task.is_drawn else 'No picture: no run has finished.'}\n")
+    fits = [(section, fit) for section in task.sections if isinstance(fit := factorial(section), Factorial)]
     rows = {
-        "effects": [row for section, fit in fits for row in effect_rows(section, fit)],
-        "curves": dose_rows(doses(sections)),
-        "pairs": [row for section in sections for row in pair_rows(section)],
+        "": [row for section in task.sections for row in comparison.csv_rows(section)],
+        "_effects": [row for section, fit in fits for row in effects.csv_rows(section, fit)],
+        "_curves": scaling.csv_rows(task.curves),
+        "_pairs": [row for section in task.sections for row in block_pairs.csv_rows(section)],
     }
-    return {f"{stem}_{name}.csv": csv_text(found) for name, found in rows.items() if found}
+    files = {f"{task.stem}.md": "".join(md), f"{task.stem}.tex": "".join(tex)}
+    return files | {f"{task.stem}{name}.csv": csv_text(of) for name, of in rows.items() if of or not name}
+
+
+def _summary(report: SweepReport) -> dict[str, str]:
+    """What all tasks reach, side by side."""
+    sections = report.sections
+    md, tex = [MARK, f"# {report.name}\n\n"], [f"% {MADE_BY}\n"]
+    if sections:
+        md += [markdown(report.headline), f"\n{CHOICE}\n"]
+        tex.append(latex(comparison.headline(sections)))
+    else:
+        md.append("The sweep asked for no run.\n")
+    floor_lines = [f"{section.title}: {text}." for section in sections if (text := floors(section))]
+    lines = list(dict.fromkeys(verdict_rule(section, "the tyings of one task") for section in sections))
+    if any(comparison.has_effective(section.cells) for section in sections):
+        lines.append(comparison.EFFECTIVE)
+    lines += [note_line(report.note)] if report.note else []
+    lines += [f"Records: {report.lacks}"] if report.lacks else []
+    md += ["\n", *(f"- {line}\n" for line in floor_lines + lines), *map(_md, report.across)]
+    tex += [_tex(report.name, block) for block in report.across]
+    links = [f"[{task.stem}]({task.stem}.md)" for task in report.tasks]
+    links += [
+        f"[{FILE}]({FILE}): every run and cost, a line of JSON each: all that these tables are made from",
+        "index.html: one page of it all, whose tables sort and whose pictures say their values; "
+        f"`make tables ARGS='--sweep {report.name}'` writes it here",
+    ]
+    md += ["\n", *(f"- {link}\n" for link in links)]
+    summary = csv_text(comparison.summary_csv_rows(sections))
+    files = {"summary.md": "".join(md), "summary.tex": "".join(tex), "summary.csv": summary}
+    return files | ({"across.csv": csv_text(across_tasks.csv_rows(report.scores))} if report.scores else {})
 
 
 def _md(block: Block) -> str:
@@ -126,41 +206,3 @@ def _tex(where: str, block: Block) -> str:
     title = f"% {where}{': ' if block.title else ''}{block.title}\n"
     table = f"\n{title}{latex(block.table)}" if block.table else ""
     return table + "".join(f"% {line}\n" for line in block.lines)
-
-
-def summary_page(
-    sweep: str, sections: list[Section], note: str | None, lacks: str | None = None
-) -> dict[str, str]:
-    """File name -> content. What all tasks reach, side by side; `lacks`: what the records do not hold, if anything."""
-    md, tex = [MARK, f"# {sweep}\n\n"], [f"% {MADE_BY}\n"]
-    if sections:
-        table = headline(sections, with_chosen=True)
-        md += [markdown(table), f"\n{CHOICE}\n"]
-        tex.append(latex(headline(sections)))
-    else:
-        md.append("The sweep asked for no run.\n")
-    md += ["\n", *(f"- {section.title}: {text}.\n" for section in sections if (text := floors(section)))]
-    rules = dict.fromkeys(verdict_rule(section, "the tyings of one task") for section in sections)
-    md += [f"- {rule}\n" for rule in rules]
-    md += [f"- {EFFECTIVE}\n"] if any(has_effective(section.cells) for section in sections) else []
-    md += [f"- Note: {' '.join(note.split())}\n"] if note else []
-    md += [f"- Records: {lacks}\n"] if lacks else []
-    found = across_tasks.scores(sections) if across_tasks.is_across(sections) else []
-    if found:
-        block = Block(across_tasks.TITLE, across_tasks.across(found), list(across_tasks.NOTES))
-        md.append(_md(block))
-        tex.append(_tex(sweep, block))
-    md += ["\n", *(f"- [{stem}]({stem}.md)\n" for stem in stems(sections))]
-    md.append(
-        f"- [{FILE}]({FILE}): every run and cost, a line of JSON each: all that these tables are made from\n"
-    )
-    md.append(
-        "- index.html: one page of it all, whose tables sort and whose pictures say their values; "
-        f"`make tables ARGS='--sweep {sweep}'` writes it here\n"
-    )
-    files = {
-        "summary.md": "".join(md),
-        "summary.tex": "".join(tex),
-        "summary.csv": csv_text(summary_rows(sections)),
-    }
-    return files | ({"across.csv": csv_text(across_tasks.csv_rows(found))} if found else {})

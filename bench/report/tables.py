@@ -3,19 +3,18 @@
 import contextlib
 import gc
 import sys
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from textwrap import fill
 
 from bench.analysis import archive
-from bench.analysis.groups import SAID, Section, sections
+from bench.analysis.groups import sections
 from bench.analysis.runs import rows
 from bench.report import html
 from bench.report.comparison import in_blocks
 from bench.report.markup import plain
 from bench.report.notes import floors
-from bench.report.pages import MARK, stems, summary_page, task_page
+from bench.report.pages import MARK, SweepReport, TaskReport, sweep_report, texts
 from bench.report.plots.pictures import PICTURES, pictures
 from bench.runs.command_line import add_places, add_sweep, framed, parser
 from bench.runs.store import manifest_path, write_bytes_atomic
@@ -60,11 +59,14 @@ def build(
     """
     runs, results = Path(runs), Path(results)
     folders = [_build_sweep(runs, results, name, out) for name in _known(runs, results, names)]
-    index = "".join(
-        f"- [{path.parent.name}]({path.parent.name}/summary.md)\n" for path in _summaries(results)
-    )
-    beside = {file: said for file, said in BESIDE.items() if (results / file).exists()}
-    index += "".join(f"- [{Path(file).stem}]({file}): {said}\n" for file, said in beside.items())
+    lines = [
+        f"[{path.parent.name}]({path.parent.name}/summary.md)"
+        for path in sorted(results.glob("*/summary.md"))
+    ]
+    lines += [
+        f"[{Path(file).stem}]({file}): {what}" for file, what in BESIDE.items() if (results / file).exists()
+    ]
+    index = "".join(f"- {line}\n" for line in lines)
     _write(results / "README.md", f"{MARK}# Results\n\n{index}".encode())
     return folders
 
@@ -82,11 +84,12 @@ def _known(runs: Path, results: Path, names: Sequence[str] | None) -> list[str]:
 
 def _build_sweep(runs: Path, results: Path, name: str, out: Callable[[str], object]) -> Path:
     sweep, folder = archive.load(runs, results, name), results / name
-    found = sections(rows(sweep))
-    files = {file: text.encode() for file, text in texts(sweep, found).items()}
-    for stem, members in stems(found).items():
-        files |= _pictures(stem, members)
-    files["index.html"] = html.page(name, found, files, sweep.note, sweep.lacks)
+    report = sweep_report(name, sections(rows(sweep)), sweep.note, sweep.lacks)
+    files = {file: text.encode() for file, text in texts(report).items()}
+    failures: dict[str, str] = {}
+    for task in report.tasks:
+        files |= _pictures(task, failures)
+    files["index.html"] = html.page(report, files, failures)
     if manifest_path(runs, name).exists():
         files[archive.FILE] = archive.content(sweep)
     stale = _made_before(folder) - files.keys()
@@ -94,7 +97,11 @@ def _build_sweep(runs: Path, results: Path, name: str, out: Callable[[str], obje
         _write(folder / file, files[file])
     for file in sorted(stale):
         (folder / file).unlink(missing_ok=True)
-    _say(name, found, folder, out)
+    _say(report, folder, out)
+    for picture, reason in failures.items():
+        out(
+            f"no picture {picture}: {reason}. The tables do not need it; please report this with {archive.FILE}"
+        )
     if sweep.left_out:
         out(
             f"{len(sweep.left_out)} runs of the {archive.FILE} that was in {folder} are not among those the sweep in "
@@ -103,35 +110,30 @@ def _build_sweep(runs: Path, results: Path, name: str, out: Callable[[str], obje
     return folder
 
 
-def texts(sweep: archive.Recorded, found: list[Section]) -> dict[str, str]:
-    """File name -> content of what people read as text: the summary, and of each task its page and its csv."""
-    made = summary_page(sweep.name, found, sweep.note, sweep.lacks)
-    for stem, members in stems(found).items():
-        made |= task_page(stem, members, sweep.note)
-    return made
-
-
-def _pictures(stem: str, members: list[Section]) -> dict[str, bytes]:
-    if not any(run.is_done for section in members for run in section.runs):
+def _pictures(task: TaskReport, failures: dict[str, str]) -> dict[str, bytes]:
+    """File name -> content; adds `<stem>_<picture>` -> why to `failures` for each that cannot be drawn."""
+    if not task.is_drawn:
         return {}
-    made = pictures(members)
-    return {f"{stem}_{name}{suffix}": data for name, files in made.items() for suffix, data in files.items()}
+    reasons: dict[str, str] = {}
+    drawn = pictures(task.sections, reasons)
+    failures |= {f"{task.stem}_{name}": reason for name, reason in reasons.items()}
+    return {
+        f"{task.stem}_{name}{suffix}": data for name, files in drawn.items() for suffix, data in files.items()
+    }
 
 
-def _say(name: str, found: list[Section], folder: Path, out: Callable[[str], object]) -> None:
+def _say(report: SweepReport, folder: Path, out: Callable[[str], object]) -> None:
     """The headline table in plain text, and where the rest is."""
     out(
-        f"{name}: test metric where validation is best (versus none, paired by seed); * is best of a column\n"
+        f"{report.name}: test metric where validation is best (versus none, paired by seed); * is best of a column\n"
     )
-    for table in in_blocks(found, COLUMNS):
+    for table in in_blocks(report.sections, COLUMNS):
         out(plain(table))
-    for section in found:
+    for section in report.sections:
         if text := floors(section):
             out(fill(f"floors, {section.title}: {text}", COLUMNS, subsequent_indent="  "))
-    runs = [run for section in found for run in section.runs]
-    counts = Counter(SAID.get(run.status, run.status) for run in runs)
-    said = ", ".join(f"{counts[what]} {what}" for what in sorted(counts))
-    out(f"{len(runs)} runs: {said or 'none'}; tables, plots and records: {folder}/")
+    counts = html.counted([run for section in report.sections for run in section.runs])
+    out(f"{counts}; tables, plots and records: {folder}/")
 
 
 def _made_before(folder: Path) -> set[str]:
@@ -142,10 +144,6 @@ def _made_before(folder: Path) -> set[str]:
     }
     texts |= {"across.csv", "index.html", "records.csv"} if "summary" in stems else set()
     return texts | {f"{stem}_{kind}{suffix}" for stem in stems for kind in PICTURES for suffix in SUFFIXES}
-
-
-def _summaries(results: Path) -> list[Path]:
-    return sorted(results.glob("*/summary.md"))
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""The code that a run is made of, as hashes of syntax trees: read from source files, nothing is imported. No torch.
+"""Fingerprint the code of a run: hashes of syntax trees, read from source files. Imports no torch and none of them.
 
 A comment, a docstring, the layout of the text, the name of the module and the version of Python change no hash.
 """
@@ -164,7 +164,7 @@ def _split(target: str) -> tuple[str, str]:
 
 
 def _spec(name: str) -> importlib.machinery.ModuleSpec | None:
-    """Find a module as the import system does, but without importing its parents."""
+    """Return the spec of a module as the import system finds it, without importing its parents."""
     above, _, last = name.rpartition(".")
     folders = None
     if above:
@@ -174,18 +174,17 @@ def _spec(name: str) -> importlib.machinery.ModuleSpec | None:
         folders = list(parent.submodule_search_locations)
     for finder in sys.meta_path:
         try:
-            found = finder.find_spec(name, folders)
-        except (
-            KeyError
-        ):  # a folder without __init__.py below a package: its finder wants the package imported
-            found = importlib.machinery.ModuleSpec(name, None, is_package=True)
-            found.submodule_search_locations = [
+            spec = finder.find_spec(name, folders)
+        except KeyError:
+            # A folder without __init__.py below a package: its finder wants the package imported.
+            spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
+            spec.submodule_search_locations = [
                 str(inside) for folder in folders or () if (inside := Path(folder, last)).is_dir()
             ]
         except (AttributeError, ImportError, ValueError):
-            found = None
-        if found is not None:
-            return found
+            spec = None
+        if spec is not None:
+            return spec
     return None
 
 
@@ -253,7 +252,7 @@ def _project_files(module: str) -> dict[str, Path]:
             if name == module:
                 raise
             continue
-        waiting += [found for found in _imported(name, path) if _is_inside(found, project)]
+        waiting += [imported for imported in _imported(name, path) if _is_inside(imported, project)]
         waiting += [parent] if (parent := name.rpartition(".")[0]) else []  # its __init__.py runs first
     return files
 

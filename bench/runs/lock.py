@@ -1,8 +1,8 @@
-"""Who is at work in a run's folder: one process at a time, on one machine or on several that share the folder.
+"""Lock a run's folder for one process at a time, on one machine or on several that share the folder.
 
-A claim is a file made in one step that fails where it exists, which every shared file system keeps; locks do not
-reach everywhere. It names its process, so that on one machine the claim of a dead one is free at once; the claim of
-another machine's process is free when its beat has stood still for a minute by the observer's own clock.
+The lock is a file made in one step that fails where it exists, which every shared file system keeps; flock does not
+reach everywhere. It names its process, so that on one machine the lock of a dead one is free at once. The lock of
+another machine's process is free when its beat has stood still for a while by the observer's own clock.
 """
 
 import contextlib
@@ -16,17 +16,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.runs import owner
-from bench.runs.store import draft, recorded, write_json
+from bench.runs.store import recorded, temporary_path, write_json
 
-CLAIM = ".claim"
+LOCK_FILE = ".claim"
+
 BEAT_S = 5.0
+"""How often the holder touches its lock."""
+
 SILENT_S = 60.0
-"""After so long without a beat a process of another machine counts as gone."""
+"""After so long without a beat a process of another machine may be gone."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who has a folder: `alive` is None for a process of another machine, of which only the beat tells."""
+    """The process that has a folder."""
 
     owner: str
     host: str
@@ -35,6 +38,7 @@ class Holder:
 
     @property
     def alive(self) -> bool | None:
+        """Whether it lives; None for a process of another machine, of which only the beat tells."""
         return owner.alive(self.owner)
 
     @property
@@ -53,24 +57,24 @@ class Holder:
 
 
 def holder(folder: Path) -> Holder | None:
-    """Who has `folder`, dead or alive; None where nobody has."""
-    path = folder / CLAIM
-    found = recorded(path)
+    """Return who has `folder`, dead or alive; None where nobody has."""
+    path = folder / LOCK_FILE
+    content = recorded(path)
     try:
-        return None if found is None else Holder(found["owner"], found["host"], path.stat().st_mtime)
+        return None if content is None else Holder(content["owner"], content["host"], path.stat().st_mtime)
     except (OSError, KeyError):  # it was released while we looked, or is of no kind of ours
         return None
 
 
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[bool]:
-    """True: `folder` is this process's alone until the block is left. False: a living process has it."""
+    """Hold the lock of `folder` until the block is left. Yields False where a living process has it."""
     mine = owner.token()
     if not _take(folder, mine):
         yield False
         return
     over = threading.Event()
-    beating = threading.Thread(target=_beat, args=(folder / CLAIM, over), daemon=True)
+    beating = threading.Thread(target=_beat, args=(folder / LOCK_FILE, over), daemon=True)
     beating.start()
     try:
         yield True
@@ -80,71 +84,43 @@ def held(folder: Path) -> Iterator[bool]:
         release(folder, mine)
 
 
-def release(folder: Path, who: str) -> None:
-    """Remove the claim of `who`, and of nobody else."""
-    found = holder(folder)
-    if found is not None and found.owner == who:
-        (folder / CLAIM).unlink(missing_ok=True)
+def release(folder: Path, token: str) -> None:
+    """Remove the lock of the process with this token, and of nobody else."""
+    current = holder(folder)
+    if current is not None and current.owner == token:
+        (folder / LOCK_FILE).unlink(missing_ok=True)
 
 
 def _take(folder: Path, mine: str) -> bool:
-    """Make the claim, over a dead one where there is one; False where a living process has it."""
+    """Make the lock, in the place of a stale one where there is one. False where a living process has it."""
     while not _make(folder, mine):
-        found = holder(folder)
-        if found is not None and not _gone(folder, found):
+        current = holder(folder)
+        if current is not None and not _is_gone(folder, current):
             return False
-        _bury(folder, found)
+        _remove_stale_lock(folder, current)
     return True
 
 
 def _make(folder: Path, mine: str) -> bool:
-    path = folder / CLAIM
-    mark = draft(path)
-    write_json(mark, {"owner": mine, "host": platform.node()})
+    path = folder / LOCK_FILE
+    written = temporary_path(path)
+    write_json(written, {"owner": mine, "host": platform.node()})
     try:
-        os.link(mark, path)  # unlike a rename it fails where there is one
+        os.link(written, path)  # unlike a rename it fails where there is one
     except FileExistsError:
         return False
     finally:
-        mark.unlink()
+        written.unlink()
     return True
 
 
-def _gone(folder: Path, found: Holder) -> bool:
-    return _silent(folder, found) if found.alive is None else not found.alive
-
-
-def _bury(folder: Path, dead: Holder | None) -> None:
-    """Remove the claim of `dead` (None: one that nobody can read), and nobody else's, whoever comes meanwhile."""
-    grave = draft(folder / CLAIM)
-    with _one_heir(folder):
-        # `holder` is None also where the claim was just released: what is then made anew is a living process's.
-        before = _file_of(folder / CLAIM)
-        if before is None or holder(folder) != dead or _file_of(folder / CLAIM) != before:
-            return
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(folder / CLAIM, grave)
-        # The lock may not reach an heir on another machine, whose new claim this would then be.
-        taken = recorded(grave)
-        if taken is not None and (dead is None or taken.get("owner") != dead.owner):
-            with contextlib.suppress(FileExistsError):
-                os.link(grave, folder / CLAIM)
-        grave.unlink(missing_ok=True)
-
-
-def _file_of(path: Path) -> tuple[int, int] | None:
-    """What tells the file at `path` from one that is there later: numbers of files are used again, times are not."""
-    try:
-        return path.stat().st_ino, path.stat().st_ctime_ns
-    except FileNotFoundError:
-        return None
-
-
-def _silent(folder: Path, seen: Holder) -> bool:
-    """Whether another machine's process has stopped: only a beat that stands still *while we look* is proof.
+def _is_gone(folder: Path, seen: Holder) -> bool:
+    """Tell whether a holder has ended. Of another machine's only a beat that stands still *while we look* is proof.
 
     Clocks of two machines differ, so ages are no proof. A beat that is fresh by our clock needs no look.
     """
+    if seen.alive is not None:
+        return not seen.alive
     if seen.is_fresh:
         return False
     until = time.monotonic() + 2 * BEAT_S
@@ -156,8 +132,34 @@ def _silent(folder: Path, seen: Holder) -> bool:
     return True
 
 
+def _remove_stale_lock(folder: Path, dead: Holder | None) -> None:
+    """Remove the lock of `dead` (None: one that nobody can read), and nobody else's, whoever comes meanwhile."""
+    path, removed = folder / LOCK_FILE, temporary_path(folder / LOCK_FILE)
+    with _flock(folder):
+        # `holder` is None also where the lock was just released: what is then made anew is a living process's.
+        before = _file_of(path)
+        if before is None or holder(folder) != dead or _file_of(path) != before:
+            return
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(path, removed)
+        # flock may not reach a process on another machine, whose new lock this would then be.
+        content = recorded(removed)
+        if content is not None and (dead is None or content.get("owner") != dead.owner):
+            with contextlib.suppress(FileExistsError):
+                os.link(removed, path)
+        removed.unlink(missing_ok=True)
+
+
+def _file_of(path: Path) -> tuple[int, int] | None:
+    """Return what tells the file at `path` from a later one: numbers of files are used again, times are not."""
+    try:
+        return path.stat().st_ino, path.stat().st_ctime_ns
+    except FileNotFoundError:
+        return None
+
+
 @contextlib.contextmanager
-def _one_heir(folder: Path) -> Iterator[None]:
+def _flock(folder: Path) -> Iterator[None]:
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""Where curves go besides the local record: W&B, a csv file, or nowhere. No table reads them."""
+"""Log a run's curves besides its record: to W&B, to a csv file, or nowhere. No table reads them."""
 
 import contextlib
 import os
@@ -13,6 +13,7 @@ import wandb
 from hydra.utils import instantiate
 from lightning.pytorch.loggers import CSVLogger, Logger
 
+from bench.runs.process import is_stripped
 from bench.runs.store import cost_folder, leaves, recorded
 
 STEP = "trainer/global_step"
@@ -21,12 +22,15 @@ STEP = "trainer/global_step"
 FLUSH_S = 0.2
 """The most that a killed run loses of what it logged: by default the service keeps 15 s in memory."""
 
+COST_KEYS = ("train_step", "latency", "memory", "flops", "energy")
+"""What a run's summary takes over from the cost record of its cell."""
+
 GRACE_S = 5
 """Beyond its own limits, before the service process counts as hung and is killed."""
 
 
 def open_logger(request: Mapping[str, Any], config: Mapping[str, Any], folder: Path) -> Logger | bool:
-    """The logger that the run was asked to use, with the whole config in it; False for none."""
+    """Open the logger that the run was asked to use, with the whole config in it. Returns False for none."""
     logger = instantiate(request["logger"])(folder, request)
     if isinstance(logger, Logger):
         logger.log_hyperparams(dict(config))
@@ -39,41 +43,43 @@ def close_logger(
     """Put the record's figures and its cell's cost into the summary and close the tracker's run."""
     if not isinstance(logger, Logger):
         return
-    measured = request["cost"] and recorded(cost_folder(runs, request["cost"]) / "cost.json")
-    cost = measured or {}
+    cost = (request["cost"] and recorded(cost_folder(runs, request["cost"]) / "cost.json")) or {}
     summary = leaves({key: record[key] for key in record if key not in ("curves", "decay")}, "/")
     summary |= leaves({"cost": {key: cost[key] for key in COST_KEYS if key in cost}}, "/")
     # For anything else W&B imports pandas, half a second in each run; the record has it.
     summary = {key: value for key, value in summary.items() if isinstance(value, int | float | str)}
-    if isinstance(logger, Mirror):
+    if isinstance(logger, OfflineWandbLogger):
         logger.close(summary)
     else:
         logger.log_metrics({k: v for k, v in summary.items() if isinstance(v, int | float)})
         logger.finalize("success")
 
 
-COST_KEYS = ("train_step", "latency", "memory", "flops", "energy")
+class OfflineWandbLogger(Logger):
+    """Logs to a W&B run, offline by default. It never fails the run, and delays it by `timeout_s` at each end at most.
 
+    With WANDB_MODE=online, where the server cannot be reached in `timeout_s`, the W&B run goes on offline under the
+    same id, and an upload that is not done `timeout_s` after the end is left. Either way all of it lies in a folder
+    `offline-run-...`, which `wandb sync` uploads, together with those of other attempts at this run. If W&B's own
+    process fails, the rest is not logged. Each of these is one line in the run's log.
 
-class Mirror(Logger):
-    """A W&B run that never fails the run it mirrors, and delays it by `timeout_s` at each end at most.
-
-    Offline unless WANDB_MODE says otherwise. Where it says online and the server cannot be reached in `timeout_s`,
-    the run goes on offline under the same id; where the upload is not done `timeout_s` after the end, it is left.
-    Either way all of it lies in a folder `offline-run-...`, which `wandb sync` uploads, together with those of other
-    attempts at this run. If W&B's own process fails, the rest is not mirrored. Each is one line in the run's log.
+    Args:
+        identity: What `wandb.init` is given to say which run this is: project, id, name, group, dir and so on. No
+            variable of the environment changes it.
     """
 
     def __init__(self, timeout_s: float, **identity: Any) -> None:
         super().__init__()
         self.timeout_s, self.identity = timeout_s, identity
         self.run: wandb.Run | None = None
+        # An agent's or another job's variables would make this the run of somebody else.
+        for name in [name for name in os.environ if name.startswith("WANDB_") and is_stripped(name)]:
+            del os.environ[name]
         # No reports about itself to its maker: they wait for the server too, beyond every limit that is set here.
         os.environ["WANDB_ERROR_REPORTING"] = "false"
-        os.environ.setdefault("WANDB_MODE", "offline")
-        os.environ.pop("WANDB_SERVICE", None)  # of another process, with which it ends
+        os.environ["WANDB_MODE"] = mode = os.environ.get("WANDB_MODE") or "offline"
         with self._guarded():
-            self._open(os.environ["WANDB_MODE"])
+            self._open(mode)
 
     @property
     def name(self) -> str:
@@ -94,7 +100,7 @@ class Mirror(Logger):
                 self.run.log({**metrics, STEP: step})
 
     def finalize(self, status: str) -> None:
-        """Lightning's end of training. After "success" the summary is still to come; then `close` is the end."""
+        """End a failed run. After "success" the summary is still to come, and `close` ends it."""
         if status != "success":
             self.close({}, exit_code=1)
 
@@ -155,7 +161,7 @@ class Mirror(Logger):
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
-        """An error in here ends the mirror and nothing else.
+        """Let an error in here end the logging and nothing else.
 
         Of the errors of its server, its service process and its settings W&B exports few, so that all are caught.
         """
@@ -167,7 +173,7 @@ class Mirror(Logger):
 
     @contextlib.contextmanager
     def _bounded(self) -> Iterator[None]:
-        """A service that hangs in here is made to fail."""
+        """Make a service fail that hangs in here."""
         hung = threading.Timer(self.timeout_s + GRACE_S, _kill_service)
         hung.start()
         try:
@@ -185,7 +191,7 @@ def _kill_service() -> None:
 
 
 def _gave_up(folder: Path) -> bool:
-    """Whether the service gave up on uploading: it says so in its own log alone."""
+    """Tell whether the service gave up on uploading: it says so in its own log alone."""
     log = folder / "logs" / "debug-internal.log"
     return log.exists() and b"fatal error" in log.read_bytes()
 
@@ -199,7 +205,7 @@ def _say(line: str) -> None:
 
 
 def wandb_logger(folder: Path, request: Mapping[str, Any], *, project: str, timeout_s: float) -> Logger:
-    """One W&B run per run of ours: id = our identity, group = sweep, job type = task, tags = axes."""
+    """Make one W&B run for the run: id = its identity, group = sweep, job type = task, tags = axes."""
     axes = {"tying": request["tying"], "dropout": request["dropout"], "weight_decay": request["weight_decay"]}
     tags = [
         request["task"],
@@ -207,7 +213,7 @@ def wandb_logger(folder: Path, request: Mapping[str, Any], *, project: str, time
         *(f"{k}={v}" for k, v in axes.items()),
         f"seed={request['seed']}",
     ]
-    return Mirror(
+    return OfflineWandbLogger(
         timeout_s,
         project=project,
         id=request["id"],
@@ -220,7 +226,7 @@ def wandb_logger(folder: Path, request: Mapping[str, Any], *, project: str, time
 
 
 def csv_logger(folder: Path, request: Mapping[str, Any]) -> Logger:
-    """One table an attempt: Lightning's logger empties the folder that it is given."""
+    """Write one table an attempt: Lightning's logger empties the folder that it is given."""
     before = (folder / "csv" / "metrics.csv").exists()
     return CSVLogger(str(folder), name="csv", version=f"attempt-{request['attempts']}" if before else "")
 

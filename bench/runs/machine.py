@@ -1,4 +1,4 @@
-"""What a number was measured on and with, and who may measure on this machine right now. Imports no torch."""
+"""Describe this machine and what is installed, and say who may measure on it right now. Imports no torch."""
 
 import contextlib
 import fcntl
@@ -38,7 +38,7 @@ PACKAGES = ("torch", "lightning", "transformers", "tokenizers", "datasets", "hyd
 
 @functools.cache
 def provenance() -> dict[str, Any]:
-    """Commit, dirty flag (the generated results/ aside), package versions, host, processor and Python."""
+    """Return the commit, whether files differ from it (but for results/), versions, host, processor and Python."""
     status = _git("status", "--porcelain", "--", ".", ":!results")
     return {
         "commit": _git("rev-parse", "HEAD"),
@@ -52,13 +52,13 @@ def provenance() -> dict[str, Any]:
 
 
 def cores() -> int:
-    """Processors this process may use, which can be fewer than the machine has."""
+    """Count the processors that this process may use, which can be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.cache
 def gpus() -> list[str]:
-    """Names of the GPUs that a run here may use, as CUDA_VISIBLE_DEVICES names them; asks the driver, not torch."""
+    """Return the GPUs that a run here may use, as CUDA_VISIBLE_DEVICES names them. Asks the driver, not torch."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
@@ -82,7 +82,7 @@ def check_devices(devices: int, threads: int, accelerator: str) -> None:
 
 
 def check_compiler(mode: str | None) -> None:
-    """BadInput where torch.compile is asked for and there is nothing to compile with: its code is C++, or calls it."""
+    """BadInput where torch.compile is asked for and no C++ compiler is here."""
     compilers = (os.environ.get("CXX") or "g++", "g++", "c++", "clang++")
     if mode is not None and not any(map(shutil.which, compilers)):
         raise BadInput(
@@ -100,7 +100,7 @@ def processor() -> str:
 
 @functools.cache
 def installed() -> str:
-    """Every installed distribution, one `name==version` a line, sorted: a run's `env` file."""
+    """Return every installed distribution, one `name==version` a line, sorted: a run's `env` file."""
     names = {f"{d.metadata['Name']}=={d.version}" for d in importlib.metadata.distributions()}
     return "\n".join(sorted(names, key=str.lower)) + "\n"
 
@@ -112,7 +112,7 @@ def _version(name: str) -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
-    """Output of a git command on this repository, or None outside one."""
+    """Return the output of a git command on this repository, None outside one."""
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
         return subprocess.run(
             ["git", "-C", str(REPOSITORY), *arguments], capture_output=True, text=True, check=True
@@ -122,23 +122,20 @@ def _git(*arguments: str) -> str | None:
 
 @contextlib.contextmanager
 def among_others() -> Iterator[None]:
-    """Held by a training run: any number at once, none while something is measured `alone`."""
+    """Hold the machine as a training run does: any number at once, none while something is measured `alone`."""
     with _machine_lock(fcntl.LOCK_SH):
         yield
 
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Held by a measurement: waits until no training run of this user is left on the machine."""
+    """Hold the machine for a measurement, once no training run of this user is left on it."""
     with _machine_lock(fcntl.LOCK_EX):
         yield
 
 
 def measured_by() -> str | None:
-    """Who measures alone on this machine now, so that no run may start: `process 71 (python -m bench.perf)`.
-
-    Returns None where nobody does.
-    """
+    """Return who measures alone on this machine now, such as `process 71 (python -m bench.perf)`; None: nobody."""
     with _open_lock(MACHINE) as machine, _open_lock(TURNSTILE):
         return None if _locked_at_once(machine, fcntl.LOCK_SH) else _holders()
 
@@ -168,7 +165,7 @@ def _locked_at_once(handle: int, mode: int) -> bool:
 
 
 def _holders() -> str:
-    """Who has the lock of the machine, in words.
+    """Say who has the lock of the machine.
 
     Whoever waits for it has the turnstile open too. Where no such process can be seen it is in another container.
     """
@@ -194,13 +191,13 @@ def _in_words(process: "psutil.Process") -> str:
 
 
 def _lock_path(name: str) -> Path:
-    """A file to flock, one for each user of the machine."""
+    """Return a file to flock, one for each user of the machine."""
     return Path(tempfile.gettempdir()).resolve() / f"tying-bench-{os.getuid()}-{name}.lock"
 
 
 @contextlib.contextmanager
 def _open_lock(name: str) -> Iterator[int]:
-    """Closing it releases it, also when the process dies."""
+    """Open a lock's file; closing it releases the lock, also when the process dies."""
     handle = os.open(_lock_path(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         yield handle

@@ -1,4 +1,4 @@
-"""Names a process for good, so that what it left behind can be told from what it still holds. Imports no torch."""
+"""Name a process for good, so that what it left behind can be told from what it still holds. Imports no torch."""
 
 import functools
 import hashlib
@@ -11,7 +11,7 @@ _PROC = Path("/proc")
 
 @functools.cache
 def machine() -> str:
-    """This boot of this machine, as its process numbers are seen from here: containers differ, and so do reboots."""
+    """Return a name of this boot of this machine and of its process numbers: containers differ, and so do boots."""
     try:
         boot = (_PROC / "sys/kernel/random/boot_id").read_text()
         seen = f"{boot}{os.readlink('/proc/self/ns/pid')}"
@@ -21,19 +21,19 @@ def machine() -> str:
 
 
 def token(pid: int | None = None) -> str:
-    """`<machine>-<pid>-<start>` of a living process, this one by default; no other process ever has the same."""
+    """Return `<machine>-<pid>-<start>` of a living process, this one by default. No other ever has the same."""
     pid = os.getpid() if pid is None else pid
     return f"{machine()}-{pid}-{_started(pid) or 0}"
 
 
 def alive(owner: str) -> bool | None:
-    """Whether the process of that token lives; None where it belongs to another machine. A zombie is dead."""
+    """Tell whether the process of that token lives; None where it is of another machine. A zombie is dead."""
     try:
-        where, pid, started = owner.split("-")
+        of_machine, pid, started = owner.split("-")
         number = int(pid)
     except ValueError:
         return False
-    if where != machine():
+    if of_machine != machine():
         return None
     if _PROC.joinpath("self/stat").exists():
         return _started(number) == started
@@ -43,7 +43,7 @@ def alive(owner: str) -> bool | None:
 
 
 def _started(pid: int) -> str | None:
-    """Ticks since the boot at which the process began; None where it is gone or a zombie.
+    """Return the ticks since the boot at which the process began; None where it is gone or a zombie.
 
     Not psutil's `create_time`: that is a time of day, and setting the clock would make every living process another.
     """

@@ -1,4 +1,4 @@
-"""Start one run or measurement in fresh processes of its own, in 0.1 s: a fork server pays the imports once.
+"""Start one run or measurement in new processes of its own, in 0.1 s: a fork server pays the imports once.
 
 The process that the user started names the worker's module and never imports it: it stays free of torch.
 """
@@ -16,29 +16,33 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from bench.runs.store import draft
-from bench.runs.worker import BUSY, blame, blame_path, blamed, enter
+from bench.runs.store import temporary_path
+from bench.runs.worker import BUSY, enter, rank_failure, rank_failure_path, record_rank_failure
 
-# A launcher's or another job's variables would make a run join ranks that are not its own. A notebook's MPLBACKEND
-# names a module of its own environment, and matplotlib refuses to be imported where that is not there.
-STRIPPED = (
-    "LOCAL_RANK",
-    "RANK",
-    "GLOBAL_RANK",
-    "NODE_RANK",
-    "GROUP_RANK",
-    "WORLD_SIZE",
-    "LOCAL_WORLD_SIZE",
-) + ("MASTER_ADDR", "MASTER_PORT", "MPLBACKEND")
-STRIPPED_PREFIXES = ("PL_", "TORCHELASTIC_", "SLURM_", "SUBMITIT_", "RAY_", "HYDRA_")
+STRIPPED = {
+    *("LOCAL_RANK", "RANK", "GLOBAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"),
+    *("MASTER_ADDR", "MASTER_PORT", "MPLBACKEND"),
+}
+STRIPPED_PREFIXES = ("PL_", "TORCHELASTIC_", "SLURM_", "SUBMITIT_", "RAY_", "HYDRA_", "WANDB_")
+"""Variables that a run does not inherit: with those of a launcher or of another job it would join ranks that are not
+its own, and matplotlib cannot be imported where a notebook's MPLBACKEND names a module that is not here."""
+
+WANDB_ACCOUNT = {
+    *("WANDB_MODE", "WANDB_ENTITY", "WANDB_BASE_URL", "WANDB_APP_URL", "WANDB_INSECURE_DISABLE_SSL"),
+    *("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_CREDENTIALS_FILE"),
+    *("WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"),
+}
+"""The variables of W&B that a run inherits: which account and server, and where W&B keeps files. The others, such as
+WANDB_RUN_ID and WANDB_RESUME, say which run it is, and how it is made: that is decided here."""
 
 WORKERS = ("bench.training.train", "bench.training.cost", "wandb.sdk.launch")
 """What every run imports; the last of them is half a second inside wandb.init, which imports it late."""
 
 GRACE_S = 5.0
-"""What is left of a run's ranks lives no longer than this after the first of them died."""
-_PATIENCE_S = {0: 60.0, BUSY: 0.0}
-"""But where the first rank ended well they may still have something to put away, and where it was busy nothing."""
+"""How long the other ranks of a run may live on after one of them died."""
+
+_GRACE_BY_CODE_S = {0: 60.0, BUSY: 0.0}
+"""The same where a rank ended with this code: after a good end they may still have something to put away."""
 
 _context = multiprocessing.get_context("forkserver")
 _starting = threading.Lock()
@@ -51,14 +55,17 @@ class Interrupted(Exception):
 
 
 def preload(modules: Iterable[str]) -> None:
-    """What the fork server imports besides the workers. Of use before the first run alone, which starts it."""
+    """Let the fork server import these modules besides the workers. It starts with the first run: call this before."""
     _context.set_forkserver_preload([*WORKERS, *sorted(set(modules))])
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How a run's processes ended. `code`: of the first rank, or of the rank that died before it, negative for a
-    signal. `reason`: one line where a rank above 0 was the cause, or where there is nothing but a code to tell."""
+    """How a run's processes ended.
+
+    code: the exit code of the first rank, or of the rank that died before it; negative for a signal. reason: one
+    line, of use where there is no record.
+    """
 
     code: int
     reason: str
@@ -71,39 +78,39 @@ def run_process(
 
     env: variables of these processes alone.
     """
-    meeting = draft(folder.resolve() / "ranks")
+    rendezvous = temporary_path(folder.resolve() / "ranks")
     shared = (module, str(folder.resolve()), time.time(), dict(env or {}))
     processes = [
-        _context.Process(target=enter, args=(*shared, rank, ranks, str(meeting))) for rank in range(ranks)
+        _context.Process(target=enter, args=(*shared, rank, ranks, str(rendezvous))) for rank in range(ranks)
     ]
-    with _starting, _environment(threads), _deaf():
+    with _starting, _environment(threads), _block_signals():
         if _stopping.is_set():
             raise Interrupted
         for process in processes:
             process.start()
             _alive.add(process)
     try:
-        code = _joined(processes, meeting)
-        reason = blamed(meeting) or died(code)
+        code = _joined(processes, rendezvous)
+        reason = rank_failure(rendezvous) or died(code)
     finally:
         _alive.difference_update(processes)
-        for path in (meeting, blame_path(meeting)):
+        for path in (rendezvous, rank_failure_path(rendezvous)):
             path.unlink(missing_ok=True)
     if _stopping.is_set():
         raise Interrupted
     return Ending(code, reason)
 
 
-def _joined(processes: Sequence[BaseProcess], meeting: Path) -> int:
-    """Wait for all; once one has died the others get a few seconds, because they may wait for it for ever."""
+def _joined(processes: Sequence[BaseProcess], rendezvous: Path) -> int:
+    """Wait for all. Once one has died the others get a few seconds: they may wait for it for ever."""
     ended, deadline = None, None
     while True:
         codes = [process.exitcode for process in processes]  # looked at once: one may end at any moment
         for rank, code in enumerate(codes):
             if ended is None and code is not None and (rank == 0 or code):
-                ended, deadline = code, time.monotonic() + _PATIENCE_S.get(code, GRACE_S)
+                ended, deadline = code, time.monotonic() + _GRACE_BY_CODE_S.get(code, GRACE_S)
                 if rank and code < 0:
-                    blame(meeting, rank, died(code))
+                    record_rank_failure(rendezvous, rank, died(code))
         running = [process for process, code in zip(processes, codes, strict=True) if code is None]
         if not running:
             return codes[0] if codes[0] > 0 else ended or 0
@@ -114,7 +121,7 @@ def _joined(processes: Sequence[BaseProcess], meeting: Path) -> int:
 
 
 def died(code: int) -> str:
-    """`killed by SIGKILL (out of memory?)`, or the exit code, in words."""
+    """Return `killed by SIGKILL (out of memory?)`, or the exit code in words."""
     if code >= 0:
         return f"the process ended with exit code {code} and left no record"
     name = signal.Signals(-code).name
@@ -122,18 +129,13 @@ def died(code: int) -> str:
 
 
 def kill_all() -> None:
-    """End every run that this process started, at once (they leave no record and will be run again)."""
-    _stopping.set()
-    with _starting:  # so that none slips through between its start and its place in `_alive`
-        alive = list(_alive)
-    _kill(alive)
+    """End every run that this process started, at once. They leave no record and will be run again."""
+    _kill(_start_no_other())
 
 
 def stop_all() -> None:
-    """Ask every run to save where it is and to end, and start no other; those that take too long are killed."""
-    _stopping.set()
-    with _starting:
-        alive = list(_alive)
+    """Ask every run to save where it is and to end, and start no other. Those that take too long are killed."""
+    alive = _start_no_other()
     for process in alive:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(process.pid, signal.SIGTERM)
@@ -141,6 +143,13 @@ def stop_all() -> None:
     while any(process.exitcode is None for process in alive) and time.monotonic() < until:
         time.sleep(0.05)
     _kill(alive)
+
+
+def _start_no_other() -> list[BaseProcess]:
+    """Let no further run start. Returns the processes of those that were started."""
+    _stopping.set()
+    with _starting:  # so that none slips through between its start and its place in `_alive`
+        return list(_alive)
 
 
 def _kill(processes: Iterable[BaseProcess]) -> None:
@@ -151,10 +160,10 @@ def _kill(processes: Iterable[BaseProcess]) -> None:
 
 
 @contextlib.contextmanager
-def _deaf() -> Iterator[None]:
-    """What this thread starts inherits both signals blocked: they are for the controller, which ends the rest.
+def _block_signals() -> Iterator[None]:
+    """Block SIGINT and SIGTERM in what this thread starts: they are for the controller, which ends the rest.
 
-    The fork server must outlive its runs when a whole group is told to end; a run hears SIGTERM again.
+    The fork server must outlive its runs when a whole group is told to end. A run unblocks SIGTERM again.
     """
     resource_tracker.ensure_running()  # here already, because its start ends with SIGINT unblocked
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
@@ -164,13 +173,17 @@ def _deaf() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def is_stripped(name: str) -> bool:
+    """Tell whether a run does not inherit the environment variable of this name."""
+    return name not in WANDB_ACCOUNT and (name in STRIPPED or name.startswith(STRIPPED_PREFIXES))
+
+
 @contextlib.contextmanager
 def _environment(threads: int) -> Iterator[None]:
-    """The environment as the fork server must see it when the first process starts it."""
+    """Set the environment that the fork server inherits when the first process starts it."""
     before = dict(os.environ)
-    for name in before:
-        if name in STRIPPED or name.startswith(STRIPPED_PREFIXES):
-            del os.environ[name]
+    for name in filter(is_stripped, before):
+        del os.environ[name]
     os.environ |= {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
     try:
         yield

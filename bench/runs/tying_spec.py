@@ -1,4 +1,4 @@
-"""What a run ties and how, as data: the table of methods, the spec of a run, and the label made of it. No torch."""
+"""Say what a run ties and how, as data: the table of methods, a run's spec, and the label made of it. No torch."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -17,10 +17,10 @@ LEARNED = "learned"
 
 @dataclass(frozen=True)
 class Method:
-    """What the report knows of a way to tie; its function and its defaults are in its file of conf/tying.
+    """Says how reports show a method; its function and its defaults are in its file of conf/tying.
 
-    keys: those that its label shows, in their order. colour: of it in every picture. full: the method that it is
-    where it shares most, None where there is no such end.
+    keys: those that its label shows, in their order. colour: in every picture. full: the method that it becomes where
+    it shares most, None where there is no such end.
     """
 
     name: str
@@ -64,7 +64,7 @@ _APART = ("scope", "form", "init")
 
 @dataclass(frozen=True)
 class Part:
-    """One method of a plan with what it was given; keys that are null are left out."""
+    """Names one method of a plan and the values of its keys; keys that are null are left out."""
 
     method: str
     keys: Keys = ()
@@ -77,18 +77,18 @@ class Part:
 
     @property
     def family(self) -> str:
-        """The method; `soft_decoupled` for a soft one that the optimizer does not rescale."""
+        """Return the method; `soft_decoupled` for a soft one that the optimizer does not rescale."""
         return "soft_decoupled" if self.get("form") == "decoupled" else self.method
 
     @property
     def full(self) -> str | None:
-        """The method that it is where it shares most; None where there is no such end."""
+        """Return the method that it becomes where it shares most; None where there is no such end."""
         known = METHODS.get(self.method)
         return known and known.full
 
     @property
     def shown(self) -> dict[str, Any]:
-        """The keys that its label shows first, in that order, with their values."""
+        """Return the keys that its label shows first, in that order, with their values."""
         known, keys = METHODS.get(self.method), dict(self.keys)
         names = known.keys if known else [name for name in keys if name not in _APART]
         return {name: keys[name] for name in names if name in keys}
@@ -105,7 +105,7 @@ class Part:
 
 @dataclass(frozen=True)
 class TyingSpec:
-    """Which tying a run is of: the methods of its plan in order, the kind of control, and what it starts from.
+    """Describes the tying of a run: the methods of its plan in order, its kind of control, and what it starts from.
 
     control: `params`, `respend` or None. start: the keys of `start` in the config, None where the run begins from
     its seed's own weights.
@@ -149,27 +149,27 @@ class TyingSpec:
 
     @cached_property
     def label(self) -> str:
-        """What people call it: `embedding+top_k(k=3)`, `cross_layer, control=params`, `soft, start=untied`."""
+        """Return what people call it: `embedding+top_k(k=3)`, `cross_layer, control=params`, `soft, start=untied`."""
         text = "+".join(part.label for part in self.parts) or "none"
         text += f", control={self.control}" if self.control is not None else ""
         return text + (", start=untied" if self.start is not None else "")
 
     @property
     def family(self) -> str:
-        """The name in METHODS under which tables and pictures have it, or that of a method not in there."""
+        """Return the name under which tables and pictures have it: one of METHODS, `composition`, or another method."""
         if len(self.parts) > 1:
             return COMPOSITION.name
         return self.parts[0].family if self.parts else "none"
 
     @cached_property
     def rank(self) -> int:
-        """The place of its family in every table: known methods, then others, then compositions."""
+        """Return the place of its family in every table: known methods, then others, then compositions."""
         ranks = {name: rank for rank, name in enumerate(METHODS)} | {COMPOSITION.name: len(METHODS) + 1}
         return ranks.get(self.family, len(METHODS))
 
     @property
     def without_control(self) -> "TyingSpec":
-        """The tying that this is a control of; itself where it is none."""
+        """Return the tying that this is a control of; itself where it is none."""
         return replace(self, control=None)
 
     @property
@@ -194,14 +194,14 @@ def recorded_spec(record: Mapping[str, Any]) -> TyingSpec | None:
 
 
 def colours(specs: Iterable[TyingSpec]) -> dict[str, str]:
-    """Family -> its colour, for all families of one picture: those not in METHODS take the spare ones in turn."""
+    """Return the colour of each family of one picture; those that are not in METHODS take the spare ones in turn."""
     known = {name: method.colour for name, method in METHODS.items()} | {COMPOSITION.name: COMPOSITION.colour}
     others = sorted({spec.family for spec in specs} - known.keys())
     return known | {name: SPARE[at % len(SPARE)] for at, name in enumerate(others)}
 
 
 def _keys(name: str, part: Mapping[str, Any], tying: Mapping[str, Any]) -> Keys:
-    """What a part was given, with what others than its own function read: the training loop, or the controller."""
+    """Return the keys of a part, with those that the training loop or the controller reads instead of its function."""
     given = {key: value for key, value in part.items() if key not in ("_target_", "_partial_")}
     if name == LEARNED:
         # Which blocks share came out of it: no part of what was asked for.

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from textwrap import fill
 from typing import Any
 
+from bench.analysis.runs import CostRecord
 from bench.config.run_config import RunConfig
 from bench.report.costs import cost_notes, cost_tables
 from bench.report.markup import folded, plain
@@ -38,7 +39,7 @@ def report(measured: Sequence[Measured]) -> str:
 
 def _section(task: str, data: str, members: Sequence[Measured]) -> str:
     labels = _labels([cell for cell, _ in members])
-    rows = [(label, record) for label, (_, record) in zip(labels, members, strict=True)]
+    rows = [(label, CostRecord(record)) for label, (_, record) in zip(labels, members, strict=True)]
     tables = [
         f"{title}: {task} on {data}\n\n" + "\n".join(map(plain, folded(table, WIDTH)))
         for title, table in cost_tables(rows).items()

@@ -21,7 +21,7 @@ Record = dict[str, Any]
 
 
 def architectures(cells: Iterable[RunConfig]) -> list[str]:
-    """Modules that the processes of these cells import beyond the worker's, for seconds each: `launch.preload` them."""
+    """Modules that the processes of these cells import beyond the worker's, for seconds each: `preload` them."""
     names = {cell.config["model"].get("architecture") for cell in cells} - {None}
     return [f"transformers.models.{name}.modeling_{name}" for name in sorted(names)]
 
@@ -116,7 +116,7 @@ class Ensure:
     def _is_resume_stale(self, cell: RunConfig) -> bool:
         """Whether the checkpoint to go on from was made with other code, as the request of that attempt says."""
         folder = self.path(cell).parent
-        return (folder / RESUME).exists() and bool(self._changed(cell, recorded(folder / REQUEST)))
+        return (folder / RESUME).is_file() and bool(self._changed(cell, recorded(folder / REQUEST)))
 
     def _failed_otherwise(self, cell: RunConfig, found: Record) -> bool:
         other_logger = found.get("logger", cell.options["logger"]) != cell.options["logger"]
@@ -125,8 +125,8 @@ class Ensure:
     def _put_away(self, cell: RunConfig, found: Record) -> None:
         """What a process leaves that died between its record and its end."""
         folder = self.path(cell).parent
-        if (folder / lock.CLAIM).exists() or (
-            (folder / RESUME).exists() and found["status"] != Status.FAILED
+        if (folder / lock.LOCK_FILE).exists() or (
+            (folder / RESUME).is_file() and found["status"] != Status.FAILED
         ):
             with lock.held(folder) as mine:
                 if mine and found["status"] != Status.FAILED:

@@ -13,7 +13,8 @@ from bench.analysis.runs import is_finite, look_up
 from bench.report.markup import Table, plain
 from bench.runs import lock
 from bench.runs.code import changed_modules, code_of, other_code
-from bench.runs.store import Status, present_names, recorded
+from bench.runs.identity import present_names
+from bench.runs.store import Status, recorded
 from bench.runs.tying_spec import TyingSpec, recorded_spec
 from bench.runs.worker import ATTEMPTS, CONFIG, REQUEST, RESUME
 

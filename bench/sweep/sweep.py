@@ -12,7 +12,7 @@ from bench.config.run_config import RunConfig, from_hydra
 from bench.runs import lock
 from bench.runs.code import other_code
 from bench.runs.process import kill_all, preload, stop_all
-from bench.runs.store import Status, recorded, tidy
+from bench.runs.store import Status, recorded, remove_stale_temporaries
 from bench.sweep import manifest, prerequisites
 from bench.sweep.launchers.engine import Engine
 from bench.sweep.launchers.local import Joblib
@@ -83,7 +83,7 @@ def conduct(
     """
     engine.check(cells)
     for folder in (cells[0].runs, cells[0].runs / "sweeps"):
-        tidy(folder)
+        remove_stale_temporaries(folder)
     # Read whatever `more`: a manifest of a newer version is refused and not written over.
     there = recorded(manifest.path(cells[0])) if sweep else None
     earlier = (there or {}) if more else {}
@@ -118,7 +118,7 @@ def measure(cells: Sequence[RunConfig], again: bool = False) -> list[tuple[RunCo
     """
     engine = Joblib(n_jobs=1)
     engine.check(cells)
-    tidy(cells[0].runs)
+    remove_stale_temporaries(cells[0].runs)
     cells = _grouped_before(cells)
     if again:
         for cell in cells:

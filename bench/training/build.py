@@ -1,4 +1,4 @@
-"""Build what a run trains: data, network, plan and its controls of equal size."""
+"""Build what a run trains: data, network, plan, training module, and networks of equal size as controls."""
 
 import bisect
 from collections.abc import Callable, Mapping
@@ -17,19 +17,21 @@ from bench.tying import NotApplicable, TyingPlan, methods
 from bench.tying.errors import BadInput
 from bench.tying.similarity import cosine
 
+Config = Mapping[str, Any]
 
-def data_module(config: Mapping[str, Any]) -> L.LightningDataModule:
+FEED_FORWARD_RANGE = (0.5, 2.0)
+"""Of its own feed-forward width at its new width, how much less and how much more a control may get."""
+
+
+def data_module(config: Config) -> L.LightningDataModule:
     data = config["data"]
-    make = instantiate(data["module"])
-    return make(
-        folder=data["folder"],
-        seed=config["seed"],
-        **config["task"]["batches"],
+    return instantiate(data["module"])(
+        folder=data["folder"], seed=config["seed"], **config["task"]["batches"]
     )
 
 
-def network(config: Mapping[str, Any], shapes: Mapping[str, int], dropout: float) -> nn.Module:
-    """The plain network. Its initial weights depend on the seed alone, whatever will be tied."""
+def network(config: Config, shapes: Mapping[str, int], dropout: float) -> nn.Module:
+    """Build the plain network. Its initial weights depend on the seed alone, whatever will be tied."""
     torch.manual_seed(config["seed"])
     try:
         return instantiate(dict(config["model"]), **shapes, dropout=dropout)
@@ -43,23 +45,21 @@ def network(config: Mapping[str, Any], shapes: Mapping[str, int], dropout: float
         raise
 
 
-def plan_for(config: Mapping[str, Any], model: nn.Module) -> TyingPlan:
-    """The union of the plans of the chosen strategies. DoesNotApply with the reason where one cannot."""
+def plan_for(config: Config, model: nn.Module) -> TyingPlan:
+    """Return the union of the plans of the chosen methods. DoesNotApply where one of them cannot be applied."""
     try:
         return methods.compose(model, parts=list(instantiate(config["tying"]["parts"]).values()))
     except NotApplicable as reason:
         raise DoesNotApply(str(reason)) from reason
 
 
-def tie(
-    config: Mapping[str, Any], model: nn.Module, plan: TyingPlan, data: L.LightningDataModule | None = None
-) -> int:
-    """Apply the plan in place, check that it gave what it predicted; returns the untied number of parameters.
+def tie(config: Config, model: nn.Module, plan: TyingPlan, data: L.LightningDataModule | None = None) -> int:
+    """Apply the plan in place and check its predictions. Returns the number of parameters before.
 
     data: proves the ties on the first example of its validation split (`TyingPlan.apply`), which no random number of
     the run depends on.
     """
-    untied = sum(p.numel() for p in model.parameters())
+    before = sum(p.numel() for p in model.parameters())
     predicted = plan.num_params(model)
     start = config.get("start")
     # Without a start namesakes were not trained: they have no mean worth the name.
@@ -70,18 +70,16 @@ def tie(
     actual = sum(p.numel() for p in model.parameters())
     if actual != predicted:
         raise RuntimeError(f"the plan predicted {predicted} parameters, the tied model has {actual}")
-    return untied
+    return before
 
 
 def first_example(data: L.LightningDataModule) -> torch.Tensor:
-    """What a network of this data reads, one example of the validation split: [1, ...]."""
+    """Return what a network of this data reads, one example of the validation split: [1, ...]."""
     return next(iter(data.val_dataloader()))[0][:1]
 
 
-def training(
-    config: Mapping[str, Any], model: nn.Module, plan: TyingPlan, meta: Mapping[str, Any]
-) -> Training:
-    """The task's training module around the tied model."""
+def training(config: Config, model: nn.Module, plan: TyingPlan, meta: Mapping[str, Any]) -> Training:
+    """Build the task's training module around the tied model."""
     return instantiate(config["task"]["module"])(
         model,
         plan,
@@ -94,7 +92,7 @@ def training(
 
 
 def compile_in_place(model: nn.Module, mode: str | None) -> None:
-    """What training and scoring call of the model goes through torch.compile in that mode; None leaves it as it is.
+    """Let torch.compile in this mode stand before what training and scoring call; None leaves the model as it is.
 
     Nothing is compiled yet: the first call with a batch of a new shape does that.
     """
@@ -104,52 +102,50 @@ def compile_in_place(model: nn.Module, mode: str | None) -> None:
 
 
 def measured_ties(model: nn.Module) -> dict[str, TyingPlan]:
-    """The ties whose spread every record holds, tied or not: namesakes along depth, and the embedding pair."""
-    found = {}
-    for name, strategy in (("depth", methods.cross_layer), ("embedding", methods.embedding)):
-        try:
-            found[name] = strategy(model)
-        except NotApplicable:
-            found[name] = TyingPlan()
-    return found
+    """Return the ties whose spread every record holds, tied or not: all namesakes along depth, and the embeddings."""
+    plans = {"depth": methods.cross_layer, "embedding": methods.embedding}
+    return {name: _or_else(TyingPlan(), method, model) for name, method in plans.items()}
 
 
 def similarity(model: nn.Module) -> list[list[float | None]] | None:
-    """`bench.tying.similarity.cosine` of its blocks; None where it has no stack of them."""
+    """Return `bench.tying.similarity.cosine` of the model's blocks; None where it has no stack of them."""
+    return _or_else(None, cosine, model)
+
+
+def _or_else(otherwise: Any, call: Callable[[nn.Module], Any], model: nn.Module) -> Any:
     try:
-        return cosine(model)
+        return call(model)
     except NotApplicable:
-        return None
+        return otherwise
 
 
-def device(config: Mapping[str, Any]) -> torch.device:
-    """The kind of device that the config asks for on this machine."""
+def device(config: Config) -> torch.device:
+    """Return the kind of device that the config asks for on this machine."""
     accelerator = config["trainer"]["accelerator"]
     gpu = accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
     return torch.device("cuda" if gpu else "cpu")
 
 
 def device_name(device: torch.device) -> str:
-    """The model of what the numbers were measured on."""
+    """Return the model of the processor or GPU."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu {machine.processor()}"
 
 
-Config = Mapping[str, Any]
-
-FINE = (0.5, 2.0)
-"""Of its own feed-forward width at its new width, how much less and how much more a network may get."""
-
-
 def controlled(config: Config, shapes: Mapping[str, int]) -> tuple[Config, dict[str, Any] | None]:
-    """The config of the network that its `control` stands for, and that network's size as records have it.
+    """Return the config of the network that its `control` stands for, and that network's size as records have it.
 
     params: the untied network with about as many parameters as the tied one. respend: the tied network with about
     as many as the untied one. First the nearest width at the network's own ratio of feed-forward width to width,
-    then the nearest feed-forward width. Nothing is built but shapes. The config itself and None without a control.
+    then the nearest feed-forward width. Nothing is built but shapes.
 
-    The size: kind, width, feed_forward (None where the network has no such width to set), target_params, num_params,
-    ratio (num_params / target_params) and untied_params, those of the untied network at its own width. Raises
-    DoesNotApply where the tying does, or saves nothing, and BadInput where width does not change a network's size.
+    Returns:
+        The config itself and None without a control. Else the config at its new widths, and the size: kind, width,
+        feed_forward (None where the network has no such width to set), target_params, num_params, ratio
+        (num_params / target_params) and untied_params, those of the untied network at its own width.
+
+    Raises:
+        DoesNotApply: The tying cannot be applied, or saves nothing.
+        BadInput: The network's size does not change with its width.
     """
     kind = config.get("control")
     if kind is None:
@@ -160,29 +156,27 @@ def controlled(config: Config, shapes: Mapping[str, int]) -> tuple[Config, dict[
         raise DoesNotApply("this tying shares no tensor, so its control is `none` itself")
     base, target = (plain, tied_params) if kind == "params" else (tied, untied_params)
     sized = _sized(base, shapes, target)
-    found = num_params(sized, shapes)
+    sized_params = num_params(sized, shapes)
     return sized, {
         "kind": kind,
         "width": sized["model"]["width"],
         "feed_forward": _feed_forward(sized, shapes),
         "target_params": target,
-        "num_params": found,
-        "ratio": found / target,
+        "num_params": sized_params,
+        "ratio": sized_params / target,
         "untied_params": untied_params,
     }
 
 
+def untied(config: Config) -> Config:
+    """Return the config of the same network without any tie or control."""
+    return {**config, "control": None, "tying": {**config["tying"], "parts": {}}}
+
+
 def num_params(config: Config, shapes: Mapping[str, int]) -> int:
-    """Elements of the distinct parameters of the network that the config asks for, once it is tied."""
-    model = _outline(config, shapes)
+    """Count the elements of the distinct parameters of the network that the config asks for, once it is tied."""
+    model = _on_meta(config, shapes)
     return plan_for(config, model).num_params(model)
-
-
-def nearest(numbers: range, target: int, count: Callable[[int], int]) -> int:
-    """The number whose count is nearest to `target`, the lower of two as near; `count` rises with the numbers."""
-    above = bisect.bisect_left(numbers, target, key=count)
-    around = numbers[max(0, above - 1) : above + 1]
-    return min(around, key=lambda number: abs(count(number) - target))
 
 
 def _sized(base: Config, shapes: Mapping[str, int], target: int) -> Config:
@@ -190,7 +184,7 @@ def _sized(base: Config, shapes: Mapping[str, int], target: int) -> Config:
     def count(width: int, feed_forward: int | None = None) -> int:
         return num_params(_with(base, width, feed_forward), shapes)
 
-    width, step = base["model"]["width"], getattr(_outline(base, shapes), "width_step", 1)
+    width, step = base["model"]["width"], getattr(_on_meta(base, shapes), "width_step", 1)
     if count(width) == count(width + step):
         raise BadInput(
             "control changes model.width, which changes no size here: leave sizes out of model.config, or control=null"
@@ -202,12 +196,20 @@ def _sized(base: Config, shapes: Mapping[str, int], target: int) -> Config:
     own = _feed_forward(_with(base, width), shapes)
     if own is None:
         return _with(base, width)
-    fine = range(max(1, round(FINE[0] * own)), round(FINE[1] * own) + 1)
-    return _with(base, width, nearest(fine, target, lambda feed_forward: count(width, feed_forward)))
+    least, most = (share * own for share in FEED_FORWARD_RANGE)
+    widths = range(max(1, round(least)), round(most) + 1)
+    return _with(base, width, nearest(widths, target, lambda feed_forward: count(width, feed_forward)))
+
+
+def nearest(numbers: range, target: int, count: Callable[[int], int]) -> int:
+    """Return the number whose count is nearest to `target`, the lower of two as near. Counts rise with the numbers."""
+    above = bisect.bisect_left(numbers, target, key=count)
+    around = numbers[max(0, above - 1) : above + 1]
+    return min(around, key=lambda number: abs(count(number) - target))
 
 
 def _with(config: Config, width: int, feed_forward: int | None = None) -> Config:
-    """At this width; what the config sets as feed-forward width keeps its ratio to it, unless one is given."""
+    """Return the config at this width. A feed-forward width that it sets keeps its ratio, unless one is given."""
     model = {**config["model"], "width": width}
     if feed_forward is None and model.get("feed_forward") is not None:
         feed_forward = max(1, round(model["feed_forward"] * width / config["model"]["width"]))
@@ -216,16 +218,11 @@ def _with(config: Config, width: int, feed_forward: int | None = None) -> Config
     return {**config, "model": model}
 
 
-def untied(config: Config) -> Config:
-    """The same network without any tie, and no control."""
-    return {**config, "control": None, "tying": {**config["tying"], "parts": {}}}
-
-
 def _feed_forward(config: Config, shapes: Mapping[str, int]) -> int | None:
-    return getattr(_outline(config, shapes), "feed_forward", None)
+    return getattr(_on_meta(config, shapes), "feed_forward", None)
 
 
-def _outline(config: Config, shapes: Mapping[str, int]) -> nn.Module:
-    """The network without its numbers, which takes no memory."""
+def _on_meta(config: Config, shapes: Mapping[str, int]) -> nn.Module:
+    """Build the network without its numbers, which takes no memory."""
     with torch.device("meta"):
         return network(config, shapes, dropout=0.0)

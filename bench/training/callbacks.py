@@ -1,9 +1,8 @@
-"""Record a run while it trains: curves, status, gradients per use; score it in int8 at the end."""
+"""Record a run while it trains: curves, status, and gradients per use."""
 
 import contextlib
-import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +14,30 @@ from bench.runs.store import Status, write_bytes_atomic, write_json
 from bench.training.module import Training
 from bench.tying import TyingPlan
 from bench.tying.gradients import UseGradients, of_uses
-from bench.tying.int8 import num_bytes, quantize
 
 COLUMNS = ("epoch", "step", "train_nll", "val_nll", "val_metric", "lr", "spread")
 
-TELL_EVERY_S = 2.0
-"""Seconds between two of status.json at least, validations aside."""
+STATUS_EVERY_S = 2.0
+"""Seconds between two writings of status.json, but for validations, after which it is written too."""
 
-KEPT = ("curves", "scores", "training_s", "first_step_s", "start_s", "seen_at_start")
+CARRIED = ("curves", "scores", "training_s", "first_step_s", "start_s", "seen_at_start")
+"""Attributes of MetricsCallback that a run takes along when it goes on from a checkpoint."""
 
 
-class Journal(L.Callback):
-    """Writes status.json now and then, curves.csv at every validation, and logs the same figures; times the training.
+class MetricsCallback(L.Callback):
+    """Writes status.json now and then and curves.csv at each validation, logs the same figures, and times training.
 
-    `metric`: the task's headline metric. `depth`: the plan of all namesakes along depth, whose spread is logged
-    for every tying, so that `none` is the floor that `soft` is read against. Of several ranks the first writes.
+    Of several ranks only the first writes. The first training step of a process is cold, and compiles where that was
+    asked for: its time `start_s`, and the examples that it saw, `seen_at_start`, are not part of `training_s`.
 
-    The first training step of a process is cold, and compiles where that was asked for: its time, `start_s`, and what
-    it saw, `seen_at_start`, are kept apart from `training_s`.
+    A run that goes on from a checkpoint takes its curves and times along. `training_s` and `total_s` are then sums
+    over attempts: what led to the checkpoint, and all of the last attempt.
 
-    A run that goes on from a checkpoint goes on with its curves and its clocks: `training_s` and `total_s` are
-    then sums over its attempts, of each what led to the checkpoint and of the last one all.
+    Args:
+        metric: Name of the task's headline metric.
+        depth: The plan of all namesakes along depth. Its spread is logged for every tying: that of `none` is the
+            level that `soft` is compared with.
+        launched: Time at which the run's process was started, in seconds since the epoch.
     """
 
     def __init__(self, folder: Path, metric: str, depth: TyingPlan, launched: float) -> None:
@@ -43,32 +45,32 @@ class Journal(L.Callback):
         self.curves: dict[str, list[Any]] = {name: [] for name in COLUMNS}
         self.scores: dict[int, dict[str, Any]] = {}
         self.first_step_s: float | None = None
-        self.training_s, self._running_since, self._tell_at = 0.0, 0.0, 0.0
+        self.training_s, self._running_since, self._next_status_at = 0.0, 0.0, 0.0
         self.start_s, self.seen_at_start, self._is_cold = 0.0, 0, True
         self._total_before_s = 0.0
 
     def total_s(self) -> float:
-        """Seconds from the launch of the run's process until now."""
+        """Return the seconds since the run's process was started, with those of the attempts before."""
         return self._total_before_s + time.time() - self.launched
 
     def state_dict(self) -> dict[str, Any]:
-        return {**{name: getattr(self, name) for name in KEPT}, "total_s": self.total_s()}
+        return {**{name: getattr(self, name) for name in CARRIED}, "total_s": self.total_s()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name in KEPT:
+        for name in CARRIED:
             setattr(self, name, state[name])
         self._total_before_s = state["total_s"]
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """What happens inside is no training."""
+        """Leave what happens inside out of the time of training."""
         self.training_s += time.perf_counter() - self._running_since
         yield
         self._running_since = time.perf_counter()
 
     def on_train_start(self, trainer: L.Trainer, module: Training) -> None:
         self._running_since = time.perf_counter()
-        self._tell(trainer)
+        self._write_status(trainer)
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: Training) -> None:
         self._running_since = time.perf_counter()
@@ -85,8 +87,8 @@ class Journal(L.Callback):
             self.start_s += now - self._running_since
             self.seen_at_start += module.size(batch)
             self._running_since = now
-        if time.perf_counter() >= self._tell_at:
-            self._tell(trainer)
+        if time.perf_counter() >= self._next_status_at:
+            self._write_status(trainer)
 
     def on_validation_start(self, trainer: L.Trainer, module: Training) -> None:
         self.training_s += time.perf_counter() - self._running_since
@@ -105,11 +107,9 @@ class Journal(L.Callback):
             self.curves[name].append(value)
         self.scores[trainer.global_step] = module.scores
         if trainer.is_global_zero:
-            lines = [COLUMNS, *zip(*self.curves.values(), strict=True)]
-            table = "".join(",".join("" if v is None else str(v) for v in line) + "\n" for line in lines)
-            write_bytes_atomic(self.folder / "curves.csv", table.encode())
+            _write_csv(self.folder / "curves.csv", COLUMNS, zip(*self.curves.values(), strict=True))
             self._log(trainer, row, module)
-        self._tell(trainer)
+        self._write_status(trainer)
         self._running_since = time.perf_counter()
 
     def _log(self, trainer: L.Trainer, row: dict[str, Any], module: Training) -> None:
@@ -127,17 +127,17 @@ class Journal(L.Callback):
         }
         trainer.logger.log_metrics({k: v for k, v in figures.items() if v is not None}, trainer.global_step)
 
-    def _tell(self, trainer: L.Trainer) -> None:
-        self._tell_at = time.perf_counter() + TELL_EVERY_S
+    def _write_status(self, trainer: L.Trainer) -> None:
+        self._next_status_at = time.perf_counter() + STATUS_EVERY_S
         if not trainer.is_global_zero:
             return
-        known = self.curves["val_metric"]
+        values = self.curves["val_metric"]
         status = {
             "status": Status.RUNNING,
             "step": trainer.global_step,
             "steps": int(trainer.estimated_stepping_batches),
             "metric": self.metric,
-            "value": known[-1] if known else None,
+            "value": values[-1] if values else None,
         }
         write_json(self.folder / "status.json", status)
 
@@ -146,11 +146,11 @@ USE_COLUMNS = ("step", "name", "norm", "cosine", "agreement")
 
 
 class UseCurves(L.Callback):
-    """At each validation: of every use of every hard tie the norm of its gradient, and its cosine with the sum.
+    """Measures, at each validation, the gradient of every use of every hard tie: its norm and its cosine to the sum.
 
-    The loss is that of the run's first training batch, without dropout or penalty. To uses.csv (a line per validation
-    and use), and to the tracker as uses/NAME/norm, uses/NAME/cosine and uses/agreement, the mean over ties. No number
-    of the run changes: carried state is put back.
+    The loss is that of the run's first training batch, without dropout or penalty. uses.csv gets a line for each
+    validation and use; the logger gets uses/NAME/norm, uses/NAME/cosine, and uses/agreement, the mean over ties. No
+    number of the run changes: the state that training carries is put back.
     """
 
     def __init__(self, path: Path, plan: TyingPlan) -> None:
@@ -171,17 +171,15 @@ class UseCurves(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, module: Training) -> None:
         if not trainer.is_global_zero:
             return
-        found = self._found(module)
-        for tie in found:
+        gradients = self._gradients(module)
+        for tie in gradients:
             uses = zip(tie.names, tie.norms, tie.cosines, strict=True)
             self.rows += [(trainer.global_step, *use, tie.agreement) for use in uses]
-        lines = [USE_COLUMNS, *self.rows]
-        table = "".join(",".join("" if v is None else str(v) for v in line) + "\n" for line in lines)
-        write_bytes_atomic(self.path, table.encode())
+        _write_csv(self.path, USE_COLUMNS, self.rows)
         if trainer.logger is not None:
-            trainer.logger.log_metrics(_figures(found), trainer.global_step)
+            trainer.logger.log_metrics(_use_figures(gradients), trainer.global_step)
 
-    def _found(self, module: Training) -> tuple[UseGradients, ...]:
+    def _gradients(self, module: Training) -> tuple[UseGradients, ...]:
         model, states, was_training = module.model, dict(module.states), module.training
 
         def loss(twin: nn.Module) -> Tensor:
@@ -191,8 +189,9 @@ class UseCurves(L.Callback):
             module.model = twin
             return module.loss(batch)
 
-        # That of a checkpoint lies on the CPU.
-        batch = module.transfer_batch_to_device(self.batch, module.device, 0)
+        batch = module.transfer_batch_to_device(
+            self.batch, module.device, 0
+        )  # a checkpoint's lies on the CPU
         try:
             with torch.enable_grad():
                 return of_uses(self.plan, module.eval().model, loss)
@@ -201,29 +200,18 @@ class UseCurves(L.Callback):
             module.train(was_training)
 
 
-def _figures(found: tuple[UseGradients, ...]) -> dict[str, float]:
+def _use_figures(gradients: tuple[UseGradients, ...]) -> dict[str, float]:
     figures: dict[str, float] = {}
-    for tie in found:
+    for tie in gradients:
         for name, norm, cosine in zip(tie.names, tie.norms, tie.cosines, strict=True):
             figures[f"uses/{name}/norm"] = norm
             if cosine is not None:
                 figures[f"uses/{name}/cosine"] = cosine
-    agreements = [tie.agreement for tie in found if tie.agreement is not None]
+    agreements = [tie.agreement for tie in gradients if tie.agreement is not None]
     return figures | ({"uses/agreement": sum(agreements) / len(agreements)} if agreements else {})
 
 
-def scored_in_int8(trainer: L.Trainer, module: Training, plan: TyingPlan) -> dict[str, Any]:
-    """`test`: the scores of the module's weights in int8; `bytes` they take, and `bytes_float` as they were.
-
-    Bytes are those of the distinct tensors of the network, its buffers included. The work is done on a copy, by every
-    rank alike: no other number of the run changes.
-    """
-    model = module.model
-    module.model = quantize(copy.deepcopy(model), plan)
-    try:
-        test = module.evaluate(trainer, trainer.datamodule.test_dataloader(), "test")
-        size = num_bytes(module.model)
-    finally:
-        module.model = model
-    test.pop("groups", None)  # told of the float weights alone
-    return {"test": test, "bytes": size, "bytes_float": num_bytes(model)}
+def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table in which None is an empty cell."""
+    lines = (",".join("" if value is None else str(value) for value in row) for row in [columns, *rows])
+    write_bytes_atomic(path, "".join(f"{line}\n" for line in lines).encode())

@@ -1,4 +1,4 @@
-"""The two files of weights a run leaves: best.ckpt, and last.ckpt, from which an interrupted run goes on."""
+"""Write a run's two files of weights: best.ckpt, and last.ckpt, from which an interrupted run goes on."""
 
 import contextlib
 import hashlib
@@ -28,9 +28,12 @@ CARRIED = ("dose", "seen", "clipped", "first_loss", "losses", "losses_n", "state
 
 DIGEST = hashlib.sha256().digest_size
 
+LAYOUT = 2
+"""Raised whenever the content of last.ckpt changes: a run does not go on from a file of another layout."""
+
 
 class Best(L.Callback):
-    """Keeps {"state_dict", "global_step"} of the best validation at `path`; of equals the first.
+    """Keeps the weights of the best validation at `path` as {"state_dict", "global_step"}; of equals the first.
 
     metric: {"name", "mode": "max" or "min"}.
     """
@@ -42,10 +45,8 @@ class Best(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, module: Training) -> None:
         score = module.scores.get(self.name)
         if score is None:
-            scores = ", ".join(
-                name for name, value in module.scores.items() if isinstance(value, int | float)
-            )
-            raise BadInput(f"task.metric.name={self.name} is no score of this task: allowed are {scores}")
+            names = ", ".join(name for name, value in module.scores.items() if isinstance(value, int | float))
+            raise BadInput(f"task.metric.name={self.name} is no score of this task: allowed are {names}")
         if self.score is not None and self.sign * score <= self.sign * self.score:
             return
         self.score = score
@@ -54,7 +55,7 @@ class Best(L.Callback):
             write_bytes_atomic(self.path, _packed(content))
 
     def state_dict(self) -> dict[str, Any]:
-        """The file goes along: what lies at `path` when a run goes on may be of a later step than that one."""
+        """Include the file: what lies at `path` when a run goes on may be of a later step than its checkpoint."""
         saved = self.score is not None and distributed.rank() == 0
         return {"score": self.score, "file": _as_tensor(self.path.read_bytes()) if saved else None}
 
@@ -67,17 +68,20 @@ class Best(L.Callback):
 class Resume(L.Callback):
     """Saves all that a run consists of to `path` now and then, so that going on from it changes no number.
 
-    every_s: seconds of training between two saves (None: never saved). What is saved besides Lightning's own: of each
-    rank the random numbers, the carried state and the sums, and the position in the epoch. No save falls on a step
-    that ends with a validation, nor on an epoch's last. `stamp`: a file of another one is not gone on from.
+    Saved besides Lightning's own: the position in the epoch and, of each rank, the random numbers, the carried state
+    and the sums. No save falls on a step that ends with a validation, nor on an epoch's last. A save that fails is one
+    line in the log, and the run goes on.
 
-    paused: what the saving happens inside of. A save that fails is said in the log, and the run goes on.
+    On SIGTERM a run of one process saves after its present step, or the next that allows it, and raises Stopped; in
+    its last evaluation it ends as always. Ranks end at once: there is no step at which all have heard the signal.
 
-    SIGTERM: a run of one process saves after the step it is in, or the next that allows it, and raises Stopped; one
-    in its last evaluation ends as always. Ranks end at once: there is no step at which all have heard the signal.
+    A run of two ranks gives the same bits too. With more, the order in which gradients are summed can differ in the
+    first step after going on.
 
-    The same bits also over ranks, as far as the sum of two numbers goes: with more than two, the order in which
-    gradients are summed can differ in the first step after going on.
+    Args:
+        every_s: Seconds of training between two saves; None saves never.
+        stamp: A file with another stamp is not gone on from.
+        paused: Makes the context that each save happens in.
     """
 
     def __init__(
@@ -94,17 +98,17 @@ class Resume(L.Callback):
         self._due, self._began, self._steps, self._looks_at = 0.0, 0.0, 0, 0
         self._loaded: dict[str, Any] | None = None
 
-    def found(self) -> Path | None:
-        """`path` where this run can go on from it, on all ranks alike; a damaged or another run's is removed."""
+    def usable_path(self) -> Path | None:
+        """Return `path` where this run can go on from it, on all ranks alike. Removes one of no use."""
         content = read(self.path) if distributed.rank() == 0 else None
         usable = content is not None and content["bench"]["stamp"] == self.stamp
         if distributed.rank() == 0 and not usable:
             self.path.unlink(missing_ok=True)
-        return self.path if distributed.of_first(int(usable)) else None
+        return self.path if distributed.broadcast(int(usable)) else None
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """SIGTERM has this meaning inside."""
+        """Handle SIGTERM inside as the class says."""
         before = signal.signal(signal.SIGTERM, self._ask_to_stop if self._alone else signal.SIG_DFL)
         try:
             yield
@@ -145,10 +149,10 @@ class Resume(L.Callback):
         return self._asked_to_stop or time.perf_counter() >= self._due
 
     def _wanted_by_all(self) -> bool:
-        """Once the first rank's clock says so; the ranks hear it when they look, which is no more than needed."""
+        """Tell whether the first rank's clock says so. The ranks ask it only as often as needed."""
         self._steps += 1
         if self.every_s is not None and not self._agreed and self._steps >= self._looks_at:
-            ahead = distributed.of_first(self._steps_ahead())
+            ahead = distributed.broadcast(self._steps_ahead())
             self._agreed, self._looks_at = ahead == 0, self._steps + ahead
         return self._agreed
 
@@ -174,7 +178,7 @@ class Resume(L.Callback):
 
 
 def _state(module: Training) -> dict[str, Any]:
-    """Of one rank, on the CPU: another rank will write it."""
+    """Return what one rank carries, on the CPU: another rank will write it."""
     on_gpu = module.device.type == "cuda"
     carried = {name: getattr(module, name) for name in CARRIED}
     return {
@@ -193,7 +197,7 @@ def _restore(module: Training, state: dict[str, Any]) -> None:
 
 
 class Checked(CheckpointIO):
-    """Files that are whole or not there, and known to be what was written: a digest goes before the content."""
+    """Writes files that are whole or not there, with a digest before the content, and reads only what was written."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         content = _packed(checkpoint)
@@ -215,7 +219,7 @@ class Checked(CheckpointIO):
 
 
 def read(path: Path) -> dict[str, Any] | None:
-    """What `Checked` wrote to `path`, on the CPU; None where it is not there or damaged."""
+    """Read what `Checked` wrote to `path`, onto the CPU. Returns None where it is not there or damaged."""
     if not path.is_file():
         return None
     content = path.read_bytes()

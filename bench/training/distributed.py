@@ -1,4 +1,4 @@
-"""The processes of one run that hold the same weights and train on different rows. One alone: nothing happens here."""
+"""Join the processes of one run, its ranks: the same weights, different rows. With one process nothing happens here."""
 
 import os
 from datetime import timedelta
@@ -9,25 +9,25 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-MEETING_S = 60.0
+RENDEZVOUS_S = 60.0
 """How long the first rank waits for the others at the start. They wait for it: it may have to wait its turn."""
 
 SILENCE_S = 600.0
 """How long a rank waits for the others in the middle of a run; one that died is noticed at once."""
 
 
-def connect(count: int, identity: str, *, gpu: bool, meeting: Path | None) -> None:
-    """Meet the other ranks that the environment names in the new file `meeting`, and be ready to sum with them.
+def connect(count: int, identity: str, *, gpu: bool, rendezvous: Path | None) -> None:
+    """Meet the other ranks of the environment in the new file `rendezvous`, and be ready to sum with them.
 
-    Raises on all ranks alike where one does not come or holds a config of another `identity`.
+    RuntimeError on all ranks alike where one does not come or holds a config of another `identity`.
     """
-    named = int(os.environ.get("WORLD_SIZE", "1"))
-    if named != count:
-        raise RuntimeError(f"the config asks for {count} ranks and the environment names {named}")
+    in_environment = int(os.environ.get("WORLD_SIZE", "1"))
+    if in_environment != count:
+        raise RuntimeError(f"the config asks for {count} ranks and the environment names {in_environment}")
     if count == 1:
         return
-    rank, store = int(os.environ["RANK"]), dist.FileStore(str(meeting), count)
-    _compare(store, rank, count, identity)
+    rank, store = int(os.environ["RANK"]), dist.FileStore(str(rendezvous), count)
+    _compare_configs(store, rank, count, identity)
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if gpu else None
     if device is not None:
         torch.cuda.set_device(device)
@@ -41,24 +41,24 @@ def connect(count: int, identity: str, *, gpu: bool, meeting: Path | None) -> No
     )
 
 
-def _compare(store: dist.Store, rank: int, count: int, identity: str) -> None:
-    """Sums over ranks of different configs would be no error to anyone and mean nothing."""
+def _compare_configs(store: dist.Store, rank: int, count: int, identity: str) -> None:
+    """RuntimeError where ranks hold different configs: their sums would mean nothing, and nobody would notice."""
     store.set(f"config/{rank}", identity)
-    held = {}
+    identities = {}
     for other in range(count):
-        patience = timedelta(seconds=MEETING_S) if other else timedelta(days=1)
+        patience = timedelta(seconds=RENDEZVOUS_S) if other else timedelta(days=1)
         try:
             store.wait([f"config/{other}"], patience)
         except RuntimeError as error:
             raise RuntimeError(f"rank {other} did not come within {patience}") from error
-        held[other] = store.get(f"config/{other}").decode()
-    if len(set(held.values())) > 1:
-        told = ", ".join(f"rank {other} {name}" for other, name in held.items())
-        raise RuntimeError(f"the ranks of this run hold different configs: {told}")
+        identities[other] = store.get(f"config/{other}").decode()
+    if len(set(identities.values())) > 1:
+        pairs = ", ".join(f"rank {other} {name}" for other, name in identities.items())
+        raise RuntimeError(f"the ranks of this run hold different configs: {pairs}")
 
 
 def close() -> None:
-    """Part from the other ranks, after a run that ended well."""
+    """Leave the other ranks, after a run that ended well."""
     if count() > 1:
         dist.destroy_process_group()
 
@@ -72,7 +72,7 @@ def rank() -> int:
 
 
 def total(**sums: Tensor | float) -> dict[str, Any]:
-    """Each sum over all ranks, in double precision; that of a vector as a list."""
+    """Return each number summed over all ranks, in double precision; a vector as a list."""
     values = {name: torch.as_tensor(value, dtype=torch.float64) for name, value in sums.items()}
     if count() > 1 and values:
         packed = torch.cat([value.reshape(-1).to(_device()) for value in values.values()])
@@ -84,33 +84,33 @@ def total(**sums: Tensor | float) -> dict[str, Any]:
     return {name: value.tolist() for name, value in values.items()}
 
 
-def of_first(said: int) -> int:
-    """What the first rank says: a decision that all must take alike."""
+def broadcast(number: int) -> int:
+    """Return the first rank's number on all ranks: a decision that all must take alike."""
     if count() == 1:
-        return said
-    number = torch.tensor(said, device=_device())
-    dist.broadcast(number, 0)
-    return int(number)
+        return number
+    shared = torch.tensor(number, device=_device())
+    dist.broadcast(shared, 0)
+    return int(shared)
 
 
 def share_buffers(model: nn.Module) -> None:
-    """Give every rank the buffers of the first, whose are the ones that are saved."""
+    """Give every rank the buffers of the first rank, which are the ones that are saved."""
     if count() > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, 0)
 
 
-def gather(mine: Any) -> list[Any]:
-    """What each rank gives, by rank."""
+def gather(value: Any) -> list[Any]:
+    """Return every rank's value on all ranks, in the order of ranks."""
     if count() == 1:
-        return [mine]
-    found: list[Any] = [None] * count()
-    dist.all_gather_object(found, mine)
-    return found
+        return [value]
+    values: list[Any] = [None] * count()
+    dist.all_gather_object(values, value)
+    return values
 
 
 def wait() -> None:
-    """Return when all ranks have come here."""
+    """Wait until all ranks have come here."""
     if count() > 1:
         dist.barrier()
 

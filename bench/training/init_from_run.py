@@ -1,7 +1,7 @@
 """Begin a run from the weights of another one, and measure how alike its blocks are before they are tied."""
 
 from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
+from itertools import combinations, islice
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +11,35 @@ from torch import nn
 
 from bench.data.batches import PAD_ID, SentenceData
 from bench.runs.store import Status, recorded, run_folder
-from bench.runs.worker import Settled
+from bench.runs.worker import EarlyExit
 from bench.training import build
-from bench.tying import TyingPlan, similarity
+from bench.tying import TyingPlan
 from bench.tying.methods import blocks_of
-from bench.tying.similarity import aligned_cosine, cosine, distance
+from bench.tying.similarity import aligned_cosine, cosine, distance, representations
 
 WEIGHTS = "best.ckpt"
+
 PREFIX = "model."
-"""Of the network's own weights in a checkpoint of its training module."""
+"""How the names of the network's own weights begin in a checkpoint of its training module."""
+
+BATCHES = 8
+"""How many batches of the validation split similarity is measured on."""
 
 
-def inherit(model: nn.Module, runs: Path, run_id: str) -> dict[str, Any]:
-    """Load the best weights of the finished run into the plain network, in place; what a record says of that run.
+def init_from_run(model: nn.Module, runs: Path, run_id: str) -> dict[str, Any]:
+    """Load the best weights of a finished run into the plain network, in place.
 
-    That is {"run": its id, "val", "test": its scores}. Raises Settled, which makes a failed row, where it has not
+    Returns {"run": its id, "val", "test": its scores}. EarlyExit, which makes a failed row, where the run has not
     finished or has no weights any more.
     """
     folder = run_folder(runs, run_id)
     record = recorded(folder / "record.json")
     if record is None or record["status"] != Status.DONE:
-        ended = "has no record" if record is None else f"is {record['status']}: {record['reason']}"
-        raise Settled(f"the run to start from, {run_id}, {ended}")
+        state = "has no record" if record is None else f"is {record['status']}: {record['reason']}"
+        raise EarlyExit(f"the run to start from, {run_id}, {state}")
     path = folder / WEIGHTS
     if not path.is_file():
-        raise Settled(f"the run to start from has no {path} any more: delete {folder} and run it again")
+        raise EarlyExit(f"the run to start from has no {path} any more: delete {folder} and run it again")
     weights = weights_of(path)
     model.to(next(iter(weights.values())).dtype)  # before: loading would round what was trained in float64
     model.load_state_dict(weights)
@@ -43,58 +47,57 @@ def inherit(model: nn.Module, runs: Path, run_id: str) -> dict[str, Any]:
 
 
 def weights_of(path: Path) -> dict[str, torch.Tensor]:
-    """The network's own part of a run's best.ckpt, on the CPU."""
+    """Read the network's own part of a run's best.ckpt, onto the CPU."""
     saved = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     return {name.removeprefix(PREFIX): value for name, value in saved.items() if name.startswith(PREFIX)}
 
 
-Forwards = Callable[[nn.Module], None]
-"""Runs a model over a sample of data."""
-
-BATCHES = 8
-"""Of the validation split."""
-
-
-def before_tying(
+def pair_similarity(
     model: nn.Module, plan: TyingPlan, config: Mapping[str, Any], data: L.LightningDataModule
 ) -> dict[str, Any] | None:
-    """Means over all pairs of blocks that the plan's hard ties join; None where it joins none.
+    """Measure how alike the blocks are that the plan's hard ties will join. Returns None where it joins none.
 
-    cosine and distance of the raw weights, aligned: the cosine once hidden units are matched, cka of the outputs, and
-    influence: the mean of both blocks' (`bench.tying.similarity`); one that applies to none of the pairs is None.
-    blocks: the pairs, counted from 0 at the input.
+    Returns means over all joined pairs, by measure (`bench.tying.similarity`): cosine and distance of the raw
+    weights; aligned, the cosine once hidden units are matched; cka of the outputs; influence, the mean of both
+    blocks'. A measure that applies to no pair is None. `blocks` has the pairs, counted from 0 at the input.
     """
     pairs = joined(plan)
     if not pairs:
         return None
     stack, forwards = blocks_of(model), sample(config, data)
     pairs = [(one % len(stack), other % len(stack)) for one, other in pairs]
-    seen = similarity(model, stack, lambda: forwards(model))
-    cosines, distances, moved = cosine(model), distance(model), seen.influence
-    found = {
+    by_output = representations(model, stack, lambda: forwards(model))
+    cosines, distances, influence = cosine(model), distance(model), by_output.influence
+    values_of_pairs = {
         "cosine": [cosines[a][b] for a, b in pairs],
         "distance": [distances[a][b] for a, b in pairs],
         "aligned": [aligned_cosine(model, stack[a], stack[b]) for a, b in pairs],
-        "cka": [seen.cka[a][b] for a, b in pairs],
-        "influence": [None if None in (moved[a], moved[b]) else (moved[a] + moved[b]) / 2 for a, b in pairs],
+        "cka": [by_output.cka[a][b] for a, b in pairs],
+        "influence": [
+            None if None in (influence[a], influence[b]) else (influence[a] + influence[b]) / 2
+            for a, b in pairs
+        ],
     }
     return {
         "blocks": [list(pair) for pair in pairs],
-        **{name: _mean(values) for name, values in found.items()},
+        **{name: _mean(values) for name, values in values_of_pairs.items()},
     }
 
 
 def joined(plan: TyingPlan) -> list[tuple[int, int]]:
-    """The pairs of blocks of which a hard tie makes a tensor one, as a tie counts blocks, each pair once."""
-    found = set()
+    """Return the pairs of blocks that share a tensor by a hard tie, numbered as the tie does, each pair once."""
+    pairs: set[tuple[int, int]] = set()
     for tie in plan.ties:
-        blocks = sorted({block for block in tie.blocks if block is not None}) if tie.is_hard else []
-        found |= {(one, other) for at, one in enumerate(blocks) for other in blocks[at + 1 :]}
-    return sorted(found)
+        if tie.is_hard:
+            pairs |= set(combinations(sorted({block for block in tie.blocks if block is not None}), 2))
+    return sorted(pairs)
 
 
-def sample(config: Mapping[str, Any], data: L.LightningDataModule) -> Forwards:
-    """The first BATCHES of the validation split, read as training reads it, but for padding, which is cut off."""
+def sample(config: Mapping[str, Any], data: L.LightningDataModule) -> Callable[[nn.Module], None]:
+    """Return a call that runs a model over the first BATCHES of the validation split.
+
+    The batches are read as training reads them, but for padding, which is cut off.
+    """
 
     def forwards(model: nn.Module) -> None:
         task = build.training(config, model, TyingPlan(), data.meta)
@@ -106,7 +109,7 @@ def sample(config: Mapping[str, Any], data: L.LightningDataModule) -> Forwards:
 
 
 def _unpadded(data: L.LightningDataModule, batch: Any) -> Iterator[Any]:
-    """Of sentences, the rows of one length together: a padded position is no position."""
+    """Yield the batch; of sentences the rows of each length together, without padding."""
     if not isinstance(data, SentenceData):
         yield batch
         return

@@ -1,6 +1,6 @@
 """The changes to Lightning's insides that it has no public switch for, all in one place.
 
-`tests/test_lightning_compat.py` fails where a version of Lightning no longer has what is changed here.
+`tests/training/test_lightning_compat.py` fails where a version of Lightning no longer has what is changed here.
 """
 
 import lightning as L

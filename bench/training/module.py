@@ -1,4 +1,4 @@
-"""The training loop's parts that are ours, whatever the task: decay groups, clipping, soft tying, exact evaluation."""
+"""Train a tied network, whatever the task: decay groups, clipping, soft tying, exact evaluation."""
 
 import math
 from abc import abstractmethod
@@ -22,10 +22,12 @@ CHECK_EVERY = 20
 class Training(L.LightningModule):
     """Trains `model`, tied by `plan` already, with AdamW; evaluates by exact sums over a split.
 
-    optimizer: lr, beta1, beta2, warmup_share, clip (gradient norm or None). form: how a soft tie acts, "penalty"
-    in the gradient after clipping, or "decoupled" after the optimizer's step (None where nothing is soft).
-    output_precision: bf16 multiplies in a language model's output layer in bfloat16 while training, None in the
-    precision of the layers below; scores are in full precision always.
+    Args:
+        optimizer: lr, beta1, beta2, warmup_share, clip (gradient norm or None).
+        form: How a soft tie acts: "penalty" in the gradient after clipping, "decoupled" after the optimizer's step,
+            None where nothing is soft.
+        output_precision: "bf16" multiplies in a language model's output layer in bfloat16 while training, None in the
+            precision of the layers below. Scores are always in full precision.
     """
 
     def __init__(
@@ -55,26 +57,26 @@ class Training(L.LightningModule):
         self.scores: dict[str, Any] = {}
 
     unit: str
-    """What `seen` counts, a second."""
+    """Unit of the throughput: what `seen` counts, a second."""
 
     slack = 1.0
     """Nats above twice the first training loss beyond which a run has diverged."""
 
     @abstractmethod
     def loss(self, batch: Any) -> Tensor:
-        """Mean nll of a batch, in nats."""
+        """Return the mean nll of a batch, in nats."""
 
     @abstractmethod
     def size(self, batch: Any) -> int:
-        """Images or tokens in a training batch."""
+        """Count the images or tokens of a training batch."""
 
     @abstractmethod
     def tally(self, batch: Any) -> dict[str, Tensor]:
-        """Sums over a batch: nll (float64), correct, count."""
+        """Return sums over a batch: nll (float64), correct, count."""
 
     @abstractmethod
     def score(self, sums: Mapping[str, float], split: str) -> dict[str, Any]:
-        """Metrics of a whole split from its sums."""
+        """Return the metrics of a whole split from its sums."""
 
     def adamw(self) -> torch.optim.AdamW:
         s = self.settings
@@ -110,7 +112,7 @@ class Training(L.LightningModule):
         return loss
 
     def _stop_if_diverged(self) -> None:
-        """By the training loss: validation's is high too of a network that overfits or whose batch norm is young."""
+        """Raise Diverged by the training loss: validation's is also high where a network overfits."""
         nll = distributed.total(nll=self.last_loss)["nll"] / distributed.count()
         self.first_loss = nll if self.first_loss is None else self.first_loss
         if not math.isfinite(nll) or nll > 2 * max(self.first_loss, 0.0) + self.slack:
@@ -134,7 +136,7 @@ class Training(L.LightningModule):
         self.after_step(optimizer)
 
     def after_step(self, optimizer: Any) -> None:
-        """The decoupled form of soft tying, at the learning rate of the step that was just taken."""
+        """Apply the decoupled form of soft tying, at the learning rate of the step that was just taken."""
         if self.form == "decoupled":
             self.soft.pull(optimizer.param_groups[0]["lr"])
 
@@ -146,8 +148,8 @@ class Training(L.LightningModule):
 
     def validation_step(self, batch: Any, index: int) -> None:
         with parametrize.cached():
-            tallied = self.tally(batch)
-        for name, value in tallied.items():
+            sums = self.tally(batch)
+        for name, value in sums.items():
             self.sums[name] = self.sums.get(name, 0) + value
 
     test_step = validation_step
@@ -159,7 +161,7 @@ class Training(L.LightningModule):
             raise Diverged(f"validation nll is {self.scores['nll']} at step {self.global_step}")
 
     def evaluate(self, trainer: L.Trainer, batches: Any, split: str) -> dict[str, Any]:
-        """Metrics of one split, every example or token of it counted once."""
+        """Return the metrics of one split, every example or token of it counted once."""
         trainer.test(self, dataloaders=batches, verbose=False)
         return self._scored(split)
 

@@ -1,4 +1,4 @@
-"""How AdamW is set up: which parameters decay, and the learning rate's way over the steps."""
+"""Set up AdamW: which parameters decay, and the learning rate over the steps."""
 
 import math
 from typing import Any
@@ -9,22 +9,22 @@ from bench.tying.structure import plain_name
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
-    """Optimizer groups by rank: parameters with ndim >= 2 decay, once by identity; and the names in each.
+    """Return optimizer groups by ndim, and the names in each: parameters with ndim >= 2 decay, shared ones once.
 
     Rules by module class would change the decayed set when a tie is made (nanoGPT, configure_optimizers).
     """
     named = {plain_name(name): parameter for name, parameter in model.named_parameters()}
     decayed = {name: p for name, p in named.items() if p.ndim >= 2}
-    spared = {name: p for name, p in named.items() if p.ndim < 2}
+    undecayed = {name: p for name, p in named.items() if p.ndim < 2}
     groups = [
         {"params": list(decayed.values()), "weight_decay": weight_decay},
-        {"params": list(spared.values()), "weight_decay": 0.0},
+        {"params": list(undecayed.values()), "weight_decay": 0.0},
     ]
-    return groups, {"decayed": sorted(decayed), "undecayed": sorted(spared)}
+    return groups, {"decayed": sorted(decayed), "undecayed": sorted(undecayed)}
 
 
 def schedule(step: int, steps: int, warmup_share: float) -> float:
-    """Share of the learning rate at `step` of `steps`: linear warm-up, then cosine to zero."""
+    """Return the share of the learning rate at `step` of `steps`: linear warm-up, then cosine to zero."""
     warmup = max(1, round(steps * warmup_share))
     if step < warmup:
         return (step + 1) / warmup

@@ -3,8 +3,7 @@
 import math
 
 import pytest
-import test_pairs
-from test_pairs import write
+from record_maker import PAIRS, write_pairs
 
 from bench.analysis.frame import frame
 from bench.analysis.runs import read_sweep
@@ -21,7 +20,7 @@ ASKED = {
 
 
 def made(runs, **more):
-    write(runs, **more)
+    write_pairs(runs, **more)
     return frame(read_sweep(runs, "pairs")[0])
 
 
@@ -55,7 +54,7 @@ def test_neighbours_above_the_threshold_are_candidates(tmp_path):
 
 
 def test_too_few_pairs_are_not_yet_run(tmp_path):
-    few = made(tmp_path, pairs=test_pairs.PAIRS[:3])
+    few = made(tmp_path, pairs=PAIRS[:3])
     assert not any(part.is_measured for part in rank(few, **ASKED, measure="distance"))
     (part,) = alike(few, **ASKED, measure="cosine", threshold=0.8)
     assert number(part, "candidates").value is None and part.note == "too few pairs"
@@ -71,7 +70,7 @@ def test_too_few_pairs_are_not_yet_run(tmp_path):
     ],
 )
 def test_the_verdicts(tmp_path, file, cost, verdict):
-    write(tmp_path, seeds=(1, 2, 3, 4, 5), cost=cost)
+    write_pairs(tmp_path, seeds=(1, 2, 3, 4, 5), cost=cost)
     found = row(FOLDER / f"{file}.yaml", Evidence(tmp_path, tmp_path))
     assert found.verdict == verdict, found
 

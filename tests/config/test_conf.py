@@ -29,7 +29,7 @@ SEARCHES = [
     for group, choice in CHOICES
     if group == "sweep" and "/hydra/sweeper" in (CONF / group / f"{choice}.yaml").read_text()
 ]
-"""These are no grids: tests/test_optuna.py."""
+"""These are no grids: tests/sweep/test_optuna.py."""
 SWEEPS = [choice for group, choice in CHOICES if group == "sweep" and choice not in SEARCHES]
 KEYS = [
     "k",

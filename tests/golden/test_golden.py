@@ -20,7 +20,7 @@ from grid import CELLS, TASKS, Grid
 
 from bench.config.run_config import RunConfig
 from bench.runs import machine
-from bench.runs.store import RESULTS_VERSION
+from bench.runs.identity import RESULTS_VERSION
 from bench.runs.worker import DoesNotApply
 from bench.sweep.launchers.local import Joblib
 from bench.sweep.prerequisites import with_grouping
@@ -180,7 +180,7 @@ def compare(golden: Golden, writes: bool) -> Iterator[Callable[[str, Callable[[]
                 else f"to {TOLERANCE:g}, for golden.json is of another machine"
             )
             lines = [f"`{name}` moved, compared {how}:", *moved]
-            lines += [f"if it is meant to move raise RESULTS_VERSION in bench/records.py, then run `{HOW}`"]
+            lines += [f"if it is meant to move raise RESULTS_VERSION in bench/runs/identity.py, then run `{HOW}`"]
             pytest.fail("\n  ".join(lines), pytrace=False)
 
     yield compared

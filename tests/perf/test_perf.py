@@ -39,7 +39,7 @@ def test_every_loop_takes_the_same_steps(made, task):
     one = made(task)
     start, reached = weights(one.model), weights(steps.trained(one, ours, 5))
     assert not torch.equal(start, reached)
-    for name, way in steps.ways(one, same_loss, talks=False).items():
+    for name, way in steps.ways(one, same_loss, logs=False).items():
         other = weights(steps.trained(one, way, 5))
         if name == steps.BY_HAND:
             assert torch.equal(reached, other)
@@ -49,8 +49,8 @@ def test_every_loop_takes_the_same_steps(made, task):
 
 
 def test_only_language_models_are_trained_by_transformers(made):
-    assert steps.HUGGING_FACE not in steps.ways(made("image_cnn"), same_loss, talks=False)
-    assert steps.HUGGING_FACE in steps.ways(made("text_gru"), same_loss, talks=False)
+    assert steps.HUGGING_FACE not in steps.ways(made("image_cnn"), same_loss, logs=False)
+    assert steps.HUGGING_FACE in steps.ways(made("text_gru"), same_loss, logs=False)
 
 
 @pytest.mark.parametrize("task", LANGUAGE)
@@ -74,8 +74,8 @@ def test_batches_go_on_from_the_first_where_an_epoch_ends(made):
 
 def test_seconds_of_a_step_are_those_between_askings_but_for_the_first():
     watched = Watched(["a", "b", "c", "d", "e"])
-    assert list(watched) == ["a", "b", "c", "d", "e"] and len(watched.asked) == len(watched) == 5
-    watched.asked = [0.0, 7.0, 9.0, 10.0, 12.0]
+    assert list(watched) == ["a", "b", "c", "d", "e"] and len(watched.taken_at) == len(watched) == 5
+    watched.taken_at = [0.0, 7.0, 9.0, 10.0, 12.0]
     assert watched.seconds() == 1.5
 
 
@@ -175,7 +175,7 @@ def test_a_compiled_step_is_timed_against_the_plain_one(made, monkeypatch):
 
     modes = []
     monkeypatch.setattr(machine, "check_compiler", lambda mode: None)
-    monkeypatch.setattr(steps.assembly, "compile_in_place", same)
+    monkeypatch.setattr(steps.build, "compile_in_place", same)
     (row,) = steps.compiled([made("text_gru")], QUICK)["rows"]
     assert modes == ["default", None] and row["first_s"] > 0 and row["pair"]["turns"] == 1
 

@@ -5,9 +5,10 @@ import math
 import pytest
 import record_maker as made
 
+from bench.analysis.aggregate import is_across, scores
 from bench.analysis.groups import sections
 from bench.analysis.runs import read_sweep
-from bench.report.across_tasks import across, csv_rows, is_across, scores
+from bench.report.across_tasks import across, csv_rows
 
 NLL = {"metric": {"name": "nll", "mode": "min"}, "task": "series_gru", "data": "vix"}
 

@@ -12,7 +12,8 @@ import record_maker as made
 from bench.analysis import archive
 from bench.analysis.groups import sections
 from bench.analysis.runs import read_sweep, rows
-from bench.report.tables import build, main, texts
+from bench.report.pages import sweep_report, texts
+from bench.report.tables import build, main
 from bench.runs.store import manifest_path, run_folder
 from bench.tying.errors import BadInput
 
@@ -94,7 +95,7 @@ def test_a_record_in_runs_counts_before_an_archived_one_which_fills_the_holes(tm
     made.write_sweep(tmp_path / "runs", asked, [made.record(asked[0], 90.0)])
     runs, _ = read_sweep(tmp_path / "runs", "quick", tmp_path / "results")
     assert [run.number("test", "perplexity") for run in runs] == [90.0, 104.0, 108.0]
-    assert runs[0].cost["status"] == "done"
+    assert runs[0].cost.is_measured
     (run_folder(tmp_path / "runs", asked[0]["id"]) / "record.json").write_text('{"torn')
     assert (
         read_sweep(tmp_path / "runs", "quick", tmp_path / "results")[0][0].number("test", "perplexity")
@@ -173,7 +174,7 @@ def test_a_sweep_that_is_nowhere_is_no_sweep(tmp_path):
 def test_committed_tables_are_made_from_the_committed_records(name):
     """What is committed as text is made anew from the records beside it, byte by byte."""
     sweep = archive.read(archive.path_of(RESULTS, name))
-    made_again = texts(sweep, sections(rows(sweep)))
+    made_again = texts(sweep_report(sweep.name, sections(rows(sweep)), sweep.note, sweep.lacks))
     there = {
         file: (RESULTS / name / file).read_text() for file in made_again if (RESULTS / name / file).exists()
     }

@@ -11,6 +11,7 @@ import record_maker as made
 from bench.analysis.groups import sections
 from bench.analysis.runs import read_sweep
 from bench.report import html
+from bench.report.pages import sweep_report
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")
@@ -86,7 +87,7 @@ def _page(runs: Path) -> bytes:
         for run in cell.runs:
             asked = [f"dropout={cell.dropout}", f"seed={run.seed}"]
             run.record["overrides"] = ["task=image_cnn", "data=digits", *asked]
-    return html.page("quick", found, {"image_cnn_pareto.svg": SVG}, note)
+    return html.page(sweep_report("quick", found, note), {"image_cnn_pareto.svg": SVG})
 
 
 def test_it_loads_without_an_error_and_without_the_network(shown):

@@ -6,12 +6,21 @@ import math
 import pytest
 import record_maker as made
 
-from bench.analysis.frame import cost_columns, cost_summary
-from bench.report.costs import cost_notes, cost_tables
+from bench.analysis.costs import cost_columns, cost_summary
+from bench.analysis.runs import CostRecord
+from bench.report import costs
 from bench.report.tables import build
 
 LINE = made.entry("cross_layer")
 REASON = "another process had the processor for 23 % of the time"
+
+
+def cost_tables(rows: list) -> dict:
+    return costs.cost_tables([(label, CostRecord(fields)) for label, fields in rows])
+
+
+def cost_notes(rows: list) -> list[str]:
+    return costs.cost_notes([(label, CostRecord(fields)) for label, fields in rows])
 
 
 def rows(*train_steps: dict, **given) -> list:
@@ -175,7 +184,7 @@ def test_two_labels_of_one_cost_count_it_once():
 
 
 def test_flat_columns_have_their_units_in_their_names_and_are_unrounded():
-    row = cost_columns(made.cost(LINE, train_step=made.turns(1 / 3, 0.03), suspect=["a", "b"]))
+    row = cost_columns(CostRecord(made.cost(LINE, train_step=made.turns(1 / 3, 0.03), suspect=["a", "b"])))
     assert row["train_step_ratio"] == 1 / 3 and row["train_step_ratio_low"] == 1 / 3 - 0.01
     assert row["train_step_median_s"] == pytest.approx(0.01) and row["train_step_untied_median_s"] == 0.03
     assert row["train_step_p99_s"] is None and row["train_step_turns"] == 40
@@ -185,10 +194,10 @@ def test_flat_columns_have_their_units_in_their_names_and_are_unrounded():
 
 
 def test_every_cost_has_the_same_columns_and_a_summary_some_of_them():
-    image = cost_columns(made.cost(made.entry(task="image_cnn", data="digits")))
-    full, none = cost_columns(made.cost(LINE)), cost_columns({})
+    image = cost_columns(CostRecord(made.cost(made.entry(task="image_cnn", data="digits"))))
+    full, none = cost_columns(CostRecord(made.cost(LINE))), cost_columns(CostRecord())
     assert list(image) == list(full) == list(none) and not any(none.values())
-    summary = cost_summary(made.cost(LINE))
+    summary = cost_summary(CostRecord(made.cost(LINE)))
     assert summary.items() <= full.items()
     for key in ("peak_train_step_total_bytes", "latency_one_cold_ratio_high", "largest_batch_inference"):
         assert key in summary

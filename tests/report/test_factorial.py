@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 import record_maker as made
 
-from bench.analysis.groups import Section, sections
-from bench.analysis.runs import Metric, RunRecord, read_sweep
-from bench.report.factorial import (
+from bench.analysis.factorial import (
     ADDS_UP,
     BETTER,
     REINFORCES,
@@ -17,12 +15,12 @@ from bench.report.factorial import (
     WORSE,
     Effect,
     Factorial,
-    csv_rows,
-    effects_table,
     factorial,
     reading,
-    two_way,
 )
+from bench.analysis.groups import Section, sections
+from bench.analysis.runs import Metric, RunRecord, read_sweep
+from bench.report.factorial import csv_rows, effects_table, factorial_lines
 from bench.report.markup import plain
 from bench.report.plots.interactions import interactions
 from bench.report.plots.style import draw
@@ -132,7 +130,7 @@ def test_readings_know_which_way_the_metric_runs(sign, tying, dropout, both, sai
     def effect(gain: float) -> Effect:
         return Effect("", sign * gain, sign * gain - 0.1, sign * gain + 0.1, 0.01, "")
 
-    assert two_way(effect(both), [effect(tying), effect(dropout)], sign) == said
+    assert reading(effect(both), [effect(tying), effect(dropout)], sign) == said
 
 
 def test_intervals_cover_and_nothing_is_seldom_an_alarm():
@@ -195,7 +193,7 @@ def test_a_tying_with_a_hole_is_left_out_and_missing_runs_are_named():
     found = factorial(section(grid(value, tyings)))
     assert not [effect for effect in found.effects if "embedding" in effect.term]
     assert found.n == 19
-    said = " ".join(reading(found))
+    said = " ".join(factorial_lines(found))
     assert "embedding has no finished run at dropout 0.2" in said
     assert "cross_layer at dropout 0.2, weight decay 0, seed 3 (failed)" in said
 
@@ -218,7 +216,7 @@ def test_table_and_csv_have_every_effect_and_each_tying_its_answer():
     table = effects_table(fit)
     assert [row[0] for row in table.rows] == [effect.term for effect in fit.effects]
     assert [row["term"] for row in csv_rows(found, fit)] == [effect.term for effect in fit.effects]
-    first, second, *_ = reading(fit)
+    first, second, *_ = factorial_lines(fit)
     assert first.startswith("Does embedding replace dropout and weight decay, or add to them?")
     assert second.startswith("Does cross_layer replace")
 
@@ -228,7 +226,7 @@ def test_an_answer_tells_the_effect_under_the_tying():
         lambda *at: 0.5 + 0.01 * (at[1] > 0) * (1 if at[0] == "none" else 3) + 0.001 * (at[-1] * 7 % 3)
     )
     values["none", 0.0, 0.0, 1] += 1e-6
-    (answer,) = factorial(section(values)).answers
+    answer, *_ = factorial_lines(factorial(section(values)))
     assert "by +1.00 [" in answer and "by +3.00 [" in answer and "a difference of +2.00 [" in answer
 
 

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from bench.analysis.groups import sections
 from bench.analysis.runs import read_sweep
 from bench.report import html as webpage
-from bench.report.html import NOT_RECORDED, ONE_SEED, grid, inlined, number, sentences
+from bench.report.html import NOT_RECORDED, ONE_SEED, html_table, inlined, number, sentences
 from bench.report.markup import Table
 from bench.report.numbers import fixed
+from bench.report.pages import sweep_report
 from bench.report.tables import build
 
 TASKS = {"image_cnn": "digits", "text_gru": "pydocs"}
@@ -66,7 +67,7 @@ def sweep(folder: Path, lines: list, records: list, costs: list | tuple = (), **
 
 def page(folder: Path, lines: list, records: list, costs=(), pictures=None, **given) -> bytes:
     found, note = sweep(folder, lines, records, costs, **given)
-    return webpage.page("quick", found, pictures or {}, note)
+    return webpage.page(sweep_report("quick", found, note), pictures or {})
 
 
 def seeds(tying: str, *values: float) -> tuple[list, list]:
@@ -170,7 +171,7 @@ def test_the_same_records_give_the_same_page_and_tables_write_it(tmp_path):
 
 
 def test_no_runs_and_no_numbers_have_a_page_that_says_so(tmp_path):
-    assert b"The sweep asked for no run." in webpage.page("empty", [], {})
+    assert b"The sweep asked for no run." in webpage.page(sweep_report("empty", []), {})
     lines = [made.entry(tying) for tying in made.TYINGS]
     records = [made.unfinished(line, "failed", "no memory") for line in lines]
     html = page(tmp_path, lines, records)
@@ -238,7 +239,7 @@ def test_the_smallest_that_is_as_good_is_smaller_than_the_untied(tmp_path, tying
 
 def test_a_column_of_numbers_may_have_holes_and_no_words():
     table = Table(["tying", "a", "b"], "lrr", [["none", "1.5", "1"], ["soft", "—", "all"], ["x", "n/a", "2"]])
-    made_grid = grid("t", table)
+    made_grid = html_table("t", table)
     assert [column.is_number for column in made_grid.columns] == [False, True, False]
     assert [row[1].sort for row in made_grid.rows] == ["1.5", "", ""]
     assert [row[2].sort for row in made_grid.rows] == ["1", "all", "2"]

@@ -7,7 +7,7 @@ import record_maker as made
 
 from bench.analysis.groups import sections
 from bench.analysis.runs import read_sweep
-from bench.report.pages import stems, summary_page, task_page
+from bench.report.pages import sweep_report, texts
 
 IMAGES = {"task": "image_cnn", "data": "digits"}
 
@@ -16,10 +16,7 @@ def pages(folder, lines, records) -> dict[str, str]:
     """File name -> text of a whole sweep, without pictures."""
     made.write_sweep(folder / "runs", lines, records)
     found = sections(read_sweep(folder / "runs", "quick")[0])
-    texts = summary_page("quick", found, None)
-    for stem, members in stems(found).items():
-        texts |= task_page(stem, members, None)
-    return texts
+    return texts(sweep_report("quick", found))
 
 
 def grid(*values: float, **given) -> tuple[list, list]:

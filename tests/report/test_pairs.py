@@ -1,62 +1,27 @@
 """Whether similarity predicts the cost of tying: what is measured before a tie, and what is made of it."""
 
-import itertools
-
 import pytest
-import record_maker
 from grid import build
 from hypothesis import given
 from hypothesis import strategies as st
+from record_maker import PAIRS, grid, write_pairs, write_sweep
 from scipy.stats import spearmanr
 
+from bench.analysis.block_pairs import ELSEWHERE, predictions, tied_pairs
 from bench.analysis.groups import sections
 from bench.analysis.runs import read_sweep
 from bench.analysis.statistics import spearman
-from bench.report.block_pairs import ELSEWHERE, csv_rows, pairs_lines, pairs_table, predictions, tied_pairs
+from bench.report.block_pairs import csv_rows, pairs_lines, pairs_table
 from bench.report.markup import plain
-from bench.report.pages import task_page
+from bench.report.pages import sweep_report, texts
 from bench.report.plots.pictures import pictures
 from bench.training import build as assembly
-from bench.training.init_from_run import before_tying, joined
+from bench.training.init_from_run import joined, pair_similarity
 from bench.tying import Tie, TyingPlan
 
-PAIRS = list(itertools.combinations(range(4), 2))
 
-
-def grouping(one, other):
-    labels = list(range(4))
-    labels[other] = one
-    return "/".join(map(str, labels))
-
-
-def likeness(blocks, cosine):
-    """Everything says the same, but for CKA, which says the contrary, and alignment, which does not apply."""
-    measures = {
-        "cosine": cosine,
-        "distance": 2 - cosine,
-        "aligned": None,
-        "cka": 1 - cosine,
-        "influence": 1 - cosine,
-    }
-    return {"blocks": [list(blocks)], **measures}
-
-
-def write(runs, seeds=(1, 2, 3), pairs=PAIRS, task="text_gru", cost=lambda at, seed: float(at)):
-    """The pair at place `at` costs `cost`, and is the less alike the later it stands."""
-    lines, records = [], []
-    for seed in seeds:
-        plain = record_maker.entry("none, start=untied", seed=seed, task=task)
-        lines.append(plain)
-        records.append(record_maker.record(plain, 0.5 if task.startswith("image") else 90.0 + seed))
-        for at, blocks in enumerate(pairs):
-            line = record_maker.entry(
-                f"grouped(grouping={grouping(*blocks)}), start=untied", seed=seed, task=task
-            )
-            alike = {"run": "x", "likeness": likeness(blocks, 0.9 - 0.1 * at)}
-            value = 0.5 - cost(at, seed) / 100 if task.startswith("image") else 90.0 + seed + cost(at, seed)
-            lines.append(line)
-            records.append(record_maker.record(line, value, start=alike))
-    record_maker.write_sweep(runs, lines, records, name="pairs")
+def write(runs, **given):
+    write_pairs(runs, **given)
     return sections(read_sweep(runs, "pairs")[0])
 
 
@@ -87,7 +52,7 @@ def test_of_an_accuracy_a_loss_is_a_cost(tmp_path):
 
 def test_the_page_has_the_table_the_lines_the_rows_and_the_picture(tmp_path):
     found = write(tmp_path)
-    page = task_page("text_gru", found, None)
+    page = texts(sweep_report("quick", found))
     assert "Does similarity predict the cost of tying" in page["text_gru.md"]
     assert "least 0.000 for blocks 1 and 2, most +5.000 for blocks 3 and 4" in page["text_gru.md"]
     assert len(page["text_gru_pairs.csv"].splitlines()) == 1 + 3 * 6
@@ -104,8 +69,8 @@ def test_one_seed_has_no_interval_and_no_others(tmp_path):
 def test_few_pairs_and_other_sweeps_have_no_such_table(tmp_path):
     (section,) = write(tmp_path / "few", pairs=PAIRS[:3])
     assert pairs_table(section) is None and pairs_lines(section) == [] and csv_rows(section) == []
-    lines, records, costs = record_maker.grid({"text_gru": "pydocs"})
-    record_maker.write_sweep(tmp_path, lines, records, costs)
+    lines, records, costs = grid({"text_gru": "pydocs"})
+    write_sweep(tmp_path, lines, records, costs)
     assert all(pairs_table(each) is None for each in sections(read_sweep(tmp_path, "quick")[0]))
 
 
@@ -138,17 +103,17 @@ def test_likeness_is_known_before_a_tie(cell, task):
     asked = cell(task, "cross_layer")
     free = build(cell(task))
     plan = assembly.plan_for(asked.config, free.model)
-    found = before_tying(free.model, plan, asked.config, free.data)
+    found = pair_similarity(free.model, plan, asked.config, free.data)
     assert found["blocks"] and all(one < other for one, other in found["blocks"])
     assert 0 <= found["cka"] <= 1 and abs(found["cosine"]) < 0.5 and 1 < found["distance"] < 2
     assert (found["aligned"] is None) == (task == "series_gru")
-    assert before_tying(free.model, TyingPlan(), asked.config, free.data) is None
+    assert pair_similarity(free.model, TyingPlan(), asked.config, free.data) is None
 
 
 def test_blocks_that_are_equal_are_alike_by_every_measure(cell):
     asked = cell("text_transformer", "cross_layer")
     built = build(asked)
     free = build(cell("text_transformer"))
-    found = before_tying(built.model, built.plan, asked.config, free.data)
+    found = pair_similarity(built.model, built.plan, asked.config, free.data)
     assert found["cosine"] == pytest.approx(1) == found["aligned"]
     assert found["distance"] == pytest.approx(0, abs=1e-6)

@@ -22,7 +22,8 @@ from bench.analysis.statistics import Interval
 from bench.report.plots.curves import curve, curves
 from bench.report.plots.forest import forest
 from bench.report.plots.heat import HOLE, heat_maps
-from bench.report.plots.pareto import Label, Point, annotate, front, pareto
+from bench.report.plots.labels import Label, annotate
+from bench.report.plots.pareto import Point, front, pareto
 from bench.report.plots.pictures import PICTURES, pictures
 from bench.report.plots.similarity import cosines, similarity
 from bench.report.plots.style import MOST, draw, styles, tip, tips
@@ -201,7 +202,7 @@ def test_labels_never_overlap_and_stay_in_the_panel(points):
     axes = figure.add_axes((0.15, 0.1, 0.8, 0.85), xlim=(-0.1, 1.1), ylim=(-0.1, 1.1))
     bars = [(x, y - 0.1, x, y + 0.1) for x, y, _ in points]
     labels = [Label(x, y, text.replace("(", "\n("), "#000000") for x, y, text in points]
-    made = annotate(axes, labels, bars, 11)
+    made = annotate(axes, labels, bars)
     renderer = FigureCanvasAgg(figure).get_renderer()
     boxes = [text.get_window_extent(renderer) for text in made]
     assert overlapping(boxes) == []

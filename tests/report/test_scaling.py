@@ -7,9 +7,10 @@ import record_maker as made
 
 from bench.analysis.groups import Section, sections
 from bench.analysis.runs import read_sweep
+from bench.analysis.scaling import Curve, curves, split
 from bench.report.plots.scaling import doses as picture
 from bench.report.plots.style import draw
-from bench.report.scaling import FLIPS, MAYBE, ONE_SIGN, Dose, dose_lines, dose_tables, doses, split
+from bench.report.scaling import FLIPS, MAYBE, ONE_SIGN, curve_lines, curve_table
 from bench.runs.tying_spec import METHODS
 
 SEEDS = (1, 2, 3)
@@ -72,35 +73,35 @@ def over_axis(values: dict[tuple, float], **given) -> list[tuple]:
     return cases
 
 
-def points(dose: Dose, line: str) -> list[tuple[float, float]]:
-    return [(x, round(value.mean, 1)) for x, value in dose.lines[line]]
+def points(curve: Curve, line: str) -> list[tuple[float, float]]:
+    return [(x, round(value.mean, 1)) for x, value in curve.lines[line]]
 
 
 def test_over_k_none_is_one_block_and_cross_layer_is_all(tmp_path):
-    (dose,) = doses(written(tmp_path, over_labels(K)))
-    assert points(dose, "top_k") == [(1, 100), (2, 97), (3, 98), (4, 104), (DEPTH, 110)]
-    assert (dose.name, dose.log, list(dose.marks)) == ("k", False, ["none", "cross_layer"])
-    assert [x for x, _ in dose.differences["top_k"]] == [2, 3, 4, DEPTH]
+    (curve,) = curves(written(tmp_path, over_labels(K)))
+    assert points(curve, "top_k") == [(1, 100), (2, 97), (3, 98), (4, 104), (DEPTH, 110)]
+    assert (curve.name, curve.log, list(curve.marks)) == ("k", False, ["none", "cross_layer"])
+    assert [x for x, _ in curve.differences["top_k"]] == [2, 3, 4, DEPTH]
 
 
 def test_over_groups_cross_layer_is_one_and_none_is_a_group_for_each_block(tmp_path):
     values = {"none": 100.0, "cross_layer": 110.0}
     values |= {"cycle(groups=2)": 105.0, "cycle(groups=3)": 103.0, "sequence(groups=3)": 104.0}
-    (dose,) = doses(written(tmp_path, over_labels(values)))
-    assert points(dose, "cycle") == [(1, 110), (2, 105), (3, 103), (DEPTH, 100)]
-    assert points(dose, "sequence") == [(1, 110), (3, 104), (DEPTH, 100)]
-    assert (dose.name, dose.log, list(dose.marks)) == ("groups", False, ["none", "cross_layer"])
-    assert [x for x, _ in dose.differences["cycle"]] == [1, 2, 3]
+    (curve,) = curves(written(tmp_path, over_labels(values)))
+    assert points(curve, "cycle") == [(1, 110), (2, 105), (3, 103), (DEPTH, 100)]
+    assert points(curve, "sequence") == [(1, 110), (3, 104), (DEPTH, 100)]
+    assert (curve.name, curve.log, list(curve.marks)) == ("groups", False, ["none", "cross_layer"])
+    assert [x for x, _ in curve.differences["cycle"]] == [1, 2, 3]
 
 
 def test_over_strength_the_forms_are_lines_and_the_ends_are_marks(tmp_path):
-    (dose,) = doses(written(tmp_path, over_labels(STRENGTH)))
-    assert points(dose, "soft") == [(1e-5, 100.2), (0.01, 103), (1, 109)]
-    assert points(dose, "soft_decoupled") == [(0.01, 105), (1, 110)]
-    assert dose.log and {tying: round(mark.mean) for tying, mark in dose.marks.items()} == {
+    (curve,) = curves(written(tmp_path, over_labels(STRENGTH)))
+    assert points(curve, "soft") == [(1e-5, 100.2), (0.01, 103), (1, 109)]
+    assert points(curve, "soft_decoupled") == [(0.01, 105), (1, 110)]
+    assert curve.log and {tying: round(mark.mean) for tying, mark in curve.marks.items()} == {
         "none": 100, "cross_layer": 110,
     }  # fmt: skip
-    assert [round(value.mean, 3) for _, value in dose.spread["soft"]] == [round(1 / n, 3) for n in (3, 4, 5)]
+    assert [round(value.mean, 3) for _, value in curve.spread["soft"]] == [round(1 / n, 3) for n in (3, 4, 5)]
 
 
 @pytest.mark.parametrize(
@@ -127,21 +128,21 @@ def test_labels_are_a_line_and_a_dose(tying, name, found):
 def test_what_is_on_top_of_another_tying_starts_from_it(tmp_path):
     values = {"none": 100.0, "embedding": 95.0, "embedding+cross_layer": 108.0}
     values |= {f"embedding+top_k(k={k})": 90.0 + k for k in (2, 3)}
-    (dose,) = doses(written(tmp_path, over_labels(values)))
-    assert points(dose, "embedding+top_k") == [(1, 95), (2, 92), (3, 93), (DEPTH, 108)]
+    (curve,) = curves(written(tmp_path, over_labels(values)))
+    assert points(curve, "embedding+top_k") == [(1, 95), (2, 92), (3, 93), (DEPTH, 108)]
 
 
 @pytest.mark.parametrize("values", [{"none": 1.0, "cross_layer": 2.0}, {"none": 1.0, "top_k(k=2)": 2.0}])
 def test_one_dose_is_no_curve(tmp_path, values):
     found = written(tmp_path, over_labels(values))
-    assert doses(found) == [] and picture(found) is None and dose_tables([]) == {}
+    assert curves(found) == [] and picture(found) is None
 
 
 def test_the_least_regularised_cells_are_compared(tmp_path):
     cases = over_labels(K)
     cases += [({**line, "dropout": 0.5}, config, 500.0, more) for line, config, _, more in over_labels(K)]
-    (dose,) = doses(written(tmp_path, cases))
-    assert max(mean for _, mean in points(dose, "top_k")) == 110
+    (curve,) = curves(written(tmp_path, cases))
+    assert max(mean for _, mean in points(curve, "top_k")) == 110
 
 
 def data_size(limit: int | None, epochs: int) -> tuple:
@@ -156,12 +157,15 @@ def test_data_size_wins_over_the_epochs_that_move_with_it_and_none_is_the_whole_
         for dropout in (0.0, 0.5)
         for limit, epochs in ((54, 10), (540, 3), (None, 1))
     }
-    (dose,) = doses(written(tmp_path, over_axis(values, **meta)))
-    assert (dose.name, dose.axis, dose.log) == ("data", "training tokens", True)
-    assert points(dose, "embedding, dropout 0") == [(54, 96), (540, 96), (5400, 104)]
-    assert points(dose, "none, dropout 0.5") == [(54, 105), (540, 105), (5400, 105)]
-    gaps = [round(gap.mean) for _, gap in dose.differences["embedding, dropout 0.5"]]
-    assert gaps == [-4, -4, 4] and set(dose.differences) == {"embedding, dropout 0", "embedding, dropout 0.5"}
+    (curve,) = curves(written(tmp_path, over_axis(values, **meta)))
+    assert (curve.name, curve.axis, curve.log) == ("data", "training tokens", True)
+    assert points(curve, "embedding, dropout 0") == [(54, 96), (540, 96), (5400, 104)]
+    assert points(curve, "none, dropout 0.5") == [(54, 105), (540, 105), (5400, 105)]
+    gaps = [round(gap.mean) for _, gap in curve.differences["embedding, dropout 0.5"]]
+    assert gaps == [-4, -4, 4] and set(curve.differences) == {
+        "embedding, dropout 0",
+        "embedding, dropout 0.5",
+    }
 
 
 def test_epochs_crossed_with_data_size_are_curves_of_their_own(tmp_path):
@@ -169,9 +173,9 @@ def test_epochs_crossed_with_data_size_are_curves_of_their_own(tmp_path):
         (tying, 0.0, *data_size(limit, epochs)): 100.0 + epochs + len(tying)
         for tying, limit, epochs in product(("none", "embedding"), (54, 540), (1, 2, 4))
     }
-    found = doses(written(tmp_path, over_axis(values)))
-    assert [dose.name for dose in found] == ["data"] * 3 + ["budget"] * 2
-    assert len({dose.title for dose in found if dose.name == "data"}) == 3
+    found = curves(written(tmp_path, over_axis(values)))
+    assert [curve.name for curve in found] == ["data"] * 3 + ["budget"] * 2
+    assert len({curve.title for curve in found if curve.name == "data"}) == 3
     assert [x for x, _ in found[-1].lines["none"]] == [1, 2, 4]
 
 
@@ -179,8 +183,8 @@ def test_a_budget_is_in_steps_where_records_have_them(tmp_path):
     cases = []
     for epochs in (1, 8):
         cases += over_axis({("none", 0.0, ("trainer", "max_epochs", epochs)): 100.0}, steps=440 * epochs)
-    (dose,) = doses(written(tmp_path, cases))
-    assert (dose.axis, [x for x, _ in dose.lines["none"]]) == ("training steps", [440, 3520])
+    (curve,) = curves(written(tmp_path, cases))
+    assert (curve.axis, [x for x, _ in curve.lines["none"]]) == ("training steps", [440, 3520])
 
 
 def test_where_nothing_is_tied_the_least_dropout_is_the_baseline_and_controls_are_no_lines(tmp_path):
@@ -189,10 +193,10 @@ def test_where_nothing_is_tied_the_least_dropout_is_the_baseline_and_controls_ar
         for dropout, width in product((0.0, 0.5), (4, 8))
     }
     values |= {("none, control=params", 0.0, ("model", "width", width)): 500.0 for width in (4, 8)}
-    (dose,) = doses(written(tmp_path, over_axis(values)))
-    assert (dose.name, dose.baseline) == ("width", "none, dropout 0")
-    assert list(dose.lines) == ["none, dropout 0", "none, dropout 0.5"]
-    assert [(x, round(gap.mean, 6)) for x, gap in dose.differences["none, dropout 0.5"]] == [(4, 2), (8, 4)]
+    (curve,) = curves(written(tmp_path, over_axis(values)))
+    assert (curve.name, curve.baseline) == ("width", "none, dropout 0")
+    assert list(curve.lines) == ["none, dropout 0", "none, dropout 0.5"]
+    assert [(x, round(gap.mean, 6)) for x, gap in curve.differences["none, dropout 0.5"]] == [(4, 2), (8, 4)]
 
 
 @pytest.mark.parametrize(
@@ -215,8 +219,8 @@ def test_a_sign_changes_only_where_both_sides_are_shown(tmp_path, gaps, seeds, s
         for tying, sign in (("none", 0), ("embedding", 1))
         for seed in seeds
     ]
-    (dose,) = doses(written(tmp_path, cases))
-    (table,) = dose_tables([dose]).values()
+    (curve,) = curves(written(tmp_path, cases))
+    table = curve_table(curve)
     assert {row[-1] for row in table.rows if row[0] == "embedding"} == {said}
     assert {row[-1] for row in table.rows if row[0] == "none"} == {"—"}
 
@@ -237,21 +241,22 @@ def test_the_words_say_which_side_is_better(tmp_path):
             )
             for seed in SEEDS
         ]
-        (dose,) = doses(written(tmp_path / task, cases, task=task))
-        assert side in dose_lines(dose)[0]
+        (curve,) = curves(written(tmp_path / task, cases, task=task))
+        assert side in curve_lines(curve)[0]
 
 
 def test_one_seed_has_no_interval_in_the_table(tmp_path):
-    (table,) = dose_tables(doses(written(tmp_path, over_labels(K, seeds=(1,))))).values()
+    (curve,) = curves(written(tmp_path, over_labels(K, seeds=(1,))))
+    table = curve_table(curve)
     assert not any("[" in text for row in table.rows for text in row)
 
 
 def test_a_share_is_in_percent(tmp_path):
     values = {tying: value / 200 for tying, value in K.items()}
     cases = [(line, config, values[line["tying"]], more) for line, config, _, more in over_labels(K)]
-    (dose,) = doses(written(tmp_path, cases, task="image_cnn"))
-    assert points(dose, "top_k")[:2] == [(1, 50), (2, 48.5)]
-    assert dose.differences["top_k"][0][1].mean == pytest.approx(-1.5)
+    (curve,) = curves(written(tmp_path, cases, task="image_cnn"))
+    assert points(curve, "top_k")[:2] == [(1, 50), (2, 48.5)]
+    assert curve.differences["top_k"][0][1].mean == pytest.approx(-1.5)
 
 
 def test_the_picture_is_the_same_bytes_again_and_shows_each_point_on_hover(tmp_path):

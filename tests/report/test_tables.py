@@ -1,9 +1,11 @@
 import csv
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import record_maker as made
 from bench.analysis import archive
 from bench.analysis.frame import rows
 from bench.analysis.runs import read_sweep
+from bench.report.plots.pictures import PICTURES
 from bench.report.tables import build, main
 from bench.runs.store import run_folder
 from bench.tying.errors import BadInput
@@ -231,3 +234,36 @@ def test_a_record_of_a_newer_schema_is_refused_and_unknown_keys_are_not(tmp_path
     path.write_text(json.dumps(records[0] | {"schema": 2}))
     with pytest.raises(BadInput, match="schema 2"):
         build(tmp_path / "runs", tmp_path / "results", out=lambda text: None)
+
+
+@pytest.mark.parametrize("picture", ("pareto", "forest", "pairs"))
+def test_a_picture_that_fails_costs_neither_tables_nor_other_pictures(tmp_path, monkeypatch, picture):
+    made.write_sweep(tmp_path / "runs", *made.grid({"text_gru": "pydocs"}, seeds=(1, 2), dropouts=(0.0, 0.2)))
+    monkeypatch.setitem(PICTURES, picture, "math:nothing_of_that_name")
+    said = []
+    (folder,) = build(tmp_path / "runs", tmp_path / "results", out=said.append)
+    files = {path.name for path in folder.iterdir()}
+    assert {"text_gru.md", "text_gru.csv", "summary.md", "index.html", archive.FILE} <= files
+    drawn = {"pareto", "forest", "curves"} - {picture}
+    assert {f"text_gru_{name}.png" for name in drawn} <= files and f"text_gru_{picture}.png" not in files
+    page = (folder / "index.html").read_text()
+    place = re.search(r"<figure>\s*<p[^>]*>([^<]*)</p>\s*<figcaption>(.*?)</figcaption>", page)
+    assert "no attribute &#39;nothing_of_that_name&#39;" in place[1] and place[2] == picture.replace("_", " ")
+    assert len([line for line in said if line.startswith(f"no picture text_gru_{picture}: ")]) == 1
+
+
+def test_two_model_classes_in_one_sweep_have_tables(tmp_path):
+    models = (
+        {"_target_": "bench.models.gru.CausalGRU", "width": 8, "depth": 4},
+        {"_target_": "bench.models.transformer.CausalLM", "architecture": "gpt2", "config": {"n_embd": 16}},
+    )
+    lines, records = [], []
+    for model, tying, seed in product(models, ("none", "cross_layer"), (1, 2)):
+        line = made.entry(tying, seed=seed)
+        line |= {"id": f"run{len(lines)}", "cell": f"{line['cell']}-{model['_target_']}"}
+        lines.append(line)
+        records.append(made.record(line, 100.0 + len(lines), config={"model": model, "data": {}}))
+    made.write_sweep(tmp_path / "runs", lines, records)
+    (folder,) = build(tmp_path / "runs", tmp_path / "results", out=lambda text: None)
+    table = (folder / "text_gru.md").read_text()
+    assert table.count("\n## text_gru on pydocs, model._target_=") == 2

@@ -15,7 +15,8 @@ from cell_maker import made
 from bench.report.notes import code_notes
 from bench.runs import code as code_fingerprint
 from bench.runs.code import changed_modules, code_of, code_of_section, digest, other_code
-from bench.runs.store import RECORDED_NAMES, read_json, write_json
+from bench.runs.identity import RECORDED_NAMES
+from bench.runs.store import read_json, write_json
 from bench.sweep import sweep
 from bench.sweep.dry_run import report as dry_run
 from bench.sweep.run_or_load import ensure_cost, ensure_run

@@ -21,7 +21,7 @@ FILES = sorted(
 )
 COMMANDS = [NAMES.get(file, file.removesuffix(".py").replace("/", ".")) for file in FILES]
 HYDRA = ("bench.__main__", "bench.measure")
-"""Their words are Hydra's: tests/test_command_line.py and tests/test_measure_command.py."""
+"""Their words are Hydra's: tests/test_command_line.py and tests/sweep/test_measure_command.py."""
 
 every_command = pytest.mark.parametrize("name", [name for name in COMMANDS if name not in HYDRA])
 

@@ -45,6 +45,7 @@ class Server(ThreadingHTTPServer):
         self.says, self.how = says, how
         self.asked: list[str] = []
         self.names: set[str] = set()
+        self.upserts: list[dict[str, Any]] = []
         self.history: dict[int, dict[str, Any]] = {}
         self.exit_codes: list[int] = []
         self.ended = threading.Event()
@@ -81,6 +82,7 @@ class Server(ThreadingHTTPServer):
             return {"model": {**project, "bucket": known if asked["name"] in self.names else None}}
         if "UpsertBucket" in query:
             self.names.add(asked["name"])
+            self.upserts.append(asked)
             return {"upsertBucket": {"bucket": {**run, "project": project}, "inserted": True}}
         if "CreateRunFiles" in query:
             files = [{"name": name, "uploadUrl": f"{self.url}/up/{name}"} for name in asked["files"]]
@@ -191,14 +193,14 @@ def track(folder: str, env: dict[str, str], steps: range, attempts: int, end: st
 
 
 def services(parent: int) -> list[int]:
-    found = []
+    pids = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             name, _, rest = stat.read_text().partition("(")[2].rpartition(")")
             state, above = rest.split()[:2]
             if name == "wandb-core" and int(above) == parent and state != "Z":
-                found.append(int(stat.parent.name))
-    return found
+                pids.append(int(stat.parent.name))
+    return pids
 
 
 class Tracked:
@@ -286,12 +288,12 @@ def tracked(tmp_path: Path) -> Iterator[Tracked]:
 
 def services_of(folder: Path) -> list[int]:
     """W&B's processes whose output goes to this run's log."""
-    found = []
+    pids = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if Path(os.readlink(entry / "fd" / "1")) == folder / "log":
-                found.append(int(entry.name))
-    return found
+                pids.append(int(entry.name))
+    return pids
 
 
 def free_port() -> int:
@@ -311,11 +313,33 @@ def test_offline_asks_no_server(tracked: Tracked, serve: Callable[..., Server]) 
     tracked.tells_no_secret()
 
 
-@pytest.mark.parametrize("given", [{"mode": "sometimes"}, {"WANDB_DISABLE_GIT": "perhaps"}], ids=str)
-def test_a_malformed_setting_of_wandb_does_not_fail_the_run(tracked: Tracked, given: dict[str, str]) -> None:
+@pytest.mark.parametrize("given", [{"mode": "sometimes"}, {"url": "no address"}], ids=str)
+def test_a_malformed_account_does_not_fail_the_run(tracked: Tracked, given: dict[str, str]) -> None:
     tracked(**{"mode": "", **given})
     (note,) = tracked.notes
     assert "W&B fails" in note and note.endswith("the rest of this run is in its record only")
+
+
+FOREIGN = {
+    **{"WANDB_RUN_ID": "another", "WANDB_RESUME": "must", "WANDB_NAME": "another", "WANDB_SWEEP_ID": "s"},
+    **{"WANDB_RUN_GROUP": "another", "WANDB_JOB_TYPE": "another", "WANDB_PROJECT": "another"},
+    **{"WANDB_TAGS": "another", "WANDB_NOTES": "another", "WANDB_DIR": "/nowhere", "WANDB_CONFIG": "{"},
+    **{"WANDB_DISABLE_GIT": "perhaps", "WANDB__OFFLINE": "perhaps", "WANDB_HTTP_TIMEOUT": "soon"},
+    **{"WANDB_INIT_TIMEOUT": "soon", "WANDB_SERVICE": "another", "WANDB_LAUNCH": "perhaps"},
+}
+"""What an agent, another job or a slip leaves in the environment: of another run, or malformed."""
+
+
+def test_a_run_takes_its_identity_from_no_variable(tracked: Tracked, serve: Callable[..., Server]) -> None:
+    server = serve("all")
+    # Python reads it when it imports W&B: `test_a_whole_run_without_its_server` has it.
+    foreign = {name: value for name, value in FOREIGN.items() if name != "WANDB_HTTP_TIMEOUT"}
+    tracked(server.url, **foreign)
+    assert tracked.notes == [] and server.names == {RUN} and server.exit_codes == [0]
+    (online,) = tracked.folders("*run-*")
+    assert online.name.startswith("run-") and online.name.endswith(RUN)
+    asked = json.dumps(server.upserts)
+    assert "another" not in asked and '"grid"' in asked and '"tying-bench"' in asked
 
 
 @pytest.mark.parametrize("server", ["refused", "silent", "500"])
@@ -421,8 +445,13 @@ def test_an_attempt_keeps_the_csv_of_the_one_before(tracked: Tracked) -> None:
 
 
 def test_a_whole_run_without_its_server(tmp_path: Path) -> None:
+    """And with the variables of another run."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "HYDRA_", "BENCH_"))}
-    env |= {"WANDB_MODE": "online", "WANDB_API_KEY": KEY, "WANDB_BASE_URL": f"http://127.0.0.1:{free_port()}"}
+    env |= FOREIGN | {
+        "WANDB_MODE": "online",
+        "WANDB_API_KEY": KEY,
+        "WANDB_BASE_URL": f"http://127.0.0.1:{free_port()}",
+    }
     words = ["model.depth=6", "model.width=4", "trainer.limit_train_batches=2", "trainer.max_epochs=1"]
     words += ["trainer.limit_eval_batches=1", "measure.min_calls=1", "measure.min_seconds=0", "logger=wandb"]
     words += ["measure.cold=false"]
@@ -433,5 +462,6 @@ def test_a_whole_run_without_its_server(tmp_path: Path) -> None:
     (path,) = (tmp_path / "runs").glob("*/record.json")
     assert json.loads(path.read_text())["status"] == "done"
     assert "this run is offline" in (path.parent / "log").read_text()
-    assert list(path.parent.glob("wandb/offline-run-*"))
+    (offline,) = path.parent.glob("wandb/offline-run-*")
+    assert offline.name.endswith(path.parent.name)
     assert not [p for p in tmp_path.rglob("*") if p.is_file() and KEY.encode() in p.read_bytes()]

@@ -43,10 +43,10 @@ def process(tmp_path, monkeypatch):
 
 def until(look):
     deadline = time.monotonic() + 30
-    while not (found := look()):
+    while not (value := look()):
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    return found
+    return value
 
 
 def test_a_run_says_which_measurement_it_waits_for(process, capfd):
@@ -54,8 +54,8 @@ def test_a_run_says_which_measurement_it_waits_for(process, capfd):
     assert measuring.stdout.readline() == "has it\n"
     assert f"process {measuring.pid} (" in machine.measured_by()
     waiting = process("among_others")
-    said = waiting.stderr.readline()
-    assert said.startswith(f"{machine.WAITING} a measurement to end: process {measuring.pid} (")
+    line = waiting.stderr.readline()
+    assert line.startswith(f"{machine.WAITING} a measurement to end: process {measuring.pid} (")
     assert str(waiting.pid) not in machine.measured_by()  # it waits, and has nothing
     measuring.communicate("\n")
     assert waiting.stdout.readline() == "has it\n"
@@ -67,10 +67,10 @@ def test_a_measurement_says_which_runs_it_waits_for(process):
     runs = [process("among_others") for _ in range(machine.NAMED + 2)]
     for run in runs:
         assert run.stdout.readline() == "has it\n" and machine.measured_by() is None
-    said = process("alone").stderr.readline()
-    assert said.startswith(f"{machine.WAITING} the machine to be free: process ")
-    assert sum(f"process {run.pid} (" in said for run in runs) == machine.NAMED
-    assert said.endswith(", and 2 more\n")
+    line = process("alone").stderr.readline()
+    assert line.startswith(f"{machine.WAITING} the machine to be free: process ")
+    assert sum(f"process {run.pid} (" in line for run in runs) == machine.NAMED
+    assert line.endswith(", and 2 more\n")
 
 
 def test_a_measurement_that_was_stopped_is_named_with_what_lets_it_go_on(process):

@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import os
 import signal
 import threading
 import time
@@ -12,7 +13,7 @@ from bench.runs import process
 from bench.runs.process import run_process
 from bench.runs.store import read_json, write_json
 from bench.runs.worker import CONFIG, REQUEST
-from bench.training.distributed import MEETING_S
+from bench.training.distributed import RENDEZVOUS_S
 
 
 @pytest.fixture
@@ -20,19 +21,36 @@ def hasty(monkeypatch):
     monkeypatch.setattr(process, "GRACE_S", 0.5)
 
 
+def asked_for(folder):
+    """As the controller leaves it for a run to start in."""
+    folder.mkdir()
+    config = "dropout: 0.5\n"
+    (folder / CONFIG).write_text(config)
+    write_json(folder / REQUEST, {"config_sha256": hashlib.sha256(config.encode()).hexdigest()})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def fork_server(tmp_path_factory):
+    """It runs, its imports made: what these take says nothing of ranks that wait for each other.
+
+    It was started inside a job of SLURM and under an agent of W&B.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("SLURM_NTASKS", "MASTER_PORT", "WANDB_RUN_ID"):
+            patch.setenv(name, "4")
+        run_process("rank_body", asked_for(tmp_path_factory.mktemp("first") / "tells"), 1)
+
+
 @pytest.fixture
-def started(tmp_path):
+def started(tmp_path, fork_server):
     """The processes of one run, by what they do."""
 
     def start(what, ranks=1, **given):
-        folder = tmp_path / what
-        folder.mkdir()
-        config = "dropout: 0.5\n"
-        (folder / CONFIG).write_text(config)
-        write_json(folder / REQUEST, {"config_sha256": hashlib.sha256(config.encode()).hexdigest()})
+        folder = asked_for(tmp_path / what)
         began = time.monotonic()
         ending = run_process("rank_body", folder, 1, ranks, **given)
-        assert time.monotonic() - began < MEETING_S / 2  # none waited for another
+        assert time.monotonic() - began < RENDEZVOUS_S / 2  # none waited for another
         left = [path.name for path in folder.iterdir() if path.name.endswith(".tmp")]
         assert left == []
         return folder, ending
@@ -40,20 +58,27 @@ def started(tmp_path):
     return start
 
 
-def test_one_process_knows_of_no_ranks(started, monkeypatch):
-    monkeypatch.setenv("SLURM_NTASKS", "4")
-    monkeypatch.setenv("MASTER_PORT", "1")
+def test_one_process_knows_of_no_ranks(started):
     folder, ending = started("tells", env={"CUDA_VISIBLE_DEVICES": "3"})
     assert ending.code == 0
     assert ast.literal_eval((folder / "told-0").read_text()) == {"CUDA_VISIBLE_DEVICES": "3", "group": True}
+
+
+def test_a_run_inherits_the_account_of_wandb_and_no_run_of_it(monkeypatch):
+    for name in ("RUN_ID", "RESUME", "RUN_GROUP", "SWEEP_ID", "HTTP_TIMEOUT", "MODE", "API_KEY", "BASE_URL"):
+        monkeypatch.setenv(f"WANDB_{name}", "x")
+    before = dict(os.environ)
+    with process._environment(threads=1):
+        kept = {name for name in os.environ if name.startswith("WANDB_")}
+    assert kept == {"WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL"} and os.environ == before
 
 
 def test_each_rank_is_a_session_that_knows_its_number(started):
     folder, ending = started("tells", ranks=2)
     assert ending.code == 0
     for rank in ("0", "1"):
-        told = ast.literal_eval((folder / f"told-{rank}").read_text())
-        assert told["group"] and told["RANK"] == told["LOCAL_RANK"] == rank and told["WORLD_SIZE"] == "2"
+        seen = ast.literal_eval((folder / f"told-{rank}").read_text())
+        assert seen["group"] and seen["RANK"] == seen["LOCAL_RANK"] == rank and seen["WORLD_SIZE"] == "2"
     assert (folder / "log").exists() and (folder / "log-rank1").exists()
 
 
@@ -94,7 +119,7 @@ def test_a_rank_that_has_ended_before_anyone_looks_is_seen(monkeypatch, tmp_path
         process, "wait", lambda sentinels, left: [] if left is not None else pytest.fail("waits")
     )
     monkeypatch.setattr(process, "_kill", lambda processes: [setattr(p, "exitcode", -9) for p in processes])
-    assert process._joined([Ended(), hanging], tmp_path / "meeting") == 75 and hanging.exitcode == -9
+    assert process._joined([Ended(), hanging], tmp_path / "rendezvous") == 75 and hanging.exitcode == -9
 
 
 def test_runs_that_do_not_stop_when_asked_are_killed(started, hasty, monkeypatch, tmp_path):

@@ -22,9 +22,9 @@ from bench.runs.worker import (
     STOPPED,
     Diverged,
     DoesNotApply,
-    Settled,
+    EarlyExit,
     Stopped,
-    settle,
+    run_and_record,
 )
 from bench.tying.errors import BadInput
 
@@ -43,7 +43,7 @@ def folder(tmp_path):
 
 
 def settled(folder, work):
-    settle(folder, "record.json", work)
+    run_and_record(folder, "record.json", work)
     return read_json(folder / "record.json")
 
 
@@ -73,7 +73,7 @@ def test_a_record_is_the_request_the_config_and_what_the_work_gave(folder):
     }
 
 
-class Early(Settled):
+class Early(EarlyExit):
     status = "diverged"
 
 
@@ -98,13 +98,13 @@ def test_whatever_ends_the_work_becomes_a_record_of_one_line(folder, capsys, err
     assert record["id"] == "abc" and record["config"]["dropout"] == 0.5
     assert record.get("bad_input", False) == isinstance(error, BadInput)
     # What was not foreseen leaves its traceback in the log.
-    foreseen = isinstance(error, Settled | BadInput)
+    foreseen = isinstance(error, EarlyExit | BadInput)
     assert ("Traceback" in capsys.readouterr().err) != foreseen
 
 
 def test_work_that_does_not_fit_into_json_leaves_no_torn_record(folder):
     with pytest.raises(TypeError):
-        settle(folder, "record.json", lambda *_: {"test": object()})
+        run_and_record(folder, "record.json", lambda *_: {"test": object()})
     assert not (folder / "record.json").exists()
 
 
@@ -112,7 +112,7 @@ def test_what_is_settled_is_not_done_again(folder):
     settled(folder, lambda *_: {"test": 1})
     before = (folder / "record.json").read_bytes()
     (folder / "best.ckpt").write_text("of the first")
-    settle(folder, "record.json", raising(AssertionError("a second time")))
+    run_and_record(folder, "record.json", raising(AssertionError("a second time")))
     assert (folder / "record.json").read_bytes() == before
     assert (folder / "best.ckpt").exists()
 
@@ -145,11 +145,18 @@ def test_what_a_resume_point_needs_is_kept_until_there_is_a_record(folder):
         return {"seen": request["attempts"]}
 
     with pytest.raises(SystemExit, match=str(STOPPED)):
-        settle(folder, "record.json", raising(Stopped("step 3")))
+        run_and_record(folder, "record.json", raising(Stopped("step 3")))
     assert not (folder / "record.json").exists() and (folder / RESUME).exists()
     assert settled(folder, work)["seen"] == 2
     assert not (folder / RESUME).exists() and (folder / "best.ckpt").exists()
     assert "of an earlier attempt" in (folder / "log").read_text()
+
+
+def test_a_folder_in_the_place_of_the_checkpoint_is_one_line_and_a_new_beginning(folder, capsys):
+    (folder / RESUME / "deep").mkdir(parents=True)
+    record = settled(folder, lambda *_: {"seen": sorted(path.name for path in folder.iterdir())})
+    assert record["status"] == "done" and RESUME not in record["seen"]
+    assert capsys.readouterr().err == f"note: {RESUME} was a folder and no checkpoint: the run begins again\n"
 
 
 def test_a_failed_run_keeps_its_resume_point_for_a_retry(folder):
@@ -169,7 +176,7 @@ def test_two_processes_on_one_folder_do_the_work_once_and_the_other_says_so(fold
     code = textwrap.dedent("""
         import sys, time
         from pathlib import Path
-        from bench.runs.worker import settle
+        from bench.runs.worker import run_and_record
 
         def work(request, config):
             with open(sys.argv[2], "a") as file:
@@ -177,7 +184,7 @@ def test_two_processes_on_one_folder_do_the_work_once_and_the_other_says_so(fold
             time.sleep(0.5)
             return {"test": 1}
 
-        settle(Path(sys.argv[1]), "record.json", work)
+        run_and_record(Path(sys.argv[1]), "record.json", work)
     """)
     done = folder.parent / "done"
     both = [subprocess.Popen([sys.executable, "-c", code, str(folder), str(done)]) for _ in range(2)]
@@ -186,13 +193,13 @@ def test_two_processes_on_one_folder_do_the_work_once_and_the_other_says_so(fold
     assert json.loads((folder / "record.json").read_text())["test"] == 1
 
 
-def test_a_process_that_dies_frees_its_claim(folder):
+def test_a_process_that_dies_frees_its_lock(folder):
     code = textwrap.dedent("""
         import os, sys
         from pathlib import Path
-        from bench.runs.worker import settle
+        from bench.runs.worker import run_and_record
 
-        settle(Path(sys.argv[1]), "record.json", lambda *_: os._exit(9))
+        run_and_record(Path(sys.argv[1]), "record.json", lambda *_: os._exit(9))
     """)
     assert subprocess.run([sys.executable, "-c", code, str(folder)]).returncode == 9
     assert not (folder / "record.json").exists()
@@ -206,6 +213,6 @@ def test_a_full_disk_is_no_outcome(folder, number, raised):
     error = OSError(number, "no room") if raised is OSError else DiskFull("no room")
     (folder / RESUME).write_text("where it was")
     with pytest.raises(SystemExit) as end:
-        settle(folder, "record.json", raising(error))
+        run_and_record(folder, "record.json", raising(error))
     assert end.value.code == FULL
     assert not (folder / "record.json").exists() and (folder / RESUME).exists()

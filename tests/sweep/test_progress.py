@@ -122,7 +122,7 @@ def test_what_another_controller_is_at_says_where(tmp_path):
     shown.begin("training", 1)
     shown.started(cell)
     shown.elsewhere(cell)
-    write_json(cell.folder / lock.CLAIM, {"owner": owner.token(), "host": "node7"})
+    write_json(cell.folder / lock.LOCK_FILE, {"owner": owner.token(), "host": "node7"})
     assert re.search(r"waiting for another controller's .* seed=1 on node7, heard of \d s ago$", shown.line())
     shown.ended(cell, {"status": "done"})
     assert shown.line() == "training 1/1: 1 done, 0 failed, 0 left"

@@ -19,9 +19,9 @@ def put(folder, name, content):
 
 
 def claimed(folder, holder, age=0.0, host="alpha"):
-    put(folder, lock.CLAIM, {"owner": holder, "host": host})
+    put(folder, lock.LOCK_FILE, {"owner": holder, "host": host})
     then = time.time() - age
-    os.utime(folder / lock.CLAIM, (then, then))
+    os.utime(folder / lock.LOCK_FILE, (then, then))
 
 
 def told(folder, step=340, steps=900, value=121.0):

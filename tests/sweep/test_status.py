@@ -22,7 +22,7 @@ def begin(runs, line, holder=None, step=None, checkpoint=False):
         metric = line["metric"]["name"]
         write_json(folder / "status.json", {"step": step, "steps": 900, "metric": metric, "value": 121.23})
     if holder:
-        write_json(folder / lock.CLAIM, {"owner": holder, "host": "alpha"})
+        write_json(folder / lock.LOCK_FILE, {"owner": holder, "host": "alpha"})
     if checkpoint:
         (folder / "last.ckpt").touch()
 

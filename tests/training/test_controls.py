@@ -14,14 +14,14 @@ from bench.analysis.frame import rows
 from bench.analysis.groups import CLOSE, control_note, place, sections
 from bench.analysis.runs import read_sweep
 from bench.config.run_config import _hashed
-from bench.runs.store import identity
+from bench.runs.identity import identity
 from bench.runs.worker import DoesNotApply
 from bench.sweep.dry_run import report
 from bench.sweep.prerequisites import candidates
 from bench.sweep.run_or_load import ensure_cost, ensure_run
 from bench.training import build
 from bench.training.build import controlled, nearest, num_params, untied
-from bench.training.cost import built
+from bench.training.cost import build_side
 from bench.tying.errors import BadInput
 
 KINDS = ("params", "respend")
@@ -43,8 +43,8 @@ def sizes(cell, task, tying, kind, *more):
 def test_the_nearest_is_the_nearest(rises, target, step):
     numbers = range(step, step * (len(rises) + 1), step)
     count = {number: sum(rises[: at + 1]) for at, number in enumerate(numbers)}.__getitem__
-    found = nearest(numbers, target, count)
-    assert found == min(numbers, key=lambda number: (abs(count(number) - target), number))
+    number = nearest(numbers, target, count)
+    assert number == min(numbers, key=lambda number: (abs(count(number) - target), number))
 
 
 @both
@@ -52,44 +52,44 @@ def test_the_nearest_is_the_nearest(rises, target, step):
 def test_a_control_has_the_parameters_of_the_other_or_says_so(cell, task, tying, kind):
     config = cell(task, tying).config
     tied, plain = num_params(config, shapes(cell, task)), num_params(untied(config), shapes(cell, task))
-    sized, said = sizes(cell, task, tying, kind)
+    sized, size = sizes(cell, task, tying, kind)
     model = build.network(sized, shapes(cell, task), 0.0)
-    assert build.tie(sized, model, build.plan_for(sized, model)) >= said["num_params"]
-    assert sum(p.numel() for p in model.parameters()) == said["num_params"]
-    assert said["target_params"] == {"params": tied, "respend": plain}[kind]
-    assert (said["ratio"], said["untied_params"]) == (said["num_params"] / said["target_params"], plain)
+    assert build.tie(sized, model, build.plan_for(sized, model)) >= size["num_params"]
+    assert sum(p.numel() for p in model.parameters()) == size["num_params"]
+    assert size["target_params"] == {"params": tied, "respend": plain}[kind]
+    assert (size["ratio"], size["untied_params"]) == (size["num_params"] / size["target_params"], plain)
     assert sized["model"]["depth"] == config["model"]["depth"]
     assert sized["tying"]["parts"] == (config["tying"]["parts"] if kind == "respend" else {})
-    smaller = said["width"] < config["model"]["width"]
-    assert smaller == (kind == "params") or said["width"] == config["model"]["width"]
-    note = control_note({"tying": tying, "control": said})
-    assert f"{said['ratio']:.3f}x the parameters of" in note
-    assert ("the nearest there is" in note) == (abs(said["ratio"] - 1) > CLOSE)
+    smaller = size["width"] < config["model"]["width"]
+    assert smaller == (kind == "params") or size["width"] == config["model"]["width"]
+    note = control_note({"tying": tying, "control": size})
+    assert f"{size['ratio']:.3f}x the parameters of" in note
+    assert ("the nearest there is" in note) == (abs(size["ratio"] - 1) > CLOSE)
 
 
 @both
 @pytest.mark.parametrize("task", TASKS)
 def test_no_other_width_is_nearer(cell, task, kind):
     """Of widths at the network's own ratio, then of feed-forward widths from half to twice its own."""
-    sized, said = sizes(cell, task, "cross_layer", kind)
+    sized, size = sizes(cell, task, "cross_layer", kind)
 
     def miss(width, feed_forward=None):
         other = build._with(
             {**cell(task, "cross_layer").config, "tying": sized["tying"]}, width, feed_forward
         )
-        return abs(num_params(other, shapes(cell, task)) - said["target_params"])
+        return abs(num_params(other, shapes(cell, task)) - size["target_params"])
 
     step = sized["model"].get("heads", 1)
     widths = range(step, 33, step)
-    assert miss(said["width"]) == min(map(miss, widths))
-    if said["feed_forward"] is None:
+    assert miss(size["width"]) == min(map(miss, widths))
+    if size["feed_forward"] is None:
         assert "feed_forward" not in sized["model"]
         return
     own = build.network({**sized, "model": {**sized["model"], "feed_forward": None}}, shapes(cell, task), 0.0)
-    low, high, found = -(-own.feed_forward // 2), 2 * own.feed_forward, said["feed_forward"]
-    others = {low, high, *range(low, high, 5), *range(max(low, found - 2), min(high, found + 2) + 1)}
-    assert low <= found <= high
-    assert min(miss(said["width"], number) for number in others) == miss(said["width"], found)
+    low, high, width = -(-own.feed_forward // 2), 2 * own.feed_forward, size["feed_forward"]
+    others = {low, high, *range(low, high, 5), *range(max(low, width - 2), min(high, width + 2) + 1)}
+    assert low <= width <= high
+    assert min(miss(size["width"], number) for number in others) == miss(size["width"], width)
 
 
 @both
@@ -115,9 +115,9 @@ def test_a_width_that_the_architectures_own_keys_replace_is_refused(cell):
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "opt", "gpt_neox"])
 def test_other_architectures_have_their_controls(cell, architecture):
     more = (f"model.architecture={architecture}", "trainer.output_precision=null")
-    sized, said = sizes(cell, "text_transformer", "cross_layer", "params", *more)
+    sized, size = sizes(cell, "text_transformer", "cross_layer", "params", *more)
     model = build.network(sized, shapes(cell, "text_transformer"), 0.0)  # reads two tokens, heads fit
-    assert sum(p.numel() for p in model.parameters()) == said["num_params"]
+    assert sum(p.numel() for p in model.parameters()) == size["num_params"]
 
 
 def test_a_feed_forward_width_of_ones_own_keeps_its_ratio(cell):
@@ -132,9 +132,9 @@ def test_a_feed_forward_width_of_ones_own_keeps_its_ratio(cell):
 def test_the_sides_of_its_cost_are_the_sized_network_and_the_untied_one(cell, kind):
     config = cell("image_cnn", "cross_layer", f"control={kind}").config
     data = build.data_module(config)
-    sized, said = controlled(config, data.shapes)
-    side, twin = (built(c, data, torch.device("cpu")) for c in (sized, untied(config)))
-    assert (side.num_params, twin.num_params) == (said["num_params"], said["untied_params"])
+    sized, size = controlled(config, data.shapes)
+    side, twin = (build_side(c, data, torch.device("cpu")) for c in (sized, untied(config)))
+    assert (side.num_params, twin.num_params) == (size["num_params"], size["untied_params"])
 
 
 def test_without_a_control_every_identity_is_what_it_was():
@@ -208,14 +208,14 @@ def test_a_run_and_its_cost_are_those_of_the_control(cell, kind):
     one = cell("text_gru", "cross_layer", *tiny, f"control={kind}")
     record = ensure_run(one)
     assert record["status"] == "done", record["reason"]
-    said = sizes(cell, "text_gru", "cross_layer", kind)[1]
-    assert record["control"] == said and record["num_params_untied"] == said["untied_params"]
-    assert record["num_params"] == said["num_params"]
+    size = sizes(cell, "text_gru", "cross_layer", kind)[1]
+    assert record["control"] == size and record["num_params_untied"] == size["untied_params"]
+    assert record["num_params"] == size["num_params"]
     assert record["config"] == one.config and record["tying"] == one.label
     assert (record["spread"]["depth"] > 0) == (kind == "params")
     assert ensure_run(one) == record
     if kind == "params":
         cost = ensure_cost(one)
         assert cost["status"] == "done", cost["reason"]
-        assert (cost["control"], cost["num_params"]) == (said, said["num_params"])
-        assert cost["num_params_untied"] == said["untied_params"]
+        assert (cost["control"], cost["num_params"]) == (size, size["num_params"])
+        assert cost["num_params_untied"] == size["untied_params"]

@@ -5,13 +5,13 @@ import torch
 from grid import CELLS, TASKS, applies
 
 from bench.training import build, cost
-from bench.training.cost import built, resized, tensors
+from bench.training.cost import build_side, resized, tensors
 
 CPU = torch.device("cpu")
 
 
 def side_of(cell):
-    return built(cell.config, build.data_module(cell.config), CPU)
+    return build_side(cell.config, build.data_module(cell.config), CPU)
 
 
 def batch_of(cell, side):
@@ -59,25 +59,23 @@ def test_a_network_without_a_cache_is_not_asked_to_generate(cell, monkeypatch):
     assert cost._has_cache(side, batch)
     model = type(side.module.model)
     monkeypatch.setattr(model, "decode", lambda self, tokens, past=None: (self(tokens)[0][:, -1:], None))
-    found = cost.measure(side, side, batch, asked.config, CPU)
-    assert list(found["latency"]) == ["batch", "one"]
+    times = cost.measure_times(side, side, batch, asked.config)
+    assert list(times["latency"]) == ["batch", "one"]
 
 
 def test_cold_caches_are_measured_where_asked_for_alone(cell, monkeypatch):
     asked = cell("text_gru", "none", "measure.cold=false", "measure.min_calls=1", "measure.min_seconds=0")
     side = side_of(asked)
     monkeypatch.setattr(cost, "evictor", lambda device: pytest.fail("a buffer was made"))
-    found = cost.measure(side, side, batch_of(asked, side), asked.config, CPU)
-    assert list(found["latency"]) == ["batch", "one", "first_token", "per_token"]
+    times = cost.measure_times(side, side, batch_of(asked, side), asked.config)
+    assert list(times["latency"]) == ["batch", "one", "first_token", "per_token"]
 
 
 def test_what_is_held_must_be_what_the_plan_predicts(cell):
-    from bench.training import cost
-
     asked = cell("image_cnn", "cross_layer")
     side = side_of(asked)
     batch = batch_of(asked, side)
-    assert cost._memory(side, batch, CPU)["state"]["parameters"] == 4 * side.num_params
+    assert cost.measure_memory(side, batch)["state"]["parameters"] == 4 * side.num_params
     wrong = cost.replace(side, predicted=(side.num_params + 1, *side.predicted[1:]))
     with pytest.raises(RuntimeError, match="the plan predicted .* the tied model holds"):
-        cost._memory(wrong, batch, CPU)
+        cost.measure_memory(wrong, batch)

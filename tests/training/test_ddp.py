@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from bench.runs import process
 from bench.runs.store import recorded, write_json
 from bench.runs.worker import CONFIG, REQUEST
-from bench.training.distributed import MEETING_S
+from bench.training.distributed import RENDEZVOUS_S
 
 TIGHT = {"rtol": 1e-9, "atol": 1e-12}
 """Sums in another order, in double precision."""
@@ -23,7 +23,7 @@ TIGHT = {"rtol": 1e-9, "atol": 1e-12}
 SUMMED = 1e-6
 """Of a batch's losses in evaluation, which is done in single precision."""
 
-AT_ONCE = MEETING_S / 2
+AT_ONCE = RENDEZVOUS_S / 2
 """Seconds, on a busy machine too: a rank that waited for one that has gone would take twice that, or more."""
 
 STEPS = 4
@@ -73,13 +73,13 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Ended]:
 @pytest.fixture(scope="module")
 def pairs(cell: Callable[..., Any], started: Callable[..., Ended]) -> Mapping[tuple[str, str], list[Ended]]:
     """(task, tying) -> its run in one process, and in two."""
-    found = {}
+    runs = {}
     for task in TASKS:
         norm = ("model.norm=group",) if kind(task) == "image" else ()  # a batch's statistics are a rank's own
         for tying, given in TYINGS.items():
             both = [cell(task, tying, *given, *norm, *EXACT, f"trainer.devices={n}") for n in (1, 2)]
-            found[task, tying] = [started(c, n) for c, n in zip(both, (1, 2), strict=True)]
-    return found
+            runs[task, tying] = [started(c, n) for c, n in zip(both, (1, 2), strict=True)]
+    return runs
 
 
 @pytest.mark.parametrize("tying", TYINGS)
@@ -172,8 +172,8 @@ def _evaluates_what_it_keeps(ended: Ended, cell: Any) -> None:
     built.module.double()
     built.module.load_state_dict(torch.load(ended.folder / "best.ckpt", weights_only=True)["state_dict"])
     for split, batches in (("test", built.data.test_dataloader()), ("val", built.data.val_dataloader())):
-        found = score(built.module, [(images.double(), labels) for images, labels in batches], split)
-        assert found == near(ended.record[split]), split
+        scores = score(built.module, [(images.double(), labels) for images, labels in batches], split)
+        assert scores == near(ended.record[split]), split
 
 
 @every_task

@@ -29,11 +29,11 @@ def gradients(model):
 
 def pulls(built, strength):
     """Name -> gradient of the penalty, written out: 2 n strength (W_i - mean)."""
-    named, found = {name: p.detach() for name, p in built.named().items()}, {}
+    named, gradients_of = {name: p.detach() for name, p in built.named().items()}, {}
     for tie in built.plan.ties:
         mean = torch.stack([named[name] for name in tie.names]).mean(0)
-        found |= {name: 2 * len(tie.names) * strength * (named[name] - mean) for name in tie.names}
-    return found
+        gradients_of |= {name: 2 * len(tie.names) * strength * (named[name] - mean) for name in tie.names}
+    return gradients_of
 
 
 @every_cell

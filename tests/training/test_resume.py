@@ -98,15 +98,15 @@ def saved(
     cells: Mapping[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, tuple[Record, list[Path]]]:
     """Task -> record of a run that saved at every step that allows it, and its folder after each save."""
-    found = {}
+    runs = {}
     for task, cell in cells.items():
         scratch = tmp_path_factory.mktemp(f"{task}-saved")
         copies: list[Path] = []
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Checked, "save_checkpoint", _and_copy(Checked.save_checkpoint, copies, scratch))
-            found[task] = train(cell, scratch / "run", every_s=0), copies
-    return found
+            runs[task] = train(cell, scratch / "run", every_s=0), copies
+    return runs
 
 
 def _and_copy(save: Callable[..., None], copies: list[Path], scratch: Path) -> Callable[..., None]:
@@ -216,7 +216,7 @@ def test_ranks_look_at_the_clock_together_no_more_than_needed(tmp_path, monkeypa
     """Steps of one length, a save every 10 s: after how many, and how often the ranks spoke until then at most."""
     clock, spoke = [0.0], []
     monkeypatch.setattr(checkpoint.time, "perf_counter", lambda: clock[0])
-    monkeypatch.setattr(checkpoint.ranks, "of_first", lambda said: spoke.append(said) or said)
+    monkeypatch.setattr(checkpoint.distributed, "broadcast", lambda steps: spoke.append(steps) or steps)
     resume = checkpoint.Resume(tmp_path / "last.ckpt", 10.0, {}, contextlib.nullcontext)
     resume._rest()
     for step in range(1, saves + 1):
@@ -284,7 +284,7 @@ def test_a_run_goes_on_where_a_checkpoint_cannot_be_written(cells, whole, tmp_pa
 
 def test_clocks_go_on(cells, saved, tmp_path):
     folder = _copied(saved["text_gru"][1][-1], tmp_path)
-    state = checkpoint.read(folder / "last.ckpt")["callbacks"]["Journal"]
+    state = checkpoint.read(folder / "last.ckpt")["callbacks"]["MetricsCallback"]
     began = time.time()
     record = train(cells["text_gru"], folder)
     took = time.time() - began
@@ -293,12 +293,12 @@ def test_clocks_go_on(cells, saved, tmp_path):
     assert record["seconds"]["total"] - state["total_s"] == pytest.approx(took, abs=0.2)
 
 
-@pytest.mark.parametrize(("every_s", "told"), [(0, EPOCHS * STEPS), (1e9, 0)])
-def test_status_is_told_now_and_then(cells, tmp_path, monkeypatch, every_s, told):
+@pytest.mark.parametrize(("every_s", "is_written"), [(0, EPOCHS * STEPS), (1e9, 0)])
+def test_status_is_told_now_and_then(cells, tmp_path, monkeypatch, every_s, is_written):
     steps = []
-    monkeypatch.setattr(callbacks, "TELL_EVERY_S", every_s)
+    monkeypatch.setattr(callbacks, "STATUS_EVERY_S", every_s)
     monkeypatch.setattr(callbacks, "write_json", lambda path, status: steps.append(status["step"]))
     train(cells["text_gru"], tmp_path)
     validations = [step for step in range(1, EPOCHS * STEPS + 1) if step % 4 == 0]
-    between = list(range(1, EPOCHS * STEPS + 1)) if told else []
+    between = list(range(1, EPOCHS * STEPS + 1)) if is_written else []
     assert steps == sorted([0, *validations, *between])

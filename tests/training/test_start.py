@@ -11,7 +11,7 @@ from grid import build
 from bench.analysis.groups import place, sections
 from bench.analysis.runs import read_sweep
 from bench.runs.store import read_json, write_json
-from bench.runs.worker import Settled
+from bench.runs.worker import EarlyExit
 from bench.sweep.dry_run import report
 from bench.sweep.launchers.local import Joblib
 from bench.sweep.prerequisites import candidates
@@ -19,7 +19,7 @@ from bench.sweep.run_or_load import ensure_run
 from bench.sweep.status import report as status
 from bench.sweep.sweep import conduct
 from bench.training import build as assembly
-from bench.training.init_from_run import inherit
+from bench.training.init_from_run import init_from_run
 
 PLAIN = ("task=text_gru", "dropout=0.1", "weight_decay=1", "seed=3", "optimizer.lr=0.1")
 TINY = ("trainer.max_epochs=1", "trainer.limit_train_batches=3", "measure.cold=false", "measure.min_calls=1")
@@ -84,7 +84,7 @@ def test_what_is_tied_begins_as_the_mean_or_the_first_of_what_was_trained(grid, 
     weights = saved(cell.start, tmp_path)
     data = assembly.data_module(cell.config)
     model = assembly.network(cell.config, data.shapes, 0.0)
-    assert inherit(model, tmp_path, cell.start.id) == {
+    assert init_from_run(model, tmp_path, cell.start.id) == {
         "run": cell.start.id,
         "val": {"nll": 2.0},
         "test": {"nll": 3.0},
@@ -101,18 +101,18 @@ def test_what_is_tied_begins_as_the_mean_or_the_first_of_what_was_trained(grid, 
 
 
 @pytest.mark.parametrize(
-    ("record", "said"),
+    ("record", "reason"),
     [
         (None, "has no record"),
         ({"status": "diverged", "reason": "the loss is nan"}, "is diverged: the loss is nan"),
         ({"status": "done", "reason": None}, "has no .*best.ckpt any more: delete .* and run it again"),
     ],
 )
-def test_without_its_weights_it_does_not_begin(tmp_path, record, said):
+def test_without_its_weights_it_does_not_begin(tmp_path, record, reason):
     if record:
         write_json(tmp_path / "abc" / "record.json", record)
-    with pytest.raises(Settled, match=f"^the run to start from.*{said}"):
-        inherit(torch.nn.Linear(1, 1), tmp_path, "abc")
+    with pytest.raises(EarlyExit, match=f"^the run to start from.*{reason}"):
+        init_from_run(torch.nn.Linear(1, 1), tmp_path, "abc")
 
 
 def test_a_failed_start_is_a_failed_row_that_says_so(grid, tmp_path):
@@ -134,7 +134,7 @@ def test_from_end_to_end(grid):
     """At a rate of nearly nothing the untied network stays what it was; the tied one is that of the merged weights."""
     still = ("optimizer.lr=1e-9", "start.lr=0.01")
     cells = [grid.cell("text_gru", tying, *START, *still) for tying in ("none", "cross_layer")]
-    found, (plain, tied) = conduct(cells, Joblib(n_jobs=1))
+    _, (plain, tied) = conduct(cells, Joblib(n_jobs=1))
     begun = read_json(cells[0].runs / cells[0].start.id / "record.json")
     assert plain["status"] == tied["status"] == "done", (plain["reason"], tied["reason"])
     for record in (plain, tied):
@@ -160,7 +160,10 @@ def test_a_dry_run_and_a_status_tell_of_starts_and_tables_do_not(tmp_path):
     for cell in cells:
         ended = {**cell.header(), "status": "failed", "reason": "no start", "config": cell.config}
         write_json(cell.folder / "record.json", ended)
-        write_json(tmp_path / "costs" / cell.cost / "cost.json", {"status": "failed", "reason": "y"})
+        write_json(
+            tmp_path / "costs" / cell.cost / "cost.json",
+            {"status": "failed", "reason": "y", "config": cell.config},
+        )
     conduct(cells, Joblib(n_jobs=1), sweep=True)
     manifest = read_json(tmp_path / "sweeps" / "mine.json")
     assert [row["id"] for row in manifest["starts"]] == [start.id]

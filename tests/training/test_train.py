@@ -5,6 +5,7 @@ import torch
 from grid import COUNTS, TASKS, applies, build, kind, step
 
 from bench.runs import store
+from bench.runs.identity import RESULTS_VERSION
 from bench.runs.store import read_json
 from bench.sweep.launchers.local import Joblib
 from bench.sweep.run_or_load import ensure_run
@@ -70,8 +71,8 @@ def settings(task):
 def runs(cell):
     """Task -> (cell, record) of a tiny run, its cost measured before."""
     cells = [cell(task, *settings(task)) for task in TASKS]
-    cells, found = conduct(cells, Joblib(n_jobs=1))
-    return {c.config["task"]["name"]: (c, record) for c, record in zip(cells, found, strict=True)}
+    cells, records = conduct(cells, Joblib(n_jobs=1))
+    return {c.config["task"]["name"]: (c, record) for c, record in zip(cells, records, strict=True)}
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,7 @@ def test_a_record_has_every_key_in_its_type(runs, task):
         assert record[split].keys() == expected.keys()
         assert all(isinstance(record[split][key], expected[key]) for key in expected), record[split]
     assert record["config"] == cell.config
-    assert record["results_version"] == store.RESULTS_VERSION
+    assert record["results_version"] == RESULTS_VERSION
     assert {"fingerprint", "floors", "sizes"} <= record["data_meta"].keys()
     provenance = record["provenance"]
     assert {"commit", "dirty", "versions", "host", "threads", "python"} <= provenance.keys()

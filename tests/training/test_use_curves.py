@@ -21,15 +21,15 @@ SAME = ("test", "val", "train", "curves", "spread", "gap", "clipped_share", "num
 def test_a_run_with_them_is_the_run_without(cell, task):
     asked = ("dropout=0.2", *BUDGET)
     plain = cell(task, "cross_layer", *asked)
-    told = cell(task, "cross_layer", *asked, "trainer.use_gradients=true", "logger=csv")
-    assert plain.id != told.id
-    before, after = ensure_run(plain), ensure_run(told)
+    with_uses = cell(task, "cross_layer", *asked, "trainer.use_gradients=true", "logger=csv")
+    assert plain.id != with_uses.id
+    before, after = ensure_run(plain), ensure_run(with_uses)
     assert (before["status"], after["status"]) == ("done", "done"), (before["reason"], after["reason"])
     assert {key: before[key] for key in SAME} == {key: after[key] for key in SAME}
     assert not (plain.folder / "uses.csv").exists()
 
-    rows = list(csv.DictReader((told.folder / "uses.csv").read_text().splitlines()))
-    uses = {name for tie in build(told).plan.ties for name in tie.names}
+    rows = list(csv.DictReader((with_uses.folder / "uses.csv").read_text().splitlines()))
+    uses = {name for tie in build(with_uses).plan.ties for name in tie.names}
     validations = len(after["curves"]["step"])
     assert tuple(rows[0]) == USE_COLUMNS and len(rows) == validations * len(uses)
     assert {row["name"] for row in rows} == uses
@@ -42,7 +42,7 @@ def test_a_run_with_them_is_the_run_without(cell, task):
     )
     assert first != last
 
-    (file,) = told.folder.rglob("metrics.csv")
+    (file,) = with_uses.folder.rglob("metrics.csv")
     logged = set(file.read_text().splitlines()[0].split(","))
     assert {f"uses/{name}/{what}" for name in uses for what in ("norm", "cosine")} < logged
     assert "uses/agreement" in logged

@@ -1,9 +1,8 @@
 """Check claims that are exact: counts of parameters, gradients, decay, checkpoints, scales at the start."""
 
+import io
 import math
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -18,121 +17,107 @@ from bench.training.optimizer import decay_groups
 from bench.tying import Tie, TyingPlan, methods
 from bench.tying.structure import Parts
 
-BERT_LARGE = {
-    "hidden_size": 1024,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 16,
-    "intermediate_size": 4096,
-}
-
 
 def embeddings(tasks: Sequence[str]) -> list[Part]:
-    """`ratio`: tied over untied parameters of input embedding and output matrix; `whole`: percent saved in all.
+    """Measure `ratio`: tied over untied parameters of input embedding and output matrix; `whole`: percent saved in all.
 
     For GPT-2 small as published (its position embedding is counted in the whole alone), and networks of ours.
     """
     with torch.device("meta"):
-        small = GPT2LMHeadModel(GPT2Config(tie_word_embeddings=False))
-    found = [_embedding("GPT-2 small", small, "transformer.wte.weight", "lm_head.weight")]
+        gpt2 = GPT2LMHeadModel(GPT2Config(tie_word_embeddings=False))
+    models = {"GPT-2 small": (gpt2, ("transformer.wte.weight", "lm_head.weight"))}
     for task in tasks:
         model = networks.network(task)
-        found.append(_embedding(task, model, model.parts.embedding, model.parts.unembedding))
-    return found
-
-
-def _embedding(name: str, model: nn.Module, embedding: str, output: str) -> Part:
-    plan = TyingPlan((Tie((embedding, output)),))
-    one, two = (dict(model.named_parameters())[key].numel() for key in (embedding, output))
-    before, after = networks.parameters(model), plan.num_params(model)
-    ratio = (one + two - (before - after)) / (one + two)
-    measures = (
-        Measure("ratio", ratio, "of the embedding parameters"),
-        Measure("whole", 100 * (before - after) / before, "% of the model saved"),
-    )
-    return Part(name, measures, f"model of {before:,} parameters, {after:,} tied; embeddings {one + two:,}")
+        models[task] = (model, (model.parts.embedding, model.parts.unembedding))
+    parts = []
+    for name, (model, matrices) in models.items():
+        held = sum(model.get_parameter(matrix).numel() for matrix in matrices)
+        before, after = networks.parameters(model), TyingPlan((Tie(matrices),)).num_params(model)
+        measures = (
+            Measure("ratio", (held - (before - after)) / held, "of the embedding parameters"),
+            Measure("whole", 100 * (before - after) / before, "% of the model saved"),
+        )
+        note = f"model of {before:,} parameters, {after:,} tied; embeddings {held:,}"
+        parts.append(Part(name, measures, [note]))
+    return parts
 
 
 def albert() -> list[Part]:
-    """`factor`: parameters of BERT-large over those of ALBERT-large, and of BERT-large with its layers shared."""
+    """Measure `factor`: parameters of BERT-large over those of ALBERT-large, and of BERT-large with layers shared."""
+    large = {
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "intermediate_size": 4096,
+    }
     with torch.device("meta"):
-        bert = BertModel(BertConfig(**BERT_LARGE))
-        small = AlbertModel(AlbertConfig(**BERT_LARGE, embedding_size=128))
-    whole, published = networks.parameters(bert), networks.parameters(small)
-    shared = _layers_shared(bert).num_params(bert)
-    return [
-        Part("ALBERT-large", _factor(whole, published), f"{whole:,} against {published:,}"),
-        Part(
-            "BERT-large, layers shared and nothing else",
-            _factor(whole, shared),
-            f"{whole:,} against {shared:,}",
-        ),
-        Part(
-            "what is left: the factorised embedding, 128 wide",
-            _factor(shared, published),
-            f"{shared:,} against {published:,}",
-            decides=False,
-        ),
-    ]
+        bert = BertModel(BertConfig(**large))
+        small = AlbertModel(AlbertConfig(**large, embedding_size=128))
+    whole, published, shared = networks.parameters(bert), networks.parameters(small), _layers_shared(bert)
+    parts = []
+    for name, before, after in (
+        ("ALBERT-large", whole, published),
+        ("BERT-large, layers shared and nothing else", whole, shared),
+        ("what is left: the factorised embedding, 128 wide", shared, published),
+    ):
+        measure = Measure("factor", before / after, "x fewer parameters")
+        parts.append(Part(name, (measure,), [f"{before:,} against {after:,}"], decides=before == whole))
+    return parts
 
 
-def _factor(before: int, after: int) -> tuple[Measure, ...]:
-    return (Measure("factor", before / after, "x fewer parameters"),)
-
-
-def _layers_shared(bert: nn.Module) -> TyingPlan:
-    """All of every encoder layer with its namesakes, by the plan that the bench ties with."""
-    depth = len(bert.encoder.layer)
-    stack = tuple(f"encoder.layer.{index}" for index in range(depth))
+def _layers_shared(bert: nn.Module) -> int:
+    """Return its parameters once all of every encoder layer is shared, by the plan that the bench ties with."""
+    stack = tuple(f"encoder.layer.{index}" for index in range(len(bert.encoder.layer)))
     bert.parts = Parts(stack=stack, embedding=None, unembedding=None, role=lambda name: "other")
-    return methods.cross_layer(bert, scope="all")
+    return methods.cross_layer(bert, scope="all").num_params(bert)
 
 
 def twelve_layers() -> list[Part]:
-    """What sharing 12 encoder layers of width 768 saves, as `floats` and as `megabytes` of float32."""
+    """Measure what sharing 12 encoder layers of width 768 saves, as `floats` and as `megabytes` of float32."""
     with torch.device("meta"):
         base = BertModel(BertConfig())
-    saved = networks.parameters(base) - _layers_shared(base).num_params(base)
+    saved = networks.parameters(base) - _layers_shared(base)
     attention = sum(
         p.numel() for name, p in base.encoder.named_parameters() if "attention" in name and p.ndim == 2
     )
-    return [
-        Part("12 layers of BERT-base, 11 saved", _floats(saved)),
-        Part("the attention projections of all 12", _floats(attention), decides=False),
-    ]
-
-
-def _floats(count: int) -> tuple[Measure, ...]:
-    return (Measure("floats", count / 1e6, "million"), Measure("megabytes", 4 * count / 1e6, "MB in float32"))
+    parts = []
+    for name, count in (
+        ("12 layers of BERT-base, 11 saved", saved),
+        ("the attention projections of all 12", attention),
+    ):
+        floats, megabytes = count / 1e6, 4 * count / 1e6
+        measures = (Measure("floats", floats, "million"), Measure("megabytes", megabytes, "MB in float32"))
+        parts.append(Part(name, measures, decides=count == saved))
+    return parts
 
 
 def convolutions() -> list[Part]:
-    """`factor`: weights of a layer with a kernel of its own at each place, over those of the convolution.
+    """Measure `factor`: weights of a layer with a kernel of its own at each place, over those of the convolution.
 
     One part per shape of convolution in the bench's CNN. `positions` is H'W'; `error` is how far the layer with
     equal kernels everywhere is from the convolution: the two are twins, not merely of one size.
     """
     model = networks.network("image_cnn", dtype=torch.float64)
-    seen: dict[str, Part] = {}
+    parts: dict[str, Part] = {}
 
-    def look(conv: nn.Conv2d, inputs: tuple[torch.Tensor, ...], out: torch.Tensor) -> None:
+    def compare(conv: nn.Conv2d, inputs: tuple[Tensor, ...], out: Tensor) -> None:
         name = f"{conv.in_channels} to {conv.out_channels} channels, {out.shape[2]} x {out.shape[3]} places"
-        if name not in seen:
-            seen[name] = Part(name, _against_local(conv, inputs[0], out))
+        if name not in parts:
+            parts[name] = Part(name, _local_twin(conv, inputs[0], out))
 
-    hooks = [m.register_forward_hook(look) for m in model.modules() if isinstance(m, nn.Conv2d)]
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(compare)
     with torch.no_grad():
         model(networks.batch("image_cnn", dtype=torch.float64)[0])
-    for hook in hooks:
-        hook.remove()
-    return list(seen.values())
+    return list(parts.values())
 
 
-def _against_local(conv: nn.Conv2d, x: torch.Tensor, out: torch.Tensor) -> tuple[Measure, ...]:
+def _local_twin(conv: nn.Conv2d, x: Tensor, out: Tensor) -> tuple[Measure, ...]:
     patches = F.unfold(x, conv.kernel_size, padding=conv.padding, stride=conv.stride)
-    positions = patches.shape[2]
-    local = conv.weight.flatten(1).expand(positions, -1, -1).contiguous()
-    made = torch.einsum("bip,poi->bop", patches, local).view_as(out)
-    error = float((made - out).abs().max() / out.abs().max())
+    local = conv.weight.flatten(1).expand(patches.shape[2], -1, -1).contiguous()
+    local_out = torch.einsum("bip,poi->bop", patches, local).view_as(out)
+    error = float((local_out - out).abs().max() / out.abs().max())
     return (
         Measure("factor", local.numel() / conv.weight.numel(), "x the weights"),
         Measure("positions", float(out.shape[2] * out.shape[3]), "places"),
@@ -141,151 +126,139 @@ def _against_local(conv: nn.Conv2d, x: torch.Tensor, out: torch.Tensor) -> tuple
 
 
 def rounded(error: float) -> float:
-    """An error at two digits; one of rounding, which no two machines share, as the power of ten above it."""
+    """Return an error at two digits; one of rounding, which no two machines share, as the power of ten above it."""
     bound = 1e-14
     while bound < error < 1e-6:
         bound *= 10
     return float(f"{max(error, bound):.1e}")
 
 
+def _largest_errors(pairs: Mapping[str, Sequence[tuple[Tensor, Tensor]]]) -> tuple[Measure, ...]:
+    """Return a measure per name: the largest relative error of its (value, expected) pairs."""
+    errors = {
+        name: [float((value - expected).norm() / expected.norm()) for value, expected in values]
+        for name, values in pairs.items()
+    }
+    return tuple(Measure(name, rounded(max(values)), "relative") for name, values in errors.items())
+
+
 def gradients(tasks: Sequence[str], tyings: Sequence[str]) -> list[Part]:
-    """`sum_error`: how far the gradient of a tied tensor is from the sum over its uses in the untied twin.
+    """Measure `sum_error`: how far a tied tensor's gradient is from the sum over its uses in the untied twin.
 
     The largest relative error over the tied tensors, in float64, one batch; `mean_error` the same for the mean.
     """
-    return [_gradient(*where) for where in _tied(tasks, tyings)]
-
-
-def _tied(tasks: Sequence[str], tyings: Sequence[str]) -> list[tuple[str, str, TyingPlan]]:
-    """Task, tying and plan of the networks that can be tied so."""
-    every = [(task, tying, networks.plan(task, tying)) for task in tasks for tying in tyings]
-    return [(task, tying, plan) for task, tying, plan in every if plan is not None]
-
-
-def _gradient(task: str, tying: str, plan: TyingPlan) -> Part:
-    untied = networks.network(task, dtype=torch.float64)
-    tied = networks.tied(untied, task, tying)
-    twin = networks.twin(tied, untied)
-    for model in (tied, twin):
-        networks.loss(model, *networks.batch(task, dtype=torch.float64)).backward()
-    own = dict(twin.named_parameters())
-    errors: dict[str, list[float]] = {"sum_error": [], "mean_error": []}
-    for tie in plan.ties:
-        whole = tied.get_parameter(tie.names[0]).grad
-        total = sum(own[name].grad for name in tie.names)
-        for key, expected in (("sum_error", total), ("mean_error", total / len(tie.names))):
-            errors[key].append(float((whole - expected).norm() / expected.norm()))
-    measures = tuple(Measure(key, rounded(max(values)), "relative") for key, values in errors.items())
-    uses = sum(len(tie.names) for tie in plan.ties)
-    return Part(f"{task}, {tying}", measures, f"tied tensors {len(plan.ties)}, uses {uses}")
+    parts = []
+    for task, tying, plan in networks.plans(tasks, tyings):
+        twin = networks.network(task, dtype=torch.float64)
+        tied = networks.tied_copy(twin, plan)
+        twin.load_state_dict(tied.state_dict())
+        for model in (tied, twin):
+            networks.loss(model, task).backward()
+        pairs: dict[str, list[tuple[Tensor, Tensor]]] = {"sum_error": [], "mean_error": []}
+        for tie in plan.ties:
+            gradient = tied.get_parameter(tie.names[0]).grad
+            total = sum(twin.get_parameter(name).grad for name in tie.names)
+            pairs["sum_error"].append((gradient, total))
+            pairs["mean_error"].append((gradient, total / len(tie.names)))
+        note = f"tied tensors {len(plan.ties)}, uses {sum(len(tie.names) for tie in plan.ties)}"
+        parts.append(Part(f"{task}, {tying}", _largest_errors(pairs), [note]))
+    return parts
 
 
 def decay(tasks: Sequence[str], tyings: Sequence[str], lr: float, weight_decay: float) -> list[Part]:
-    """One AdamW step without a gradient: how far each tied tensor is from (1 - lr x weight_decay) of itself.
+    """Measure after one AdamW step without a gradient how far tied tensors are from (1 - lr x weight_decay) of theirs.
 
     `once_error` from one factor; `per_use_error` from one factor per use. Largest over the tensors, relative.
     """
-    found = []
-    for task, tying, plan in _tied(tasks, tyings):
-        tied = networks.tied(networks.network(task, dtype=torch.float64), task, tying)
+    parts, factor = [], 1 - lr * weight_decay
+    for task, tying, plan in networks.plans(tasks, tyings):
+        tied = networks.tied_copy(networks.network(task, dtype=torch.float64), plan)
         before = {name: p.detach().clone() for name, p in tied.named_parameters(remove_duplicate=False)}
         groups, _ = decay_groups(tied, weight_decay)
         for parameter in tied.parameters():
             parameter.grad = torch.zeros_like(parameter)
         torch.optim.AdamW(groups, lr=lr).step()
-        found.append(Part(f"{task}, {tying}", _decayed(plan, tied, before, 1 - lr * weight_decay)))
-    return found
-
-
-def _decayed(
-    plan: TyingPlan, tied: nn.Module, before: Mapping[str, torch.Tensor], factor: float
-) -> tuple[Measure, ...]:
-    errors: dict[str, list[float]] = {"once_error": [], "per_use_error": []}
-    for tie in plan.ties:
-        for role in tie.names:
-            now, then = tied.get_parameter(role).detach(), before[role]
-            for key, power in (("once_error", 1), ("per_use_error", len(tie.names))):
-                expected = factor**power * then
-                errors[key].append(float((now - expected).norm() / expected.norm()))
-    return tuple(Measure(key, rounded(max(values)), "relative") for key, values in errors.items())
+        roles = [(name, len(tie.names)) for tie in plan.ties for name in tie.names]
+        pairs = {
+            "once_error": [(tied.get_parameter(name).detach(), factor * before[name]) for name, _ in roles],
+            "per_use_error": [
+                (tied.get_parameter(name).detach(), factor**uses * before[name]) for name, uses in roles
+            ],
+        }
+        parts.append(Part(f"{task}, {tying}", _largest_errors(pairs)))
+    return parts
 
 
 def checkpoints(tasks: Sequence[str], layers: int, width: int) -> list[Part]:
-    """`size`: bytes on disk of a model shared along its depth over those of the untied; `of_depth`: times the depth.
+    """Measure `size`: bytes on disk of a model shared along its depth over those of the untied.
 
-    A claim of 1/L is one of `of_depth` = 1. First for the layers alone, norms and biases shared too, then for
-    whole networks of the bench. `reload_error`: how far the outputs are after saving and loading; the tie holds.
+    `of_depth` is `size` times the depth: a claim of 1/L is one of `of_depth` = 1. First for the layers alone, norms
+    and biases shared too, then for whole networks of the bench. `reload_error`: how far the outputs are after saving
+    and loading; the tie holds.
     """
     torch.manual_seed(1)
     alone = CausalLM(vocab_size=8, window=8, depth=layers, width=width, heads=4)
-    blocks = [alone.get_submodule(block) for block in alone.parts.stack]
-    size = _bytes(nn.ModuleList(blocks))
+    blocks = nn.ModuleList(alone.get_submodule(block) for block in alone.parts.stack)
+    before = len(_checkpoint(blocks))
     methods.cross_layer(alone, scope="all").apply(alone)
-    found = [_size(f"the {layers} layers alone", layers, size, _bytes(nn.ModuleList(blocks)))]
-    for task in tasks:
+    parts = [_size(f"the {layers} layers alone", layers, before, len(_checkpoint(blocks)))]
+    for task, _, plan in networks.plans(tasks, ["cross_layer"]):
         untied = networks.network(task)
-        tied = networks.tied(untied, task, "cross_layer")
-        part = _size(f"{task}, whole", len(untied.parts.stack), _bytes(untied), _bytes(tied))
-        error = Measure("reload_error", _reloaded(task, tied), "")
-        found.append(Part(part.name, (*part.measures, error), part.note))
-    return found
+        before, tied = len(_checkpoint(untied)), networks.tied_copy(untied, plan)
+        saved = _checkpoint(tied)
+        error = Measure("reload_error", _reload_error(task, plan, tied, saved))
+        parts.append(_size(f"{task}, whole", len(untied.parts.stack), before, len(saved), error))
+    return parts
 
 
-def _size(name: str, depth: int, before: int, after: int) -> Part:
+def _size(name: str, depth: int, before: int, after: int, *more: Measure) -> Part:
     ratio = after / before
-    measures = (Measure("size", ratio, "of the untied"), Measure("of_depth", ratio * depth, f"x 1/{depth}"))
-    return Part(name, measures, f"{before:,} bytes untied, {after:,} shared")
+    measures = (
+        Measure("size", ratio, "of the untied"),
+        Measure("of_depth", ratio * depth, f"x 1/{depth}"),
+        *more,
+    )
+    return Part(name, measures, [f"{before:,} bytes untied, {after:,} shared"])
 
 
-def _bytes(model: nn.Module) -> int:
-    """Of the file that torch.save writes."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "weights.pt"
-        torch.save(model.state_dict(), path)
-        return path.stat().st_size
+def _checkpoint(model: nn.Module) -> bytes:
+    """Return what torch.save writes."""
+    file = io.BytesIO()
+    torch.save(model.state_dict(), file)
+    return file.getvalue()
 
 
 @torch.no_grad()
-def _reloaded(task: str, tied: nn.Module) -> float:
-    """The largest difference of outputs after saving, and loading into a tied network of other weights."""
-    other, inputs = (
-        networks.tied(networks.network(task, seed=2), task, "cross_layer"),
-        networks.batch(task)[0],
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "weights.pt"
-        torch.save(tied.state_dict(), path)
-        other.load_state_dict(torch.load(path, weights_only=True))
-    networks.plan(task, "cross_layer").verify(other)
-    one, two = (model.eval()(inputs) for model in (tied, other))
-    one, two = (out[0] if isinstance(out, tuple) else out for out in (one, two))
-    return float((one - two).abs().max())
+def _reload_error(task: str, plan: TyingPlan, tied: nn.Module, saved: bytes) -> float:
+    """Return the largest difference of outputs after loading into a tied network of other weights."""
+    loaded = networks.tied_copy(networks.network(task, seed=2), plan)
+    loaded.load_state_dict(torch.load(io.BytesIO(saved), weights_only=True))
+    plan.verify(loaded)
+    inputs = networks.batch(task)[0]
+    one, other = (networks.logits(model.eval(), inputs) for model in (tied, loaded))
+    return float((one - other).abs().max())
 
 
 def scales(tasks: Sequence[str], tying: str, seeds: int) -> list[Part]:
-    """Ratios tied over untied, geometric means over seeds with the interval of their logarithms.
+    """Measure ratios tied over untied, geometric means over seeds with the interval of their logarithms.
 
     `activation`: root mean square of what the last block gives; `gradient`: of the loss's gradient with respect
     to what the first block gives; `weight`: of the gradient of the blocks' weights, which a shared tensor gets
     from all its uses. One random batch a seed, in float64. One part per network of the bench.
     """
-    found = []
-    for task in tasks:
+    parts = []
+    for task, _, plan in networks.plans(tasks, [tying]):
         logs: dict[str, list[float]] = {"activation": [], "gradient": [], "weight": []}
         for seed in range(1, seeds + 1):
             model = networks.network(task, seed, torch.float64)
-            tied = _scales(networks.tied(model, task, tying), task, seed)
+            tied = _scales(networks.tied_copy(model, plan), task, seed)
             untied = _scales(model, task, seed)
             for name in logs:
                 logs[name].append(math.log(tied[name] / untied[name]))
-        found.append(Part(task, tuple(_ratio(name, values) for name, values in logs.items())))
-    return found
-
-
-def _ratio(name: str, logs: list[float]) -> Measure:
-    mean, low, high, n = interval(logs)
-    ends = [None if end is None else math.exp(end) for end in (low, high)]
-    return Measure(name, math.exp(mean), "x the untied", *ends, n, is_ratio=True)
+        parts.append(
+            Part(task, tuple(Measure.ratio(name, interval(values)) for name, values in logs.items()))
+        )
+    return parts
 
 
 def _scales(model: nn.Module, task: str, seed: int) -> dict[str, float]:
@@ -298,7 +271,7 @@ def _scales(model: nn.Module, task: str, seed: int) -> dict[str, float]:
     blocks = [model.get_submodule(name) for name in model.parts.stack]
     for block in blocks:
         block.register_forward_hook(keep)
-    networks.loss(model, *networks.batch(task, seed, torch.float64)).backward()
+    networks.loss(model, task, seed).backward()
     weights = {id(p): p for block in blocks for p in block.parameters() if p.ndim >= 2}
     return {
         "activation": _rms([outputs[-1]]),

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from bench.analysis.runs import is_finite
-from bench.analysis.statistics import Interval, interval
-from bench.claims.checks.paired import missing, pairs, said
+from bench.analysis.statistics import interval
+from bench.claims.checks.paired import pairs
 from bench.claims.parts import Measure, Part
-from bench.claims.records import chosen, grouped, named
+from bench.claims.records import missing
 from bench.runs.store import Status
 from bench.tying.errors import BadInput
 
@@ -26,57 +26,54 @@ def costs(
     cuts: Mapping[str, str],
     batches: Mapping[str, str],
 ) -> list[Part]:
-    """Percent of time that tying cuts, and how many times the largest batch it allows.
+    """Measure percent of time that tying cuts, and how many times the largest batch it allows.
 
-    cuts: measure -> a column `X_ratio`, tied by untied in turns in one process; its interval (`X_ratio_low`,
-    `_high`) is over turns and not over seeds. batches: measure -> column of the largest batch in a fixed memory.
+    Args:
+        cuts: measure -> a column `X_ratio`, tied by untied in turns in one process; its interval (`X_ratio_low`,
+            `_high`) is over turns and not over seeds.
+        batches: measure -> column of the largest batch in a fixed memory.
     """
-    untied = grouped(chosen(frame, theirs), by)
     parts = []
-    for values, rows in grouped(chosen(frame, ours), [*by, *over]).items():
-        if set(rows["status"]) == {Status.NOT_APPLICABLE}:
-            continue
-        name, other = named([*by, *over], values), untied.get(values[: len(by)])
-        measures = [_cut(short, rows, column) for short, column in cuts.items()]
+    for name, mine, other in pairs(frame, ours, theirs, by, over):
+        measures = []
+        for short, column in cuts.items():
+            ratios = [cost_of(mine, f"{column}{end}") for end in ("", "_high", "_low")]
+            cut, low, high = (None if ratio is None else 100 * (1 - ratio) for ratio in ratios)
+            measures.append(Measure(short, cut, "% less time", low, high))
         for short, column in batches.items():
-            held, before = cost_of(rows, column), None if other is None else cost_of(other, column)
-            measures.append(Measure(short, held / before if held and before else None, "x the untied"))
-        parts.append(Part(name, tuple(measures), disturbed(rows)))
+            tied, untied = cost_of(mine, column), cost_of(other, column)
+            measures.append(Measure(short, tied / untied if tied and untied else None, "x the untied"))
+        parts.append(Part(name, tuple(measures), [disturbed(mine)]))
     return parts
 
 
-def _cut(name: str, rows: "DataFrame", column: str) -> Measure:
-    ratio, low, high = (cost_of(rows, f"{column}{end}") for end in ("", "_low", "_high"))
-    ends = [None if end is None else 100 * (1 - end) for end in (high, low)]
-    return Measure(name, None if ratio is None else 100 * (1 - ratio), "% less time", *ends)
-
-
 def cost_of(rows: "DataFrame", column: str) -> float | None:
-    """The number of a cost, which is the same for every run of a tying; none of a time that was disturbed."""
+    """Return a cost, which is the same for every run of a tying; None for a time that was disturbed."""
     if column not in rows.columns:
         raise BadInput(f"no column {column!r} in the records")
     if "_ratio" in column and disturbed(rows):
         return None
-    found = [float(value) for value in rows[column] if is_finite(value)]
-    if len(set(found)) > 1:
-        raise BadInput(f"{column} has {len(set(found))} values in one part: cut it further")
-    return found[0] if found else None
+    values = {float(value) for value in rows[column] if is_finite(value)}
+    if len(values) > 1:
+        raise BadInput(f"{column} has {len(values)} values in one part: cut it further")
+    return values.pop() if values else None
 
 
 def disturbed(rows: "DataFrame") -> str:
-    """Says that something else used the processor while their cost was measured; empty where nothing did."""
-    found = rows["suspect"].dropna() if "suspect" in rows.columns else ()
-    return "measured on a busy machine: no times" if any(str(text).strip() for text in found) else ""
+    """Return a note where something else used the processor while the costs were measured, else nothing."""
+    suspects = rows["suspect"].dropna() if "suspect" in rows.columns else ()
+    return "measured on a busy machine: no times" if any(str(text).strip() for text in suspects) else ""
 
 
 COLUMN = "curve_val_nll"
 Curve = list[tuple[float, float]]
+"""(step, validation nll) of each validation."""
 
 
 def race(
     frame: "DataFrame", *, ours: str, theirs: str, by: Sequence[str], over: Sequence[str] = ()
 ) -> list[Part]:
-    """`steps` and `time` that ours takes of theirs to the worse of the two best validation losses of a seed.
+    """Measure `steps` and `time` that ours takes of theirs to the worse of the two best validation losses of a seed.
 
     Ratios, below 1 is sooner: geometric means over seeds with the interval of their logarithms. Steps are
     interpolated between validations; a loss that the first one has is reached at the first. Time is steps times
@@ -84,25 +81,16 @@ def race(
     """
     parts = []
     for name, mine, other in pairs(frame, ours, theirs, by, over):
-        one, two = _curves(mine), _curves(other)
-        steps = interval([_log_ratio(one[seed], two[seed]) for seed in sorted(one.keys() & two.keys())])
-        step = cost_of(mine, "train_step_ratio")
+        tied, untied = _curves(mine), _curves(other)
+        logs = [_log_ratio(tied[seed], untied[seed]) for seed in sorted(tied.keys() & untied.keys())]
+        steps, step = interval(logs), cost_of(mine, "train_step_ratio")
         measures = (
-            _ratio("steps", steps, 1.0),
-            _ratio("time", steps, step),
+            Measure.ratio("steps", steps),
+            Measure.ratio("time", steps, step),
             Measure("step", step if steps else None, "x the time of a step"),
         )
-        notes = [missing("ours", mine), missing("theirs", other), disturbed(mine)]
-        parts.append(Part(name, measures, said(notes)))
+        parts.append(Part(name, measures, [*missing(ours=mine, theirs=other), disturbed(mine)]))
     return parts
-
-
-def _ratio(name: str, logs: Interval | None, factor: float | None) -> Measure:
-    """Not known where one of them is not."""
-    if logs is None or factor is None:
-        return Measure(name, None)
-    ends = [None if end is None else factor * math.exp(end) for end in (logs.low, logs.high)]
-    return Measure(name, factor * math.exp(logs.mean), "x the untied", *ends, logs.n, is_ratio=True)
 
 
 def _log_ratio(ours: Curve, theirs: Curve) -> float:
@@ -111,7 +99,7 @@ def _log_ratio(ours: Curve, theirs: Curve) -> float:
 
 
 def reached(curve: Curve, goal: float) -> float:
-    """The step at which a curve first is at `goal`, on the straight line between two validations."""
+    """Return the step at which a curve first is at `goal`, on the straight line between two validations."""
     (before, above), *rest = curve
     if above <= goal:
         return before
@@ -122,18 +110,15 @@ def reached(curve: Curve, goal: float) -> float:
     raise ValueError(f"the curve never is at {goal}")
 
 
-def _curves(rows: "DataFrame") -> Mapping[int, Curve]:
-    """Seed -> (step, validation nll) of a finished run."""
+def _curves(rows: "DataFrame") -> dict[int, Curve]:
+    """Return the curves of the finished runs by seed, without those that are not finite throughout."""
     if COLUMN not in rows.columns:
         raise BadInput(f"no column {COLUMN!r} in the records: make their tables anew with `make tables`")
-    found = zip(rows["seed"], rows["status"], rows[COLUMN], strict=True)
-    texts = {
-        int(seed): text for seed, status, text in found if status == Status.DONE and isinstance(text, str)
-    }
-    curves = {seed: [_point(point) for point in text.split(";")] for seed, text in texts.items()}
-    return {seed: curve for seed, curve in curves.items() if all(math.isfinite(nll) for _, nll in curve)}
-
-
-def _point(text: str) -> tuple[float, float]:
-    step, _, nll = text.partition(":")
-    return float(step), float(nll)
+    curves = {}
+    for seed, status, text in zip(rows["seed"], rows["status"], rows[COLUMN], strict=True):
+        if status == Status.DONE and isinstance(text, str):
+            points = [point.split(":") for point in text.split(";")]
+            curve = [(float(step), float(nll)) for step, nll in points]
+            if all(math.isfinite(nll) for _, nll in curve):
+                curves[int(seed)] = curve
+    return curves

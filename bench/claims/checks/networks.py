@@ -1,21 +1,20 @@
-"""The bench's own networks at their default sizes, tied and untied, and batches for them: no data is needed."""
+"""The bench's own networks at their default sizes, and batches for them: no data is needed."""
 
 import copy
 import functools
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.runs import machine
 from bench.tying import NotApplicable, TyingPlan, methods
 
-SHAPES: Mapping[str, Mapping[str, int]] = {
+SHAPES = {
     "image_cnn": {"in_channels": 1, "num_classes": 10},
     "text_gru": {"vocab_size": 4000},
     "text_transformer": {"vocab_size": 4000},
@@ -25,44 +24,34 @@ PIXELS, WINDOW, BATCH = 8, 32, 8
 
 
 @functools.cache
-def config(task: str, tying: str = "none") -> Mapping[str, Any]:
-    """`model` and `tying` as `python -m bench task=... tying=...` has them."""
+def _config(task: str, tying: str = "none") -> DictConfig:
     with initialize_config_dir(str(machine.REPOSITORY / "conf"), version_base="1.3"):
-        cfg = compose("config", [f"task={task}", f"tying={tying}"])
-    whole = OmegaConf.to_container(cfg, resolve=True)
-    return {key: whole[key] for key in ("model", "tying")}
+        return compose("config", [f"task={task}", f"tying={tying}"])
 
 
 def network(task: str, seed: int = 1, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """Untied, without dropout, its weights by the seed alone."""
+    """Return it untied, without dropout, its weights by the seed alone."""
     torch.manual_seed(seed)
-    return instantiate(dict(config(task)["model"]), **SHAPES[task], dropout=0.0).to(dtype)
+    return instantiate(_config(task).model, **SHAPES[task], dropout=0.0).to(dtype)
 
 
-@functools.cache
-def plan(task: str, tying: str) -> TyingPlan | None:
-    """None where this network cannot be tied so."""
-    parts = instantiate(config(task, tying)["tying"]["parts"])
-    try:
-        return methods.compose(network(task), parts=list(parts.values()))
-    except NotApplicable:
-        return None
+def plans(tasks: Sequence[str], tyings: Sequence[str]) -> Iterator[tuple[str, str, TyingPlan]]:
+    """Yield task, tying and plan, without the networks that cannot be tied so."""
+    for task in tasks:
+        for tying in tyings:
+            parts = instantiate(_config(task, tying).tying.parts)
+            try:
+                yield task, tying, methods.compose(network(task), parts=list(parts.values()))
+            except NotApplicable:
+                continue
 
 
-def tied(model: nn.Module, task: str, tying: str) -> nn.Module:
-    """A tied copy. Raises BadInput as `TyingPlan.apply` does."""
-    return (plan(task, tying) or TyingPlan()).apply(copy.deepcopy(model))
-
-
-def twin(tied_model: nn.Module, untied: nn.Module) -> nn.Module:
-    """A copy of `untied` in which each use of a shared tensor has a tensor of its own, of the same values."""
-    model = copy.deepcopy(untied)
-    model.load_state_dict(tied_model.state_dict())
-    return model
+def tied_copy(model: nn.Module, plan: TyingPlan) -> nn.Module:
+    return plan.apply(copy.deepcopy(model))
 
 
 def batch(task: str, seed: int = 1, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-    """Random inputs and targets of the task's kind."""
+    """Return random inputs and targets of the task's kind."""
     generator = torch.Generator().manual_seed(seed)
     if task == "image_cnn":
         images = torch.randn(BATCH, 1, PIXELS, PIXELS, generator=generator, dtype=torch.float64)
@@ -71,11 +60,15 @@ def batch(task: str, seed: int = 1, dtype: torch.dtype = torch.float32) -> tuple
     return tokens[:, :-1], tokens[:, 1:]
 
 
-def loss(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross entropy."""
+def logits(model: nn.Module, inputs: Tensor) -> Tensor:
     out = model(inputs)
-    logits = out[0] if isinstance(out, tuple) else out
-    return F.cross_entropy(logits.flatten(0, -2), targets.flatten())
+    return out[0] if isinstance(out, tuple) else out
+
+
+def loss(model: nn.Module, task: str, seed: int = 1) -> Tensor:
+    """Return the mean cross entropy of a batch in float64."""
+    inputs, targets = batch(task, seed, torch.float64)
+    return F.cross_entropy(logits(model, inputs).flatten(0, -2), targets.flatten())
 
 
 def parameters(model: nn.Module) -> int:

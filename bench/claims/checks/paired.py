@@ -1,14 +1,20 @@
-"""Check claims that compare two selections of runs, seed by seed."""
+"""Check claims that compare two selections of runs, seed by seed.
+
+In all of them `ours` and `theirs` are expressions of DataFrame.query, `by` are columns that cut both into parts, and
+`over` columns that cut ours further, each against the same theirs. Gains are in points of accuracy, or in percent of
+perplexity as 100 ln(theirs / ours); above 0 ours is better on test.
+"""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from bench.analysis.runs import Metric
-from bench.analysis.statistics import paired
+from bench.analysis.statistics import interval, paired
 from bench.claims.parts import Measure, Part
-from bench.claims.records import absent, by_seed, chosen, grouped, metric_of, named
+from bench.claims.records import by_seed, chosen, grouped, metric_of, missing, named
 from bench.runs.store import Status
 from bench.tying.errors import BadInput
 
@@ -26,26 +32,26 @@ def gain(
     choose: Mapping[str, Sequence[str]] | None = None,
     context: str | None = None,
 ) -> list[Part]:
-    """How much better `ours` is than `theirs` on test: `gain`, above 0 is better, paired by seed.
+    """Measure `gain`: how much better `ours` is than `theirs` on test, paired by seed.
 
-    ours, theirs, context: expressions of DataFrame.query. by: columns that cut both into parts; over: columns that
-    cut ours further, each against the same theirs. choose: side (`ours`, `theirs`) -> columns over whose values it
-    is searched: the cell with the best mean validation metric stands for it, and its test metric is read. context:
-    parts whose runs of ours are all of this kind are shown and decide nothing.
-    Unit: points of accuracy, or percent of perplexity as 100 ln(theirs / ours).
+    Args:
+        choose: side (`ours`, `theirs`) -> columns over whose values it is searched: the cell with the best mean
+            validation metric stands for it, and its test metric is read.
+        context: an expression; parts whose runs of ours are all of this kind are shown and decide nothing.
     """
     parts = []
     for name, mine, other in pairs(frame, ours, theirs, by, over):
-        aside = context is not None and _all_are(mine, context)
-        metric, notes, sides = metric_of(mine), [], []
+        done = mine[mine.status == Status.DONE]  # only these have all columns
+        is_context = context is not None and len(done) > 0 and len(chosen(done, context)) == len(done)
+        metric, notes, sides = metric_of(mine), [], {"ours": mine, "theirs": other}
+        for side, columns in (choose or {}).items():
+            sides[side] = best_on_validation(sides[side], columns, metric)
         for side, rows in (("ours", mine), ("theirs", other)):
-            columns = (choose or {}).get(side)
-            kept = rows if not columns else best_on_validation(rows, columns, metric)
-            if columns:
-                notes.append(searched(side, rows, kept, columns))
-            notes.append(missing(side, kept))
-            sides.append(kept)
-        parts.append(Part(name, (difference("gain", *sides, metric),), said(notes), not aside))
+            if choose and side in choose and len(sides[side]):
+                best = named(choose[side], [sides[side][column].iloc[0] for column in choose[side]])
+                notes.append(f"{side}: {best} by validation, best of {len(grouped(rows, choose[side]))}")
+            notes += missing(**{side: sides[side]})
+        parts.append(Part(name, (difference("gain", *sides.values(), metric),), notes, not is_context))
     return parts
 
 
@@ -59,10 +65,13 @@ def lowering(
     share: float,
     unit: str,
 ) -> list[Part]:
-    """How far `ours` is below `theirs` in columns that are better low, paired by seed.
+    """Measure how far `ours` is below `theirs` in columns that are better low, paired by seed.
 
-    columns: name of the measure -> column. Beside each: `NAME_percent` of the mean of theirs, and `NAME_beyond`,
-    how far ours is below (1 - share) x theirs: where it is below 0, the lowering is smaller than that share.
+    Beside each measure: `NAME_percent` of the mean of theirs, and `NAME_beyond`, how far ours is below
+    (1 - share) x theirs: where it is below 0, the lowering is smaller than that share.
+
+    Args:
+        columns: name of the measure -> column.
     """
     parts = []
     for name, mine, other in pairs(frame, ours, theirs, by):
@@ -70,20 +79,22 @@ def lowering(
         for short, column in columns.items():
             low, high = by_seed(mine, column), by_seed(other, column)
             less = {seed: (1 - share) * value for seed, value in high.items()}
-            for key, reference in ((short, high), (f"{short}_beyond", less)):
-                measures.append(measured(key, reference, low, unit))
             both = low.keys() & high.keys()
             total = sum(high[seed] for seed in both)
             percent = 100 * (1 - sum(low[seed] for seed in both) / total) if total > 0 else None
-            measures.append(Measure(f"{short}_percent", percent, "% of theirs"))
-        parts.append(Part(name, tuple(measures), said([missing("ours", mine), missing("theirs", other)])))
+            measures += (
+                measured(short, high, low, unit),
+                measured(f"{short}_beyond", less, low, unit),
+                Measure(f"{short}_percent", percent, "% of theirs"),
+            )
+        parts.append(Part(name, tuple(measures), missing(ours=mine, theirs=other)))
     return parts
 
 
 def between(
     frame: "DataFrame", *, ours: str, one: str, other: str, by: Sequence[str], over: Sequence[str] = ()
 ) -> list[Part]:
-    """Where `ours` lies between two ends: its gains over each of them (`over_one`, `over_other`), paired by seed.
+    """Measure where `ours` lies between two ends: its gains `over_one` and `over_other`, paired by seed.
 
     `position` is its mean's place on the way from `one` (0) to `other` (1).
     """
@@ -91,13 +102,12 @@ def between(
     others = {name: rows for name, _, rows in pairs(frame, ours, other, by, over)}
     for name, mine, first in pairs(frame, ours, one, by, over):
         metric, second = metric_of(mine), others[name]
-        moved = difference("over_one", mine, first, metric)
-        whole = difference("other_over_one", second, first, metric).value
-        place = moved.value / whole if moved.value is not None and whole else None
-        position = Measure("position", place, "of the way")
-        notes = [missing("ours", mine), missing("one", first), missing("other", second)]
-        measures = (moved, difference("over_other", mine, second, metric), position)
-        parts.append(Part(name, measures, said(notes)))
+        over_one = difference("over_one", mine, first, metric)
+        way = difference("way", second, first, metric).value
+        position = over_one.value / way if over_one.value is not None and way else None
+        over_other = difference("over_other", mine, second, metric)
+        measures = (over_one, over_other, Measure("position", position, "of the way"))
+        parts.append(Part(name, measures, missing(ours=mine, one=first, other=second)))
     return parts
 
 
@@ -110,195 +120,106 @@ def interaction(
     by: Sequence[str],
     over: Sequence[str] = (),
 ) -> list[Part]:
-    """Whether tying gains more beside another regulariser: difference of differences, paired by seed.
+    """Measure whether tying gains more beside another regulariser: a difference of differences, paired by seed.
 
-    axes: column -> (off, on). Per axis, with the others off: (tied on - tied off) - (untied on - untied off) as
-    `interaction` in units of gain, and `alone`, what that regulariser gains untied.
+    Per axis, with the others off: `interaction` is (tied on - tied off) - (untied on - untied off) in units of gain,
+    and `alone` what that regulariser gains untied.
+
+    Args:
+        axes: column -> (off, on).
     """
     parts = []
     for axis, (off, on) in axes.items():
-        held = (
-            " and ".join(f"{name} == {values[0]}" for name, values in axes.items() if name != axis)
-            or "seed >= 0"
-        )
-        for name, mine, other in pairs(frame, f"({tied}) and {held}", f"({untied}) and {held}", by, over):
+        held = "".join(f" and {name} == {values[0]}" for name, values in axes.items() if name != axis)
+        for name, mine, other in pairs(frame, f"({tied}){held}", f"({untied}){held}", by, over):
             metric = metric_of(mine)
-            cells = [chosen(rows, f"{axis} == {at}") for rows in (mine, other) for at in (on, off)]
-            on_tied, off_tied, on_untied, off_untied = (scores(rows, metric) for rows in cells)
-            moved = {s: on_tied[s] - off_tied[s] for s in on_tied.keys() & off_tied.keys()}
-            alone = {s: on_untied[s] - off_untied[s] for s in on_untied.keys() & off_untied.keys()}
-            measures = (
-                measured("interaction", moved, alone, unit(metric)),
-                measured("alone", on_untied, off_untied, unit(metric)),
+            on_tied, off_tied, on_untied, off_untied = (
+                scores(chosen(rows, f"{axis} == {value}"), metric)
+                for rows in (mine, other)
+                for value in (on, off)
             )
-            notes = [missing("tied", mine), missing("untied", other)]
-            parts.append(Part(f"{name} x {axis}", measures, said(notes)))
+            alone = differences(on_untied, off_untied)
+            measures = (
+                measured("interaction", differences(on_tied, off_tied), alone, unit(metric)),
+                mean_of("alone", alone, unit(metric)),
+            )
+            parts.append(Part(f"{name} x {axis}", measures, missing(tied=mine, untied=other)))
     return parts
-
-
-def pairs(
-    frame: "DataFrame", ours: str, theirs: str, by: Sequence[str], over: Sequence[str] = ()
-) -> list[tuple[str, "DataFrame", "DataFrame"]]:
-    """(part, rows of ours, rows of theirs), never two data fingerprints in one part.
-
-    A run that does not apply (no embedding in this network) is no part of what is claimed.
-    """
-    applies = frame[frame.status != Status.NOT_APPLICABLE]
-    mine, other = chosen(applies, ours), grouped(chosen(applies, theirs), by)
-    found = []
-    for values, rows in grouped(mine, [*by, *over]).items():
-        name, against = named([*by, *over], values), other.get(values[: len(by)], frame.iloc[:0])
-        marks = sorted({*rows["fingerprint"].dropna(), *against["fingerprint"].dropna()})
-        if len(marks) < 2:
-            found.append((name, rows, against))
-        for mark in marks * (len(marks) > 1):
-            cut = (rows[rows.fingerprint == mark], against[against.fingerprint == mark])
-            found.append((f"{name}, {mark}", *cut))
-    return found
-
-
-def best_on_validation(rows: "DataFrame", columns: Sequence[str], metric: Metric) -> "DataFrame":
-    """The rows of the cell whose mean validation metric is best; the first in order among equals."""
-    means = {}
-    for values, cell in grouped(rows, columns).items():
-        scores = by_seed(cell, f"val_{metric.name}")
-        if scores:
-            means[values] = sum(scores.values()) / len(scores)
-    if not means:
-        return rows.iloc[:0]
-    best = metric.best(list(means.values()))
-    winner = next(values for values, mean in means.items() if mean == best)
-    return grouped(rows, columns)[winner]
-
-
-def _all_are(rows: "DataFrame", context: str) -> bool:
-    """Of the finished ones, as only they have all columns."""
-    done = rows[rows.status == Status.DONE]
-    return len(done) > 0 and len(chosen(done, context)) == len(done)
-
-
-def searched(side: str, rows: "DataFrame", kept: "DataFrame", columns: Sequence[str]) -> str:
-    if not len(kept):
-        return ""
-    values = named(columns, [kept[column].iloc[0] for column in columns])
-    return f"{side}: {values} by validation, best of {len(grouped(rows, columns))}"
-
-
-def scores(rows: "DataFrame", metric: Metric, split: str = "test") -> dict[int, float]:
-    """Seed -> metric of a split in a unit in which more is better: points, or -100 ln of the metric."""
-    found = by_seed(rows, f"{split}_{metric.name}")
-    if metric.is_share:
-        return {seed: 100 * value for seed, value in found.items()}
-    if any(value <= 0 for value in found.values()):
-        raise BadInput(f"{metric.name} {min(found.values())} has no logarithm")
-    return {seed: -100 * math.log(value) for seed, value in found.items()}
-
-
-def unit(metric: Metric) -> str:
-    return "points of accuracy" if metric.is_share else f"% of {metric.name}"
-
-
-def difference(name: str, ours: "DataFrame", theirs: "DataFrame", metric: Metric) -> Measure:
-    return measured(name, scores(ours, metric), scores(theirs, metric), unit(metric))
-
-
-def measured(name: str, ours: Mapping[int, float], theirs: Mapping[int, float], unit: str) -> Measure:
-    """The mean of ours - theirs as a measure; not known where no seed has both."""
-    found = paired(ours, theirs)
-    if found is None:
-        return Measure(name, None, unit)
-    return Measure(name, found.mean, unit, found.low, found.high, found.n)
-
-
-def missing(side: str, rows: "DataFrame") -> str:
-    if not len(rows):
-        return f"no runs of {side}"
-    return f"{side}: {text}" if (text := absent(rows)) else ""
-
-
-def said(notes: Sequence[str]) -> str:
-    return "; ".join(note for note in notes if note)
-
-
-SIZE = "x the parameters of ours"
 
 
 def gain_at_size(
     frame: "DataFrame", *, ours: str, theirs: str, by: Sequence[str], strength: str, within: float
 ) -> list[Part]:
-    """`gain` of ours over that strength of theirs which is nearest to it in size, paired by seed.
+    """Measure `gain` of ours over that strength of theirs which is nearest to it in size, paired by seed.
 
-    strength: the column that theirs is searched over. The size of theirs is `effective_params`, a mean over seeds, that
-    of ours its `num_params`; no score is looked at. `ratio`: the one over the other; where it is farther from 1 than
-    `within`, there is nothing to compare: no gain, and the part decides nothing.
+    The size of theirs is `effective_params`, a mean over seeds, that of ours its `num_params`; no score is looked at.
+    `ratio` is the one over the other.
+
+    Args:
+        strength: the column that theirs is searched over.
+        within: where `ratio` is farther from 1 there is nothing to compare: no gain, and the part decides nothing.
     """
-    return [
-        _part(name, mine, other, strength, within) for name, mine, other in pairs(frame, ours, theirs, by)
-    ]
-
-
-def _part(name: str, mine: "DataFrame", other: "DataFrame", strength: str, within: float) -> Part:
-    counts, metric = list(by_seed(mine, "num_params").values()), metric_of(mine)
-    sizes = _sizes(other, strength)
-    if not counts or not sizes:
-        notes = [
-            missing("ours", mine),
-            missing("theirs", other) or "theirs: no effective number of parameters",
-        ]
-        return Part(name, (Measure("gain", None), Measure("ratio", None, SIZE)), said(notes))
-    chosen = min(sizes, key=lambda values: abs(math.log(sizes[values] / counts[0])))
-    rows, ratio = grouped(other, [strength])[chosen], sizes[chosen] / counts[0]
-    nearest = f"theirs: {named([strength], chosen)}, of {len(sizes)} the nearest in size"
-    close = abs(ratio - 1) <= within
-    gain = difference("gain", mine, rows, metric) if close else Measure("gain", None)
-    far = "" if close else f"n/a: not within {100 * within:g} % of the size of ours"
-    notes = [nearest, far, missing("ours", mine), missing("theirs", rows)]
-    return Part(name, (gain, Measure("ratio", ratio, SIZE)), said(notes), decides=close)
-
-
-def _sizes(rows: "DataFrame", strength: str) -> dict[tuple, float]:
-    """Mean effective number of parameters for each strength that has one, in order."""
-    found = {
-        values: by_seed(cell, "effective_params").values()
-        for values, cell in grouped(rows, [strength]).items()
-    }
-    return {values: sum(counts) / len(counts) for values, counts in found.items() if counts}
+    parts = []
+    for name, mine, other in pairs(frame, ours, theirs, by):
+        counts, cells = by_seed(mine, "num_params"), grouped(other, [strength])
+        effective = {values: by_seed(rows, "effective_params") for values, rows in cells.items()}
+        sizes = {values: fmean(seeds.values()) for values, seeds in effective.items() if seeds}
+        gain, ratio, close = Measure("gain", None), None, True
+        if counts and sizes:
+            size = next(iter(counts.values()))
+            nearest = min(sizes, key=lambda values: abs(math.log(sizes[values] / size)))
+            ratio, rows = sizes[nearest] / size, cells[nearest]
+            close = abs(ratio - 1) <= within
+            notes = [f"theirs: {named([strength], nearest)}, of {len(sizes)} the nearest in size"]
+            if close:
+                gain = difference("gain", mine, rows, metric_of(mine))
+            else:
+                notes.append(f"n/a: not within {100 * within:g} % of the size of ours")
+            notes += missing(ours=mine, theirs=rows)
+        else:
+            unsized = [] if sizes or not len(other) else ["theirs: no effective number of parameters"]
+            notes = missing(ours=mine, theirs=other) + unsized
+        parts.append(Part(name, (gain, Measure("ratio", ratio, "x the parameters of ours")), notes, close))
+    return parts
 
 
 def partial(
     frame: "DataFrame", *, ours: str, full: str, none: str, by: Sequence[str], k: str, depth: str
 ) -> list[Part]:
-    """`gain` of partial over full tying, and as context over none; `saved`: percent of the weights of its k layers.
+    """Measure `gain` of partial over full tying, and as context over none.
 
-    k, depth: columns that hold them. What k tied layers hold is taken from full tying, which saves all but one
-    of `depth` equal blocks: exact where the blocks are equal.
+    `saved`: percent of the weights of its k layers. What k tied layers hold is taken from full tying, which saves all
+    but one of `depth` equal blocks: exact where the blocks are equal.
+
+    Args:
+        k: the column of the number of tied layers.
+        depth: the column of the number of layers.
     """
-    found = []
-    for part, (_, rows, whole) in zip(
-        gain(frame, ours=ours, theirs=full, by=by, over=[k]), pairs(frame, ours, full, by, [k]), strict=True
-    ):
-        found.append(replace(part, measures=(*part.measures, _saved(rows, whole, k, depth))))
+    parts = []
+    for name, mine, whole in pairs(frame, ours, full, by, [k]):
+        saved = Measure("saved", _percent_saved(mine, whole, k, depth), "% of the weights of those layers")
+        measures = (difference("gain", mine, whole, metric_of(mine)), saved)
+        parts.append(Part(name, measures, missing(ours=mine, theirs=whole)))
     for part in gain(frame, ours=ours, theirs=none, by=by, over=[k]):
-        found.append(replace(part, name=f"{part.name}, against none", decides=False))
-    return found
+        parts.append(replace(part, name=f"{part.name}, against none", decides=False))
+    return parts
 
 
-def _saved(rows: "DataFrame", whole: "DataFrame", k: str, depth: str) -> Measure:
-    counted, full = rows.dropna(subset=["num_params"]), whole.dropna(subset=["num_params"])
-    unit = "% of the weights of those layers"
-    if not len(counted) or not len(full):
-        return Measure("saved", None, unit)
-    blocks = float(full[depth].iloc[0])
-    of_a_block = float((full["num_params_untied"] - full["num_params"]).iloc[0]) / (blocks - 1)
-    spared = float((counted["num_params_untied"] - counted["num_params"]).iloc[0])
-    share = spared / (float(counted[k].iloc[0]) * of_a_block)
-    return Measure("saved", 100 * share, unit)
+def _percent_saved(rows: "DataFrame", whole: "DataFrame", k: str, depth: str) -> float | None:
+    rows, whole = rows.dropna(subset=["num_params"]), whole.dropna(subset=["num_params"])
+    if not len(rows) or not len(whole):
+        return None
+    spared, spared_by_all = (
+        float((cell["num_params_untied"] - cell["num_params"]).iloc[0]) for cell in (rows, whole)
+    )
+    of_a_block = spared_by_all / (float(whole[depth].iloc[0]) - 1)
+    return 100 * (spared / (float(rows[k].iloc[0]) * of_a_block))
 
 
 def further(
     frame: "DataFrame", *, ours: str, theirs: str, by: Sequence[str], over: Sequence[str]
 ) -> list[Part]:
-    """How far int8 shrinks tied networks (`ours`) and untied (`theirs`), and what it costs them on test.
+    """Measure how far int8 shrinks tied networks (`ours`) and untied (`theirs`), and what it costs them on test.
 
     `shrink` and `shrink_untied`: percent of a network's own float bytes; `shrink_of_untied`: what the tied one loses
     in percent of the untied one's float bytes. `lost` and `lost_untied`: percent that the nll rises by; `lost_more`
@@ -307,43 +228,97 @@ def further(
     """
     parts = []
     for name, mine, other in pairs(frame, ours, theirs, by, over):
-        tied, untied = _lost(mine), _lost(other)
-        whole = by_seed(other, "int8_bytes_float")
-        measures = (
-            _shrink("shrink", mine, by_seed(mine, "int8_bytes_float"), "% of its own bytes"),
-            _shrink("shrink_untied", other, whole, "% of its own bytes"),
-            _shrink("shrink_of_untied", mine, whole, "% of the untied bytes"),
-            _mean("lost", tied),
-            _mean("lost_untied", untied),
-            measured("lost_more", tied, untied, "% of nll"),
-            _metric_lost_more(mine, other, metric_of(mine)),
+        metric = metric_of(mine)
+        lost, lost_untied = (_percent_lost(rows) for rows in (mine, other))
+        worse, worse_untied = (
+            differences(scores(rows, metric), scores(rows, metric, "int8_test")) for rows in (mine, other)
         )
-        parts.append(Part(name, measures, said([missing("tied", mine), missing("untied", other)])))
+        measures = (
+            Measure("shrink", _percent_shrunk(mine, mine), "% of its own bytes"),
+            Measure("shrink_untied", _percent_shrunk(other, other), "% of its own bytes"),
+            Measure("shrink_of_untied", _percent_shrunk(mine, other), "% of the untied bytes"),
+            mean_of("lost", lost, "% of nll"),
+            mean_of("lost_untied", lost_untied, "% of nll"),
+            measured("lost_more", lost, lost_untied, "% of nll"),
+            measured("metric_lost_more", worse, worse_untied, unit(metric)),
+        )
+        parts.append(Part(name, measures, missing(tied=mine, untied=other)))
     return parts
 
 
-def _shrink(name: str, rows: "DataFrame", whole: Mapping[int, float], unit: str) -> Measure:
-    """Float bytes minus int8 bytes, in percent of `whole`. A seed changes none of them."""
+def _percent_shrunk(rows: "DataFrame", whole: "DataFrame") -> float | None:
+    """Return float bytes minus int8 bytes, in percent of the float bytes of `whole`. A seed changes none of them."""
     floats, small = by_seed(rows, "int8_bytes_float"), by_seed(rows, "int8_bytes")
-    shares = [100 * (floats[seed] - small[seed]) / whole[seed] for seed in small if seed in whole]
-    return Measure(name, sum(shares) / len(shares) if shares else None, unit)
+    shares = [
+        100 * (floats[seed] - small[seed]) / size
+        for seed, size in by_seed(whole, "int8_bytes_float").items()
+        if seed in small
+    ]
+    return sum(shares) / len(shares) if shares else None
 
 
-def _lost(rows: "DataFrame") -> dict[int, float]:
-    """Seed -> percent of its test nll that int8 adds."""
+def _percent_lost(rows: "DataFrame") -> dict[int, float]:
+    """Return seed -> percent of its test nll that int8 adds."""
     before, after = by_seed(rows, "test_nll"), by_seed(rows, "int8_test_nll")
     return {seed: 100 * (after[seed] / before[seed] - 1) for seed in before.keys() & after.keys()}
 
 
-def _mean(name: str, lost: Mapping[int, float]) -> Measure:
-    return measured(name, lost, dict.fromkeys(lost, 0.0), "% of nll")
+def pairs(
+    frame: "DataFrame", ours: str, theirs: str, by: Sequence[str], over: Sequence[str] = ()
+) -> Iterator[tuple[str, "DataFrame", "DataFrame"]]:
+    """Yield (part, rows of ours, rows of theirs), never two data fingerprints in one part.
+
+    A run that does not apply (no embedding in this network) is no part of what is claimed.
+    """
+    applies = frame[frame.status != Status.NOT_APPLICABLE]
+    others = grouped(chosen(applies, theirs), by)
+    for values, rows in grouped(chosen(applies, ours), [*by, *over]).items():
+        name, other = named([*by, *over], values), others.get(values[: len(by)], frame.iloc[:0])
+        marks = sorted({*rows["fingerprint"].dropna(), *other["fingerprint"].dropna()})
+        if len(marks) < 2:
+            yield name, rows, other
+            continue
+        for mark in marks:
+            yield f"{name}, {mark}", rows[rows.fingerprint == mark], other[other.fingerprint == mark]
 
 
-def _metric_lost_more(mine: "DataFrame", other: "DataFrame", metric: Metric) -> Measure:
-    tied, untied = (_points_lost(rows, metric) for rows in (mine, other))
-    return measured("metric_lost_more", tied, untied, unit(metric))
+def best_on_validation(rows: "DataFrame", columns: Sequence[str], metric: Metric) -> "DataFrame":
+    """Return the rows of the cell whose mean validation metric is best, the first in order among equals."""
+    cells = grouped(rows, columns)
+    seeds = {values: by_seed(cell, f"val_{metric.name}") for values, cell in cells.items()}
+    means = {values: fmean(scores.values()) for values, scores in seeds.items() if scores}
+    if not means:
+        return rows.iloc[:0]
+    best = metric.best(list(means.values()))
+    return cells[next(values for values, mean in means.items() if mean == best)]
 
 
-def _points_lost(rows: "DataFrame", metric: Metric) -> dict[int, float]:
-    before, after = scores(rows, metric), scores(rows, metric, "int8_test")
-    return {seed: before[seed] - after[seed] for seed in before.keys() & after.keys()}
+def scores(rows: "DataFrame", metric: Metric, split: str = "test") -> dict[int, float]:
+    """Return seed -> metric of a split in a unit in which more is better: points, or -100 ln of the metric."""
+    values = by_seed(rows, f"{split}_{metric.name}")
+    if metric.is_share:
+        return {seed: 100 * value for seed, value in values.items()}
+    if any(value <= 0 for value in values.values()):
+        raise BadInput(f"{metric.name} {min(values.values())} has no logarithm")
+    return {seed: -100 * math.log(value) for seed, value in values.items()}
+
+
+def unit(metric: Metric) -> str:
+    return "points of accuracy" if metric.is_share else f"% of {metric.name}"
+
+
+def differences(ours: Mapping[int, float], theirs: Mapping[int, float]) -> dict[int, float]:
+    return {seed: ours[seed] - theirs[seed] for seed in ours.keys() & theirs.keys()}
+
+
+def difference(name: str, ours: "DataFrame", theirs: "DataFrame", metric: Metric) -> Measure:
+    return measured(name, scores(ours, metric), scores(theirs, metric), unit(metric))
+
+
+def measured(name: str, ours: Mapping[int, float], theirs: Mapping[int, float], unit: str) -> Measure:
+    """Return the mean of ours - theirs over the seeds of both as a measure."""
+    return Measure.of(name, paired(ours, theirs), unit)
+
+
+def mean_of(name: str, seeds: Mapping[int, float], unit: str) -> Measure:
+    return Measure.of(name, interval(seeds[seed] for seed in sorted(seeds)), unit)

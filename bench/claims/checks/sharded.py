@@ -1,4 +1,4 @@
-"""An exact claim on sharded optimizers: what two processes hold of a tied network, and what is refused by name."""
+"""Check sharded optimizers: what two processes hold of a tied network, and what is refused by name."""
 
 import json
 import os
@@ -14,19 +14,19 @@ from torch import nn
 from torch.multiprocessing.spawn import ProcessContext, ProcessException
 from torch.nn.parallel import DistributedDataParallel
 
+from bench.claims.checks.networks import parameters
 from bench.claims.parts import Measure, Part
 from bench.config.schema import Trainer
 from bench.models.gru import GRULanguageModel
-from bench.tying import TyingPlan, methods
+from bench.tying import methods
 from bench.tying.errors import BadInput
 
 RANKS = 2
 TYINGS = ("embedding", "cross_layer")
-SHAPE = {"vocab_size": 500, "depth": 4, "width": 32}
 
 
 def optimizers(timeout_s: float) -> list[Part]:
-    """Two gloo processes train a tied GRU one step under DDP with torch's ZeroRedundancyOptimizer.
+    """Let two gloo processes train a tied GRU one step under DDP with torch's ZeroRedundancyOptimizer.
 
     `held`: elements over which the optimizer's moments lie, of both ranks together; `unique` and `uses`: what the
     network holds, and what it would hold untied; `copies`: ranks that hold a tied tensor's moments, at most.
@@ -36,46 +36,38 @@ def optimizers(timeout_s: float) -> list[Part]:
         context = torch.multiprocessing.spawn(_rank, (folder,), nprocs=RANKS, join=False)
         _wait(context, timeout_s)
         ranks = [json.loads((Path(folder) / f"{rank}.json").read_text()) for rank in range(RANKS)]
-    found = []
+    strategy = Trainer.model_fields["strategy"]
+    refused = "fsdp" not in get_args(strategy.annotation) and "fsdp" in strategy.description
+    parts = []
     for tying in TYINGS:
-        untied = _network(TyingPlan())
-        tied = _network(_plan(tying))
-        held = [rank[tying] for rank in ranks]
+        moments = [rank[tying] for rank in ranks]
+        held = [sum(of_rank.values()) for of_rank in moments]
+        untied = _network()
+        uses, plan = parameters(untied), getattr(methods, tying)(untied)
+        copies = max(sum(tie.names[0] in of_rank for of_rank in moments) for tie in plan.ties)
         measures = (
-            Measure("held", float(sum(sum(one.values()) for one in held)), "elements over all ranks"),
-            Measure("unique", float(_count(tied)), "elements of the network"),
-            Measure("uses", float(_count(untied)), "elements untied"),
-            Measure(
-                "copies", float(max(sum(name in one for one in held) for name in _shared(tied))), "ranks"
-            ),
+            Measure("held", float(sum(held)), "elements over all ranks"),
+            Measure("unique", float(parameters(plan.apply(untied))), "elements of the network"),
+            Measure("uses", float(uses), "elements untied"),
+            Measure("copies", float(copies), "ranks"),
+            Measure("fsdp_refused", float(refused), "(1: by name)"),
         )
-        measures += (Measure("fsdp_refused", float(_refuses_fsdp()), "(1: by name)"),)
-        per_rank = " and ".join(f"{sum(one.values()):,}" for one in held)
-        found.append(Part(f"DDP with ZeRO, {tying}", measures, f"{per_rank} elements by rank"))
-    return found
+        note = f"{' and '.join(f'{count:,}' for count in held)} elements by rank"
+        parts.append(Part(f"DDP with ZeRO, {tying}", measures, [note]))
+    return parts
 
 
 def _wait(context: ProcessContext, timeout_s: float) -> None:
     end = time.monotonic() + timeout_s
-    while not _ended(context):
-        if time.monotonic() > end:
-            for process in context.processes:
-                process.kill()
-            raise BadInput(f"two processes under DDP were not done in {timeout_s:g} s: run it again")
-
-
-def _ended(context: ProcessContext) -> bool:
     try:
-        return context.join(timeout=1)
+        while not context.join(timeout=1):
+            if time.monotonic() > end:
+                for process in context.processes:
+                    process.kill()
+                raise BadInput(f"two processes under DDP were not done in {timeout_s:g} s: run it again")
     except ProcessException as error:
         reason = (str(error).strip().splitlines() or ["it was killed"])[-1]
         raise BadInput(f"a process under DDP failed: {reason}") from error
-
-
-def _refuses_fsdp() -> bool:
-    """Whether the config's schema refuses it, and says so by its name."""
-    strategy = Trainer.model_fields["strategy"]
-    return "fsdp" not in get_args(strategy.annotation) and "fsdp" in strategy.description
 
 
 def _rank(rank: int, folder: str) -> None:
@@ -84,15 +76,17 @@ def _rank(rank: int, folder: str) -> None:
     if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # one machine: nothing leaves it
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=RANKS)
-    found = {tying: _moments(_network(_plan(tying))) for tying in TYINGS}
-    (Path(folder) / f"{rank}.json").write_text(json.dumps(found))
+    moments = {tying: _moments(tying) for tying in TYINGS}
+    (Path(folder) / f"{rank}.json").write_text(json.dumps(moments))
     dist.barrier()
     os._exit(0)  # a process that unwinds is at times aborted by gloo's own threads, after all was done
 
 
-def _moments(model: nn.Module) -> dict[str, int]:
+def _moments(tying: str) -> dict[str, int]:
     from torch.distributed.optim import ZeroRedundancyOptimizer  # here: its module warns when it is imported
 
+    model = _network()
+    getattr(methods, tying)(model).apply(model)
     optimizer = ZeroRedundancyOptimizer(model.parameters(), torch.optim.AdamW, lr=0.01)
     tokens = torch.arange(32).view(4, 8) + dist.get_rank()
     DistributedDataParallel(model)(tokens)[0].square().mean().backward()
@@ -102,22 +96,6 @@ def _moments(model: nn.Module) -> dict[str, int]:
     return {names[id(parameter)]: moments["exp_avg"].numel() for parameter, moments in state.items()}
 
 
-def _network(plan: TyingPlan) -> nn.Module:
+def _network() -> nn.Module:
     torch.manual_seed(1)
-    return plan.apply(GRULanguageModel(**SHAPE))
-
-
-def _plan(tying: str) -> TyingPlan:
-    return getattr(methods, tying)(GRULanguageModel(**SHAPE))
-
-
-def _shared(model: nn.Module) -> list[str]:
-    """The first name of each tensor that has several."""
-    names: dict[int, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        names.setdefault(id(parameter), []).append(name)
-    return [several[0] for several in names.values() if len(several) > 1]
-
-
-def _count(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
+    return GRULanguageModel(vocab_size=500, depth=4, width=32)

@@ -1,4 +1,4 @@
-"""Learning curves with bands: the validation loss over epochs of the cells that validation chose."""
+"""Draw learning curves: the validation loss over epochs of the cells that validation chose, with bands."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -8,7 +8,7 @@ from bench.analysis.groups import Section, SeedGroup
 from bench.analysis.runs import is_finite
 from bench.analysis.statistics import Interval, interval
 from bench.report.numbers import interval_text
-from bench.report.plots.style import Look, drawn, panels, styles, tips, where
+from bench.report.plots.style import Look, panels, setting, shown_sections, styles, tips
 
 NOTE = "Per tying the cell that validation chose: mean over seeds."
 BAND = "The band is the 95 % interval of the mean."
@@ -18,35 +18,37 @@ CROWDED = f"Of more than {BANDS} lines the bands, 95 % intervals, are left out."
 POINTS = 240
 """Values of one picture that say their number on hover."""
 
+Curve = dict[int, Interval]
+"""Epoch -> validation loss over seeds."""
+
 
 def curves(sections: list[Section]) -> Figure | None:
-    """A panel per section, a line per tying; a band where there is more than one seed."""
-    sections, more = drawn(sections)
-    found = [(section, _lines(section)) for section in sections]
-    found = [(section, lines) for section, lines in found if lines]
-    if not found:
+    """Draw a panel per section, a line per tying, and a band where there is more than one seed."""
+    sections, more = shown_sections(sections)
+    lines_of = [(section, lines) for section in sections if (lines := _lines(section))]
+    if not lines_of:
         return None
-    shown = {tying for _, lines in found for tying in lines}
+    shown = {tying for _, lines in lines_of for tying in lines}
     looks = {tying: look for tying, look in styles(sections).items() if tying in shown}
-    crowded = {len(lines) > BANDS for _, lines in found if _several_seeds(lines)}
-    note = [NOTE, BAND if False in crowded else "", CROWDED if True in crowded else "", more]
-    made, all_axes = panels([section.title for section, _ in found], looks, " ".join(filter(None, note)))
-    several = sum(len(lines) for _, lines in found)
-    for (section, lines), axes in zip(found, all_axes, strict=True):
+    crowded = {len(lines) > BANDS for _, lines in lines_of if _several_seeds(lines)}
+    note = (NOTE, BAND if False in crowded else "", CROWDED if True in crowded else "", more)
+    figure, all_axes = panels([section.title for section, _ in lines_of], looks, note)
+    points = POINTS // sum(len(lines) for _, lines in lines_of)
+    for (section, lines), axes in zip(lines_of, all_axes, strict=True):
         banded = _several_seeds(lines) and len(lines) <= BANDS
         for tying, line in lines.items():
             _draw(axes, line, looks[tying], banded)
-        _start_cut_off(axes, list(lines.values()), banded)
+        _cut_off_start(axes, list(lines.values()), banded)
         for tying, line in lines.items():
-            _hover(axes, f"{tying}, {where(section.chosen(tying))}", line, looks[tying], POINTS // several)
+            _add_hover(axes, f"{tying}, {setting(section.chosen(tying))}", line, looks[tying], points)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(6))
         axes.set(xlabel="epoch", ylabel="validation loss (nats)")
-    return made
+    return figure
 
 
-def curve(cell: SeedGroup) -> dict[int, Interval]:
-    """Epoch -> validation loss over the seeds, of the epochs that every finished seed has a number for."""
+def curve(cell: SeedGroup) -> Curve:
+    """Return the curve over the epochs that every finished seed has a number for."""
     seeds = []
     for run in cell.done:
         epochs, losses = run.number("curves", "epoch") or [], run.number("curves", "val_nll") or []
@@ -55,16 +57,16 @@ def curve(cell: SeedGroup) -> dict[int, Interval]:
     return {epoch: interval(seed[epoch] for seed in seeds) for epoch in sorted(shared)}
 
 
-def _lines(section: Section) -> dict[str, dict[int, Interval]]:
+def _lines(section: Section) -> dict[str, Curve]:
     chosen = {tying: cell for tying in section.tyings if (cell := section.chosen(tying))}
     return {tying: line for tying, cell in chosen.items() if (line := curve(cell))}
 
 
-def _several_seeds(lines: dict[str, dict[int, Interval]]) -> bool:
+def _several_seeds(lines: dict[str, Curve]) -> bool:
     return any(value.n > 1 for line in lines.values() for value in line.values())
 
 
-def _draw(axes: Axes, line: dict[int, Interval], look: Look, banded: bool) -> None:
+def _draw(axes: Axes, line: Curve, look: Look, banded: bool) -> None:
     colour, marker, dash = look
     epochs, values = list(line), list(line.values())
     # A line of few epochs shows where they are.
@@ -75,7 +77,7 @@ def _draw(axes: Axes, line: dict[int, Interval], look: Look, banded: bool) -> No
         axes.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
-def _start_cut_off(axes: Axes, lines: list[dict[int, Interval]], banded: bool) -> None:
+def _cut_off_start(axes: Axes, lines: list[Curve], banded: bool) -> None:
     """Let the first quarter of the epochs run out at the top: it would flatten what the tyings differ in.
 
     Bands are seen whole, up to half as far again as the lines go: those of two seeds would flatten everything.
@@ -86,22 +88,18 @@ def _start_cut_off(axes: Axes, lines: list[dict[int, Interval]], banded: bool) -
     if highest > lowest:
         span = highest - lowest
         bands = [value for value in late if banded and value.low is not None]
-        low = min([lowest, *(value.low for value in bands)])
-        high = max([highest, *(value.high for value in bands)])
-        low, high = max(low, lowest - span / 2), min(high, highest + span / 2)
+        low = max(min([lowest, *(value.low for value in bands)]), lowest - span / 2)
+        high = min(max([highest, *(value.high for value in bands)]), highest + span / 2)
         axes.set_ylim(low - 0.05 * span, high + 0.05 * span)
 
 
-def _hover(axes: Axes, name: str, line: dict[int, Interval], look: Look, most: int) -> None:
-    """Unseen points that say their numbers; of a long line the last ones, evenly."""
+def _add_hover(axes: Axes, name: str, line: Curve, look: Look, most: int) -> None:
+    """Add invisible points that say their numbers; of a long line the last ones, evenly."""
     low, high = axes.get_ylim()
     inside = [(epoch, value) for epoch, value in line.items() if low <= value.mean <= high]
     inside = inside[:: -max(1, -(-len(inside) // max(1, most)))]
     if inside:
-        at, values = zip(*inside, strict=True)
-        (marks,) = axes.plot(at, [v.mean for v in values], "o", color=look[0], markersize=9, alpha=0)
-        tips(marks, [f"{name}\nepoch {epoch}: {_said(value)}" for epoch, value in inside])
-
-
-def _said(value: Interval) -> str:
-    return f"{interval_text(value, 4)} nats (n = {value.n})"
+        epochs, values = zip(*inside, strict=True)
+        (marks,) = axes.plot(epochs, [v.mean for v in values], "o", color=look[0], markersize=9, alpha=0)
+        texts = [f"epoch {epoch}: {interval_text(v, 4)} nats (n = {v.n})" for epoch, v in inside]
+        tips(marks, [f"{name}\n{text}" for text in texts])

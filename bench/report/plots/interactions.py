@@ -6,30 +6,30 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bench.analysis.groups import Section, SeedGroup
-from bench.report.factorial import Effect, Factorial, Grid, decimals_of, factorial, grid, interval
+from bench.analysis.factorial import Effect, Factorial, Grid, factorial, grid
+from bench.analysis.groups import Section
+from bench.report.factorial import decimals_of, interaction_text
 from bench.report.numbers import axis, metric_places, p_text
 from bench.report.plots.style import (
     MARGINS,
     QUIET,
     Look,
+    cell_text,
     direction,
-    drawn,
     left_out,
     panels,
-    reached,
-    said,
+    printed_metric,
+    series,
+    shown_sections,
     styles,
     tip,
-    tips,
-    where,
+    without_y_axis,
 )
 
 ROW, ROOMY = 0.42, 0.75
 """Inches of an interaction with its name: at least, at most."""
-WIDE, HIGH = 5.2, 4.4
-LOW, TOP = 0.95, MARGINS[3]
-"""Inches: a panel; its margins below, where the forest says two lines, and above."""
+WIDTH, HEIGHT, LOW, TOP = 5.2, 4.4, 0.95, MARGINS[3]
+"""Inches: a panel; its margins below, where the interactions say two lines, and above."""
 MOST_EFFECTS = 14
 """With more interactions than these, only those of two with a tying in them are drawn."""
 NOTE = (
@@ -37,128 +37,118 @@ NOTE = (
     "Right: what two together do beyond the sum of each alone, from the fitted model."
 )
 
+View = tuple[str, list[tuple[float, float]]]
+"""What a panel of lines holds still, in words, and the dropout and weight decay of its places."""
+
 
 def interactions(sections: list[Section]) -> Figure | None:
-    """A row per section: a panel per weight decay with a line per tying, then the interactions of the fit.
+    """Draw a row per section: a panel per weight decay with a line per tying, then the interactions of the fit.
 
     None where no section has two tyings and two levels of dropout or weight decay.
     """
-    shown, more = drawn([section for section in sections if _crosses(grid(section))])
+    crossed = [
+        section
+        for section in sections
+        if len(_tyings(grid(section))) > 1 and len(grid(section).dropouts) * len(grid(section).decays) > 1
+    ]
+    shown, more = shown_sections(crossed)
     if not shown:
         return None
-    grids = [grid(section) for section in shown]
-    fits = [factorial(section) for section in shown]
-    columns = max(len(_views(found)) for found in grids)
+    grids, fits = [grid(section) for section in shown], [factorial(section) for section in shown]
+    columns = max(len(_views(cells)) for cells in grids)
     titles = []
-    for section, found in zip(shown, grids, strict=True):
-        views = [", ".join(filter(None, (section.title, text))) for text, _ in _views(found)]
+    for section, cells in zip(shown, grids, strict=True):
+        views = [", ".join(filter(None, (section.title, text))) for text, _ in _views(cells)]
         titles += [*views, *[""] * (columns - len(views)), f"{section.title}: interactions"]
     most = max((len(_drawn_effects(fit)) for fit in fits if isinstance(fit, Factorial)), default=0)
-    size = (WIDE, max(HIGH, most * ROW + LOW + TOP))
-    looks = {
-        tying: look for tying, look in styles(shown).items() if any(_has(found, tying) for found in grids)
-    }
-    note = " ".join(filter(None, (NOTE, left_out(shown), more)))
-    made, axes = panels(titles, looks, note, columns + 1, size, (*MARGINS[:2], LOW, TOP))
-    for at, (section, found, fit) in enumerate(zip(shown, grids, fits, strict=True)):
-        row = axes[at * (columns + 1) : (at + 1) * (columns + 1)]
-        _lines(row[:-1], section, found, looks)
-        _forest(row[-1], section, fit, looks, size[1] - LOW - TOP)
-    return made
+    height = max(HEIGHT, most * ROW + LOW + TOP)
+    with_number = {tying for cells in grids for tying in _tyings(cells)}
+    looks = {tying: look for tying, look in styles(shown).items() if tying in with_number}
+    note, margins = (NOTE, left_out(shown), more), (*MARGINS[:2], LOW, TOP)
+    figure, all_axes = panels(titles, looks, note, columns + 1, (WIDTH, height), margins)
+    for at, (section, cells, fit) in enumerate(zip(shown, grids, fits, strict=True)):
+        *row, last = all_axes[at * (columns + 1) : (at + 1) * (columns + 1)]
+        _draw_lines(row, section, cells, looks)
+        if isinstance(fit, Factorial):
+            _draw_effects(last, section, fit, looks, height - LOW - TOP)
+        else:
+            last.set_axis_off()
+            reason = shorten(fit[0].upper() + fit[1:] + ".", 480, placeholder=" ...")
+            last.text(0.0, 0.95, "\n".join(wrap(reason, 42)), va="top", transform=last.transAxes, color=QUIET)
+    return figure
 
 
-def _crosses(found: Grid) -> bool:
-    tyings = [tying for tying in found.tyings if _has(found, tying)]
-    return len(tyings) > 1 and len(found.dropouts) * len(found.decays) > 1
+def _tyings(cells: Grid) -> list[str]:
+    """Return the tyings with a number."""
+    numbered = {at[0] for at, cell in cells.cells.items() if cell.metric()}
+    return [tying for tying in cells.tyings if tying in numbered]
 
 
-def _has(found: Grid, tying: str) -> bool:
-    return any(cell.metric() for at, cell in found.cells.items() if at[0] == tying)
-
-
-def _views(found: Grid) -> list[tuple[str, list[tuple[float, float]]]]:
-    """What each panel holds still, and its places: over dropout, or over weight decay where dropout has one level."""
-    if len(found.dropouts) == 1:
-        return [("", [(found.dropouts[0], decay) for decay in found.decays])]
-    still = [f"weight decay {axis(decay)}" if len(found.decays) > 1 else "" for decay in found.decays]
+def _views(cells: Grid) -> list[View]:
+    """Return a view over dropout per weight decay, or one over weight decay where dropout has one level."""
+    if len(cells.dropouts) == 1:
+        return [("", [(cells.dropouts[0], decay) for decay in cells.decays])]
     return [
-        (text, [(dropout, decay) for dropout in found.dropouts])
-        for text, decay in zip(still, found.decays, strict=True)
+        (
+            f"weight decay {axis(decay)}" if len(cells.decays) > 1 else "",
+            [(dropout, decay) for dropout in cells.dropouts],
+        )
+        for decay in cells.decays
     ]
 
 
-def _lines(row: list[Axes], section: Section, found: Grid, looks: dict[str, Look]) -> None:
-    views = _views(found)
-    over = "dropout" if len(found.dropouts) > 1 else "weight decay"
-    tyings = [tying for tying in looks if _has(found, tying)]
-    for axes, (_, places) in zip(row, views, strict=False):
+def _draw_lines(row: list[Axes], section: Section, cells: Grid, looks: dict[str, Look]) -> None:
+    """Draw each view in a panel; panels that are left over are hidden."""
+    views, over_dropout = _views(cells), len(cells.dropouts) > 1
+    tyings = [tying for tying in looks if tying in _tyings(cells)]
+    used = row[: len(views)]
+    for axes, (_, places) in zip(used, views, strict=True):
         for at, tying in enumerate(tyings):
             apart = 0.28 * (at / max(1, len(tyings) - 1) - 0.5)
-            points = [
-                (x + apart, cell)
-                for x, place in enumerate(places)
-                if (cell := found.cells.get((tying, *place))) and cell.metric()
-            ]
-            _line(axes, section, tying, points, looks[tying])
-        levels = [axis(dropout if over == "dropout" else decay) for dropout, decay in places]
+            at_place = {x + apart: cells.cells.get((tying, *place)) for x, place in enumerate(places)}
+            line = {x: cell for x, cell in at_place.items() if cell and cell.metric()}
+            values = [printed_metric(cell) for cell in line.values()]
+            decimals = metric_places([value.mean for value in values], section.metric)
+            texts = [cell_text(tying, cell, decimals) for cell in line.values()]
+            series(axes, list(line), values, looks[tying], texts)
+        levels = [axis(dropout if over_dropout else decay) for dropout, decay in places]
         axes.set_xticks(range(len(places)), levels)
         axes.set_xlim(-0.35, len(places) - 0.65)
-        axes.set_xlabel(over)
-        axes.set_ylabel(direction(section))
-    used = row[: len(views)]
-    low, high = min(a.get_ylim()[0] for a in used), max(a.get_ylim()[1] for a in used)
+        axes.set(xlabel="dropout" if over_dropout else "weight decay", ylabel=direction(section))
+    limits = [axes.get_ylim() for axes in used]
     for axes in used:
-        axes.set_ylim(low, high)
+        axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
     for axes in row[len(views) :]:
         axes.set_axis_off()
 
 
-def _line(
-    axes: Axes, section: Section, tying: str, points: list[tuple[float, SeedGroup]], look: Look
-) -> None:
-    colour, marker, dash = look
-    values = [reached(cell) for _, cell in points]
-    x, y = [place for place, _ in points], [value.mean for value in values]
-    axes.plot(x, y, color=colour, linestyle=dash, linewidth=2, zorder=2)
-    for place, value in zip(x, values, strict=True):
-        if value.low is not None:
-            axes.plot([place, place], [value.low, value.high], color=colour, linewidth=1.6, zorder=3)
-    (markers,) = axes.plot(x, y, color=colour, marker=marker, markersize=7.5, linestyle="none", zorder=4)
-    decimals = metric_places(y, section.metric)
-    tips(markers, [f"{tying}\n{where(cell)}\n{said(cell, decimals)}" for _, cell in points])
-
-
 def _drawn_effects(fit: Factorial) -> list[Effect]:
-    """The interactions of the fit, all or those that a picture has room for."""
-    found = [effect for effect in fit.effects if len(effect.parts) > 1]
-    if len(found) <= MOST_EFFECTS:
-        return found
-    return [effect for effect in found if len(effect.parts) == 2 and effect.tying is not None]
+    """Return the interactions of the fit, all or those that a picture has room for."""
+    every = [effect for effect in fit.effects if len(effect.parts) > 1]
+    if len(every) <= MOST_EFFECTS:
+        return every
+    return [effect for effect in every if len(effect.parts) == 2 and effect.tying is not None]
 
 
-def _forest(axes: Axes, section: Section, fit: Factorial | str, looks: dict[str, Look], high: float) -> None:
-    """A row per interaction, from the top; `high` is the panel's height in inches."""
-    if isinstance(fit, str):
-        axes.set_axis_off()
-        text = "\n".join(wrap(shorten(fit[0].upper() + fit[1:] + ".", 480, placeholder=" ..."), 42))
-        axes.text(0.0, 0.95, text, va="top", transform=axes.transAxes, color=QUIET)
-        return
-    effects, decimals = _drawn_effects(fit), decimals_of(fit)
+def _draw_effects(
+    axes: Axes, section: Section, fit: Factorial, looks: dict[str, Look], height: float
+) -> None:
+    """Draw a row per interaction, from the top; `height` is the panel's in inches."""
+    effects, decimals = _drawn_effects(fit), decimals_of(fit.effects)
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+    name = {"transform": axes.get_yaxis_transform(), "fontsize": 10.5, "va": "bottom", "bbox": box}
     for at, effect in enumerate(effects):
         colour = QUIET if effect.tying is None else looks[effect.tying][0]
         axes.plot([effect.low, effect.high], [-at, -at], color=colour, linewidth=2)
         (dot,) = axes.plot([effect.estimate], [-at], color=colour, marker="o", markersize=8, linestyle="none")
-        tip(dot, f"{effect.term}\n{interval(effect, decimals)}, p {p_text(effect.p)}\n{effect.reading}")
-        axes.text(
-            0.01, -at + 0.2, effect.term, transform=axes.get_yaxis_transform(), fontsize=10.5, va="bottom",
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
-        )  # fmt: skip
+        text = f"{interaction_text(effect, decimals)}, p {p_text(effect.p)}"
+        tip(dot, f"{effect.term}\n{text}\n{effect.reading}")
+        axes.text(0.01, -at + 0.2, effect.term, **name)
     axes.axvline(0, color="#999999", linewidth=1, zorder=0)
-    axes.set_ylim(0.65 - max(len(effects), high / ROOMY), 0.85)
+    axes.set_ylim(0.65 - max(len(effects), height / ROOMY), 0.85)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.margins(x=0.05)
-    axes.yaxis.set_visible(False)
-    axes.spines["left"].set_visible(False)
+    without_y_axis(axes)
     better = "below" if section.metric.mode == "min" else "above"
     unit = fit.metric.replace("percentage points", "points").partition(",")[0] + ")" * ("," in fit.metric)
     axes.set_xlabel(f"{unit}\n{better} 0: together better than the sum", fontsize=11.5)

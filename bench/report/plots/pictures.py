@@ -22,14 +22,28 @@ PICTURES = {
 """Name in a file's name -> where its function is (list of sections -> Figure, None: nothing to draw), in page order."""
 
 
-def pictures(sections: list[Section]) -> dict[str, dict[str, bytes]]:
-    """Name -> {".png": bytes, ".svg": bytes}, without those that have nothing to draw. The same bytes every time."""
+def pictures(sections: list[Section], failures: dict[str, str] | None = None) -> dict[str, dict[str, bytes]]:
+    """Draw every picture of the sections; the same bytes every time.
+
+    Args:
+        failures: takes name -> why, for each picture that cannot be drawn; None lets its error through.
+
+    Returns:
+        Name -> {".png": bytes, ".svg": bytes}, without those that have nothing to draw.
+    """
     # Matplotlib takes a third of a second to import: the controller and --help do without it.
     from bench.report.plots.style import draw
 
-    found = {}
+    drawn = {}
     for name, place in PICTURES.items():
         module, function = place.split(":")
-        if files := draw(getattr(import_module(module), function), sections):
-            found[name] = files
-    return found
+        try:
+            files = draw(getattr(import_module(module), function), sections)
+        except Exception as error:  # whatever went wrong, the tables and the other pictures are sound
+            if failures is None:
+                raise
+            failures[name] = " ".join(f"{type(error).__name__}: {error}".split())
+            continue
+        if files:
+            drawn[name] = files
+    return drawn

@@ -1,106 +1,76 @@
-"""How alike the blocks of a network are after training: cosines between their weights, a map per tying."""
+"""Draw how alike the blocks of a network are after training: cosines between their weights, a map per tying."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from bench.analysis.groups import Section, SeedGroup
 from bench.report.numbers import fixed
-from bench.report.plots.style import GREY, TITLE, drawn, heading, ink, map_title, sheet, tips, where
+from bench.report.plots.maps import Map, map_sheet, map_title, sheet_heading
+from bench.report.plots.style import setting, shown_sections
 
 NOTE = "Cosine of two blocks' weights, mean over seeds, of the cell that validation chose."
 UNLIKE = "Grey: nothing in common."
-SIDE, LEFT, BELOW, ABOVE = 2.3, 0.62, 0.62, 0.4
-"""Inches of a map, and around it."""
-WRITTEN, ROOMY = 6, 4
-"""Blocks up to which every number is written, and at two decimals."""
-PALETTE = "RdBu_r"
-
-
-@dataclass(frozen=True)
-class Map:
-    """Mean cosines of a tying, or another `measure` up to 1, block x block, NaN where there is none, over n seeds."""
-
-    title: str
-    name: str
-    cosines: np.ndarray
-    n: int
-    measure: str = "cosine"
+SIDE = 2.3
+"""Inches of a map."""
+WRITTEN, ROOMY, LABELS = 6, 4, 12
+"""Blocks up to which every number is written, and at two decimals; labels along a side, at most."""
+SCALE = Normalize(-1, 1), "RdBu_r"
 
 
 def similarity(sections: list[Section]) -> Figure | None:
-    """A map per tying and section, on the same scale from -1 to 1. None where no record knows of it."""
-    sections, more = drawn(sections)
+    """Draw a map per tying and section, on the same scale from -1 to 1. None where no record knows of it."""
+    sections, more = shown_sections(sections)
     maps = []
     for section in sections:
         for tying in section.tyings:
             cell = section.chosen(tying)
-            if cell and (found := cosines(cell)):
+            if cell and (mean_and_n := cosines(cell)):
                 title = map_title(section, tying, len(sections) > 1)
-                maps.append(Map(title, f"{tying}, {where(cell)}", *found))
-    if not maps:
-        return None
-    return map_sheet(heading(sections), maps, NOTE, more)
-
-
-def map_sheet(title: str, maps: Sequence[Map], note: str, more: str = "") -> Figure:
-    """The maps side by side, on one scale."""
-    above = ABOVE + 0.22 * max(each.title.count("\n") for each in maps)
-    unlike = any(np.isnan(each.cosines).any() for each in maps)
-    step = (LEFT + SIDE + 0.15, SIDE + BELOW + above)
-    made = sheet(title, len(maps), step, [f"{note} {UNLIKE if unlike else ''} {more}"])
-    colours = ScalarMappable(Normalize(-1, 1), PALETTE)
-    for each, (x, y) in zip(maps, made.corners, strict=True):
-        _draw(made.axes, each, (x + LEFT, y + BELOW), colours)
-    made.scale(colours, " or ".join(dict.fromkeys(each.measure for each in maps))).set_ticks(
-        [-1, -0.5, 0, 0.5, 1], labels=["−1", "−0.5", "0", "0.5", "1"]
-    )
-    return made.figure
+                maps.append(block_map(title, f"{tying}, {setting(cell)}", *mean_and_n))
+    return block_sheet(sheet_heading(sections), maps, NOTE, more) if maps else None
 
 
 def cosines(cell: SeedGroup) -> tuple[np.ndarray, int] | None:
-    """Block x block mean over the seeds that have them, NaN where one has None, and n; None where no seed has."""
-    found = [np.array(value, dtype=float) for run in cell.done if (value := run.number("similarity"))]
-    if not found or {each.shape for each in found} != {(len(found[0]), len(found[0]))}:
+    """Return the block x block mean over the seeds that have them, NaN where one has None, and n.
+
+    None where no seed has any, and where the seeds differ in their number of blocks.
+    """
+    matrices = [np.array(value, dtype=float) for run in cell.done if (value := run.number("similarity"))]
+    if not matrices or {each.shape for each in matrices} != {(len(matrices[0]), len(matrices[0]))}:
         return None
-    return np.mean(found, axis=0), len(found)
+    return np.mean(matrices, axis=0), len(matrices)
 
 
-def _draw(axes: Axes, each: Map, corner: tuple[float, float], colours: ScalarMappable) -> None:
-    """One map with its lower left cell at `corner`; the first block is at the top and at the left."""
-    depth = len(each.cosines)
-    side, (left, low) = SIDE / depth, corner
-    rows, columns = (at.ravel() for at in np.indices(each.cosines.shape))
-    x, y, values = left + side * (columns + 0.5), low + side * (depth - rows - 0.5), each.cosines.ravel()
-    known = np.isfinite(values)
-    faces = np.array(colours.to_rgba(np.where(known, values, 0)))
-    faces[~known] = colours.to_rgba(0)
-    faces = [tuple(face) if ok else GREY for face, ok in zip(faces, known, strict=True)]
-    # A hundredth of an inch between squares is their grid.
-    squares = axes.scatter(
-        x, y, s=(72 * (side - 0.01)) ** 2, c=faces, marker="s", linewidths=0, clip_on=False
-    )
-    tips(squares, [_tip(each, *at) for at in zip(rows, columns, values, strict=True)])
-    axes.plot(x[~known], y[~known], "x", color="#C6C6C6", markersize=30 * side, markeredgewidth=1)
-    if depth <= WRITTEN:
-        for at in np.flatnonzero(known):
-            text = fixed(values[at], 2 if depth <= ROOMY else 1)
-            axes.text(x[at], y[at], text, ha="center", va="center", fontsize=10.5, color=ink(faces[at]))
-    for block in range(0, depth, -(-depth // 12)):
-        at = side * (block + 0.5)
-        axes.text(left + at, low - 0.06, str(block + 1), ha="center", va="top", fontsize=11)
-        axes.text(left - 0.06, low + SIDE - at, str(block + 1), ha="right", va="center", fontsize=11)
-    axes.text(left + SIDE / 2, low - 0.27, "block", ha="center", va="top", fontsize=11.5)
-    axes.text(left - 0.4, low + SIDE / 2, "block", ha="center", va="center", rotation=90, fontsize=11.5)
-    axes.text(left + SIDE / 2, low + SIDE + 0.07, each.title, ha="center", va="bottom", fontsize=TITLE)
+def block_map(title: str, name: str, values: np.ndarray, n: int, measure: str = "cosine") -> Map:
+    """Return a map of blocks against blocks, the first at the top and at the left.
+
+    Args:
+        values: block x block, of a measure up to 1; NaN where there is none.
+        n: seeds that they are a mean of.
+    """
+    depth = len(values)
+    unlike = "nothing in common" if measure == "cosine" else "not compared"
+    numbers, texts = [], []
+    for (row, column), value in np.ndenumerate(values):
+        known = np.isfinite(value)
+        numbers.append(fixed(value, 2 if depth <= ROOMY else 1) if known and depth <= WRITTEN else "")
+        text = f"{measure} {fixed(value, 3)} (n = {n})" if known else unlike
+        texts.append(f"{name}\nblocks {row + 1} and {column + 1}: {text}")
+    every = -(-depth // LABELS)
+    labels = ["" if block % every else str(block + 1) for block in range(depth)]
+    return Map(title, values, numbers, texts, labels, labels, (SIDE / depth,) * 2, ScalarMappable(*SCALE))
 
 
-def _tip(each: Map, row: int, column: int, value: float) -> str:
-    unlike = "nothing in common" if each.measure == "cosine" else "not compared"
-    said = f"{each.measure} {fixed(value, 3)} (n = {each.n})" if np.isfinite(value) else unlike
-    return f"{each.name}\nblocks {row + 1} and {column + 1}: {said}"
+def block_sheet(
+    heading: str, maps: Sequence[Map], note: str, more: str = "", measure: str = "cosine"
+) -> Figure:
+    """Draw maps of blocks side by side, on one scale, which is labelled with `measure`."""
+    unlike = UNLIKE if any(np.isnan(each.values).any() for each in maps) else ""
+    figure, bar = map_sheet(heading, maps, ("block", "block"), [" ".join(filter(None, (note, unlike, more)))])
+    colours = figure.colorbar(ScalarMappable(*SCALE), cax=bar, label=measure)
+    colours.set_ticks([-1, -0.5, 0, 0.5, 1], labels=["−1", "−0.5", "0", "0.5", "1"])
+    return figure

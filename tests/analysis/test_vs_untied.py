@@ -5,7 +5,7 @@ import math
 import pytest
 import record_maker as made
 
-from bench.analysis.comparison import against_chosen, against_none
+from bench.analysis.comparison import chosen_vs_untied, vs_untied
 from bench.analysis.groups import sections
 from bench.analysis.runs import read_sweep
 from bench.analysis.statistics import holm
@@ -21,7 +21,7 @@ def section_of(folder, *pairs, records=()):
 
 
 def by_tying(section, dropout: float = 0.0):
-    found = against_none(section)
+    found = vs_untied(section)
     assert [each.cell for each in found] == list(section.cells)
     return {each.cell.tying: each for each in found if each.cell.dropout == dropout}
 
@@ -58,7 +58,7 @@ def test_the_margin_is_half_a_point_of_a_share_and_a_percent_of_anything_else(tm
     assert by_tying(share)["soft"].margin == 0.005
     other = section_of(tmp_path / "b", made.pair(90.0, 110.0), made.pair(80.0, 70.0, tying="soft"))
     assert by_tying(other)["soft"].margin == pytest.approx(1.0)
-    assert against_none(section_of(tmp_path / "c", made.pair(1.0, tying="soft")))[0].margin is None
+    assert vs_untied(section_of(tmp_path / "c", made.pair(1.0, tying="soft")))[0].margin is None
 
 
 def test_an_effect_is_in_spreads_of_the_seeds_that_are_paired(tmp_path):
@@ -115,7 +115,7 @@ def test_what_is_compared_best_against_best_is_chosen_on_validation_and_is_one_f
             lines.append(made.entry(tying, dropout, seed=seed))
             noise = seed * (0.3 if tying == "soft" else 0.5)
             records.append(made.record(lines[-1], test + noise, val=val))
-    found = against_chosen(section_of(tmp_path, (lines, records)))
+    found = chosen_vs_untied(section_of(tmp_path, (lines, records)))
     assert {tying: a.cell.dropout for tying, a in found.items()} == {"none": 0, "cross_layer": 0.2, "soft": 0}
     assert found["cross_layer"].difference.mean == pytest.approx(1) and found["cross_layer"].rank == 2
     tied = [found["cross_layer"], found["soft"]]

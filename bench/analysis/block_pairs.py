@@ -1,0 +1,118 @@
+"""Pair similarity with cost: runs that tied one pair of blocks of a trained network and went on."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from bench.analysis.groups import Section
+from bench.analysis.runs import is_finite
+from bench.analysis.statistics import Interval, Paired, interval, paired, spearman
+
+LEAST = 4
+"""Pairs of a seed that are ranked."""
+ELSEWHERE = "cost at the other seeds"
+"""The predictor that is none: how far costs repeat, which none can exceed by much."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """`sign` is 1 where more of it is more alike, -1 where less."""
+
+    name: str
+    label: str
+    sign: int
+
+
+MEASURES = (
+    Measure("cosine", "cosine of raw weights", 1),
+    Measure("distance", "distance of raw weights", -1),
+    Measure("aligned", "cosine, hidden units matched", 1),
+    Measure("cka", "CKA of outputs", 1),
+    Measure("influence", "influence of the two blocks", -1),
+    Measure("apart", "blocks apart", -1),
+)
+
+
+@dataclass(frozen=True)
+class Tied:
+    """One pair of blocks, counted from 0 at the input, tied at one seed. `cost` is positive where tying was worse."""
+
+    blocks: tuple[int, int]
+    likeness: Mapping[str, float | None]
+    cost: float
+
+    def alike(self, measure: Measure) -> float | None:
+        value = self.likeness.get(measure.name)
+        return measure.sign * value if is_finite(value) else None
+
+
+Seeds = Mapping[int, Sequence[Tied]]
+"""Seed -> its pairs, those alone that every seed has."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one measure, or ELSEWHERE, says of the cost: `rank`, and the cost of its first choice against the mean."""
+
+    label: str
+    pairs: int
+    rank: Interval
+    choice: Paired
+
+
+def tied_pairs(section: Section) -> Seeds:
+    """Return the runs that tied one pair, of the seeds at which `none` went on too; {} for fewer than LEAST pairs."""
+    pairs: dict[int, list[Tied]] = defaultdict(list)
+    sign = -1 if section.metric.higher_is_better else 1
+    for cell in section.cells:
+        untied = section.untied(cell)
+        costs, without = cell.metric(), untied.metric() if untied else {}
+        for run in cell.done:
+            likeness = run.number("start", "likeness") or {}
+            blocks = likeness.get("blocks") or ()
+            if len(blocks) == 1 and run.seed in without:
+                one, other = blocks[0]
+                cost = sign * (costs[run.seed] - without[run.seed])
+                pairs[run.seed].append(Tied((one, other), {**likeness, "apart": other - one}, cost))
+    return complete(pairs)
+
+
+def complete(pairs: Seeds) -> Seeds:
+    """Keep the pairs that every seed has, in order; {} for fewer than LEAST."""
+    by_blocks = {seed: {tied.blocks: tied for tied in pairs[seed]} for seed in sorted(pairs)}
+    shared = set.intersection(*map(set, by_blocks.values())) if by_blocks else set()
+    if len(shared) < LEAST:
+        return {}
+    return {seed: [tied[blocks] for blocks in sorted(shared)] for seed, tied in by_blocks.items()}
+
+
+def predictions(seeds: Seeds) -> list[Prediction]:
+    """Return what each measure that all pairs have says, and what the pairs cost at the other seeds."""
+    if not seeds:
+        return []
+    alike = {
+        measure.label: {s: [t.alike(measure) for t in of] for s, of in seeds.items()} for measure in MEASURES
+    }
+    if len(seeds) > 1:
+        alike[ELSEWHERE] = {seed: [-cost for cost in _costs_elsewhere(seeds, seed)] for seed in seeds}
+    return [row for label, values in alike.items() if (row := _prediction(label, seeds, values))]
+
+
+def _costs_elsewhere(seeds: Seeds, seed: int) -> list[float]:
+    """What each pair of a seed costs at the other seeds, in the mean."""
+    others = zip(*(of for other, of in seeds.items() if other != seed), strict=True)
+    return [fmean(tied.cost for tied in same_pair) for same_pair in others]
+
+
+def _prediction(label: str, seeds: Seeds, alike: Mapping[int, list[float | None]]) -> Prediction | None:
+    ranks, chosen, mean, known = [], {}, {}, []
+    for seed, pairs in seeds.items():
+        known = [(v, tied.cost) for v, tied in zip(alike[seed], pairs, strict=True) if v is not None]
+        rank = spearman([value for value, _ in known], [-cost for _, cost in known])
+        if rank is None or len(known) < LEAST:
+            return None
+        ranks.append(rank)
+        chosen[seed] = max(known, key=lambda pair: pair[0])[1]
+        mean[seed] = fmean(cost for _, cost in known)
+    return Prediction(label, len(known), interval(ranks), paired(chosen, mean))

@@ -1,0 +1,122 @@
+"""Place labels beside points so that no two overlap."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
+from matplotlib.text import Text
+
+FONT_SIZE = 12
+GAP, LEAD = 4.0, 14.0
+"""Pixels between two labels; from a point to its label above which a line leads there."""
+MARK = 8.0
+"""Pixels from the middle of a point to its edge: the last thing to cover."""
+ACROSS, STEPS = 17, 2
+"""Places tried across a panel; for each height of a label along it."""
+CROSSING, COVERING = 2.0, 6.0
+"""How many pixels farther a place may be for each pixel along that its label would cover a line, a point."""
+HALF_LINE = np.array([-1.5, -1.5, 1.5, 1.5])
+"""What makes a box of a line, in pixels."""
+BEHIND = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.5}
+
+Box = tuple[float, float, float, float]
+"""Left, low, right, high."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """What is written at a point (data coordinates), in a colour."""
+
+    x: float
+    y: float
+    text: str
+    colour: str
+
+
+def annotate(axes: Axes, labels: Sequence[Label], drawn: Sequence[Box]) -> list[Text]:
+    """Write the labels near their points, with a line to those that are farther away. Limits of the axes must be set.
+
+    No two labels overlap as long as their heights together are at most that of the panel. What is drawn is covered
+    only where nothing free is near. The same input gives the same places.
+
+    Args:
+        drawn: boxes of what is in the panel, in data coordinates.
+    """
+    inside, to_pixels = axes.bbox, axes.transData
+    look = {"ha": "center", "va": "center", "fontsize": FONT_SIZE, "bbox": BEHIND, "zorder": 4}
+    texts = [axes.text(label.x, label.y, label.text, color=label.colour, **look) for label in labels]
+    renderer = FigureCanvasAgg(axes.figure).get_renderer()
+    extents = [text.get_window_extent(renderer) for text in texts]
+    sizes = np.array([(extent.width + GAP, extent.height + GAP) for extent in extents])
+    points = to_pixels.transform([(label.x, label.y) for label in labels])
+    boxes = to_pixels.transform(np.reshape(np.asarray(drawn, float), (-1, 2))).reshape(-1, 4)
+    boxes = np.vstack([boxes + HALF_LINE, np.column_stack([points - MARK, points + MARK])])
+    weights = np.repeat([CROSSING, COVERING], [len(boxes) - len(points), len(points)])
+    panel = (inside.x0, inside.y0, inside.x1, inside.y1)
+    centres = _nearest(points, sizes, boxes, weights, panel)
+    if centres is None:
+        centres = _column(points, sizes, panel)
+    leads = []
+    for text, centre, size, point in zip(texts, centres, sizes, points, strict=True):
+        text.set_position(to_pixels.inverted().transform(centre))
+        end = np.clip(point, centre - size / 2, centre + size / 2)
+        if np.hypot(*(end - point)) > LEAD:
+            leads.append(to_pixels.inverted().transform([point, end]))
+    axes.add_collection(LineCollection(leads, colors="#888888", linewidths=0.8, zorder=1.5), autolim=False)
+    return texts
+
+
+def _nearest(
+    points: np.ndarray, sizes: np.ndarray, boxes: np.ndarray, weights: np.ndarray, panel: Box
+) -> np.ndarray | None:
+    """Return a centre per label, those of the most crowded points chosen first; None where one has no free place."""
+    apart = np.hypot(*(points[:, None] - points[None]).transpose(2, 0, 1))
+    order = np.argsort(np.sort(apart, axis=1)[:, : min(3, len(points))].sum(axis=1), kind="stable")
+    taken, centres = np.empty((0, 4)), np.empty_like(points)
+    for at in order:
+        places = _places(points[at], sizes[at], panel)
+        around = np.hstack([places - sizes[at] / 2, places + sizes[at] / 2])
+        beside = np.maximum(0, np.maximum(around[:, :2] - points[at], points[at] - around[:, 2:]))
+        cost = np.hypot(beside[:, 0], beside[:, 1]) + _shared(around, boxes) @ weights
+        cost[_shared(around, taken).any(axis=1)] = np.inf
+        best = int(np.argmin(cost))
+        if not np.isfinite(cost[best]):
+            return None
+        centres[at], taken = places[best], np.vstack([taken, around[best]])
+    return centres
+
+
+def _places(point: np.ndarray, size: np.ndarray, panel: Box) -> np.ndarray:
+    """Return the centres to try: beside, above and below the point, then all over the panel."""
+    (width, height), near = size, MARK + 1
+    beside = [(width / 2 + near, 0), (-width / 2 - near, 0), (0, height / 2 + near), (0, -height / 2 - near)]
+    beside += [(x * (width / 2 + 3), y * (height / 2 + MARK)) for x in (1, -1) for y in (1, -1)]
+    left, low, right, top = panel
+    x = np.linspace(left + width / 2, max(right - width / 2, left + width / 2), ACROSS)
+    y = np.arange(low + height / 2, top - height / 2 + 0.01, height / STEPS)
+    places = np.vstack([point + np.array(beside), np.array(np.meshgrid(x, y)).reshape(2, -1).T])
+    lowest, highest = np.array([left, low]) + size / 2 - 0.01, np.array([right, top]) - size / 2 + 0.01
+    fits = ((places >= lowest) & (places <= np.maximum(highest, lowest + 0.02))).all(axis=1)
+    return places[fits]
+
+
+def _shared(around: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Return the longer side of what each box of `around` shares with each of `boxes`, 0 where they do not meet."""
+    low = np.maximum(around[:, None, :2], boxes[None, :, :2])
+    sides = np.minimum(around[:, None, 2:], boxes[None, :, 2:]) - low
+    return np.where((sides > 0).all(axis=2), sides.max(axis=2), 0.0)
+
+
+def _column(points: np.ndarray, sizes: np.ndarray, panel: Box) -> np.ndarray:
+    """Return the centres of labels that stand one above the other at the right, in the order of their points."""
+    _, low, right, top = panel
+    room = max(0.0, (top - low - sizes[:, 1].sum()) / max(1, len(sizes) - 1))
+    centres, at = np.empty_like(points), low
+    for label in np.lexsort((np.arange(len(points)), points[:, 1])):
+        width, height = sizes[label]
+        centres[label] = (right - width / 2, at + height / 2)
+        at += height + room
+    return centres
