@@ -114,6 +114,8 @@ def _contradictions(config: Config) -> Iterator[str]:
     """Yield what is wrong with values that are each allowed, a line each."""
     task, data, trainer, tying = config.task, config.data, config.trainer, config.tying
     yield from _contradictions_of_metric(task)
+    if data.kind == "series" and data.time is None and data.time_format is not None:
+        yield "data.time_format is read with data.time alone: name the column of the times there"
     yield from _contradictions_of_data(data)
     if data.kind != task.kind:
         yield f"data={data.name} is {data.kind} data: task={task.name} takes {task.kind} data"

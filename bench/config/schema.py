@@ -9,7 +9,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 from bench.data.encode import SMALLEST
@@ -184,21 +184,17 @@ class Tokenized(Data):
 
 
 def _ascending(values: list[float]) -> list[float]:
-    if values[0] >= values[1]:
+    if not float("-inf") < values[0] < values[1] < float("inf"):
         raise ValueError
     return values
 
 
+Range = Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(_ascending)]
+
+
 class ImageData(Labelled):
     kind: Literal["image"]
-    range: _or_null(
-        Annotated[
-            list[Annotated[float, Field(allow_inf_nan=False)]],
-            Field(min_length=2, max_length=2),
-            AfterValidator(_ascending),
-        ],
-        "the lowest and the highest value that a pixel can have, such as [0,4095], or null for that of its type",
-    ) = None
+    range: _or_null(Range, "the lowest and highest value of a pixel, such as [0,4095], or null") = None
 
 
 class TextData(Tokenized):
@@ -224,19 +220,8 @@ class SeriesData(Data):
         AfterValidator(_distinct),
     ]
     time: _or_null(str, "a name of a column, or null")
-    time_format: _or_null(
-        Annotated[str, Field(pattern="%")],
-        "how the column data.time is written, such as '%d.%m.%Y', or null for ISO 8601 and what is plain",
-    ) = None
+    time_format: _or_null(Annotated[str, Field(pattern="%")], "such as '%d.%m.%Y', or null") = None
     log: Flag
-
-    @model_validator(mode="after")
-    def _a_format_is_of_a_column(self) -> "SeriesData":
-        if self.time is None and self.time_format is not None:
-            raise BadInput(
-                "data.time_format is read with data.time alone: name the column of the times there"
-            )
-        return self
 
 
 # --- model, tying, training ---
