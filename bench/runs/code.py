@@ -19,7 +19,10 @@ OWN = "bench"
 """The package of this suite. Golden runs and RESULTS_VERSION guard the modules that those named here import."""
 
 Code = dict[str, dict[str, Any]]
-"""By role (model, method:<name>, task, data): {"modules": {module: hash}}, or {"unknown": why there is none}."""
+"""By role (model, method:<name>, task, data): {"modules": {name: hash}}, or {"unknown": why there is none}.
+
+A name is that of a module, or of a definition in this suite.
+"""
 
 NAMED = 5
 """How many changed modules a message names."""
@@ -32,7 +35,8 @@ def code_of(config: Mapping[str, Any], cost: bool = False) -> Code:
     """Return the present code of the run with this config, by role.
 
     For the user's own modules the hashes include the modules that they import inside the same project. Of this suite
-    and of installed packages only the modules that the config names count.
+    only the definitions that the config names count, with what they use of their own file; of installed packages
+    the modules that it names.
 
     Args:
         cost: Leave out the roles that a measured cost does not depend on: the task and the data.
@@ -188,7 +192,7 @@ def _stamp(path: Path) -> _Stamp:
 
 
 def _modules(target: str) -> dict[str, str]:
-    """Return the hash of each module that defines `target`. UnknownCode where there is none to read.
+    """Return the hashes of what defines `target`, by name. UnknownCode where there is no source to read.
 
     Answers are kept until one of the user's files changes. The suite's own files are read once a process: so are
     they by the process that runs are forked from.
@@ -197,12 +201,44 @@ def _modules(target: str) -> dict[str, str]:
     stamps, modules = _walks.get(key, ({}, None))
     if modules is None or any(_stamp(path) != stamp for path, stamp in stamps.items()):
         stamps, modules = {}, {}
+        defined_in, attribute = _origin(*_split(target))
         for name, path in _defining_files(target).items():
-            if not is_own(name):
+            if is_own(name):
+                modules[f"{name}.{attribute}"] = _own_digest(defined_in, attribute)
+            else:
                 stamps[path] = _stamp(path)
-            modules[name] = _source(name, path).digest
+                modules[name] = _source(name, path).digest
         _walks[key] = stamps, modules
     return modules
+
+
+@functools.cache
+def _own_digest(module: str, attribute: str) -> str:
+    """Return the hash of a definition of the suite with those of the same file that it uses.
+
+    A file of the suite holds many methods or models: a new one beside it is no change of this one.
+    """
+    tree = tree_of(module)
+    defining: dict[str, list[ast.stmt]] = {}
+    for statement in tree.body:
+        for name in _names_defined(statement):
+            defining.setdefault(name, []).append(statement)
+    used: set[ast.stmt] = set()
+    waiting = [attribute]
+    while waiting:
+        for statement in defining.pop(waiting.pop(), ()):
+            used.add(statement)
+            waiting += [node.id for node in ast.walk(statement) if isinstance(node, ast.Name)]
+    parts = [statement for statement in tree.body if statement in used]
+    return digest(ast.Module(parts, []) if parts else tree)
+
+
+def _names_defined(statement: ast.stmt) -> set[str]:
+    """Return the names that a statement at the top of a file gives a value, imports aside."""
+    if isinstance(statement, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        return {statement.name}
+    stored = (node for node in ast.walk(statement) if isinstance(node, ast.Name))
+    return {node.id for node in stored if isinstance(node.ctx, ast.Store)}
 
 
 def _defining_files(target: str) -> dict[str, Path]:

@@ -262,17 +262,43 @@ def test_tables_say_of_how_many_codes_their_rows_are(cells, shop):
     ]
 
 
-def test_of_this_suite_only_the_modules_that_are_named_count():
+def test_of_this_suite_only_what_is_named_counts():
     code = code_of(made("task=text_gru", "tying=embedding_top_k").config)
     assert {role: sorted(part["modules"]) for role, part in code.items()} == {
-        "model": ["bench.models.gru"],
-        "method:embedding": ["bench.tying.methods"],
-        "method:top_k": ["bench.tying.methods"],
-        "task": ["bench.tasks.classification"],
-        "data": ["bench.data.sources", "bench.data.text"],
+        "model": ["bench.models.gru.GRULanguageModel"],
+        "method:embedding": ["bench.tying.methods.embedding"],
+        "method:top_k": ["bench.tying.methods.top_k"],
+        "task": ["bench.tasks.language_modeling.LanguageModeling"],
+        "data": ["bench.data.sources.pydocs", "bench.data.text.TextData"],
     }
     handed_on = code_of_section({"_target_": "bench.tying.cycle"})
-    assert handed_on["modules"].keys() == {"bench.tying.methods"}
+    assert handed_on["modules"].keys() == {"bench.tying.methods.cycle"}
+
+
+OWN_FILE = """
+SCALE = 2
+def helper(x): return SCALE * x
+def method(x): return helper(x) + 1
+class Other: pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changes"),
+    [
+        ("class Other: pass", "class Other: width = 3", False),
+        ("class Other: pass", "class Other: pass\ndef another_method(x): return x", False),
+        ("helper(x) + 1", "helper(x) + 2", True),
+        ("return SCALE * x", "return SCALE * x * x", True),
+        ("SCALE = 2", "SCALE = 3", True),
+    ],
+)
+def test_a_definition_of_the_suite_counts_with_what_it_uses_and_nothing_else(monkeypatch, old, new, changes):
+    digests = []
+    for text in (OWN_FILE, OWN_FILE.replace(old, new)):
+        monkeypatch.setattr(code_fingerprint, "tree_of", lambda module, text=text: ast.parse(text))
+        digests.append(code_fingerprint._own_digest.__wrapped__("bench.any", "method"))
+    assert (digests[0] != digests[1]) == changes
 
 
 def test_every_choice_of_conf_has_code_that_is_known():
