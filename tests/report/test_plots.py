@@ -26,7 +26,7 @@ from bench.report.plots.labels import Label, annotate
 from bench.report.plots.pareto import Point, front, pareto
 from bench.report.plots.pictures import PICTURES, pictures
 from bench.report.plots.similarity import cosines, similarity
-from bench.report.plots.style import MOST, draw, styles, tip, tips
+from bench.report.plots.style import MARGINS, MOST, draw, panels, styles, tip, tips
 from bench.runs.tying_spec import METHODS, colours
 
 TASK = {"text_gru": "pydocs"}
@@ -436,3 +436,9 @@ def test_naming_the_pictures_loads_no_matplotlib_and_every_name_is_there():
     for place in PICTURES.values():
         module, function = place.split(":")
         assert callable(getattr(import_module(module), function))
+
+
+def test_a_title_of_many_lines_leaves_room_for_the_plot():
+    figure, (axes,) = panels(["model.key=value, " * 60], None, (), 2, (5.0, 1.2), MARGINS)
+    assert axes.get_title().count("\n") > 10
+    assert axes.get_position().height * figure.get_size_inches()[1] >= 1

@@ -37,6 +37,9 @@ STYLE = {
 }
 QUIET = "#555555"
 """The colour of explanations."""
+LEAST_PLOT = 1.0
+"""Inches that a plot is high at least, however long its title."""
+
 LINE, LETTER = 0.24, 0.105
 """Inches of a line of text and, at most on average, of a letter of 12 points."""
 
@@ -159,6 +162,7 @@ def panels(
     left, right, low, top = margins
     title_lines = [wrap(title, int(width / LETTER / 1.05)) for title in titles]
     top += LINE * (max(map(len, title_lines)) - 1)
+    height = max(height, low + top + LEAST_PLOT)
     note_lines = wrap(" ".join(filter(None, note)), int(columns * width / LETTER * 1.1))
     label_width = 0.95 * LETTER * max(map(len, labels), default=0) + 0.75
     legend_columns = max(1, min(len(labels), int(columns * width / label_width)))
