@@ -120,7 +120,7 @@ class RunOrLoad:
 
     def _failed_otherwise(self, cell: RunConfig, record: Record) -> bool:
         other_logger = record.get("logger", cell.options["logger"]) != cell.options["logger"]
-        return other_logger or any(differences_outside(cell.config, record["config"]))
+        return other_logger or any(differences_outside(cell.config, record.get("config", cell.config)))
 
     def _remove_leftovers(self, cell: RunConfig, record: Record) -> None:
         """Remove what a process leaves that died between its record and its end."""

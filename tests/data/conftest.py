@@ -1,6 +1,5 @@
 """Small data sets in the layouts that the real ones have."""
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
+from prepared_folder import write_folder
 
 CONF = Path(__file__).parents[2] / "conf" / "data"
 
@@ -69,15 +69,6 @@ def text_file(tmp_path: Path) -> Path:
     lines = [f"Line {i} says: the cat sat, {i * i} times." for i in range(99)]
     path.write_text("\n\n".join([*lines, "Ende gut, alles gut: Größe 日本"]) + "\n", encoding="utf-8")
     return path
-
-
-def write_folder(folder: Path, meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> Path:
-    folder.mkdir()
-    for name, array in arrays.items():
-        np.save(folder / f"{name}.npy", array)
-    files = {path.name: path.stat().st_size for path in folder.iterdir()}
-    (folder / "meta.json").write_text(json.dumps({"fingerprint": "f", "files": files} | meta))
-    return folder
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader", "probe_datal
 
 def write(folder: Path, sizes: dict[str, int]) -> Path:
     """A prepared series that counts 1, 2, 3, ... through the splits, so that a change tells its place."""
-    from conftest import write_folder
+    from prepared_folder import write_folder
 
     places = np.arange(1, 1 + sum(sizes.values()), dtype=np.float32)[:, None] * [1, -1]
     parts = np.split(places.astype(np.float32), np.cumsum(list(sizes.values()))[:-1])

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import write_folder
+from prepared_folder import write_folder
 
 from bench.data.batches import PAD_ID, SentenceData
 from bench.tying.errors import BadInput

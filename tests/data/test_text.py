@@ -52,7 +52,7 @@ def test_the_probe_is_pieces_from_the_beginning_to_the_end_of_train(token_folder
 
 def write_tokens(factory: pytest.TempPathFactory, n: int) -> Path:
     import numpy as np
-    from conftest import write_folder
+    from prepared_folder import write_folder
 
     sizes = {"train": n + 40, "val": n, "test": n}
     arrays = {f"{split}_tokens": np.arange(1, size + 1, dtype=np.int32) for split, size in sizes.items()}

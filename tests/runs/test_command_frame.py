@@ -12,12 +12,10 @@ from bench.runs.command_line import framed
 from bench.tying.errors import BadInput
 
 ROOT = Path(__file__).parents[2]
-ENDING = 'if __name__ == "__main__":\n    sys.exit(main())\n'
+STARTS = '\nif __name__ == "__main__":\n'
 NAMES = {f"bench/{file}": name for name, file in SHORT.items()}
 FILES = sorted(
-    str(path.relative_to(ROOT))
-    for path in (ROOT / "bench").rglob("*.py")
-    if path.read_text().endswith(ENDING)
+    str(path.relative_to(ROOT)) for path in (ROOT / "bench").rglob("*.py") if STARTS in path.read_text()
 )
 COMMANDS = [NAMES.get(file, file.removesuffix(".py").replace("/", ".")) for file in FILES]
 HYDRA = ("bench.__main__", "bench.measure")

@@ -228,7 +228,9 @@ def test_a_dry_run_knows_what_waits_for_its_groups(tmp_path):
 
 
 def test_a_measurement_trains_nothing(tmp_path):
-    with pytest.raises(BadInput, match="in a run that is not recorded: train such a cell first"):
+    with pytest.raises(
+        BadInput, match="in a run that is not recorded with the present code: train such a cell first"
+    ):
         measure([at(made(*LEARNED), tmp_path)])
 
 
