@@ -130,7 +130,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Callable[[], Ben
 def bench(make: "Callable[[], Bench]") -> Iterator["Bench"]:
     made = make()
     yield made
-    for process in made.started:  # what a failed test left
-        if process.poll() is None:
-            process.kill()
-            process.communicate()
+    for command in made.started:  # what a failed test left
+        if command.poll() is None:
+            command.kill()
+            command.communicate()
