@@ -166,7 +166,7 @@ def _reason(error: Exception) -> str:
 def _stop(*_: object) -> None:
     """Ask the runs to save where they are, at once: whoever waits for them may hear of an exception after them.
 
-    Further signals change nothing: all that is left is to end, within `launch.GRACE_S`.
+    Further signals change nothing: all that is left is to end, within `process.GRACE_S`.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _go_on_ending)

@@ -23,7 +23,7 @@ from bench.tying.apply import INT8, SCALE, is_factor, parameters_by_name
 from bench.tying.errors import BadInput
 from bench.tying.gate import check_in_memory
 from bench.tying.int8 import is_quantised, quantize, stored_plan
-from bench.tying.proof import answer, tensors_in
+from bench.tying.proof import answer, does_not_run, tensors_in
 from bench.tying.structure import joined, modules_by_name, plain_name, unwrapped
 from bench.tying.tie import closure
 
@@ -231,10 +231,7 @@ def answer_of(model: nn.Module, example: Example) -> Tensor:
     try:
         answered = answer(model, example)
     except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise BadInput(
-            f"the example does not run through the model: {reason}; give keyword arguments that it reads"
-        ) from error
+        raise does_not_run(error, "give keyword arguments that it reads") from error
     first = next(tensors_in(getattr(answered, "logits", answered)), None)
     if first is None:
         raise BadInput("the model answers the example with no tensor: leave the example out")

@@ -53,6 +53,12 @@ def answer(model: nn.Module, example: Example) -> Any:
         return model(*(_moved(value, device) for value in given))
 
 
+def does_not_run(error: Exception, advice: str) -> BadInput:
+    """Say in one line that the model could not read the example, and why."""
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return BadInput(f"the example does not run through the model: {reason}; {advice}")
+
+
 def tensors_in(answered: Any) -> Iterator[Tensor]:
     """All tensors of an answer, in their order: of dictionaries, sequences, and outputs of `transformers`."""
     if isinstance(answered, Tensor):
@@ -144,10 +150,7 @@ class _Probe:
                 self.usual = _answer(model, example)
                 again = _answer(model, example)
         except Exception as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            raise BadInput(
-                f"the example does not run through the model: {reason}; give data that it reads"
-            ) from error
+            raise does_not_run(error, "give data that it reads") from error
         if not any(bool((tensor == tensor).any()) for tensor in self.usual):
             raise BadInput(
                 "the model answers the example with no number, so that nothing can be proven by it"
