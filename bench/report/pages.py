@@ -127,7 +127,7 @@ def _section_report(section: Section, note: str | None) -> SectionReport:
 
 
 def _factorial_block(section: Section) -> Block:
-    """The fitted effects, or why there are none; nothing where the section is no grid of regularisations."""
+    """The effects, or why there are none; nothing where the section is no grid of regularisations."""
     if len({(cell.dropout, cell.weight_decay) for cell in section.cells}) < 2:
         return Block("", None, [])
     fit = factorial(section)
