@@ -18,6 +18,8 @@ COMMANDS = {
     "bench.mirror": "report/mirror.py",
     "bench.status": "sweep/status.py",
     "bench.measure": "sweep/measure.py",
+    "bench.map": "report/map.py",
+    "bench.advise": "audit/advise.py",
 }
 LIBRARY = {
     "bench.errors": "bench.tying.errors",

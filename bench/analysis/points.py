@@ -103,6 +103,15 @@ class Measurement:
     sweeps: tuple[str, ...]
 
     @property
+    def label(self) -> str:
+        """The method, and where it shares along depth how many blocks of weights it leaves."""
+        return (
+            self.method
+            if self.method == "embedding"
+            else f"{self.method} to {self.distinct} of {self.point.depth}"
+        )
+
+    @property
     def percent(self) -> float:
         """The difference as a change of perplexity, in percent."""
         return as_percent(self.difference)

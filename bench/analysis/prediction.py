@@ -31,13 +31,18 @@ MATTERS = 1.0
 class Variable:
     """What the size of a difference may depend on. value: of a measurement, on the scale that the models read.
 
-    shown: turns that back into what people read; unit: after a number. is_log: whether an axis of it is logarithmic.
+    shown: turns that back into what people read. is_log: whether an axis of it is logarithmic.
     """
 
     name: str
     value: Callable[[Measurement], float]
     shown: Callable[[float], float] = lambda value: value
     is_log: bool = False
+
+    def text(self, value: float) -> str:
+        """Spell a value of the models' scale as people read it, at three digits."""
+        shown = self.shown(value)
+        return f"{shown:,.0f}" if abs(shown) >= 1000 else f"{shown:.3g}"
 
 
 def _log(name: str, of: Callable[[Measurement], float]) -> Variable:
@@ -386,9 +391,9 @@ class Hull:
             values = [variable.value(one) for one in alike]
             low, high, value = min(values), max(values), variable.value(asked)
             if not low - 1e-9 <= value <= high + 1e-9:
-                ends = [f"{variable.shown(end):.3g}" for end in (low, high)]
+                ends = [variable.text(end) for end in (low, high)]
                 span = f"{ends[0]} to {ends[1]}" if ends[0] != ends[1] else f"{ends[0]} alone"
-                reasons.append(f"{variable.name} {variable.shown(value):.3g}, measured was {span}")
+                reasons.append(f"{variable.name} {variable.text(value)}, measured was {span}")
         if not reasons and self._distance(asked, alike) > self._usual(alike):
             reasons.append(
                 "it lies in a gap, farther from every measured point than these lie from each other"
