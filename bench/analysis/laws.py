@@ -36,6 +36,8 @@ PRIORS = {
 and rho): so weak that some dozen points outweigh it, and enough that a law of few points has finite exponents."""
 HUBER = 1.345
 """Residuals of so many standard deviations count linearly, smaller ones squared."""
+PRECISION = {"max_nfev": 100, "ftol": 1e-6, "xtol": 1e-6, "gtol": 1e-6}
+"""Where the search ends: far finer than any interval."""
 SCALES = (0.1, 0.02)
 """The first guess of the spread of log loss around the law, and of the log of tied over untied loss."""
 
@@ -312,5 +314,5 @@ def _solve(law: Law, design: Design, weights: "ndarray", start: "ndarray") -> tu
             [weights * absolute / law.scales[0], weights * contrast / law.scales[1], (free - centre) / spread]
         )
 
-    solution = least_squares(residuals, np.asarray(start, float), loss="huber", f_scale=HUBER, max_nfev=200)
+    solution = least_squares(residuals, np.asarray(start, float), loss="huber", f_scale=HUBER, **PRECISION)
     return np.where(held, 0.0, solution.x), float(solution.cost)

@@ -7,8 +7,9 @@ Predictive inference with the jackknife+, sec. 3): they rest on errors at held-o
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -183,6 +184,12 @@ def gaussian_process(
 
 
 def law(train: Sequence[Measurement], phi: float | None = None, like: Predict | None = None) -> Predict:
+    """Do `_law`, once for each set of points: it is the same for every method."""
+    return _law(tuple(train), phi, like)
+
+
+@lru_cache(maxsize=64)
+def _law(train: tuple[Measurement, ...], phi: float | None, like: Predict | None) -> Predict:
     """Fit the law to the text networks and to the others; predicts nan where there are too few points for it.
 
     Args:
@@ -286,7 +293,7 @@ class Predictor:
 def predictor(
     found: Sequence[Measurement], method: str, model: str, start: Predict | None = None
 ) -> Predictor | None:
-    """Fit a model to all points, and again without each fold of places. None where there is less than two places.
+    """Fit a model to all points, and again without each fold of places. None for fewer than two places of the method.
 
     The lengths of a Gaussian process are fitted without the first fold, and kept for the others.
 
@@ -296,35 +303,42 @@ def predictor(
     import numpy as np
 
     ours = [one for one in found if one.method == method]
-    folds = folds_of([one.point for one in ours])
-    if folds is None:
+    count = len({one.point.group for one in ours})
+    if count < 2:
         return None
     parts, like, sizes = [], start if model == "law" else None, []
-    for places in folds:
-        rest = [one for one in found if one.point.group not in places]
-        inside = [one for one in ours if one.point.group in places]
+    for rest, inside in _held_out(found, method):
         predict = fitted(model, rest, method, like)
         like = like or predict
         errors = np.abs(predict(inside) - np.array([one.difference for one in inside]))
         parts.append((predict, errors))
         sizes += errors.tolist()
     whole = fitted(model, found, method, like)
-    return Predictor(method, model, whole, tuple(parts), len(ours), sum(map(len, folds)), fmean(sizes))
+    return Predictor(method, model, whole, tuple(parts), len(ours), count, fmean(sizes))
 
 
-def folds_of(points: Sequence[Point]) -> list[set[tuple]] | None:
-    """Split places into FOLDS sets, or one for each of fewer places, in an order that is fixed; None for one place.
+def _held_out(
+    found: Sequence[Measurement], method: str
+) -> Iterator[tuple[list[Measurement], list[Measurement]]]:
+    """Split all places into FOLDS sets, in an order that is fixed; yield the points outside, and a method's inside, each.
 
-    Points that differ in regularisation alone stay together.
+    Points that differ in regularisation alone stay together. Where a method lies in one set alone, each of its places
+    is a set.
     """
     import numpy as np
 
-    places = sorted({point.group for point in points})
-    if len(places) < 2:
-        return None
+    ours = [one for one in found if one.method == method]
+    places = sorted({one.point.group for one in found})
     order = np.random.default_rng(0).permutation(len(places))
-    count = min(FOLDS, len(places))
-    return [{places[at] for at in order[fold::count]} for fold in range(count)]
+    sets = [{places[at] for at in order[fold::FOLDS]} for fold in range(min(FOLDS, len(places)))]
+    used = [fold for fold in sets if any(one.point.group in fold for one in ours)]
+    if len(used) == 1:
+        used = [{place} for place in sorted({one.point.group for one in ours})]
+    for fold in used:
+        yield (
+            [one for one in found if one.point.group not in fold],
+            [one for one in ours if one.point.group in fold],
+        )
 
 
 def best_predictor(
@@ -340,7 +354,7 @@ def best_predictor(
     errors = {
         model: one.error
         for model, one in every.items()
-        if one is not None and all(map(math.isfinite, [one.error, *one.whole(at)]))
+        if one is not None and all(map(math.isfinite, [one.error, *(one.whole(at) if at else ())]))
     }
     return (every[min(errors, key=errors.get)] if errors else None), errors
 
@@ -350,16 +364,12 @@ def importances(found: Sequence[Measurement], method: str) -> dict[str, float]:
 
     {} where there are too few places to tell.
     """
-    ours = [one for one in found if one.method == method]
-    folds = folds_of([one.point for one in ours])
-    if folds is None or sum(map(len, folds)) < LEAST_PLACES:
+    if len({one.point.group for one in found if one.method == method}) < LEAST_PLACES:
         return {}
 
     def error(without: str | None) -> float:
         sizes = []
-        for places in folds:
-            inside = [one for one in ours if one.point.group in places]
-            rest = [one for one in ours if one.point.group not in places]
+        for rest, inside in _held_out(found, method):
             predicted = fitted("regression", rest, method, without=without)(inside)
             sizes += [abs(value - one.difference) for value, one in zip(predicted, inside, strict=True)]
         return fmean(sizes)

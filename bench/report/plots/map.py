@@ -1,0 +1,137 @@
+"""Draw the map of one kind of tying: measured points, the line where the sign turns, and published results."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from bench.analysis.points import Measurement, as_percent
+from bench.analysis.prediction import Variable
+from bench.analysis.published import Published
+from bench.analysis.zero_line import Plane
+from bench.report.numbers import fixed
+from bench.report.plots.style import QUIET, panels, tips
+
+SIZE, MARGINS = (9.2, 6.2), (1.0, 1.6, 0.75, 0.5)
+MOST = 15.0
+"""Percent from which on a colour gets no stronger."""
+MARKS = {"gru": "o", "transformer": "s", "cnn": "^", "encoder": "D"}
+STAR = "#B8860B"
+
+
+def picture(
+    method: str,
+    found: Sequence[Measurement],
+    plane: Plane,
+    rows: Sequence[tuple[Published, float | None, float | None]],
+) -> Figure:
+    """Draw one method over the two variables of its plane.
+
+    Args:
+        found: measurements of that method.
+        rows: published results with their place on either axis, in the units of the models; None where unknown.
+    """
+    across, up = plane.variables
+    band = "Grey: where the 90 % interval of the mean holds 0; black: where the mean is 0."
+    note = [
+        "Change of test perplexity, tied against untied, paired by seed; blue: tied is better.",
+        plane.too_few.capitalize() + "." if plane.too_few else band,
+        "Stars: published results." if rows else "",
+    ]
+    figure, (axes,) = panels([f"{method}: difference tied − untied, %"], None, note, 1, SIZE, MARGINS)
+    if plane.surface is not None:
+        _draw_zero_line(axes, plane)
+    scale = Normalize(-MOST, MOST)
+    networks = sorted({one.point.network for one in found})
+    for network in networks:
+        ours = [one for one in found if one.point.network == network]
+        points = axes.scatter(
+            [across.value(one) for one in ours],
+            [up.value(one) for one in ours],
+            c=[one.percent for one in ours],
+            norm=scale,
+            cmap="RdBu_r",
+            marker=MARKS.get(network.partition(",")[0], "P"),
+            s=70,
+            edgecolors="black",
+            linewidths=0.7,
+            zorder=4,
+        )
+        tips(
+            points,
+            [
+                f"{one.label}: {fixed(one.percent, 1, True)} % (n = {one.n})\n{one.point.title}"
+                for one in ours
+            ],
+        )
+    _draw_published(axes, rows)
+    _label(axes, plane.variables)
+    handles = [
+        Line2D(
+            [],
+            [],
+            color="#888888",
+            marker=MARKS.get(name.partition(",")[0], "P"),
+            linestyle="none",
+            label=name,
+        )
+        for name in networks
+    ]
+    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    box = axes.get_position()
+    bar = figure.add_axes((box.x1 + 0.03, box.y0, 0.02, box.height * 0.6))
+    figure.colorbar(points, cax=bar, extend="both", label="%")
+    return figure
+
+
+def _draw_zero_line(axes: Axes, plane: Plane) -> None:
+    surface = plane.surface
+    percent = np.vectorize(as_percent)(np.nan_to_num(surface.mean))
+    hidden = np.isnan(surface.mean)
+    axes.contourf(
+        surface.x, surface.y, np.ma.masked_array(percent, hidden), np.linspace(-MOST, MOST, 21),
+        cmap="RdBu_r", alpha=0.35, extend="both", zorder=1,
+    )  # fmt: skip
+    open_sign = np.where(hidden, np.nan, (surface.low <= 0) & (surface.high >= 0))
+    if np.nansum(open_sign):
+        axes.contourf(
+            surface.x,
+            surface.y,
+            np.nan_to_num(open_sign),
+            (0.5, 1.5),
+            colors=["#888888"],
+            alpha=0.45,
+            zorder=2,
+        )
+    if np.nanmin(surface.mean) < 0 < np.nanmax(surface.mean):
+        mean = np.ma.masked_array(np.nan_to_num(surface.mean), hidden)
+        axes.contour(surface.x, surface.y, mean, (0.0,), colors="black", linewidths=2, zorder=3)
+
+
+def _draw_published(axes: Axes, rows: Sequence[tuple[Published, float | None, float | None]]) -> None:
+    """Draw a star at each published result; at the edge of the axis of which its source says nothing."""
+    low_x, high_x = axes.get_xlim()
+    low_y, high_y = axes.get_ylim()
+    known = [(row, x, y) for row, x, y in rows if x is not None or y is not None]
+    if not known:
+        return
+    xs = [high_x if x is None else x for _, x, _ in known]
+    ys = [high_y if y is None else y for _, _, y in known]
+    axes.set_xlim(min([low_x, *xs]), max([high_x, *xs]) * 1.0)
+    axes.set_ylim(min([low_y, *ys]), max([high_y, *ys]) * 1.0)
+    stars = axes.scatter(
+        xs, ys, marker="*", s=170, color=STAR, edgecolors="black", linewidths=0.6, zorder=5, clip_on=False
+    )
+    tips(stars, [row.text for row, _, _ in known])
+
+
+def _label(axes: Axes, variables: tuple[Variable, Variable]) -> None:
+    for axis, variable in zip((axes.xaxis, axes.yaxis), variables, strict=True):
+        axis.set_label_text(variable.name)
+        axis.set_major_formatter(FuncFormatter(lambda value, _, variable=variable: variable.text(value)))
+        axis.set_minor_formatter(NullFormatter())
+        axis.label.set_color(QUIET)
