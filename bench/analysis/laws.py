@@ -44,11 +44,16 @@ SCALES = (0.1, 0.02)
 
 @dataclass(frozen=True)
 class Design:
-    """The measurements as arrays, a row for each: sizes [n, groups] are uses of each shared tensor."""
+    """The measurements as arrays, a row for each.
+
+    network, corpus: index into those of the law, one more for others. pair, kind: index of network and role, of the
+    role, as `Law._phis` and the law's rho have them. sizes: [n, groups], uses of each shared tensor; 0 fills up.
+    """
 
     network: "ndarray"
     corpus: "ndarray"
-    role: "ndarray"
+    pair: "ndarray"
+    kind: "ndarray"
     words: "ndarray"
     untied: "ndarray"
     once: "ndarray"
@@ -81,7 +86,6 @@ class Law:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        kinds = sorted({role for _, role in self.roles})
         return (
             "alpha",
             "beta",
@@ -91,8 +95,12 @@ class Law:
             "B",
             *(f"A {network}" for network in self.networks),
             *(f"phi {network}, {role}" for network, role in self.roles),
-            *(f"rho {kind}" for kind in kinds),
+            *(f"rho {kind}" for kind in self.kinds),
         )
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return tuple(sorted({role for _, role in self.roles}))
 
     def differences(self, found: Sequence[Measurement]) -> "ndarray":
         """Predict tied - untied nll of measurements, whose own numbers are not read.
@@ -114,10 +122,9 @@ class Law:
         at += n_corpora + 1
         networks = np.append(theta[at : at + n_networks], theta[at : at + n_networks].mean())
         at += n_networks
-        phis, rhos = self._phis(theta[at : at + len(self.roles)]), theta[at + len(self.roles) :]
-        kinds = sorted({role for _, role in self.roles})
-        rho = np.array([rhos[kinds.index(role)] if role in kinds else 0.0 for role in ROLES])[of.role]
-        phi = np.clip(phis[of.network, of.role][:, None], -8, 8)
+        end = at + len(self.roles)
+        phi = self._phis(theta[at:end])[of.pair][:, None]
+        rho = np.append(theta[end:], 0.0)[of.kind]
         # A size of 0 fills up the row: no tensor.
         worth = np.where(of.sizes > 0, np.maximum(of.sizes, 1) ** phi, 0).sum(axis=1)
 
@@ -136,17 +143,16 @@ class Law:
         )
 
     def _phis(self, values: "ndarray") -> "ndarray":
-        """Return [networks + 1, roles]; where a pair was not seen, the mean of its role, else of all."""
+        """Return the phi of each of `roles`, then the mean of each role, or of all where the law has none of it."""
         import numpy as np
 
-        table = np.full((len(self.networks) + 1, len(ROLES)), np.nan)
-        for (network, role), value in zip(self.roles, values, strict=True):
-            table[self.networks.index(network), ROLES.index(role)] = value
-        overall = float(np.mean(values)) if len(values) else 1.0
-        for column in range(len(ROLES)):
-            known = table[:, column][np.isfinite(table[:, column])]
-            table[~np.isfinite(table[:, column]), column] = known.mean() if len(known) else overall
-        return table if self.fixed is None else np.full_like(table, self.fixed)
+        if self.fixed is not None:
+            return np.full(len(values) + len(ROLES), self.fixed)
+        means = []
+        for role in ROLES:
+            ours = [value for value, (_, its) in zip(values, self.roles, strict=True) if its == role]
+            means.append(sum(ours or values) / len(ours or values))
+        return np.clip([*values, *means], -8, 8)
 
     def shown(self, theta: Sequence[float]) -> dict[str, float]:
         """Return the parameters that a reader asks for, in their own units."""
@@ -243,6 +249,10 @@ def _design(found: Sequence[Measurement], law: Law) -> Design:
     def index(values: Sequence[str], known: Sequence[str]) -> "ndarray":
         return np.array([known.index(value) if value in known else len(known) for value in values], dtype=int)
 
+    def pair(network: str, role: str) -> int:
+        known = (network, role) in law.roles
+        return law.roles.index((network, role)) if known else len(law.roles) + ROLES.index(role)
+
     sizes, each, once = [], [], []
     for one in found:
         depth = one.point.depth
@@ -259,7 +269,8 @@ def _design(found: Sequence[Measurement], law: Law) -> Design:
     return Design(
         network=index([point.network for point in points], law.networks),
         corpus=index([point.corpus for point in points], law.corpora),
-        role=np.array([ROLES.index(role_of(one.method)) for one in found], dtype=int),
+        pair=np.array([pair(one.point.network, role_of(one.method)) for one in found], dtype=int),
+        kind=index([role_of(one.method) for one in found], law.kinds),
         words=np.log(np.array([(point.vocabulary or WORDS) / WORDS for point in points], float)),
         untied=np.array([point.parameters for point in points], float),
         once=np.maximum(np.array(once, float), 1.0),

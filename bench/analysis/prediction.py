@@ -320,7 +320,7 @@ def predictor(
 def _held_out(
     found: Sequence[Measurement], method: str
 ) -> Iterator[tuple[list[Measurement], list[Measurement]]]:
-    """Split all places into FOLDS sets, in an order that is fixed; yield the points outside, and a method's inside, each.
+    """Split all places into FOLDS sets, in an order that is fixed; yield the points outside and a method's inside.
 
     Points that differ in regularisation alone stay together. Where a method lies in one set alone, each of its places
     is a set.
