@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning")
 
 PER_EPOCH = 6
 PLAIN = (f"trainer.limit_train_batches={PER_EPOCH}", "dropout=0.1", "weight_decay=0.5", "optimizer.clip=0.3")
-STRONG = {"image_cnn": "albert", "text_gru": "albert", "text_transformer": "soft_decoupled"}
+STRONG = {"image_cnn": "soft", "text_gru": "albert", "text_transformer": "soft_decoupled"}
 SAME = ("test", "val", "train", "best_epoch", "steps", "curves", "spread", "decay", "clipped_share", "last")
 both = pytest.mark.parametrize("task", ["text_gru", "text_transformer", "image_cnn"])
 
@@ -49,7 +49,6 @@ def test_a_run_takes_just_those_steps_and_is_validated_about_twelve_times(cell, 
     assert record["steps"] == budget and record["stop"] == {"step": budget, "of": budget, "why": "budget"}
     assert record["curves"]["step"] == list(validated)
     assert record["curves"]["lr"][-1] < 0.05 * max(record["curves"]["lr"]) or budget < 24
-    assert record["throughput"]["value"] > 0 and record["seconds"]["fit"] < record["seconds"]["total"]
 
 
 def test_a_run_by_steps_goes_on_where_it_was_ended(cell, tmp_path, monkeypatch):
