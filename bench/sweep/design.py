@@ -4,7 +4,6 @@ A point depends on its number and on nothing else, so that more points are added
 that of Sobol with Owen's scrambling (`scipy.stats.qmc.Sobol`), once for language models and once for the CNN.
 """
 
-import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,13 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
 
-from bench.runs import machine
+from bench.sweep.rates import Overrides, rate_of
 from bench.tying.errors import BadInput
-
-Overrides = dict[str, str]
-"""Keys of the config with their values, as a command line gives them."""
 
 SEED = 17
 """Of the scrambling: another one is another sample."""
@@ -171,19 +166,6 @@ def map_runs(cfg: Any) -> list[Overrides]:
     hours = sum(point.seconds for point, _ in runs) / 3600
     print(f"note: {len(present)} points, {len(runs)} runs, about {hours:.1f} hours of one core in all")
     return [overrides for _, overrides in runs]
-
-
-def rate_of(task: str, method: str, width: int) -> float:
-    """Return the learning rate that conf/rates.yaml gives a method; a pattern along depth has that of cross_layer."""
-    of_task = rates()[task]
-    rule = of_task.get(method) or of_task["cross_layer"]
-    return rule["at_64"] * (width / 64) ** rule["power"]
-
-
-@functools.cache
-def rates() -> Mapping[str, Any]:
-    """Return the rules of conf/rates.yaml by task and method."""
-    return OmegaConf.to_container(OmegaConf.load(machine.CONF / "rates.yaml"))["rates"]
 
 
 def _sample(axes: Sequence[str], count: int) -> list[dict[str, float]]:

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from bench.config.refusals import check
 from bench.config.run_config import _null_unused
 from bench.sweep import design
-from bench.sweep.design import NETWORKS, points, rate_of, rates
+from bench.sweep.design import NETWORKS, points
 from bench.tying.errors import BadInput
 
 MANY = points(160)
@@ -95,22 +95,6 @@ def test_a_sweep_without_any_data_is_refused(monkeypatch):
     monkeypatch.setattr(design, "points", lambda count: [wikitext])
     with pytest.raises(BadInput, match=r"sweep\.points=1: none of them has its data here"):
         design.map_runs(cfg(1))
-
-
-def test_a_rate_follows_the_rule_of_its_method(monkeypatch):
-    rule = {"at_64": 0.008, "power": -0.5}
-    monkeypatch.setattr(
-        design, "rates", lambda: {"text_gru": {"none": rule, "cross_layer": {**rule, "power": 0}}}
-    )
-    assert rate_of("text_gru", "none", 64) == 0.008 and rate_of("text_gru", "none", 256) == 0.004
-    assert rate_of("text_gru", "cycle", 256) == rate_of("text_gru", "cross_layer", 256) == 0.008
-
-
-def test_every_network_has_a_rule_for_each_method():
-    assert rates().keys() == NETWORKS.keys()
-    for task, rules in rates().items():
-        assert rules.keys() == {"none", "cross_layer"} | ({"embedding"} if "text" in task else set())
-        assert all(1e-4 < rate_of(task, method, width) < 0.05 for method in rules for width in (32, 64, 128))
 
 
 def test_the_sweeper_hands_over_the_runs_and_the_command_line_wins(monkeypatch):
