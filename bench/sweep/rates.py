@@ -67,8 +67,8 @@ def fitted(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Rule]]:
     """Return the rules that the records of the pilot give, by task and method.
 
     At each width the best rate is where a parabola through the lowest validation nll and its neighbours has its
-    bottom, over the logarithm of the rate; the lowest itself at an end of the grid. Then a line through the logarithms
-    of the best rates over that of the width.
+    bottom, over the logarithm of the rate; the lowest itself at an end of the grid. Then lines through the logarithms
+    of the best rates over that of the width, of one slope for all methods of a task: three widths tell no more.
 
     Args:
         records: Those at one rate for all tensors; others and runs that did not finish are left out.
@@ -78,12 +78,20 @@ def fitted(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Rule]]:
         if record["status"] == Status.DONE and record["config"]["optimizer"]["shared_lr"] is None:
             width, rate = record["config"]["model"]["width"], record["config"]["optimizer"]["lr"]
             reached[record["task"], record["tying"]][width][rate] = record["val"]["nll"]
-    rules: dict[str, dict[str, Rule]] = defaultdict(dict)
+    lines: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
     for (task, method), of_width in sorted(reached.items()):
         best = [math.log(best_rate(of_rate)) for of_rate in of_width.values()]
-        power, at_64 = np.polyfit([math.log(width / 64) for width in of_width], best, 1)
-        rules[task][method] = {"at_64": float(f"{math.exp(at_64):.3g}"), "power": round(float(power), 2)}
-    return dict(rules)
+        lines[task][method] = np.polyfit([math.log(width / 64) for width in of_width], best, 1)
+    return {
+        task: {
+            method: {
+                "at_64": float(f"{math.exp(at_64):.3g}"),
+                "power": round(float(np.mean([slope for slope, _ in of_method.values()])), 2),
+            }
+            for method, (_, at_64) in of_method.items()
+        }
+        for task, of_method in lines.items()
+    }
 
 
 def best_rate(nll: Mapping[float, float]) -> float:
