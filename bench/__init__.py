@@ -21,6 +21,7 @@ COMMANDS = {
     "bench.measure": "sweep/measure.py",
     "bench.map": "report/map.py",
     "bench.advise": "audit/advise.py",
+    "bench.foretell": "audit/foretell.py",
 }
 LIBRARY = {
     "bench.errors": "bench.tying.errors",

@@ -170,7 +170,7 @@ def _budget(config: Mapping[str, Any], network: str, available: int) -> tuple[in
     read = steps * per_step
     # A state that is carried reads the same first windows in every epoch; others are shuffled anew.
     unique = min(train, read, steps_an_epoch * per_step if batches.get("carry") else train)
-    return unique, max(1.0, round(read / unique, 4))
+    return unique, max(1.0, float(f"{read / unique:.5g}"))
 
 
 def pair_key(record: Mapping[str, Any]) -> str | None:

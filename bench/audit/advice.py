@@ -173,10 +173,10 @@ def _option(
 ) -> Option:
     if isinstance(plan, str):
         return Option(method, keys, reason=plan)
-    saved, saved_bytes = _saved(asked.model, plan)
+    saved, saved_bytes = saved_by(plan, asked.model)
     if not saved:
         return Option(method, keys, reason="it shares no tensor of this network")
-    place = query(asked.point, method, _distinct(plan, asked.point.depth), saved)
+    place = query(asked.point, method, distinct_of(plan, asked.point.depth), saved)
     hull = hull_of(found, method)
     outside = tuple(hull.outside(place))
     model = None if outside else _predictor(found, method, best)
@@ -202,7 +202,7 @@ def _predictor(found: Sequence[Measurement], method: str, best: Mapping[str, str
     return best_predictor(found, method)[0]
 
 
-def _saved(model: nn.Module, plan: TyingPlan) -> tuple[int, int]:
+def saved_by(plan: TyingPlan, model: nn.Module) -> tuple[int, int]:
     """Return parameters and bytes that a hard plan spares a model in which nothing is shared yet."""
     parameters = parameters_by_name(model)
     spared = [(tie, parameters[tie.names[0]]) for tie in plan.ties]
@@ -212,7 +212,7 @@ def _saved(model: nn.Module, plan: TyingPlan) -> tuple[int, int]:
     )
 
 
-def _distinct(plan: TyingPlan, depth: int) -> int:
+def distinct_of(plan: TyingPlan, depth: int) -> int:
     """Return how many sets of blocks are left, where blocks that share a tensor are one."""
     sets = [{at} for at in range(depth)]
     for tie in plan.ties:

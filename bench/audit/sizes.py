@@ -1,7 +1,7 @@
 """Read from a model, or from the keys of a task, what the map needs to place it; flags say what cannot be read."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,9 @@ EXAMPLES = {
 
 @dataclass(frozen=True)
 class Sized:
-    """A model with its place: `model` holds shapes, no numbers need be in it. overrides: the keys of a task, else None.
+    """A model with its place: `model` is untied and holds shapes, no numbers need be in it.
+
+    overrides, config: the keys of a task and what they compose to; None and empty for a model.
 
     ties_itself: whether its input and output embedding are one tensor already.
     """
@@ -75,6 +77,7 @@ class Sized:
     point: Point
     ties_itself: bool
     overrides: tuple[str, ...] | None = None
+    config: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 def sized(words: Sequence[str], given: Given) -> Sized:
@@ -211,7 +214,7 @@ def _of_task(overrides: tuple[str, ...], given: Given) -> Sized:
             f"--{sizes[0]} is of a MODEL; of a task give its key, such as model.depth or data.vocab_size"
         )
     known = {name: value for name, value in changes.items() if value is not None}
-    return Sized(" ".join(overrides), model, replace(point, **known), False, overrides)
+    return Sized(" ".join(overrides), model, replace(point, **known), False, overrides, config)
 
 
 def _composed(overrides: Sequence[str]) -> Mapping[str, Any]:
@@ -224,7 +227,7 @@ def _composed(overrides: Sequence[str]) -> Mapping[str, Any]:
 
     try:
         with initialize_config_dir(str(machine.CONF), version_base="1.3"):
-            composed = compose("config", [*overrides, "tying=none"])
+            composed = compose("config", list(overrides))
         return from_hydra(composed).config
     except (HydraException, OmegaConfBaseException) as error:
         reason = " ".join(str(error).split())[:200]
@@ -235,4 +238,4 @@ def _composed(overrides: Sequence[str]) -> Mapping[str, Any]:
 
 def flags() -> list[str]:
     """Return the names of the flags that a `Given` is made of."""
-    return [field.name for field in fields(Given)]
+    return [one.name for one in fields(Given)]
