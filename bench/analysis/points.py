@@ -56,11 +56,6 @@ class Point:
         return self.network in OF_TEXT
 
     @property
-    def embedding_share(self) -> float:
-        """The share of the untied parameters that one embedding matrix holds."""
-        return self.vocabulary * self.width / self.parameters
-
-    @property
     def tokens_per_row(self) -> float:
         """Tokens for each row of the vocabulary; nan where there is no vocabulary."""
         return self.tokens / self.vocabulary if self.vocabulary else math.nan

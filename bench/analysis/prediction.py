@@ -7,7 +7,7 @@ Predictive inference with the jackknife+, sec. 3): they rest on errors at held-o
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import fmean
@@ -51,21 +51,20 @@ def _log(name: str, of: Callable[[Measurement], float]) -> Variable:
 
 
 TOKENS_PER_ROW = _log("tokens per vocabulary row", lambda one: one.point.tokens_per_row)
-SHARE = Variable("share of one embedding", lambda one: one.point.embedding_share)
+SHARE = Variable("share of the parameters that goes", lambda one: one.saved / one.point.parameters)
 TOKENS = _log("tokens or examples", lambda one: one.point.tokens)
 PASSES = _log("passes", lambda one: one.point.passes)
 WIDTH = _log("width", lambda one: one.point.width)
 DEPTH = _log("depth", lambda one: one.point.depth)
 DROPOUT = Variable("dropout", lambda one: one.point.dropout)
 DECAY = Variable("weight decay", lambda one: math.sqrt(one.point.weight_decay), lambda value: value**2)
-REUSE = Variable("share of the blocks' weights that goes", lambda one: 1 - one.distinct / one.point.depth)
 
 
 def variables_of(method: str) -> tuple[Variable, ...]:
     """Return what a method's difference is fitted on; the first two are drawn where points are too few to choose."""
     if method == "embedding":
         return (TOKENS_PER_ROW, PASSES, SHARE, WIDTH, DEPTH, DROPOUT, DECAY)
-    return (TOKENS, DEPTH, PASSES, WIDTH, REUSE, DROPOUT, DECAY)
+    return (TOKENS, DEPTH, PASSES, WIDTH, SHARE, DROPOUT, DECAY)
 
 
 Predict = Callable[[Sequence[Measurement]], "ndarray"]
@@ -259,7 +258,8 @@ def dummy(name: str, train: Sequence[Measurement], method: str, like: Predict | 
 class Predictor:
     """Predicts one method's difference with a conformal interval.
 
-    folds: of each fold what was fitted without it, and the errors at its points. error: their mean size.
+    folds: of each fold what was fitted without it, and the errors at its points. error: their mean size. is_bounded:
+    whether the errors are of places as new as those that it is asked about, and enough.
     """
 
     method: str
@@ -267,15 +267,15 @@ class Predictor:
     whole: Predict
     folds: tuple[tuple[Predict, "ndarray"], ...]
     points: int
-    places: int
+    is_bounded: bool
     error: float
 
     def __call__(self, of: Sequence[Measurement]) -> list[Interval]:
-        """Return the predicted difference of nll at each place with its 90 % interval; no bounds for few places."""
+        """Return the predicted difference of nll at each place with its 90 % interval, or no bounds."""
         import numpy as np
 
         means = self.whole(of)
-        if self.places < LEAST_PLACES:
+        if not self.is_bounded:
             return [Interval(float(mean), None, None, self.points) for mean in means]
         low, high = [], []
         for predict, errors in self.folds:
@@ -290,15 +290,30 @@ class Predictor:
         return [Interval(float(m), float(min(a, m)), float(max(b, m)), self.points) for m, a, b in bounds]
 
 
+NEW = ("place", "corpus", "network")
+"""What is new about what is asked, from little to much: errors at held-out points tell of places as new as they are."""
+
+
+def newness(asked: Sequence[Measurement], found: Sequence[Measurement]) -> str:
+    """Return which of NEW describes places: `network` or `corpus` where one of them is not among the points."""
+    for what in ("network", "corpus"):
+        known = {getattr(one.point, what) for one in found}
+        if any(getattr(one.point, what) not in known for one in asked):
+            return what
+    return "place"
+
+
 def predictor(
-    found: Sequence[Measurement], method: str, model: str, start: Predict | None = None
+    found: Sequence[Measurement], method: str, model: str, start: Predict | None = None, new: str = "place"
 ) -> Predictor | None:
-    """Fit a model to all points, and again without each fold of places. None for fewer than two places of the method.
+    """Fit a model to all points, and again without each fold. None for fewer than two places of the method.
 
     The lengths of a Gaussian process are fitted without the first fold, and kept for the others.
 
     Args:
         start: a fit of the law, from which its search begins.
+        new: what is left out in a fold, out of NEW. Where there is one corpus or network alone, places are: an interval
+            for another corpus then says nothing of how far one carries to another, and for a network there is none.
     """
     import numpy as np
 
@@ -306,51 +321,65 @@ def predictor(
     count = len({one.point.group for one in ours})
     if count < 2:
         return None
+    by = new if len({getattr(one.point, new, None) for one in ours}) > 1 else "place"
     parts, like, sizes = [], start if model == "law" else None, []
-    for rest, inside in _held_out(found, method):
+    for rest, inside in _held_out(found, method, by):
         predict = fitted(model, rest, method, like)
         like = like or predict
         errors = np.abs(predict(inside) - np.array([one.difference for one in inside]))
         parts.append((predict, errors))
         sizes += errors.tolist()
     whole = fitted(model, found, method, like)
-    return Predictor(method, model, whole, tuple(parts), len(ours), count, fmean(sizes))
+    is_bounded = count >= LEAST_PLACES and (by == new or new == "corpus")
+    return Predictor(method, model, whole, tuple(parts), len(ours), is_bounded, fmean(sizes))
 
 
 def _held_out(
-    found: Sequence[Measurement], method: str
+    found: Sequence[Measurement], method: str, by: str = "place"
 ) -> Iterator[tuple[list[Measurement], list[Measurement]]]:
-    """Split all places into FOLDS sets, in an order that is fixed; yield the points outside and a method's inside.
+    """Leave out each corpus, each network, or each of FOLDS sets of places, in an order that is fixed.
 
-    Points that differ in regularisation alone stay together. Where a method lies in one set alone, each of its places
-    is a set.
+    Points that differ in regularisation alone stay together. Where a method lies in one set of places alone, each of
+    its places is a set.
+
+    Yields:
+        The points outside of the fold, and those of the method inside.
     """
     import numpy as np
 
+    def key(one: Measurement) -> Hashable:
+        return one.point.group if by == "place" else getattr(one.point, by)
+
     ours = [one for one in found if one.method == method]
-    places = sorted({one.point.group for one in found})
-    order = np.random.default_rng(0).permutation(len(places))
-    sets = [{places[at] for at in order[fold::FOLDS]} for fold in range(min(FOLDS, len(places)))]
-    used = [fold for fold in sets if any(one.point.group in fold for one in ours)]
+    keys = sorted({key(one) for one in found})
+    order = np.random.default_rng(0).permutation(len(keys))
+    folds = min(FOLDS, len(keys)) if by == "place" else len(keys)
+    sets = [{keys[at] for at in order[fold::folds]} for fold in range(folds)]
+    used = [fold for fold in sets if any(key(one) in fold for one in ours)]
     if len(used) == 1:
-        used = [{place} for place in sorted({one.point.group for one in ours})]
+        used = [{place} for place in sorted({key(one) for one in ours})]
     for fold in used:
-        yield (
-            [one for one in found if one.point.group not in fold],
-            [one for one in ours if one.point.group in fold],
+        rest, inside = (
+            [one for one in of if (key(one) in fold) == is_in] for of, is_in in ((found, False), (ours, True))
         )
+        if any(one.method == method for one in rest):
+            yield rest, inside
 
 
 def best_predictor(
-    found: Sequence[Measurement], method: str, start: Predict | None = None, at: Sequence[Measurement] = ()
+    found: Sequence[Measurement],
+    method: str,
+    start: Predict | None = None,
+    at: Sequence[Measurement] = (),
+    new: str = "place",
 ) -> tuple[Predictor | None, dict[str, float]]:
     """Return the model with the least error at held-out points, and the mean error of each in nll.
 
     Args:
-        start: see `predictor`.
+        start, new: see `predictor`.
         at: places where it must have an answer, which the law has not for a loss that it was not fitted to.
     """
-    every = {model: predictor(found, method, model, start) for model in MODELS}
+    every = {model: predictor(found, method, model, start, new) for model in MODELS}
     errors = {
         model: one.error
         for model, one in every.items()
@@ -492,7 +521,7 @@ def judged(found: Sequence[Measurement], methods: Sequence[str]) -> list[Score]:
         rest = [one for one in found if not is_held(one.point)]
         for method in methods:
             held = [one for one in found if one.method == method and is_held(one.point)]
-            chosen, _ = best_predictor(rest, method, start, held) if held else (None, {})
+            chosen, _ = best_predictor(rest, method, start, held, newness(held, rest)) if held else (None, {})
             if chosen is not None:
                 every = {who: dummy(who, rest, method, start_0)(held) for who in DUMMIES}
                 dummies = {who: values for who, values in every.items() if all(map(math.isfinite, values))}

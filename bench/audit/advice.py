@@ -18,6 +18,7 @@ from bench.analysis.prediction import (
     Predictor,
     best_predictor,
     hull_of,
+    newness,
     predictor,
     query,
 )
@@ -131,7 +132,7 @@ def advise(asked: Sized, results: Path) -> Advice:
     return Advice(asked, options, choice, _experiment(asked, options, choice, found), len(found))
 
 
-def _best_models(folder: Path) -> Mapping[str, str]:
+def _best_models(folder: Path) -> Mapping[str, Mapping[str, str]]:
     file = folder / MODELS_FILE
     return json.loads(file.read_text()) if file.is_file() else {}
 
@@ -166,7 +167,7 @@ def _keys(method: str, depth: int) -> str:
 def _option(
     asked: Sized,
     found: Sequence[Measurement],
-    best: Mapping[str, str],
+    best: Mapping[str, Mapping[str, str]],
     method: str,
     keys: str,
     plan: TyingPlan | str,
@@ -179,7 +180,7 @@ def _option(
     place = query(asked.point, method, distinct_of(plan, asked.point.depth), saved)
     hull = hull_of(found, method)
     outside = tuple(hull.outside(place))
-    model = None if outside else _predictor(found, method, best)
+    model = None if outside else _predictor(found, method, best, newness([place], found))
     nearest = tuple(hull.nearest(place, NEAREST)) if hull.measured else ()
     return Option(
         method,
@@ -196,10 +197,13 @@ def _option(
     )
 
 
-def _predictor(found: Sequence[Measurement], method: str, best: Mapping[str, str]) -> Predictor | None:
-    if method in best:
-        return predictor(found, method, best[method])
-    return best_predictor(found, method)[0]
+def _predictor(
+    found: Sequence[Measurement], method: str, best: Mapping[str, Mapping[str, str]], new: str
+) -> Predictor | None:
+    """Fit what the map found best for places that are so new; where it says nothing, what is best now."""
+    if new in best.get(method, {}):
+        return predictor(found, method, best[method][new], new=new)
+    return best_predictor(found, method, new=new)[0]
 
 
 def saved_by(plan: TyingPlan, model: nn.Module) -> tuple[int, int]:

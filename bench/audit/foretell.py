@@ -111,8 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found = points.from_csv(folder / points.FILE)
     if (folder / FILE).exists():
         raise BadInput(
-            f"{folder / FILE} is there already, and a prediction that is made again may know what came of it: delete it "
-            "to begin anew"
+            f"{folder / FILE} is there already, and a prediction that is made again may know what came of it: "
+            "delete it to begin anew"
         )
     after = chosen.after or OmegaConf.load(machine.CONF / "sweep" / "map.yaml").sweep.points
     made = foretell(found, after, chosen.count, chosen.root)

@@ -35,21 +35,24 @@ EXAMPLES = """examples:
   python -m bench.map                      from runs/ and results/ to results/map/
   python -m bench.map --only points        the points alone, which `python -m bench.advise` needs: seconds
 """
+JUDGED = {"place": "at new places", "corpus": "on another corpus"}
+"""What is new about the points that a model is chosen by -> its heading."""
 KINDS = {"language models": True, "classifiers": False}
 
 
 @dataclass(frozen=True)
 class Kind:
-    """All that the page says of one method."""
+    """All that the page says of one method. errors: what is new -> model -> its error at held-out points."""
 
     method: str
     found: tuple[Measurement, ...]
     plane: Plane
-    errors: Mapping[str, float]
+    errors: Mapping[str, Mapping[str, float]]
 
     @property
-    def best(self) -> str | None:
-        return min(self.errors, key=self.errors.get) if self.errors else None
+    def best(self) -> dict[str, str]:
+        """What is new -> the model with the least error."""
+        return {new: min(errors, key=errors.get) for new, errors in self.errors.items() if errors}
 
     @cached_property
     def counts(self) -> tuple[int, int, int]:
@@ -80,7 +83,8 @@ def the_map(found: Sequence[Measurement]) -> Map:
     kinds = []
     for method in METHODS:
         if ours := tuple(one for one in found if one.method == method):
-            kinds.append(Kind(method, ours, plane_of(found, method), best_predictor(found, method, start)[1]))
+            errors = {new: best_predictor(found, method, start, new=new)[1] for new in JUDGED}
+            kinds.append(Kind(method, ours, plane_of(found, method), errors))
     fitted = {
         name: known
         for name, is_text in KINDS.items()
@@ -118,8 +122,9 @@ def page(shown: Map, pictures: Mapping[str, str]) -> str:
 HOW = (
     "Differences are of test nll, tied - untied, paired by seed, and shown as a change of perplexity in percent (of "
     "a classifier, of the exponential of its loss). Points of all sweeps count; those that differ in regularisation "
-    "alone are one place. Errors are mean errors of nll at places that a model was not fitted to (10 folds of "
-    "places). The two axes of a picture are the variables without which the regression errs most there."
+    "alone are one place. Errors are mean errors of nll at places that a model was not fitted to: 10 sets of places, "
+    "or each corpus, left out in turn. The two axes of a picture are the variables without which the regression errs "
+    "most there."
 )
 
 
@@ -217,21 +222,21 @@ def _laws(fitted: Mapping[str, laws.Law]) -> list[str]:
 
 
 def _models_table(kinds: Sequence[Kind]) -> Table:
-    def error(model: str) -> Column[Kind]:
-        def value(kind: Kind) -> float | None:
-            return kind.errors.get(model)
+    rows = [(kind, new) for kind in kinds for new in JUDGED if kind.errors[new]]
 
-        return Column(
-            model, lambda kind: NOTHING if value(kind) is None else fixed(value(kind), 4), value=value
-        )
+    def error(model: str) -> Column[tuple[Kind, str]]:
+        def value(row: tuple[Kind, str]) -> float | None:
+            return row[0].errors[row[1]].get(model)
+
+        return Column(model, lambda row: NOTHING if value(row) is None else fixed(value(row), 4))
 
     columns = [
-        Column("points", lambda kind: str(len(kind.found))),
-        Column("places", lambda kind: str(kind.places)),
+        Column("points", lambda row: str(len(row[0].found))),
+        Column("places", lambda row: str(row[0].places)),
     ]
     columns += [error(model) for model in MODELS]
-    columns.append(Column("used", lambda kind: kind.best or NOTHING, align="l"))
-    return tabulate(["tying"], [[kind.method] for kind in kinds], columns, kinds)
+    columns.append(Column("used", lambda row: row[0].best[row[1]], align="l"))
+    return tabulate(["tying", "error"], [[kind.method, JUDGED[new]] for kind, new in rows], columns, rows)
 
 
 def build(runs: Path, results: Path, only_points: bool = False, out: Callable[[str], object] = print) -> Path:

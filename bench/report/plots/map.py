@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from bench.analysis.points import Measurement, as_percent
 from bench.analysis.prediction import Variable
@@ -16,7 +16,7 @@ from bench.analysis.zero_line import Plane
 from bench.report.numbers import fixed
 from bench.report.plots.style import QUIET, panels, tips
 
-SIZE, MARGINS = (9.2, 6.2), (1.0, 1.6, 0.75, 0.5)
+SIZE, MARGINS = (9.8, 6.2), (1.0, 2.1, 0.75, 0.5)
 MOST = 15.0
 """Percent from which on a colour gets no stronger."""
 MARKS = {"gru": "o", "transformer": "s", "cnn": "^", "encoder": "D"}
@@ -68,6 +68,9 @@ def picture(
                 for one in ours
             ],
         )
+    axes.use_sticky_edges = False
+    axes.margins(0.04)
+    axes.autoscale()
     _draw_published(axes, rows)
     _label(axes, plane.variables)
     handles = [
@@ -132,6 +135,11 @@ def _draw_published(axes: Axes, rows: Sequence[tuple[Published, float | None, fl
 def _label(axes: Axes, variables: tuple[Variable, Variable]) -> None:
     for axis, variable in zip((axes.xaxis, axes.yaxis), variables, strict=True):
         axis.set_label_text(variable.name)
-        axis.set_major_formatter(FuncFormatter(lambda value, _, variable=variable: variable.text(value)))
-        axis.set_minor_formatter(NullFormatter())
         axis.label.set_color(QUIET)
+        axis.set_major_formatter(FuncFormatter(lambda value, _, variable=variable: variable.text(value)))
+        if variable.is_log:
+            low, high = axis.get_view_interval()
+            round_values = [
+                np.log10(digit) + power for power in range(int(low) - 1, int(high) + 1) for digit in (1, 2, 5)
+            ]
+            axis.set_major_locator(FixedLocator([value for value in round_values if low <= value <= high]))
