@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from bench.analysis import points, published
+from bench.analysis.beside import near
 from bench.analysis.points import Measurement, Point, as_percent
 from bench.analysis.power import seeds_needed
 from bench.analysis.prediction import (
@@ -126,7 +127,8 @@ def advise(asked: Sized, results: Path) -> Advice:
     folder = results / "map"
     found = points.from_csv(folder / points.FILE)
     best = _best_models(folder)
-    options = tuple(_option(asked, found, best, *one) for one in _plans(asked.model, asked.point))
+    rows, _ = published.complete(published.read())
+    options = tuple(_option(asked, found, best, rows, *one) for one in _plans(asked.model, asked.point))
     safe = [option for option in options if option.is_safe and option.saved > 0]
     choice = max(safe, key=lambda option: (option.saved, -option.predicted.mean), default=None)
     return Advice(asked, options, choice, _experiment(asked, options, choice, found), len(found))
@@ -168,6 +170,7 @@ def _option(
     asked: Sized,
     found: Sequence[Measurement],
     best: Mapping[str, Mapping[str, str]],
+    rows: Sequence[Published],
     method: str,
     keys: str,
     plan: TyingPlan | str,
@@ -192,7 +195,7 @@ def _option(
         outside=outside,
         model=model.model if model else "",
         nearest=nearest,
-        published=tuple(published_near(asked.point, method)),
+        published=tuple(near(rows, asked.point, method, NEAREST)),
         noise=_noise(hull.measured, asked.point.network),
     )
 
@@ -225,25 +228,6 @@ def distinct_of(plan: TyingPlan, depth: int) -> int:
         if len(joined) > 1:
             sets = [one for one in sets if not one & blocks] + [set().union(*joined)]
     return len(sets)
-
-
-def published_near(point: Point, method: str, count: int = NEAREST) -> list[Published]:
-    """Return the published results of a method whose size, vocabulary and data are nearest, on logarithmic scales.
-
-    Results on the same kind of network come first; what a source does not say counts as a factor of ten away.
-    """
-    rows, _ = published.read()
-
-    def apart(row: Published) -> tuple[bool, float]:
-        sizes = (
-            (point.parameters, row.parameters),
-            (point.vocabulary, row.vocabulary),
-            (point.tokens, row.tokens),
-        )
-        ratios = [abs(math.log10(ours / theirs)) if ours and theirs else 1.0 for ours, theirs in sizes]
-        return row.network != point.network, math.hypot(*ratios)
-
-    return sorted((row for row in rows if row.method == method), key=apart)[:count]
 
 
 def _noise(measured: Sequence[Measurement], network: str) -> float | None:
@@ -352,7 +336,7 @@ def _option_json(option: Option) -> dict[str, Any]:
             {"point": one.point.title, "percent": one.percent, "n": one.n, "sweeps": list(one.sweeps)}
             for one in option.nearest
         ],
-        "published": [row.text for row in option.published],
+        "published": [row.shown for row in option.published],
         "step_ratio": option.step_ratio.step_ratio if option.step_ratio else None,
         "latency_ratio": option.latency_ratio.latency_ratio if option.latency_ratio else None,
     }

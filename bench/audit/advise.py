@@ -170,7 +170,7 @@ def _basis(option: Option) -> list[str]:
         f"{one.label}, measured: {one.point.title}: {_signed(one.percent)} % (n = {one.n}; {', '.join(one.sweeps)})"
         for one in option.nearest
     ]
-    return lines + [f"{option.method}, published: {row.text}" for row in option.published]
+    return lines + [f"{option.method}, published: {row.shown}" for row in option.published]
 
 
 def _decides(experiment: Experiment | None) -> list[str]:

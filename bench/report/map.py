@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.analysis import laws, points, published
+from bench.analysis.beside import method_of, place_of
 from bench.analysis.points import METHODS, Measurement, as_percent, read_measurements
 from bench.analysis.prediction import MATTERS, MODELS, best_predictor, law
 from bench.analysis.published import Published
@@ -90,7 +91,7 @@ def the_map(found: Sequence[Measurement]) -> Map:
         for name, is_text in KINDS.items()
         if (known := laws.fit([one for one in found if one.point.is_text == is_text]))
     }
-    rows, skipped = published.read()
+    rows, skipped = published.complete(published.read())
     return Map(tuple(found), tuple(kinds), fitted, tuple(rows), tuple(skipped))
 
 
@@ -109,7 +110,7 @@ def page(shown: Map, pictures: Mapping[str, str]) -> str:
     lines += ["## What a shared tensor is worth", "", *_laws(shown.laws), ""]
     lines += ["## What the predictions are made with", "", markdown(_models_table(shown.kinds)), HOW, ""]
     if shown.skipped:
-        lines += [f"Published rows with a missing number, left out: {', '.join(shown.skipped)}.", ""]
+        lines += ["Published rows with a missing number:", "", *(f"- {line}" for line in shown.skipped), ""]
     lines += [
         f"Points: [{points.FILE}]({points.FILE}), a line for each point and method. How predictions fared at places "
         "that they had not seen: [predictions.md](predictions.md). Your own model: `python -m bench.advise MODEL "
@@ -190,8 +191,8 @@ def _of_kind(kind: Kind) -> str:
 
 
 def _published_lines(shown: Map, method: str) -> list[str]:
-    rows = [row for row in shown.published if row.method == method]
-    return [*(f"- published: {row.text}" for row in rows), ""] if rows else []
+    rows = [row for row in shown.published if method_of(row) == method]
+    return [*(f"- published: {row.shown}" for row in rows), ""] if rows else []
 
 
 def _laws(fitted: Mapping[str, laws.Law]) -> list[str]:
@@ -279,8 +280,8 @@ def _pictures(shown: Map) -> dict[str, bytes]:
 
 
 def _placed(shown: Map, kind: Kind) -> list[tuple[Published, float | None, float | None]]:
-    rows = [row for row in shown.published if row.method == kind.method]
-    return [(row, *(row.place(variable.name) for variable in kind.plane.variables)) for row in rows]
+    rows = [row for row in shown.published if method_of(row) == kind.method]
+    return [(row, *(place_of(row, variable) for variable in kind.plane.variables)) for row in rows]
 
 
 @framed

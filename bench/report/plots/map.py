@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
+from bench.analysis.beside import percent_of
 from bench.analysis.points import Measurement, as_percent
 from bench.analysis.prediction import Variable
 from bench.analysis.published import Published
@@ -19,8 +20,10 @@ from bench.report.plots.style import QUIET, panels, tips
 SIZE, MARGINS = (9.8, 6.2), (1.0, 2.1, 0.75, 0.5)
 MOST = 15.0
 """Percent from which on a colour gets no stronger."""
+WIDER = 0.4
+"""By how much of its length an axis grows for published results; those beyond stand at its end."""
 MARKS = {"gru": "o", "transformer": "s", "cnn": "^", "encoder": "D"}
-STAR = "#B8860B"
+Row = tuple[Published, float | None, float | None]
 
 
 def picture(
@@ -40,7 +43,9 @@ def picture(
     note = [
         "Change of test perplexity, tied against untied, paired by seed; blue: tied is better.",
         plane.too_few.capitalize() + "." if plane.too_few else band,
-        "Stars: published results." if rows else "",
+        "Stars: published results; at an end of an axis where they lie beyond it, or the source does not say."
+        if rows
+        else "",
     ]
     figure, (axes,) = panels([f"{method}: difference tied − untied, %"], None, note, 1, SIZE, MARGINS)
     if plane.surface is not None:
@@ -71,7 +76,7 @@ def picture(
     axes.use_sticky_edges = False
     axes.margins(0.04)
     axes.autoscale()
-    _draw_published(axes, rows)
+    _draw_published(axes, rows, scale)
     _label(axes, plane.variables)
     handles = [
         Line2D(
@@ -115,21 +120,39 @@ def _draw_zero_line(axes: Axes, plane: Plane) -> None:
         axes.contour(surface.x, surface.y, mean, (0.0,), colors="black", linewidths=2, zorder=3)
 
 
-def _draw_published(axes: Axes, rows: Sequence[tuple[Published, float | None, float | None]]) -> None:
-    """Draw a star at each published result; at the edge of the axis of which its source says nothing."""
-    low_x, high_x = axes.get_xlim()
-    low_y, high_y = axes.get_ylim()
-    known = [(row, x, y) for row, x, y in rows if x is not None or y is not None]
+def _draw_published(axes: Axes, rows: Sequence[Row], scale: Normalize) -> None:
+    """Draw a star at each published result; at the far end of an axis of which its source says nothing."""
+    known = [(row, x, y) for row, x, y in rows if percent_of(row) is not None and (x, y) != (None, None)]
     if not known:
         return
-    xs = [high_x if x is None else x for _, x, _ in known]
-    ys = [high_y if y is None else y for _, _, y in known]
-    axes.set_xlim(min([low_x, *xs]), max([high_x, *xs]) * 1.0)
-    axes.set_ylim(min([low_y, *ys]), max([high_y, *ys]) * 1.0)
-    stars = axes.scatter(
-        xs, ys, marker="*", s=170, color=STAR, edgecolors="black", linewidths=0.6, zorder=5, clip_on=False
-    )
-    tips(stars, [row.text for row, _, _ in known])
+    places = [
+        _within(axes.get_xlim(), [x for _, x, _ in known]),
+        _within(axes.get_ylim(), [y for _, _, y in known]),
+    ]
+    axes.set_xlim(places[0][1])
+    axes.set_ylim(places[1][1])
+    for (row, _, _), *at in zip(known, places[0][0], places[1][0], strict=True):
+        star = axes.scatter(
+            *at, c=[percent_of(row)], norm=scale, cmap="RdBu_r", marker="*", s=230, edgecolors="black", zorder=6,
+            clip_on=False,
+        )  # fmt: skip
+        tips(star, [row.shown])
+        axes.annotate(
+            f"{row.source.split(' ')[0]} {fixed(percent_of(row), 1, True)}", at, (-9, -4),
+            textcoords="offset points", ha="right", fontsize=8, color=QUIET, zorder=7,
+        )  # fmt: skip
+
+
+def _within(
+    ends: tuple[float, float], values: Sequence[float | None]
+) -> tuple[list[float], tuple[float, float]]:
+    """Return values cut to an axis that is widened for them by at most WIDER of its length, and its new ends."""
+    room = WIDER * (ends[1] - ends[0])
+    known = [min(max(value, ends[0] - room), ends[1] + room) for value in values if value is not None]
+    low, high = min([ends[0], *known]), max([ends[1], *known])
+    rim = 0.03 * (high - low)
+    at = iter(known)
+    return [high + rim if value is None else next(at) for value in values], (low - rim, high + rim)
 
 
 def _label(axes: Axes, variables: tuple[Variable, Variable]) -> None:
