@@ -94,7 +94,8 @@ def sized(words: Sequence[str], given: Given) -> Sized:
         return _of_task(tuple(words), given)
     if len(words) > 1:
         raise BadInput(
-            f"{' '.join(words)}: give one MODEL, or keys of a task such as task=text_gru model.width=128"
+            f"{' '.join(words)}: give one MODEL, or keys of a task such as task=text_gru model.width=128: "
+            "`python -m bench.advise --help` lists what is allowed"
         )
     return _of_model(subject(words[0]), given)
 
