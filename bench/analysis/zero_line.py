@@ -39,6 +39,51 @@ class Surface:
     low: "ndarray"
     high: "ndarray"
 
+    @property
+    def is_crossed(self) -> bool:
+        """Whether the mean has both signs."""
+        import numpy as np
+
+        return bool(np.nanmin(self.mean) < 0 < np.nanmax(self.mean))
+
+    def crossing(self, along: int, at: float) -> tuple[float, float | None, float | None] | None:
+        """Return where the mean is 0 along x (0) or y (1) with the other variable at a value, and the ends of its band.
+
+        An end is None where the band leaves the picture. None where the mean does not turn there, or more than once.
+        """
+        axis, mean = self._line(along, at, self.mean)
+        turns = _turns(axis, mean)
+        if len(turns) != 1:
+            return None
+        ends = [_turns(*self._line(along, at, side)) for side in (self.low, self.high)]
+        before = [turn for side in ends for turn in side if turn <= turns[0]]
+        after = [turn for side in ends for turn in side if turn >= turns[0]]
+        return turns[0], max(before, default=None), min(after, default=None)
+
+    def falls(self, along: int, at: float) -> bool:
+        """Whether the mean is lower at the end of the line than at its beginning."""
+        _, mean = self._line(along, at, self.mean)
+        return bool(mean[-1] < mean[0])
+
+    def _line(self, along: int, at: float, values: "ndarray") -> tuple["ndarray", "ndarray"]:
+        """Return the axis and the values on the line nearest to `at`, inside of the hull."""
+        import numpy as np
+
+        axis, across = (self.x, self.y) if along == 0 else (self.y, self.x)
+        nearest = int(np.argmin(np.abs(across - at)))
+        line = values[nearest] if along == 0 else values[:, nearest]
+        inside = np.isfinite(line)
+        return axis[inside], line[inside]
+
+
+def _turns(axis: "ndarray", line: "ndarray") -> list[float]:
+    """Return where a line changes its sign, between the cells by proportion."""
+    return [
+        float(axis[at] + (axis[at + 1] - axis[at]) * line[at] / (line[at] - line[at + 1]))
+        for at in range(len(line) - 1)
+        if line[at] * line[at + 1] < 0
+    ]
+
 
 @dataclass(frozen=True)
 class Plane:

@@ -43,9 +43,13 @@ KINDS = {"language models": True, "classifiers": False}
 
 @dataclass(frozen=True)
 class Kind:
-    """All that the page says of one method. errors: what is new -> model -> its error at held-out points."""
+    """All that the page says of one method on language models, or on classifiers: of those a token is no example.
+
+    errors: of the method on both, what is new -> model -> its error at held-out points.
+    """
 
     method: str
+    is_text: bool
     found: tuple[Measurement, ...]
     plane: Plane
     errors: Mapping[str, Mapping[str, float]]
@@ -61,6 +65,14 @@ class Kind:
         better = sum(one.percent < -MATTERS for one in self.found)
         worse = sum(one.percent > MATTERS for one in self.found)
         return better, len(self.found) - better - worse, worse
+
+    @property
+    def name(self) -> str:
+        return self.method if self.is_text else f"{self.method} of classifiers"
+
+    @property
+    def title(self) -> str:
+        return TITLES[self.method] if self.is_text else f"{TITLES[self.method]}, classifiers"
 
     @property
     def places(self) -> int:
@@ -83,9 +95,11 @@ def the_map(found: Sequence[Measurement]) -> Map:
     start = law(found)
     kinds = []
     for method in METHODS:
-        if ours := tuple(one for one in found if one.method == method):
-            errors = {new: best_predictor(found, method, start, new=new)[1] for new in JUDGED}
-            kinds.append(Kind(method, ours, plane_of(found, method), errors))
+        errors = {new: best_predictor(found, method, start, new=new)[1] for new in JUDGED}
+        for is_text in KINDS.values():
+            alike = [one for one in found if one.point.is_text == is_text]
+            if ours := tuple(one for one in alike if one.method == method):
+                kinds.append(Kind(method, is_text, ours, plane_of(alike, method), errors))
     fitted = {
         name: known
         for name, is_text in KINDS.items()
@@ -99,14 +113,14 @@ def page(shown: Map, pictures: Mapping[str, str]) -> str:
     """Return map.md: its question and answer, then what they rest on.
 
     Args:
-        pictures: method -> name of its picture's file.
+        pictures: name of a kind -> that of its picture's file.
     """
     lines = [MADE_BY, "# When does tying pay?", "", *answer(shown), ""]
     for kind in shown.kinds:
-        lines += [f"## {TITLES[kind.method]}", "", _of_kind(kind), ""]
-        if kind.method in pictures:
-            lines += [f"![{TITLES[kind.method]}]({pictures[kind.method]})", ""]
-        lines += [*_published_lines(shown, kind.method)]
+        lines += [f"## {kind.title}", "", _of_kind(kind), ""]
+        if kind.name in pictures:
+            lines += [f"![{kind.title}]({pictures[kind.name]})", ""]
+        lines += _published_lines(shown, kind)
     lines += ["## What a shared tensor is worth", "", *_laws(shown.laws), ""]
     lines += ["## What the predictions are made with", "", markdown(_models_table(shown.kinds)), HOW, ""]
     if shown.skipped:
@@ -131,7 +145,7 @@ HOW = (
 
 def answer(shown: Map) -> list[str]:
     """Return a sentence or two for each kind: how often it helped, and where the sign turns."""
-    return [f"- **{kind.method}** {_verdict(kind)}" for kind in shown.kinds] or ["Nothing is measured yet."]
+    return [f"- **{kind.name}** {_verdict(kind)}" for kind in shown.kinds] or ["Nothing is measured yet."]
 
 
 def _verdict(kind: Kind) -> str:
@@ -158,18 +172,24 @@ def _turns(kind: Kind) -> str:
                 f"{variable.name} up to {variable.text(cut)}: {fixed(median(low), 1, True)} %, above: "
                 f"{fixed(median(high), 1, True)} %"
             )
-    surface = kind.plane.surface
-    is_crossed = (
-        surface.mean[surface.mean == surface.mean].min()
-        < 0
-        < surface.mean[surface.mean == surface.mean].max()
-    )
-    line = (
-        "The zero line runs through the picture."
-        if is_crossed
-        else "The mean has one sign over all of the picture."
-    )
-    return f"In the middle, {'; '.join(sentences)}. {line}"
+    return f"In the middle, {'; '.join(sentences)}. {_crossing(kind)}"
+
+
+def _crossing(kind: Kind) -> str:
+    """Say where the mean turns along one variable while the other stands in its middle, with its 90 % interval."""
+    if not kind.plane.surface.is_crossed:
+        return "The mean has one sign over all of the picture."
+    for along, other in ((0, 1), (1, 0)):
+        variable, fixed_one = kind.plane.variables[along], kind.plane.variables[other]
+        middle = median(fixed_one.value(one) for one in kind.found)
+        turn = kind.plane.surface.crossing(along, middle)
+        if turn is not None:
+            at, low, high = (None if value is None else variable.text(value) for value in turn)
+            between = f" (90 %: {low or 'below the picture'} to {high or 'above the picture'})"
+            fallen = "falls" if kind.plane.surface.falls(along, middle) else "rises"
+            where = f"At {fixed_one.name} {fixed_one.text(middle)}"
+            return f"{where} it {fallen} through 0 at {variable.name} {at}{between}."
+    return "The zero line runs through the picture."
 
 
 def _of_kind(kind: Kind) -> str:
@@ -190,8 +210,8 @@ def _of_kind(kind: Kind) -> str:
     return " ".join(sentence[0].upper() + sentence[1:] for sentence in sentences)
 
 
-def _published_lines(shown: Map, method: str) -> list[str]:
-    rows = [row for row in shown.published if method_of(row) == method]
+def _published_lines(shown: Map, kind: Kind) -> list[str]:
+    rows = [row for row in shown.published if kind.is_text and method_of(row) == kind.method]
     return [*(f"- published: {row.shown}" for row in rows), ""] if rows else []
 
 
@@ -223,7 +243,8 @@ def _laws(fitted: Mapping[str, laws.Law]) -> list[str]:
 
 
 def _models_table(kinds: Sequence[Kind]) -> Table:
-    rows = [(kind, new) for kind in kinds for new in JUDGED if kind.errors[new]]
+    by_method = {kind.method: kind for kind in kinds}
+    rows = [(kind, new) for kind in by_method.values() for new in JUDGED if kind.errors[new]]
 
     def error(model: str) -> Column[tuple[Kind, str]]:
         def value(row: tuple[Kind, str]) -> float | None:
@@ -253,9 +274,9 @@ def build(runs: Path, results: Path, only_points: bool = False, out: Callable[[s
     shown = the_map(points.from_csv(folder / points.FILE))
     best = {kind.method: kind.best for kind in shown.kinds if kind.best}
     pictures = _pictures(shown)
-    text = page(shown, {method: f"{method}.png" for method in pictures})
+    text = page(shown, {name: _file(name) for name in pictures})
     foretold = predictions_page(shown.found, folder)
-    files: dict[str, bytes] = {f"{method}.png": content for method, content in pictures.items()}
+    files: dict[str, bytes] = {_file(name): content for name, content in pictures.items()}
     files |= {"map.md": text.encode(), "predictions.md": (MADE_BY + foretold).encode()}
     files["map.html"] = html(
         "When does tying pay?", text, {name: data for name, data in files.items() if "png" in name}
@@ -267,20 +288,24 @@ def build(runs: Path, results: Path, only_points: bool = False, out: Callable[[s
     return folder
 
 
+def _file(name: str) -> str:
+    return f"{name.replace(' ', '_')}.png"
+
+
 def _pictures(shown: Map) -> dict[str, bytes]:
-    """Method -> its picture as a png."""
+    """Name of a kind -> its picture as a png."""
     os.environ["MPLBACKEND"] = "agg"
     from bench.report.plots.map import picture
     from bench.report.plots.style import draw
 
     return {
-        kind.method: draw(picture, kind.method, kind.found, kind.plane, _placed(shown, kind))[".png"]
+        kind.name: draw(picture, kind.name, kind.found, kind.plane, _placed(shown, kind))[".png"]
         for kind in shown.kinds
     }
 
 
 def _placed(shown: Map, kind: Kind) -> list[tuple[Published, float | None, float | None]]:
-    rows = [row for row in shown.published if method_of(row) == kind.method]
+    rows = [row for row in shown.published if kind.is_text and method_of(row) == kind.method]
     return [(row, *(place_of(row, variable) for variable in kind.plane.variables)) for row in rows]
 
 

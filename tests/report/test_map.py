@@ -58,6 +58,11 @@ def test_the_zero_line_lies_where_the_sign_turns():
         else (surface.y[:, None], surface.mean.shape)
     )
     assert abs(np.median(passes[np.abs(surface.mean) < 0.004]) - 0.6) < 0.12
+    along = plane.variables.index(PASSES)
+    other = plane.variables[1 - along]
+    middle = np.median([other.value(one) for one in found])
+    at, low, high = surface.crossing(along, middle)
+    assert low < at < high and abs(at - 0.6) < 0.12 and not surface.falls(along, middle)
     open_sign = (surface.low <= 0) & (surface.high >= 0)
     inside = np.isfinite(surface.mean)
     assert 0 < open_sign[inside].mean() < 0.5  # a band, neither nothing nor everything

@@ -27,15 +27,15 @@ Row = tuple[Published, float | None, float | None]
 
 
 def picture(
-    method: str,
+    name: str,
     found: Sequence[Measurement],
     plane: Plane,
-    rows: Sequence[tuple[Published, float | None, float | None]],
+    rows: Sequence[Row],
 ) -> Figure:
-    """Draw one method over the two variables of its plane.
+    """Draw one kind of tying over the two variables of its plane.
 
     Args:
-        found: measurements of that method.
+        name: of the kind. found: its measurements.
         rows: published results with their place on either axis, in the units of the models; None where unknown.
     """
     across, up = plane.variables
@@ -47,7 +47,7 @@ def picture(
         if rows
         else "",
     ]
-    figure, (axes,) = panels([f"{method}: difference tied − untied, %"], None, note, 1, SIZE, MARGINS)
+    figure, (axes,) = panels([f"{name}: difference tied − untied, %"], None, note, 1, SIZE, MARGINS)
     if plane.surface is not None:
         _draw_zero_line(axes, plane)
     scale = Normalize(-MOST, MOST)
@@ -115,7 +115,7 @@ def _draw_zero_line(axes: Axes, plane: Plane) -> None:
             alpha=0.45,
             zorder=2,
         )
-    if np.nanmin(surface.mean) < 0 < np.nanmax(surface.mean):
+    if surface.is_crossed:
         mean = np.ma.masked_array(np.nan_to_num(surface.mean), hidden)
         axes.contour(surface.x, surface.y, mean, (0.0,), colors="black", linewidths=2, zorder=3)
 
