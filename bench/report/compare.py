@@ -11,7 +11,8 @@ from bench.analysis import frame, runs
 from bench.analysis.archive import FILE, parse
 from bench.analysis.groups import flat, place
 from bench.analysis.runs import Metric, RunRecord
-from bench.analysis.statistics import Paired, interval, margin_of, paired, verdict
+from bench.analysis.statistics import Paired, interval, margin_of, paired
+from bench.analysis.verdict import judge
 from bench.report.markup import Column, Table, plain, tabulate
 from bench.report.numbers import NOTHING, axis, bounded, fixed, metric_places
 from bench.runs.command_line import add_places, framed, parser
@@ -269,7 +270,8 @@ def judged(cell: Change) -> str:
     if difference is None:
         return ""
     margin = margin_of(cell.metric.is_share, _mean(cell.before))
-    return verdict(difference, difference.p, margin, cell.metric.mode)
+    (judged_alone,) = judge([(difference, margin)], cell.metric)
+    return str(judged_alone.verdict)
 
 
 @framed
