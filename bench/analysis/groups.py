@@ -345,7 +345,7 @@ class Section:
         least = min((cell.gaps for cell in numbered), default=Gaps.NONE)
         return [cell for cell in numbered if cell.gaps == least]
 
-    @property
+    @cached_property
     def floors(self) -> dict[str, float]:
         """What trivial predictions score, by name, as the records say: `trigram_perplexity`."""
         recorded: dict[str, float] = {}

@@ -165,6 +165,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def margin_text(is_share: bool) -> str:
+    """`±1 %`."""
+    return f"±{100 * SHARE_MARGIN:g} points" if is_share else f"±{100 * OTHER_MARGIN:g} %"
+
+
 def holm_of_two(pairs: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """Adjust two p-values per comparison, of hypotheses that cannot both be true, over all comparisons together.
 

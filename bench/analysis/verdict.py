@@ -14,6 +14,7 @@ from bench.analysis.statistics import (
     Paired,
     bound_of,
     holm_of_two,
+    margin_text,
     p_beyond,
 )
 
@@ -134,7 +135,7 @@ def _tested(
         text = f"smaller than {_rounded_up(bound * (100 if metric.is_share else 1))}"
         verdict = Verdict(Kind.SMALLER, text, is_hint=is_hint)
     else:
-        detail = f"needs about {_about(seeds)} seeds" if seeds else ""
+        detail = f"{margin_text(metric.is_share)} needs about {_about(seeds)} seeds" if seeds else ""
         verdict = Verdict(Kind.UNDECIDED, "not enough to tell", detail)
     smallest = smallest_difference(difference.sd, difference.n, alpha, POWER)
     return Judged(verdict, p_holm, smallest, seeds)

@@ -7,7 +7,7 @@ from typing import Any
 from bench.analysis.comparison import n_compared
 from bench.analysis.groups import TRAINED_OUT, Section, natural
 from bench.analysis.runs import device, is_finite, look_up
-from bench.analysis.statistics import ENOUGH, OTHER_MARGIN, SHARE_MARGIN, SIGNIFICANCE
+from bench.analysis.statistics import ENOUGH, SIGNIFICANCE, margin_text
 from bench.analysis.verdict import NEAR, POWER
 from bench.report.comparison import EFFECTIVE, has_effective, mean
 from bench.report.numbers import fixed, places
@@ -19,15 +19,24 @@ READING = (
     "not signs. The best of a column is marked."
 )
 VERDICT = (
-    "Verdict: equivalent where the difference is shown to lie within the margin, {margin} (two one-sided tests, "
-    "Schuirmann 1987); else better or worse where it is shown not to be 0; else smaller than d where it is shown to "
-    f"lie within ±d, d up to {NEAR} margins; else not enough to tell, with the seeds that would show a difference as "
-    f"large as the margin {POWER * 10:.0f} times in 10.",
-    "All comparisons of a section are corrected together at {level:g} %, {count}: Holm's correction, of two hypotheses "
-    "of which one at most is true (Shaffer 1986). "
-    f"Below {ENOUGH} seeds no verdict is more than a hint.",
-    "A row with a run that diverged or failed is ranked last, never marked or chosen before a complete one, and not "
-    "tested: its other seeds are those that went well.",
+    "Verdict, the first of these that holds. Equivalent: the difference is shown to lie within the margin, {margin}. "
+    "Better, worse: it is shown not to be 0. Smaller than d: it is shown to lie within ±d, which is at most "
+    f"{NEAR} margins. Not enough to tell: none of these; in brackets how many seeds would show a difference as large "
+    f"as the margin {POWER * 10:.0f} times in 10."
+)
+FAMILY = (
+    "Tested together: {count} comparisons{of_each}. Of all they say, anything is wrong in at most {level:g} % of such "
+    "tables (Holm 1979, Shaffer 1986; equivalence by two one-sided tests, Schuirmann 1987). "
+    f"Below {ENOUGH} seeds no verdict is more than a hint."
+)
+UNTESTED = "Nothing was tested: it takes two seeds of a tying and of `none`."
+AT_THIS_BUDGET = (
+    "At this budget: the row, or what it is compared with, was still improving: its best validation loss fell by "
+    f"{100 * TRAINED_OUT:g} % or more in the last quarter of training. Trained longer, the verdict may be another."
+)
+LOST = (
+    "A row with a run that diverged or failed is ranked as the worst, never marked as best, never chosen before a "
+    "complete one, and not tested: the seeds that are left are those that went well."
 )
 BY_GROUP = (
     "By group: the 95 % interval of the same mean where the {} groups of the test split are drawn anew, the same ones "
@@ -72,36 +81,38 @@ def note_line(note: str) -> str:
 
 
 def verdict_rule(sections: Sequence[Section]) -> list[str]:
-    """How the words of the verdicts came about, with the margins of the metrics and what was corrected over."""
-    margins = {section.metric.is_share: section.metric.name.replace("_", " ") for section in sections}
-    share = f"±{100 * SHARE_MARGIN:g} percentage points"
-    other = f"±{100 * OTHER_MARGIN:g} % of the mean of `none`"
-    margin = " and ".join(
-        f"{share if is_share else other}{f' of {name}' if len(margins) > 1 else ''}"
-        for is_share, name in sorted(margins.items(), reverse=True)
-    )
+    """How the words of the verdicts came about, each rule that played a part in a line."""
     counts = [n_compared(section) for section in sections]
-    count = f"here {counts[0]}" if len(counts) == 1 else f"here {min(counts)} to {max(counts)}"
-    return [line.format(margin=margin, level=100 * SIGNIFICANCE, count=count) for line in VERDICT]
+    if not any(counts):
+        return [UNTESTED]
+    low, high = min(counts), max(counts)
+    count = f"{high}" if low == high else f"{low} to {high}"
+    of_each = " of each section" if len(sections) > 1 else ""
+    cells = [cell for section in sections for cell in section.cells]
+    return [
+        VERDICT.format(margin=_margin(sections)),
+        FAMILY.format(count=count, of_each=of_each, level=100 * SIGNIFICANCE),
+        *([AT_THIS_BUDGET] if any(cell.is_improving for cell in cells) else []),
+        *([LOST] if any(cell.lost for cell in cells) else []),
+    ]
+
+
+def _margin(sections: Sequence[Section]) -> str:
+    shares = sorted({section.metric.is_share for section in sections}, reverse=True)
+    texts = [
+        f"{margin_text(is_share)} of {'a share' if is_share else 'the mean of `none`'}" for is_share in shares
+    ]
+    return " or ".join(texts)
 
 
 def training(section: Section) -> str:
-    """Say whether rows were trained out, by the validation losses that the records hold; empty without a number."""
+    """Say how many rows were trained out, by the validation losses that the records hold; empty without a number."""
     cells = [cell for cell in section.cells if cell.done]
     gains = [100 * cell.late_gain for cell in cells if cell.is_improving]
     unknown = sum(cell.late_gain is None for cell in cells)
-    rule = f"the last quarter of the budget improves the validation loss by less than {100 * TRAINED_OUT:g} %"
-    parts = []
-    if gains:
-        parts.append(
-            f"{len(cells) - len(gains) - unknown} of {len(cells)} rows ({rule}); {len(gains)} "
-            f"{'is' if len(gains) == 1 else 'are'} still improving, by {_range(gains)} % a quarter, "
-            "and what is said of them holds at this budget"
-        )
-    elif unknown < len(cells):
-        parts.append(f"{'all' if not unknown else len(cells) - unknown} of {len(cells)} rows ({rule})")
-    if unknown:
-        parts.append(f"not known of {unknown} of {len(cells)} rows, whose validation curve is not recorded")
+    parts = [f"{len(cells) - len(gains) - unknown} of {len(cells)} rows"] if unknown < len(cells) else []
+    parts += [f"{len(gains)} still improving, {_range(gains)} % a quarter"] if gains else []
+    parts += [f"not known of {unknown} rows, whose validation curve is not recorded"] if unknown else []
     return "; ".join(parts)
 
 
@@ -140,13 +151,16 @@ def _listed(values: Sequence[float]) -> str:
 
 
 def choice(section: Section) -> str:
-    """Say which tyings have several settings as good on validation as the chosen one; empty where none has."""
-    parts = [
-        f"{tying} {count} of {section.n_searched(tying)}"
-        for tying in section.tyings
-        if (count := section.n_as_good(tying)) and count > 1
-    ]
-    return ", ".join(parts)
+    """Say how sure the choice among settings is: how many of a tying are within one standard error of the chosen one.
+
+    Empty where there was one setting each, or the chosen ones stand alone.
+    """
+    searched = [tying for tying in section.tyings if section.n_searched(tying) > 1]
+    as_good = {tying: section.n_as_good(tying) for tying in searched}
+    if searched and not any(as_good.values()):
+        return "from one seed, so that nobody knows how far chance chose"
+    parts = [f"{tying} {n} of {section.n_searched(tying)}" for tying, n in as_good.items() if n and n > 1]
+    return f"within one standard error of the best are {', '.join(parts)}" if parts else ""
 
 
 def _data(section: Section) -> str:

@@ -204,7 +204,7 @@ def _about(section: Section) -> list[str]:
     said = {
         "": floors(section),
         "trained out: ": training(section),
-        "settings within one standard error of the chosen one: ": choice(section),
+        "settings chosen on validation: ": choice(section),
     }
     return [f"{section.title}: {name}{text}." for name, text in said.items() if text]
 
