@@ -70,7 +70,7 @@ def alarms(n: int, together: bool) -> float:
     """The share of families in which a verdict claims a difference, where all tyings are as `none` is."""
     count = 0
     for none, *tyings in draws(FAMILIES, TYINGS + 1, n).tolist():
-        pairs = [(paired(dict(enumerate(ours)), dict(enumerate(none))), 0.3) for ours in tyings]
+        pairs = [(paired(dict(enumerate(ours)), dict(enumerate(none))), 0.0) for ours in tyings]
         families = [pairs] if together else [[pair] for pair in pairs]
         verdicts = [judged.verdict for family in families for judged in judge(family, PERPLEXITY)]
         count += any(verdict.kind in (Kind.BETTER, Kind.WORSE) for verdict in verdicts)
@@ -151,8 +151,10 @@ def is_false(verdict, difference: float, margin: float) -> bool:
     )
 
 
-@pytest.mark.parametrize(("settings", "pages"), [(1, 1500), (4, 400), (12, 150)])
-@pytest.mark.parametrize("shift", [0.0, 1.0, 2.9])
+@pytest.mark.parametrize(
+    ("settings", "pages", "shift"),
+    [(1, 600, 0.0), (4, 200, 0.0), (12, 80, 0.0), (4, 200, 1.0), (4, 200, 2.9)],
+)
 def test_a_page_says_something_false_in_5_of_100_at_most(settings, pages, shift):
     """Under no difference, one at the margin (1 % of 100), and one just within the largest bound that is told."""
     allowed = 0.05 + 2 * (0.05 * 0.95 / pages) ** 0.5
@@ -163,7 +165,7 @@ def test_pages_of_settings_that_are_corrected_one_by_one_do(monkeypatch):
     """What the test above is there to find: at 12 settings every other page of them says something false."""
     one_by_one = "bench.analysis.comparison.judge"
     monkeypatch.setattr(one_by_one, lambda pairs, metric: [judge([pair], metric)[0] for pair in pairs])
-    assert false_pages(100, 12, 0.0) > 0.4
+    assert false_pages(40, 12, 0.0) > 0.4
 
 
 def test_power_is_as_stated():
