@@ -12,7 +12,6 @@ from bench.analysis.statistics import holm_of_two, p_beyond, paired
 from bench.analysis.verdict import Kind
 from bench.report.comparison import comparison, controls, differences, headline
 
-
 FLOOR = "worse than the trigram floor"
 
 
