@@ -1,5 +1,6 @@
 """Compare two sets of results cell by cell: `python -m bench.compare A B`. No torch."""
 
+import math
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from bench.analysis import frame, runs
 from bench.analysis.archive import FILE, parse
 from bench.analysis.groups import flat, place
 from bench.analysis.runs import Metric, RunRecord
-from bench.analysis.statistics import Paired, interval, margin_of, paired, verdict
+from bench.analysis.statistics import OTHER_MARGIN, Paired, interval, margin_of, paired, verdict
 from bench.report.markup import Column, Table, plain, tabulate
 from bench.report.numbers import NOTHING, axis, bounded, fixed, metric_places
 from bench.runs.command_line import add_places, framed, parser
@@ -20,6 +21,9 @@ from bench.tying.errors import BadInput
 AXES = ("tying", "dropout", "weight_decay", "seed", "optimizer.lr")
 """Config keys, and beginnings of some, that make no variant: a row's own, and what a tying brings."""
 MADE_WITH = ("results_version", "fingerprint", "commit", "dirty", "device", "threads", "python")
+
+LONG = 1e9
+"""From this on a number is written with an exponent: a perplexity may have 300 digits."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,11 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Change:
-    """One cell on either side. `before` and `after`: seed -> test metric, None where the side has no such cell."""
+    """One cell on either side. `before` and `after`: seed -> test metric, None where the side has no such cell.
+
+    Of a perplexity the values are its logarithm, the nll: it is what a perplexity is tested on everywhere, and it is
+    finite where the perplexity is near overflow.
+    """
 
     key: Key
     metric: Metric
@@ -176,7 +184,11 @@ def _cells(side: list[RunRecord], varied: list[str]) -> dict[Key, list[RunRecord
 
 
 def _values(cell: list[RunRecord]) -> dict[int, float]:
-    return {run.seed: run.number("test", run.metric.name) for run in cell if run.is_done}
+    return {run.seed: run.number("test", _scale(run.metric)) for run in cell if run.is_done}
+
+
+def _scale(metric: Metric) -> str:
+    return "nll" if metric.name == "perplexity" else metric.name
 
 
 def _missing(cell: list[RunRecord]) -> str:
@@ -229,30 +241,47 @@ def _tables(cells: list[Change]) -> list[str]:
 
 def _table(cells: list[Change]) -> Table:
     metric = cells[0].metric
+    is_log = _scale(metric) != metric.name
     scale = 100 if metric.is_share else 1
     means = [_mean(values) for cell in cells for values in (cell.before, cell.after) if values]
-    decimals = metric_places([scale * mean for mean in means], metric)
+    decimals = metric_places([_exp(mean) if is_log else scale * mean for mean in means], metric)
 
     def reached(values: dict[int, float] | None) -> str:
-        return f"{fixed(scale * _mean(values), decimals)} (n={len(values)})" if values else NOTHING
+        if not values:
+            return NOTHING
+        mean = _exp(_mean(values)) if is_log else scale * _mean(values)
+        text = fixed(mean, decimals) if mean < LONG else f"{mean:.3g}"
+        return f"{text} (n={len(values)})"
 
     def changed(cell: Change) -> str:
         difference = cell.difference
         if difference is None:
             return NOTHING
         numbers = (difference.mean, difference.low, difference.high)
-        text = bounded(*(n and scale * n for n in numbers), decimals, sign=True)
+        if is_log:
+            parts = [None if n is None else 100 * (_exp(n) - 1) for n in numbers]
+            text = bounded(*parts, 2, sign=True)
+        else:
+            text = bounded(*(n and scale * n for n in numbers), decimals, sign=True)
         return text if difference.low is not None else f"{text} (n={difference.n})"
 
     columns = [
         Column("before", lambda cell: reached(cell.before)),
         Column("after", lambda cell: reached(cell.after)),
-        Column("change [95 %]", changed),
+        Column("change in % [95 %]" if is_log else "change [95 %]", changed),
         Column("verdict", judged, align="l"),
         Column("without a number", lambda cell: cell.missing, align="l", optional=True),
     ]
     labels = [[cell.key.tying, axis(cell.key.dropout), axis(cell.key.weight_decay)] for cell in cells]
     return tabulate(["tying", "dropout", "weight decay"], labels, columns, cells)
+
+
+def _exp(value: float) -> float:
+    """The perplexity of a loss; infinite beyond the largest number."""
+    try:
+        return math.exp(value)
+    except OverflowError:
+        return math.inf
 
 
 def _mean(values: dict[int, float]) -> float:
@@ -268,7 +297,8 @@ def judged(cell: Change) -> str:
     difference = cell.difference
     if difference is None:
         return ""
-    margin = margin_of(cell.metric.is_share, _mean(cell.before))
+    is_log = _scale(cell.metric) != cell.metric.name
+    margin = math.log1p(OTHER_MARGIN) if is_log else margin_of(cell.metric.is_share, _mean(cell.before))
     return verdict(difference, difference.p, margin, cell.metric.mode)
 
 
