@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from bench.analysis import frame, runs
 from bench.analysis.archive import FILE, parse
 from bench.analysis.groups import flat, place
+from bench.analysis.power import scale_of
 from bench.analysis.runs import Metric, RunRecord
 from bench.analysis.statistics import OTHER_MARGIN, Paired, interval, margin_of, paired, verdict
 from bench.report.markup import Column, Table, plain, tabulate
@@ -184,11 +185,7 @@ def _cells(side: list[RunRecord], varied: list[str]) -> dict[Key, list[RunRecord
 
 
 def _values(cell: list[RunRecord]) -> dict[int, float]:
-    return {run.seed: run.number("test", _scale(run.metric)) for run in cell if run.is_done}
-
-
-def _scale(metric: Metric) -> str:
-    return "nll" if metric.name == "perplexity" else metric.name
+    return {run.seed: run.number("test", scale_of(run.metric)) for run in cell if run.is_done}
 
 
 def _missing(cell: list[RunRecord]) -> str:
@@ -241,7 +238,7 @@ def _tables(cells: list[Change]) -> list[str]:
 
 def _table(cells: list[Change]) -> Table:
     metric = cells[0].metric
-    is_log = _scale(metric) != metric.name
+    is_log = scale_of(metric) != metric.name
     scale = 100 if metric.is_share else 1
     means = [_mean(values) for cell in cells for values in (cell.before, cell.after) if values]
     decimals = metric_places([_exp(mean) if is_log else scale * mean for mean in means], metric)
@@ -297,7 +294,7 @@ def judged(cell: Change) -> str:
     difference = cell.difference
     if difference is None:
         return ""
-    is_log = _scale(cell.metric) != cell.metric.name
+    is_log = scale_of(cell.metric) != cell.metric.name
     margin = math.log1p(OTHER_MARGIN) if is_log else margin_of(cell.metric.is_share, _mean(cell.before))
     return verdict(difference, difference.p, margin, cell.metric.mode)
 

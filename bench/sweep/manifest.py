@@ -2,6 +2,7 @@
 
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from bench.analysis import archive
@@ -13,6 +14,7 @@ from bench.sweep.state import PHASES, RECORD, count
 KEYS = ("id", "task", "data", "tying", "spec", "dropout", "weight_decay", "seed", "cell", "cost", "metric")
 """What of a run's header its line holds."""
 
+EMPTY: Mapping[str, str] = MappingProxyType({})
 UNSETTLED = "unsettled"
 """Key of a line whose run will have another identity."""
 
@@ -79,6 +81,7 @@ def write(
     before: Mapping[str, Sequence[RunConfig]],
     earlier: Mapping[str, Any],
     unsettled: Container[str] = (),
+    stopped: Mapping[str, str] = EMPTY,
 ) -> None:
     """Write down what the sweep of `cells` consists of: its tables show all of it, holes included.
 
@@ -86,10 +89,15 @@ def write(
         before: The runs that come before those, by phase.
         earlier: The manifest to which all this is added, {} for a new one.
         unsettled: Identities of cells that will have another one, when their groups and learning rates are known.
+        stopped: How cells were decided before they had all their seeds, a sentence by their group.
     """
     sweep = cells[0].options["sweep"]
     note = sweep["note"] if sweep["note"] is not None else earlier.get("note")
     content = {"schema": SCHEMA, "name": sweep["name"], "note": note}
+    groups = {cell.group for cell in cells}
+    before_now = {group: text for group, text in earlier.get("stopped", {}).items() if group not in groups}
+    if all_stopped := before_now | dict(stopped):
+        content["stopped"] = all_stopped
     for part, members in {"runs": cells, **{part: before.get(part, ()) for part in PHASES}}.items():
         entries = {entry["id"]: entry for entry in earlier.get(part, ())}
         for header in (cell.header() for cell in members):

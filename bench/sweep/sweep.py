@@ -11,7 +11,7 @@ from bench.runs import lock
 from bench.runs.code import other_code
 from bench.runs.process import kill_all, preload, stop_all
 from bench.runs.store import Status, remove_stale_temporaries, require_writable
-from bench.sweep import manifest, prerequisites
+from bench.sweep import manifest, prerequisites, stopping
 from bench.sweep.launchers.launcher import Launcher
 from bench.sweep.launchers.local import Joblib
 from bench.sweep.progress import Progress, outcome
@@ -142,7 +142,15 @@ def run_sweep(cells: Sequence[RunConfig], launcher: Launcher, sweep: bool = Fals
         if line := manifest.kept(cells, earlier):
             progress.say(line)
         ready = _unique(cell for cell in cells if cell.id not in ended)
-        records = ended | phase.train(ready, starts, "training")
+        if not sweep or cells[0].options["sweep"]["stop"]["margin"] is None:
+            records = ended | phase.train(ready, starts, "training")
+        else:
+            trained, stopped = stopping.train(ready, lambda turn: phase.train(turn, starts, "training"))
+            records = ended | trained
+            asked = [cell for cell in cells if records[cell.id]["status"] != Status.NOT_RUN]
+            manifest.write(asked, before, earlier, stopped=stopped)
+            for text in stopped.values():
+                progress.say(f"no more seeds: {text}")
     return SweepResult(cells, [records[cell.id] for cell in cells])
 
 
