@@ -15,6 +15,7 @@ from types import ModuleType
 COMMANDS = {
     "bench.tables": "report/tables.py",
     "bench.compare": "report/compare.py",
+    "bench.plan": "report/plan.py",
     "bench.mirror": "report/mirror.py",
     "bench.status": "sweep/status.py",
     "bench.measure": "sweep/measure.py",
@@ -43,11 +44,15 @@ sys.meta_path.append(_ShortNames())
 
 
 def command() -> int:
-    """Run the command line: what `tying-bench` calls.
+    """Run the command line: what `tying-bench` calls. `tying-bench plan ...` is `python -m bench.plan ...`.
 
     It stands here because the processes of runs import the file that the command was started from, and with it this
     module, which is light.
     """
+    name = f"bench.{next(iter(sys.argv[1:]), '')}"
+    if name in COMMANDS:
+        del sys.argv[1]
+        return import_module(name).main()
     from bench.__main__ import main
 
     return main()
