@@ -51,7 +51,7 @@ _LATER = {
     None: ("control", "start"),
     "data": ("range", "time_format"),
     "tying": ("groups", "repeats", "rank", "grouping", "shuffle"),
-    "trainer": ("use_gradients", "quantize"),
+    "trainer": ("use_gradients", "quantize", "example_scores"),
 }
 
 LEARNING = {"groups", "strength", "shuffle"}

@@ -287,6 +287,7 @@ class Trainer(Section):
     )
     use_gradients: OnlyTrue
     quantize: OnlyTrue
+    example_scores: OnlyTrue
     accelerator: _choice("auto", "cpu", "gpu")
     devices: Count
     strategy: _choice(

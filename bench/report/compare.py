@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.analysis import frame, runs
+from bench.analysis import archive, examples, frame, runs
 from bench.analysis.archive import FILE, parse
 from bench.analysis.groups import flat, place
 from bench.analysis.power import scale_of
@@ -29,21 +29,30 @@ LONG = 1e9
 
 @dataclass(frozen=True)
 class Side:
-    """`name` as the user gave it; `records`: sweep -> the bytes of its records.jsonl.gz."""
+    """`name` as the user gave it; `records`: sweep -> the bytes of its records.jsonl.gz.
+
+    runs: The folder of runs that the records are from, None for what is in results/.
+    """
 
     name: str
     records: dict[str, bytes]
+    runs: Path | None = None
 
 
 def side(given: str, results: str = "results") -> Side:
-    """A folder with records.jsonl.gz in it, a folder of such folders, or a commit and its `results`.
+    """A folder with records.jsonl.gz in it, a folder of such folders, a folder of runs, or a commit and its `results`.
 
     BadInput where it is none of them or has no records.
     """
     path = Path(given)
+    if names := archive.sweep_names(path):
+        recorded = {name: archive.content(archive.load(path, None, name)) for name in names}
+        return Side(given, recorded, path)
     records = _in_folder(path) if path.is_dir() else _in_commit(given, results)
     if not records:
-        raise BadInput(f"{given}: no {FILE} there: give results/, results/SWEEP, or a commit that has them")
+        raise BadInput(
+            f"{given}: no {FILE} there: give results/, results/SWEEP, runs/ or a commit that has them"
+        )
     return Side(given, records)
 
 
@@ -109,6 +118,7 @@ class Change:
     after: dict[int, float] | None
     missing: str
     same_data: bool
+    over_examples: Paired | None = None
 
     @property
     def difference(self) -> Paired | None:
@@ -118,8 +128,14 @@ class Change:
         return paired(self.after, self.before)
 
 
-def changes(before: list[RunRecord], after: list[RunRecord]) -> list[Change]:
-    """Match the cells of either side, in table order. A setting that differs between the sides alone matches them."""
+def changes(
+    before: list[RunRecord], after: list[RunRecord], folders: Sequence[Path | None] = (None, None)
+) -> list[Change]:
+    """Match the cells of either side, in table order. A setting that differs between the sides alone matches them.
+
+    Args:
+        folders: Of the runs of either side, where it is known: what their examples scored lies there.
+    """
     cells = []
     for task, data in sorted({(run.task, run.data) for run in [*before, *after]}):
         sides = [[run for run in side if (run.task, run.data) == (task, data)] for side in (before, after)]
@@ -132,7 +148,9 @@ def changes(before: list[RunRecord], after: list[RunRecord]) -> list[Change]:
             values = [None if cell is None else _values(cell) for cell in both]
             missing = "; ".join(filter(None, (_missing(cell or []) for cell in both)))
             metric = next(cell for cell in both if cell)[0].metric
-            cells.append(Change(key, metric, *values, missing, len(marks) == 1))
+            same_data = len(marks) == 1
+            scored = _over_examples(both, folders, metric) if same_data else None
+            cells.append(Change(key, metric, *values, missing, same_data, scored))
     return cells
 
 
@@ -188,6 +206,21 @@ def _values(cell: list[RunRecord]) -> dict[int, float]:
     return {run.seed: run.number("test", scale_of(run.metric)) for run in cell if run.is_done}
 
 
+def _over_examples(
+    both: Sequence[list[RunRecord] | None], folders: Sequence[Path | None], metric: Metric
+) -> Paired | None:
+    """After minus before with the error over test examples, at the seeds whose examples are scored on both sides."""
+    name = examples.score_of(metric)
+    if name is None or None in folders or None in both:
+        return None
+    before, after = (
+        {run.seed: scores for run in cell if run.is_done and (scores := examples.load(folder, run.id))}
+        for cell, folder in zip(both, folders, strict=True)
+    )
+    shared = sorted(before.keys() & after.keys())
+    return examples.over_examples([after[seed] for seed in shared], [before[seed] for seed in shared], name)
+
+
 def _missing(cell: list[RunRecord]) -> str:
     statuses = [run.status.value for run in cell if not run.is_done]
     return ", ".join(f"{statuses.count(status)} {status}" for status in sorted(set(statuses)))
@@ -205,7 +238,7 @@ def compare(before: Side, after: Side, sweep: str | None) -> tuple[list[str], li
     text, cells = [], []
     for name, other in _sweeps(before, after, sweep):
         sides = read(before, name), read(after, other)
-        changed = changes(*sides)
+        changed = changes(*sides, (before.runs, after.runs))
         cells += changed
         text += [f"# {other if name == other else f'{name} -> {other}'}", *_tables(changed)]
         lines = made_with(*sides)
@@ -251,7 +284,9 @@ def _table(cells: list[Change]) -> Table:
         return f"{text} (n={len(values)})"
 
     def changed(cell: Change) -> str:
-        difference = cell.difference
+        return told(cell.difference)
+
+    def told(difference: Paired | None) -> str:
         if difference is None:
             return NOTHING
         numbers = (difference.mean, difference.low, difference.high)
@@ -266,6 +301,7 @@ def _table(cells: list[Change]) -> Table:
         Column("before", lambda cell: reached(cell.before)),
         Column("after", lambda cell: reached(cell.after)),
         Column("change in % [95 %]" if is_log else "change [95 %]", changed),
+        Column("over test examples [95 %]", lambda cell: told(cell.over_examples), optional=True),
         Column("verdict", judged, align="l"),
         Column("without a number", lambda cell: cell.missing, align="l", optional=True),
     ]
@@ -307,7 +343,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "What changed between two sets of results: folders of tables, or commits that hold them.",
         EXAMPLES,
     )
-    options.add_argument("before", metavar="A", help="a folder of results, one sweep's folder, or a commit")
+    options.add_argument(
+        "before", metavar="A", help="a folder of results or runs, one sweep's folder, or a commit"
+    )
     options.add_argument("after", metavar="B", help="the same, of what came after")
     options.add_argument("--sweep", metavar="NAME", help="only this sweep")
     add_places(options, results="of the tables in a commit")

@@ -1,12 +1,15 @@
+import re
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
 import record_maker as made
 
 from bench.analysis import archive
 from bench.report.compare import main, read, side
 from bench.report.tables import build
+from bench.runs.store import run_folder
 from bench.tying.errors import BadInput
 
 TASKS = {"image_cnn": "digits", "text_gru": "pydocs"}
@@ -69,6 +72,26 @@ def test_perplexities_near_overflow_are_compared_by_their_logarithm(tmp_path, ca
     row = line_of(said(capsys, *sides).out, "none")
     assert "−75.00 [−75" in row and "better" in row and "inf" not in row and "nan" not in row
     assert "worse" in line_of(said(capsys, *sides[::-1]).out, "none")
+
+
+def test_folders_of_runs_are_compared_over_test_examples_too(tmp_path, capsys):
+    rng, sides = np.random.Generator(np.random.PCG64(3)), []
+    for name, shift in (("a", 0.0), ("b", 0.1)):
+        lines, records = made.pair(100.0, 101.0 + shift, 103.0 - shift)
+        made.write_sweep(tmp_path / name, lines, records)
+        for line in lines:
+            scores = {"nll": 4.6 + shift + 0.1 * rng.standard_normal(500), "cluster": np.arange(500) // 5}
+            np.savez(run_folder(tmp_path / name, line["id"]) / "examples.npz", **scores)
+        sides.append(tmp_path / name)
+    out = said(capsys, *sides).out
+    assert "over test examples [95 %]" in out
+    # Three seeds' mean of 0.1 nats is 10.5 %.
+    assert re.search(r"\+(9|10|11)\.\d\d \[\+(8|9|10)\.\d\d, \+1[0-2]\.\d\d\]", line_of(out, "none"))
+    (run_folder(tmp_path / "a", lines[0]["id"]) / "examples.npz").write_bytes(b"torn")
+    assert "examples.npz is damaged" in said(capsys, *sides, code=2).err
+    for line in lines:
+        (run_folder(tmp_path / "a", line["id"]) / "examples.npz").unlink()
+    assert "over test examples" not in said(capsys, *sides).out
 
 
 def test_what_only_one_side_has_is_named(tmp_path, capsys):
