@@ -11,10 +11,12 @@ from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_file_location, spec_from_loader
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 COMMANDS = {
     "bench.tables": "report/tables.py",
     "bench.compare": "report/compare.py",
+    "bench.plan": "report/plan.py",
     "bench.mirror": "report/mirror.py",
     "bench.status": "sweep/status.py",
     "bench.measure": "sweep/measure.py",
@@ -42,12 +44,25 @@ class _ShortNames(MetaPathFinder, Loader):
 sys.meta_path.append(_ShortNames())
 
 
+def __getattr__(name: str) -> Any:
+    """Import `bench.load_results` when it is asked for: commands do without pandas."""
+    if name == "load_results":
+        from bench.analysis.frame import load_results
+
+        return load_results
+    raise AttributeError(f"module 'bench' has no attribute {name!r}")
+
+
 def command() -> int:
-    """Run the command line: what `tying-bench` calls.
+    """Run the command line: what `tying-bench` calls. `tying-bench plan ...` is `python -m bench.plan ...`.
 
     It stands here because the processes of runs import the file that the command was started from, and with it this
     module, which is light.
     """
+    name = f"bench.{next(iter(sys.argv[1:]), '')}"
+    if name in COMMANDS:
+        del sys.argv[1]
+        return import_module(name).main()
     from bench.__main__ import main
 
     return main()

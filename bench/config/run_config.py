@@ -51,7 +51,7 @@ _LATER = {
     None: ("control", "start"),
     "data": ("range", "time_format"),
     "tying": ("groups", "repeats", "rank", "grouping", "shuffle"),
-    "trainer": ("use_gradients", "quantize"),
+    "trainer": ("use_gradients", "quantize", "example_scores"),
 }
 
 LEARNING = {"groups", "strength", "shuffle"}
@@ -210,7 +210,8 @@ def check_one_sweep(cells: Sequence[RunConfig]) -> None:
     Raises:
         BadInput: the option, with the values that were given.
     """
-    for key in ("sweep.name", "sweep.note", "sweep.fail_fast", "logger", "retry", "reuse", "runs", "results"):
+    whole = ("sweep.name", "sweep.note", "sweep.fail_fast", "sweep.stop")
+    for key in (*whole, "logger", "retry", "reuse", "runs", "results"):
         values = [
             functools.reduce(lambda section, name: section[name], key.split("."), cell.options)
             for cell in cells

@@ -287,6 +287,7 @@ class Trainer(Section):
     )
     use_gradients: OnlyTrue
     quantize: OnlyTrue
+    example_scores: OnlyTrue
     accelerator: _choice("auto", "cpu", "gpu")
     devices: Count
     strategy: _choice(
@@ -315,9 +316,16 @@ class LrSearch(Section):
 # --- how a run is handled ---
 
 
-class Logger(Partial):
+class Logger(Called):
+    partial: Flag = Field(default=False, alias="_partial_")  # false: one of Lightning's own
     project: Name = None
     timeout_s: Positive = None
+    needs: Name = None
+
+
+class Stop(Section):
+    margin: _or_null(Annotated[float, Field(gt=0, lt=1)], "a number in (0, 1), or null")
+    first: _range(int, "a whole number from 2 to 1000", ge=2, le=1000)
 
 
 class Sweep(Section):
@@ -325,6 +333,7 @@ class Sweep(Section):
     note: _or_null(str, "a text, or null")
     fail_fast: Flag
     point: _or_null(dict[str, Any], "keys with values, such as {dropout: 0, weight_decay: 1}, or null")
+    stop: Stop
 
 
 class Config(Section):

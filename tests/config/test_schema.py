@@ -74,6 +74,8 @@ BAD = {
     "trainer.strategy": ("fsdp", "deepspeed", "ddp_spawn", None),
     "trainer.checkpoint_every_s": (0, -1, "often"),
     "sweep.fail_fast": (None, 1),
+    "sweep.stop.margin": (0, -0.01, 1, "1 %"),
+    "sweep.stop.first": (1, 2.5, None),
     "trainer.threads": (0,),
     "trainer.output_precision": ("32-true", "bf16-mixed", True),
     "trainer.quantize": (False, "int8", 8, 1),
@@ -162,6 +164,8 @@ OPEN = (
     "data.time_format",
     "logger.project",
     "logger.timeout_s",
+    "logger._partial_",
+    "logger.needs",
     "start",
 )
 
