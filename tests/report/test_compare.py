@@ -63,7 +63,7 @@ def test_perplexities_near_overflow_are_compared_by_their_logarithm(tmp_path, ca
     huge = [1.7e308 * (1 - 0.01 * seed) for seed in range(5)]
     sides = []
     for name, share in (("a", 1.0), ("b", 0.25)):
-        lines, records = made.pair(*(share * (1 - 0.001 * at) * value for at, value in enumerate(huge)))
+        lines, records = made.pair(*(share ** (1 + 1e-6 * at) * value for at, value in enumerate(huge)))
         made.write_sweep(tmp_path / name, lines, records)
         folder = tmp_path / f"results_{name}" / "quick"
         folder.mkdir(parents=True)
