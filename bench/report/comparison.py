@@ -19,8 +19,8 @@ EFFECTIVE = (
 )
 TITLE = "Differences to none"
 NOTES = (
-    "Difference with its 95 % t interval and p of the paired t test; p (Holm) is corrected over all comparisons of the "
-    "section. Effect: the difference in standard deviations over seeds, pooled over both cells.",
+    "Difference with its 95 % t interval and p of the paired t test, each for itself; p (Holm) and the verdict are "
+    "corrected over all comparisons of the section, so that an interval may leave out 0 where nothing is shown. Effect: the difference in standard deviations over seeds, pooled over both cells.",
     "Could show: the smallest true difference that so many pairs of this spread show 4 times in 5, at the corrected "
     "level. Seeds for the margin: how many pairs would show a difference as large as the margin.",
     "Rank by the mean test metric at this dropout and weight decay, `none` included, 1 is best; a row with a run that "
@@ -262,7 +262,8 @@ def _headline_columns(section: Section, with_chosen: bool) -> list[Column[str]]:
             return NOTHING if not cells else "n/a" if all(c.is_not_applicable for c in cells) else "hole"
         row = chosen[tying]
         text = interval_text(percent(row.cell.interval(), metric), decimals)
-        difference = interval_text(percent(row.difference, metric), difference_places(section), sign=True)
+        places = NATS_PLACES if section.is_in_nats else decimals
+        difference = interval_text(percent(row.difference, metric), places, sign=True)
         unit = " nats" if section.is_in_nats and row.difference else ""
         return text if row.cell.is_untied else f"{text} ({difference}{unit})"
 

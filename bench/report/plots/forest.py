@@ -32,7 +32,10 @@ from bench.report.plots.style import (
     without_y_axis,
 )
 
-NOTE = "Mean difference paired by seed and its 95 % interval. Shaded: the margin that counts as equivalent."
+NOTE = (
+    "Mean difference paired by seed and its 95 % interval, each for itself; verdicts hold for all rows together. "
+    "Shaded: the margin that counts as equivalent."
+)
 HOLLOW = "Hollow: one seed, no interval."
 STAR = "* too few seeds: fewer than five."
 ROW, PLOT, VERDICT = 0.27, 3.1, 2.05
