@@ -20,7 +20,8 @@ EFFECTIVE = (
 TITLE = "Differences to none"
 NOTES = (
     "Difference with its 95 % t interval and p of the paired t test, each for itself; p (Holm) and the verdict are "
-    "corrected over all comparisons of the section, so that an interval may leave out 0 where nothing is shown. Effect: the difference in standard deviations over seeds, pooled over both cells.",
+    "corrected over all comparisons of the section, so that an interval may leave out 0 where nothing is shown. "
+    "Effect: the difference in standard deviations over seeds, pooled over both cells.",
     "Could show: the smallest true difference that so many pairs of this spread show 4 times in 5, at the corrected "
     "level. Seeds for the margin: how many pairs would show a difference as large as the margin.",
     "Rank by the mean test metric at this dropout and weight decay, `none` included, 1 is best; a row with a run that "
