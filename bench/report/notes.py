@@ -25,8 +25,8 @@ VERDICT = (
     f"as the margin {POWER * 10:.0f} times in 10."
 )
 FAMILY = (
-    "Tested together: {count} comparisons{of_each}. Of all they say, anything is wrong in at most {level:g} % of such "
-    "tables (Holm 1979, Shaffer 1986; equivalence by two one-sided tests, Schuirmann 1987). "
+    "Tested together: {count} comparisons{of_each}, so that in at most {level:g} % of such tables any verdict is wrong "
+    "(Holm 1979, Shaffer 1986; equivalence by two one-sided tests, Schuirmann 1987). "
     f"Below {ENOUGH} seeds no verdict is more than a hint."
 )
 UNTESTED = "Nothing was tested: it takes two seeds of a tying and of `none`."

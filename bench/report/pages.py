@@ -179,7 +179,7 @@ def _summary(report: SweepReport) -> dict[str, str]:
         tex.append(latex(comparison.headline(sections)))
     else:
         md.append("The sweep asked for no run.\n")
-    lines = [line for section in sections for line in _about(section)]
+    lines = [f"{section.title}: {text}" for section in sections if (text := _about(section))]
     lines += verdict_rule(sections) if sections else []
     if any(comparison.has_effective(section.cells) for section in sections):
         lines.append(comparison.EFFECTIVE)
@@ -199,14 +199,14 @@ def _summary(report: SweepReport) -> dict[str, str]:
     return files | ({"across.csv": csv_text(across_tasks.csv_rows(report.scores))} if report.scores else {})
 
 
-def _about(section: Section) -> list[str]:
+def _about(section: Section) -> str:
     """What the summary says of one section below its table."""
-    said = {
+    sentences = {
         "": floors(section),
-        "trained out: ": training(section),
-        "settings chosen on validation: ": choice(section),
+        "Trained out: ": training(section),
+        "Settings chosen on validation: ": choice(section),
     }
-    return [f"{section.title}: {name}{text}." for name, text in said.items() if text]
+    return " ".join(f"{name}{text}." for name, text in sentences.items() if text)
 
 
 def _md(block: Block) -> str:

@@ -129,9 +129,9 @@ def test_below_the_summary_stands_how_sure_the_choice_is_and_which_rules_played_
     ]
     text = texts(sweep_report("quick", sections_of(tmp_path / "a", lines, records)))["summary.md"]
     assert "within one standard error of the best are none 2 of 2, soft 2 of 2" in text
-    assert "Tested together: 2 comparisons." in text
+    assert "Tested together: 2 comparisons, so" in text
     assert "At this budget" not in text and "diverged" not in text
-    assert "trained out: 4 of 4 rows." in text
+    assert "Trained out: 4 of 4 rows." in text
     one = [made.entry(dropout=d) for d in (0.0, 0.2)]
     text = texts(
         sweep_report("quick", sections_of(tmp_path / "b", one, [made.record(line, 40.0) for line in one]))
