@@ -111,6 +111,7 @@ _FEED_FORWARD += ("densereludense", "densegatedactdense")  # T5's
 _ATTENTION = ("attn", "attention")
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_ADAPTED = (nn.Linear, nn.Embedding, *CONVOLUTIONS)
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,8 @@ class Parts:
 
     stack: module names of the blocks in depth order, input first.
     embedding, unembedding: parameter names of the input embedding and of the output matrix, or None.
-    role: parameter name -> attention | feed_forward | recurrent | input | conv | norm | bias | other.
+    role: parameter name -> attention | feed_forward | recurrent | input | conv | norm | bias |
+        adapter | other.
     """
 
     stack: tuple[str, ...]
@@ -202,11 +204,35 @@ def spelled(blocks: Sequence[str]) -> str:
     return ", ".join(blocks) if len(blocks) < 4 else f"{blocks[0]} ... {blocks[-1]}"
 
 
+_BASES = ("base", "base_layer")
+"""What an adapter, peft's own among them, calls the layer that it adapts."""
+
+
+def is_adapter(model: nn.Module, name: str) -> bool:
+    """Whether the parameter belongs to an adapter (LoRA, Hu et al. 2021) and not to the layer that is adapted.
+
+    An adapter is a module beside whose own parameters stands that layer, as its child `base` or `base_layer`, or what
+    is called `lora_...`.
+    """
+    parts = name.split(".")
+    if any(part.startswith("lora_") for part in parts):
+        return True
+    for depth, part in enumerate(parts[:-1]):
+        owner = submodule(model, ".".join(parts[:depth]))
+        base = next((child for child in _BASES if isinstance(owner._modules.get(child), _ADAPTED)), None)
+        if base not in (None, part):
+            return True
+    owner = submodule(model, ".".join(parts[:-1]))
+    return any(isinstance(owner._modules.get(child), _ADAPTED) for child in _BASES)
+
+
 def role_of(model: nn.Module) -> Callable[[str], str]:
     """`Parts.role` by the kinds of the model's modules and, for attention and feed-forward, the names they have."""
 
     def role(name: str) -> str:
         path, _, parameter = name.rpartition(".")
+        if is_adapter(model, name):
+            return "adapter"
         owner, called = submodule(model, path), path.lower()
         last = called.rpartition(".")[2]
         if "norm" in last or "norm" in type(owner).__name__.lower() or last.startswith("ln"):
