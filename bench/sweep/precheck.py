@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.config.run_config import RunConfig
-from bench.runs.process import preload, run_process
+from bench.runs.process import Runner, preload
 from bench.runs.store import recorded, write_json
 from bench.sweep import prerequisites
 from bench.sweep.run_or_load import architectures
@@ -33,7 +33,7 @@ def refusal(cells: Sequence[RunConfig]) -> str | None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         write_json(folder / "configs.json", {"configs": list(configs.values())})
-        run_process(MODULE, folder, threads=1)
+        Runner().run(MODULE, folder, threads=1)
         # Without an answer the process died, as the runs then will, whose logs say why.
         answer = recorded(folder / "refusals.json") or {"refusals": []}
     return next(filter(None, answer["refusals"]), None)

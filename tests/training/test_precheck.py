@@ -66,11 +66,11 @@ def test_only_what_is_not_recorded_is_asked_about_and_each_network_once(grid: Gr
     cells = [grid.cell("image_cnn", "none", f"seed={seed}") for seed in (1, 2, 3)]
     asked = []
 
-    def answer(module, folder, threads):
+    def answer(self, module, folder, threads):
         asked.extend(controller.recorded(folder / "configs.json")["configs"])
         controller.write_json(folder / "refusals.json", {"refusals": [None, "it is bad"]})
 
-    monkeypatch.setattr(controller, "run_process", answer)
+    monkeypatch.setattr(controller.Runner, "run", answer)
     monkeypatch.setattr(type(ensure_run), "load", lambda self, cell: {"status": "done"})
     sweep._refuse_bad_input(cells, ensure_run)
     assert asked == []
@@ -81,5 +81,5 @@ def test_only_what_is_not_recorded_is_asked_about_and_each_network_once(grid: Gr
 
 
 def test_a_process_that_dies_without_an_answer_refuses_nothing(grid: Grid, monkeypatch):
-    monkeypatch.setattr(controller, "run_process", lambda *given, **named: None)
+    monkeypatch.setattr(controller.Runner, "run", lambda *given, **named: None)
     assert controller.refusal([grid.cell("image_cnn")]) is None

@@ -128,6 +128,7 @@ class Job:
 
     def __call__(self) -> list[str | None]:
         """How each cell ended; None: a living process elsewhere is at it."""
+        self.runner = process.Runner()  # here: the job was sent to its node as it was made
         signal.signal(signal.SIGTERM, self._told_to_end)
         process.preload(architectures(self.cells))
         with ThreadPoolExecutor(self.at_once, initializer=_leave_signals_to_main) as pool:
@@ -146,7 +147,7 @@ class Job:
         if self.ending:
             return Status.INTERRUPTED
         try:
-            record = self.ensure(cell)
+            record = self.ensure(cell, self.runner)
         except process.Interrupted:
             return Status.INTERRUPTED
         return record["status"] if record is not None else None
@@ -157,7 +158,7 @@ class Job:
     def _stop(self) -> threading.Thread:
         """In a thread, because a signal's handler may interrupt one that is at it."""
         self.ending = True
-        stopping = threading.Thread(target=process.stop_all)
+        stopping = threading.Thread(target=self.runner.stop_all)
         stopping.start()
         return stopping
 
