@@ -30,8 +30,9 @@ def architectures(cells: Iterable[RunConfig]) -> list[str]:
 class RunOrLoad:
     """Loads a cell's record, or has `module.main` make it, in the cell's folder under `name`.
 
-    It is called on the machine that a launcher chooses, with the runner of the processes there. It returns the record, or None where a living process
-    elsewhere is at it. A run that was stopped comes back as interrupted, which no record says.
+    It is called on the machine that a launcher chooses, with the runner of the processes there. It returns the
+    record, or None where a living process elsewhere is at it. A run that was stopped comes back as interrupted, which
+    no record says.
     """
 
     module: str

@@ -12,7 +12,7 @@ from bench.runs.code import other_code
 from bench.runs.process import kill_all, preload, stop_all
 from bench.runs.store import Status, recorded, remove_stale_temporaries, require_writable
 from bench.sweep import manifest, precheck, prerequisites
-from bench.sweep.launchers.launcher import Launcher
+from bench.sweep.launchers import Launcher
 from bench.sweep.launchers.local import Joblib
 from bench.sweep.progress import Progress, outcome
 from bench.sweep.run_or_load import RunOrLoad, architectures, ensure_cost, ensure_run

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from bench.config.run_config import RunConfig
 from bench.runs import machine, process
 from bench.runs.worker import one_line
-from bench.sweep.launchers.launcher import reachable
+from bench.sweep.launchers import reachable
 from bench.sweep.run_or_load import Record, RunOrLoad, architectures
 from bench.tying.errors import BadInput
 
