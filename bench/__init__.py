@@ -11,6 +11,7 @@ from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_file_location, spec_from_loader
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 COMMANDS = {
     "bench.tables": "report/tables.py",
@@ -40,6 +41,15 @@ class _ShortNames(MetaPathFinder, Loader):
 
 
 sys.meta_path.append(_ShortNames())
+
+
+def __getattr__(name: str) -> Any:
+    """Import `bench.load_results` when it is asked for: commands do without pandas."""
+    if name == "load_results":
+        from bench.analysis.frame import load_results
+
+        return load_results
+    raise AttributeError(f"module 'bench' has no attribute {name!r}")
 
 
 def command() -> int:

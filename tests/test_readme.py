@@ -1,4 +1,4 @@
-"""Every command of the README runs: as it stands where that is quick, else cut down to a few steps."""
+"""Every command of the README and of docs/ runs: as it stands where that is quick, else cut down to a few steps."""
 
 import importlib.util
 import os
@@ -17,8 +17,11 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-PROGRAMS = re.findall(r"```python\n(.*?)```", README, re.S)
-COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.S) for line in block.splitlines()]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXT = "\n".join(page.read_text() for page in PAGES)
+PROGRAMS = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+BLOCKS = re.findall(r"```bash\n(.*?)```", TEXT, re.S)
+COMMANDS = list(dict.fromkeys(line for block in BLOCKS for line in block.splitlines()))
 
 CUT = [
     "model.width=16",
@@ -203,7 +206,7 @@ def test_sync_finds_what_the_runs_left(places: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", sorted(set(re.findall(r"`((?:bench|conf|tests|hydra_plugins)/[\w./]*)`", README)))
+    "name", sorted(set(re.findall(r"`((?:bench|conf|tests|hydra_plugins)/[\w./]*)`", TEXT)))
 )
 def test_paths_are_there(name: str) -> None:
     assert (ROOT / name).exists()
@@ -216,10 +219,10 @@ def test_the_map_names_each_package_once() -> None:
 
 
 def test_there_are_commands_to_test() -> None:
-    assert len(COMMANDS) >= 15 and len(HEADLINES) == 4
+    assert len(COMMANDS) >= 15 and HEADLINES
 
 
-HEADLINES = re.findall(r"<!-- headline: (\S+) -->\n(.*?)<!-- /headline -->", README, re.S)
+HEADLINES = re.findall(r"<!-- headline: (\S+) -->\n(.*?)<!-- /headline -->", TEXT, re.S)
 
 
 @pytest.mark.parametrize(("source", "quoted"), HEADLINES, ids=[source for source, _ in HEADLINES])
@@ -230,9 +233,22 @@ def test_headline_is_the_committed_table(source: str, quoted: str) -> None:
     assert table and [line for line in quoted.splitlines() if line.startswith("|")] == table
 
 
-@pytest.mark.parametrize("name", re.findall(r"!\[[^]]*\]\(([^)]+)\)", README))
-def test_pictures_are_there(name: str) -> None:
-    assert (ROOT / name).stat().st_size > 0
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_links_and_pictures_are_there(page: Path) -> None:
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", page.read_text()) if "://" not in link]
+    for link in links:
+        file, _, anchor = link.partition("#")
+        target = (page.parent / file).resolve() if file else page
+        assert target.exists(), link
+        heads = re.findall(r"^#+ (.*)", target.read_text(), re.M) if anchor else []
+        assert not anchor or anchor in {
+            re.sub(r"[^\w -]", "", head).lower().replace(" ", "-") for head in heads
+        }
+
+
+def test_the_readme_is_short_and_names_every_page() -> None:
+    assert len(README.splitlines()) <= 150
+    assert all(f"(docs/{page.name})" in README for page in PAGES[1:])
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

@@ -1,10 +1,14 @@
 """Flatten records into rows: what claims are tested on."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.analysis.archive import archived_names, load, sweep_names
 from bench.analysis.costs import cost_summary
 from bench.analysis.groups import flat
 from bench.analysis.runs import RunRecord, device, is_finite
+from bench.analysis.runs import rows as records
+from bench.tying.errors import BadInput
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -18,6 +22,23 @@ def rows(runs: list[RunRecord]) -> list[dict[str, Any]]:
     columns = list({key: None for row in sparse for key in row if not key.startswith("config.")})
     configs = sorted({key for row in sparse for key in row if key.startswith("config.")})
     return [{key: row.get(key) for key in columns + configs} for row in sparse]
+
+
+def load_results(sweep: str, results: Path | str = "results", runs: Path | str = "runs") -> "DataFrame":
+    """Return a sweep as a DataFrame, a row for each run with its config, figures and cost.
+
+    Records are those that its tables are made of: of `runs`, and what is not there of results/<sweep>/records.jsonl.gz.
+
+    Raises:
+        BadInput: for a sweep that is in neither folder, and for a torn file.
+    """
+    there = sorted({*sweep_names(Path(runs)), *archived_names(Path(results))})
+    if sweep not in there:
+        names = ", ".join(there) or "none"
+        raise BadInput(
+            f"no sweep {sweep} in {runs} or {results}: there is {names}; set results= to another folder"
+        )
+    return frame(records(load(Path(runs), Path(results), sweep)))
 
 
 def frame(runs: list[RunRecord]) -> "DataFrame":

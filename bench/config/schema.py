@@ -315,9 +315,11 @@ class LrSearch(Section):
 # --- how a run is handled ---
 
 
-class Logger(Partial):
+class Logger(Called):
+    partial: Flag = Field(default=False, alias="_partial_")  # false: one of Lightning's own
     project: Name = None
     timeout_s: Positive = None
+    needs: Name = None
 
 
 class Sweep(Section):

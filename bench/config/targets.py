@@ -6,6 +6,7 @@ A run would find out only after its folder is made and torch is loaded.
 import ast
 import difflib
 import functools
+import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from bench.runs.code import NoModule, UnknownCode, defines, definition, tree_of
 from bench.tying.errors import BadInput
 
 HYDRAS_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_"}
+OWN_KEYS = HYDRAS_KEYS | {"needs"}
+"""Keys of a section that its target does not take."""
 
 SHAPES = {
     "image": {"in_channels", "num_classes"},
@@ -53,6 +56,7 @@ def check_targets(config: Mapping[str, Any]) -> None:
     sections |= {f"tying.parts.{name}": part for name, part in config["tying"]["parts"].items()}
     parameters = {path: _parameters_of_section(path, section) for path, section in sections.items()}
     _check_network(config, parameters["model"])
+    _check_installed(config["logger"])
     handed = {"model": SHAPES[config["task"]["kind"]] | {"dropout"}, **HANDED}
     for path, section in sections.items():
         if parameters[path] is not None:
@@ -78,10 +82,19 @@ def _parameters_of_section(path: str, section: Mapping[str, Any]) -> Parameters 
 
 
 def _check_keys(path: str, section: Mapping[str, Any], allowed: Sequence[str]) -> None:
-    for key in sorted({*section} - HYDRAS_KEYS - {*allowed}):
+    for key in sorted({*section} - OWN_KEYS - {*allowed}):
         near = difflib.get_close_matches(key, allowed, n=1, cutoff=0.75)
         advice = f"did you mean {path}.{near[0]}?" if near else f"allowed are {', '.join(allowed) or 'none'}"
         raise BadInput(f"unknown key {path}.{key}: {advice}")
+
+
+def _check_installed(logger: Mapping[str, Any]) -> None:
+    """Refuse a logger whose package is not there."""
+    package = logger.get("needs")
+    if package and importlib.util.find_spec(package) is None:
+        raise BadInput(
+            f"logger={package} needs the package {package}: pip install {package}, or set logger=csv"
+        )
 
 
 def _check_network(config: Mapping[str, Any], parameters: Parameters | None) -> None:

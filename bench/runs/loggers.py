@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import threading
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from bench.runs import machine
 from bench.runs.process import is_stripped
 from bench.runs.store import cost_folder, leaves, recorded
+from bench.runs.tying_spec import recorded_spec
 
 STEP = "trainer/global_step"
 """What figures are drawn over: W&B's own count goes on, a resumed run's steps do not."""
@@ -32,10 +34,27 @@ GRACE_S = 5
 
 def open_logger(request: Mapping[str, Any], config: Mapping[str, Any], folder: Path) -> Logger | bool:
     """Open the logger that the run was asked to use, with the whole config in it. Returns False for none."""
-    logger = instantiate(request["logger"])(folder, request)
+    chosen = {key: value for key, value in request["logger"].items() if key != "needs"}
+    if chosen.get("_partial_"):
+        logger = instantiate(chosen)(folder, request)
+    else:  # one of Lightning's own
+        logger = instantiate({"save_dir": str(folder), **chosen})
     if isinstance(logger, Logger):
-        logger.log_hyperparams(dict(config))
+        logger.log_hyperparams(scalars(request, config) | {k: v for k, v in config.items() if k != "tying"})
     return logger
+
+
+def scalars(request: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a tracker groups and filters by: the axes of the grid, a number or a word each.
+
+    A key of a method is `tying_KEY` (`tying_k`, `tying_groups`), but for its `strength`, which has a name of its own.
+    The config's own `tying`, a tree, is `tying_config`.
+    """
+    spec = recorded_spec(request)
+    keys = {key: value for part in (spec.parts if spec else ()) for key, value in part.keys}
+    named = {key if key == "strength" else f"tying_{key}": value for key, value in keys.items()}
+    axes = {key: request[key] for key in ("tying", "dropout", "weight_decay", "seed", "data", "sweep")}
+    return {**named, **axes, "control": spec and spec.control, "tying_config": config.get("tying")}
 
 
 def close_logger(
@@ -45,15 +64,27 @@ def close_logger(
     if not isinstance(logger, Logger):
         return
     cost = (request["cost"] and recorded(cost_folder(runs, request["cost"]) / "cost.json")) or {}
-    summary = leaves({key: record[key] for key in record if key not in ("curves", "decay")}, "/")
-    summary |= leaves({"cost": {key: cost[key] for key in COST_KEYS if key in cost}}, "/")
+    # The last value of each curve is in the summary already, under the curve's name.
+    best = {split: record[split] for split in ("val", "train") if split in record}
+    rest = {key: record[key] for key in record if key not in ("curves", "decay", *best)}
+    summary = leaves(
+        {**rest, "best": best, "cost": {key: cost[key] for key in COST_KEYS if key in cost}}, "/"
+    )
+    summary = dict(_in_mib(key, value) for key, value in summary.items())
     # For anything else W&B imports pandas, half a second in each run; the record has it.
     summary = {key: value for key, value in summary.items() if isinstance(value, int | float | str)}
-    if isinstance(logger, OfflineWandbLogger):
+    if isinstance(logger, OfflineWandbLogger | TrackioLogger):
         logger.close(summary)
     else:
         logger.log_metrics({k: v for k, v in summary.items() if isinstance(v, int | float)})
         logger.finalize("success")
+
+
+def _in_mib(key: str, value: Any) -> tuple[str, Any]:
+    """Return a number of bytes as one of MiB, under a name that says so; anything else as it is."""
+    if not isinstance(value, int | float) or not key.endswith("bytes"):
+        return key, value
+    return f"{key.removesuffix('bytes')}mib", value / 2**20
 
 
 class OfflineWandbLogger(Logger):
@@ -210,24 +241,91 @@ def _say(line: str) -> None:
 
 
 def wandb_logger(folder: Path, request: Mapping[str, Any], *, project: str, timeout_s: float) -> Logger:
-    """Make one W&B run for the run: id = its identity, group = sweep, job type = task, tags = axes."""
-    axes = {"tying": request["tying"], "dropout": request["dropout"], "weight_decay": request["weight_decay"]}
-    tags = [
-        request["task"],
-        request["data"],
-        *(f"{k}={v}" for k, v in axes.items()),
-        f"seed={request['seed']}",
-    ]
+    """Make one W&B run for the run: id = its identity, group = the seeds of its cell, job type = sweep, tags = axes."""
+    name, group, tags = names(request)
     return OfflineWandbLogger(
         timeout_s,
         project=project,
         id=request["id"],
-        name=f"{request['task']} {request['tying']} seed {request['seed']}",
-        group=request["sweep"],
-        job_type=request["task"],
-        tags=[tag[:64] for tag in tags],  # W&B refuses longer ones
+        name=name,
+        group=group,
+        job_type=request["sweep"][:64],
+        notes=f"python -m bench {' '.join(request.get('overrides') or ())}".strip(),
+        tags=tags,
         dir=str(folder),
     )
+
+
+def names(request: Mapping[str, Any]) -> tuple[str, str, list[str]]:
+    """Return a run's name, that of its group, which the seeds of one cell share, and its tags, no longer than W&B has.
+
+    What else the sweep varied stands in the name too, so that no two runs of a sweep have one name.
+    """
+    dropout, decay, seed = (f"{float(request[key]):g}" for key in ("dropout", "weight_decay", "seed"))
+    cell = " ".join([f"{request['task']} {request['tying']} d{dropout} wd{decay}", *_varied(request)])
+    tags = [request["task"], request["data"], f"tying={request['tying']}", f"dropout={dropout}"]
+    tags += [f"weight_decay={decay}", f"seed={seed}", f"sweep={request['sweep']}"]
+    return f"{cell[:112]} s{seed}", f"{cell[:112]} {request['cell']}", [tag[:64] for tag in tags]
+
+
+def _varied(request: Mapping[str, Any]) -> list[str]:
+    """Return the overrides of the run that are not among the axes of every name."""
+    axes = ("task", "tying", "dropout", "weight_decay", "seed", "sweep", "runs", "results", "cache", "logger")
+    words = (word.lstrip("+") for word in request.get("overrides") or ())
+    return [word for word in words if re.split("[.=]", word, maxsplit=1)[0] not in axes]
+
+
+class TrackioLogger(Logger):
+    """Logs to trackio, a local dashboard with W&B's calls: `trackio show --project tying-bench`.
+
+    Files lie in `runs/trackio`, which TRACKIO_DIR changes.
+    """
+
+    def __init__(self, folder: Path, request: Mapping[str, Any], project: str) -> None:
+        super().__init__()
+        os.environ.setdefault("TRACKIO_DIR", str(folder.parent / "trackio"))
+        self.project, self.request = project, request
+        self.run: Any = None
+
+    @property
+    def name(self) -> str:
+        return self.project
+
+    @property
+    def version(self) -> str:
+        return self.request["id"]
+
+    def log_hyperparams(self, params: Mapping[str, Any], *_: Any, **__: Any) -> None:
+        import trackio  # an extra; its dashboard takes a second to import
+
+        name, group, _ = names(self.request)
+        self.run = trackio.init(
+            self.project,
+            name=f"{name} {self.version}",
+            group=group,
+            config=dict(params),
+            resume="allow",
+            embed=False,
+            auto_log_gpu=False,
+            auto_log_cpu=False,
+        )
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        self.run.log({key: value for key, value in metrics.items() if value is not None}, step=step)
+
+    def finalize(self, status: str) -> None:
+        """End a failed run. After "success" the summary is still to come, and `close` ends it."""
+        if status != "success":
+            self.run.finish()
+
+    def close(self, summary: Mapping[str, Any]) -> None:
+        self.log_metrics({key: value for key, value in summary.items() if not isinstance(value, str)})
+        self.run.finish()
+
+
+def trackio_logger(folder: Path, request: Mapping[str, Any], *, project: str) -> Logger:
+    """Make one trackio run for the run, by the names that W&B has."""
+    return TrackioLogger(folder, request, project)
 
 
 def csv_logger(folder: Path, request: Mapping[str, Any]) -> Logger:

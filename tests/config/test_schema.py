@@ -162,6 +162,8 @@ OPEN = (
     "data.time_format",
     "logger.project",
     "logger.timeout_s",
+    "logger._partial_",
+    "logger.needs",
     "start",
 )
 

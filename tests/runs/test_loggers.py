@@ -10,6 +10,7 @@ import random
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -28,6 +29,16 @@ RUN = "0123456789ab"
 TIMEOUT_S = 2.0
 OPENING_S = 2.5
 """What W&B's own start and end take at most, beyond what they were seen to take here with nothing to wait for."""
+
+
+SPEC = {
+    "parts": [
+        {"method": "top_k", "keys": {"k": 2, "scope": "weights"}},
+        {"method": "soft", "keys": {"strength": 0.5}},
+    ],
+    "control": None,
+    "start": None,
+}
 
 
 class Server(ThreadingHTTPServer):
@@ -152,6 +163,7 @@ def request(logger: str, attempts: int) -> dict[str, Any]:
         asked["timeout_s"] = TIMEOUT_S
     axes = {"task": "image_cnn", "data": "digits", "tying": "none", "dropout": 0.0, "weight_decay": 0.0}
     more = {"id": RUN, "cost": "c", "seed": 1, "sweep": "grid", "logger": asked, "attempts": attempts}
+    more |= {"cell": "0123", "spec": SPEC, "overrides": ["task=image_cnn", "tying=top_k", "model.depth=6"]}
     return {**axes, **more}
 
 
@@ -189,7 +201,14 @@ def track(folder: str, env: dict[str, str], steps: range, attempts: int, end: st
         return
     opened.finalize("success")
     opened.save()
-    loggers.close_logger(opened, asked, {"test": {"nll": 0.25}, "steps": len(steps), "curves": {}}, runs)
+    record = {
+        "test": {"nll": 0.25},
+        "val": {"nll": 0.125},
+        "steps": len(steps),
+        "curves": {},
+        "peak_rss_bytes": 3 << 20,
+    }
+    loggers.close_logger(opened, asked, record, runs)
 
 
 def services(parent: int) -> list[int]:
@@ -259,6 +278,16 @@ class Tracked:
         figures = ("trainer/global_step", "val/nll", "test/nll", "steps")
         assert [shown["summary"].get(name) for name in figures] == [last, last / 8, 0.25, 3]
         assert shown["config"]["model"] == {"depth": 6}
+        axes = {
+            "tying": "none",
+            "tying_k": 2,
+            "strength": 0.5,
+            "dropout": 0.0,
+            "weight_decay": 0.0,
+            "seed": 1,
+        }
+        assert {key: shown["config"][key] for key in axes} == axes
+        assert (shown["summary"]["best/val/nll"], shown["summary"]["peak_rss_mib"]) == (0.125, 3.0)
 
     def tells_no_secret(self) -> None:
         files = [path for path in self.folder.parent.rglob("*") if path.is_file()]
@@ -359,6 +388,19 @@ def test_a_server_that_fails_at_the_start_costs_one_wait(
     tracked.tells_no_secret()
 
 
+def test_seeds_of_a_cell_are_a_group_and_every_run_has_a_name_of_its_own() -> None:
+    from bench.runs.loggers import names
+
+    one = request("wandb", 1)
+    other = {**one, "seed": 2, "id": "b"}
+    wider = {**one, "overrides": ["+model.depth=8"], "cell": "4567", "id": "c"}
+    name, group, tags = names(one)
+    assert name == "image_cnn none d0 wd0 model.depth=6 s1"
+    assert group == names(other)[1] != names(wider)[1]
+    assert len({names(run)[0] for run in (one, other, wider)}) == 3
+    assert {"dropout=0", "weight_decay=0", "sweep=grid"} <= {*tags}
+
+
 def test_no_key_is_offline_at_once(tracked: Tracked, opening: float, serve: Callable[..., Server]) -> None:
     server = serve("all")
     tracked(server.url, key="", HOME=str(tracked.folder))
@@ -433,6 +475,19 @@ def test_a_run_that_fails_is_failed_there_too(tracked: Tracked) -> None:
     (offline,) = tracked.folders("offline-run-*")
     shown = tracked.summary(offline)
     assert (shown["state"], shown["exit_code"], shown["summary"]["val/nll"]) == ("failed", 1, 2 / 8)
+
+
+def test_trackio_has_the_same_figures(tracked: Tracked) -> None:
+    pytest.importorskip("trackio")
+    tracked(logger="trackio", TRACKIO_DIR=str(tracked.folder / "db"))
+    with contextlib.closing(sqlite3.connect(tracked.folder / "db" / "tying-bench.db")) as database:
+        rows = [
+            (step, json.loads(figures))
+            for step, figures in database.execute("select step, metrics from metrics")
+        ]
+        ((config,),) = database.execute("select config from configs")
+    assert [figures["val/nll"] for _, figures in rows[:3]] == [0, 1 / 8, 2 / 8]
+    assert rows[-1][1]["test/nll"] == 0.25 and json.loads(config)["tying_k"] == 2
 
 
 def test_an_attempt_keeps_the_csv_of_the_one_before(tracked: Tracked) -> None:
