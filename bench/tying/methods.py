@@ -13,9 +13,9 @@ from bench.tying.errors import BadInput
 from bench.tying.plan import NotApplicable, TyingPlan
 from bench.tying.structure import (
     Parts,
+    adapters_of,
     class_name,
     expand,
-    is_adapter,
     modules_by_name,
     parts_of,
     spelled,
@@ -66,11 +66,12 @@ def cross_layer(model: nn.Module, *, scope: Scope = "weights", stack: Stack = No
     roles, parts = _roles(scope), _parts(model)
     blocks = _blocks(model, parts, stack)
     _refuse_missing_roles(model, blocks, parts, roles)
+    is_adapter = adapters_of(model)
 
     def wanted(name: str, parameter: Parameter) -> bool:
         if roles:
             return parts.role(name) in roles
-        return (scope == "all" or parameter.ndim >= 2) and not is_adapter(model, name)
+        return (scope == "all" or parameter.ndim >= 2) and not is_adapter(name)
 
     namesakes: dict[tuple, list[tuple[str, int]]] = defaultdict(list)
     for position, block in enumerate(blocks):

@@ -208,30 +208,35 @@ _BASES = ("base", "base_layer")
 """What an adapter, peft's own among them, calls the layer that it adapts."""
 
 
-def is_adapter(model: nn.Module, name: str) -> bool:
-    """Whether the parameter belongs to an adapter (LoRA, Hu et al. 2021) and not to the layer that is adapted.
+def adapters_of(model: nn.Module) -> Callable[[str], bool]:
+    """Whether a parameter's name is one of an adapter (LoRA, Hu et al. 2021) and not of the layer that is adapted.
 
     An adapter is a module beside whose own parameters stands that layer, as its child `base` or `base_layer`, or what
     is called `lora_...`.
     """
-    parts = name.split(".")
-    if any(part.startswith("lora_") for part in parts):
-        return True
-    for depth, part in enumerate(parts[:-1]):
-        owner = submodule(model, ".".join(parts[:depth]))
-        base = next((child for child in _BASES if isinstance(owner._modules.get(child), _ADAPTED)), None)
-        if base not in (None, part):
+    inside = []
+    for path, module in modules_by_name(model).items():
+        base = next((child for child in _BASES if isinstance(module._modules.get(child), _ADAPTED)), None)
+        if base:
+            prefix = f"{path}." if path else ""
+            inside.append((prefix, f"{prefix}{base}."))
+
+    def is_adapter(name: str) -> bool:
+        if any(name.startswith(adapter) and not name.startswith(base) for adapter, base in inside):
             return True
-    owner = submodule(model, ".".join(parts[:-1]))
-    return any(isinstance(owner._modules.get(child), _ADAPTED) for child in _BASES)
+        return "lora_" in name and any(part.startswith("lora_") for part in name.split("."))
+
+    return is_adapter
 
 
 def role_of(model: nn.Module) -> Callable[[str], str]:
     """`Parts.role` by the kinds of the model's modules and, for attention and feed-forward, the names they have."""
 
+    is_adapter = adapters_of(model)
+
     def role(name: str) -> str:
         path, _, parameter = name.rpartition(".")
-        if is_adapter(model, name):
+        if is_adapter(name):
             return "adapter"
         owner, called = submodule(model, path), path.lower()
         last = called.rpartition(".")[2]

@@ -8,7 +8,7 @@ from torch import nn
 
 from bench.tying import cross_layer, untied
 from bench.tying.apply import parameters_by_name
-from bench.tying.structure import is_adapter
+from bench.tying.structure import adapters_of
 
 X = torch.linspace(-1, 1, 8).view(2, 4)
 
@@ -76,13 +76,13 @@ def names_of(plan):
 @pytest.mark.parametrize("scope", ["weights", "all"])
 def test_a_plan_ties_what_is_adapted_and_no_adapter(kind, scope):
     plain, model = network(), wrapped(network(), kind)
-    adapters = {name for name in parameters_by_name(model) if is_adapter(model, name)}
+    adapters = {name for name in parameters_by_name(model) if adapters_of(model)(name)}
     assert len(adapters) == 2 * 3
     plan = cross_layer(model, scope=scope)
     assert not names_of(plan) & adapters
     assert len(names_of(plan)) == len(names_of(cross_layer(plain, scope=scope)))
     assert names_of(cross_layer(model, scope="adapter")) == adapters
-    assert not any(is_adapter(plain, name) for name in parameters_by_name(plain))
+    assert not any(adapters_of(plain)(name) for name in parameters_by_name(plain))
 
 
 @kinds
@@ -122,10 +122,10 @@ def test_adapters_are_tied_by_name_where_that_is_asked_for(kind):
     plan = cross_layer(model) + cross_layer(model, scope="adapter")
     plan.apply(model)
     plan.verify(model)
-    distinct = {id(p) for name, p in parameters_by_name(model).items() if is_adapter(model, name)}
+    distinct = {id(p) for name, p in parameters_by_name(model).items() if adapters_of(model)(name)}
     assert len(distinct) == 2
 
 
 def test_what_is_called_base_and_is_no_adapted_layer_makes_no_adapter():
     model = nn.ModuleDict({"base": network(), "head": nn.Linear(4, 4)})
-    assert not any(is_adapter(model, name) for name in parameters_by_name(model))
+    assert not any(adapters_of(model)(name) for name in parameters_by_name(model))

@@ -80,26 +80,28 @@ def test_an_architecture(name, tmp_path):
 def test_a_network_of_another_library(library, name, tmp_path):
     if not is_installed(library):
         pytest.skip(f"{library} is not installed")
-    images = torch.linspace(-1, 1, 3 * SIZE * SIZE).view(1, 3, SIZE, SIZE)
+    images = {"x": torch.linspace(-1, 1, 3 * SIZE * SIZE).view(1, 3, SIZE, SIZE)}
     take_all(name, lambda: build_of(library, name), lambda model: images, tmp_path, is_known=False)
 
 
 def take_all(name, make, example_for, folder, is_known):
     """Audit, relax, tie, save, load and quantise one network.
 
-    is_known: `load` builds it again by itself, and does not need it to be given.
+    is_known: it is of transformers, so that `load` builds it by itself and its modules can be initialised again. Of
+        others the audit may have no chance to compare with, and says of which parameter.
     """
     steps, path = Steps(name), folder / "model.safetensors"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = make()
         example = example_for(model)
-        with torch.no_grad():  # this example is ours to get right
-            model(**example) if isinstance(example, dict) else model(example)
+        with torch.no_grad():
+            model(**example)  # this example is ours to get right
 
     def audited():
         found = audit(Subject(name, make, lambda: anew(make())), 0.8)
-        assert not found.no_floor and found.savings < 0.2, (found.no_floor, found.savings)
+        assert found.savings < 0.2
+        assert not found.no_floor or (not is_known and "no module initialises" in found.no_floor)
         return found
 
     def tied():
