@@ -30,10 +30,15 @@ def refusal(cells: Sequence[RunConfig]) -> str | None:
     if not configs:
         return None
     preload(architectures(cells))
-    with tempfile.TemporaryDirectory() as scratch:
+    runner = Runner()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         folder = Path(scratch)
         write_json(folder / "configs.json", {"configs": list(configs.values())})
-        Runner().run(MODULE, folder, threads=1)
+        try:
+            runner.run(MODULE, folder, threads=1)
+        except BaseException:  # Ctrl-C: there is nothing to save
+            runner.kill_all()
+            raise
         # Without an answer the process died, as the runs then will, whose logs say why.
         answer = recorded(folder / "refusals.json") or {"refusals": []}
     return next(filter(None, answer["refusals"]), None)

@@ -176,11 +176,7 @@ def measure(cells: Sequence[RunConfig], again: bool = False) -> list[tuple[RunCo
 
 def _refuse_bad_input(cells: Sequence[RunConfig], ensure: RunOrLoad) -> None:
     """Raise BadInput where one of the cells without a record is of what cannot be built."""
-    try:
-        refusal = precheck.refusal([cell for cell in cells if ensure.load(cell) is None])
-    except KeyboardInterrupt:
-        stop_all()
-        raise
+    refusal = precheck.refusal([cell for cell in cells if ensure.load(cell) is None])
     if refusal is not None:
         raise BadInput(refusal)
 

@@ -12,7 +12,7 @@ import pytest
 from bench.runs import process
 from bench.runs.process import Runner
 from bench.runs.store import read_json, write_json
-from bench.runs.worker import CONFIG, REQUEST
+from bench.runs.worker import CONFIG, REQUEST, STOPPED
 from bench.training.distributed import RENDEZVOUS_S
 
 
@@ -141,6 +141,12 @@ def test_runs_that_do_not_stop_when_asked_are_killed(started, hasty, tmp_path, b
         with pytest.raises(process.Interrupted):
             other.run("rank_body", tmp_path / "all_hang", 1)
     assert started("tells", runner=Runner() if by_signal else other)[1].code == 0
+
+
+def test_a_process_whose_folder_is_gone_ends_without_a_word(started, tmp_path, capfd):
+    """As after Ctrl-C while the fork server started."""
+    assert Runner().run("rank_body", tmp_path / "gone", 1).code == STOPPED
+    assert capfd.readouterr().err == "" and not (tmp_path / "gone").exists()
 
 
 def test_a_code_is_told_in_words():
