@@ -23,7 +23,7 @@ from bench.report import tables
 from bench.runs.store import Status, require_writable
 from bench.sweep import measure, sweep
 from bench.sweep.dry_run import report
-from bench.sweep.launchers.launcher import Launcher
+from bench.sweep.launchers import Launcher
 from bench.tying.errors import BadInput
 
 

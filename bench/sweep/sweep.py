@@ -11,8 +11,8 @@ from bench.runs import lock
 from bench.runs.code import other_code
 from bench.runs.process import kill_all, preload, stop_all
 from bench.runs.store import Status, remove_stale_temporaries, require_writable
-from bench.sweep import manifest, prerequisites, stopping
-from bench.sweep.launchers.launcher import Launcher
+from bench.sweep import manifest, precheck, prerequisites, stopping
+from bench.sweep.launchers import Launcher
 from bench.sweep.launchers.local import Joblib
 from bench.sweep.progress import Progress, outcome
 from bench.sweep.run_or_load import RunOrLoad, architectures, ensure_cost, ensure_run
@@ -108,8 +108,12 @@ def run_sweep(cells: Sequence[RunConfig], launcher: Launcher, sweep: bool = Fals
 
     Returns:
         Cells and records in the order of `cells`.
+
+    Raises:
+        BadInput: A cell that is not recorded cannot be built; nothing has been run or written.
     """
     launcher.check(cells)
+    _refuse_bad_input(cells, ensure_run)
     if sweep:
         for place in (Path(cells[0].options["results"]), cells[0].runs):
             require_writable(place)
@@ -168,6 +172,8 @@ def measure(cells: Sequence[RunConfig], again: bool = False) -> list[tuple[RunCo
     """
     launcher = Joblib(n_jobs=1)
     launcher.check(cells)
+    if not again:
+        _refuse_bad_input(cells, ensure_cost)
     remove_stale_temporaries(cells[0].runs)
     cells = _with_recorded_groups(cells)
     if again:
@@ -176,6 +182,13 @@ def measure(cells: Sequence[RunConfig], again: bool = False) -> list[tuple[RunCo
     preload(architectures(cells))
     with Progress() as progress:
         return _Phases(launcher, progress).measure(cells)
+
+
+def _refuse_bad_input(cells: Sequence[RunConfig], ensure: RunOrLoad) -> None:
+    """Raise BadInput where one of the cells without a record is of what cannot be built."""
+    refusal = precheck.refusal([cell for cell in cells if ensure.load(cell) is None])
+    if refusal is not None:
+        raise BadInput(refusal)
 
 
 def _remove_cost(cell: RunConfig) -> None:
