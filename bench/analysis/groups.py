@@ -39,7 +39,7 @@ CLOSE = 0.05
 
 
 def control_note(record: Mapping[str, Any]) -> str:
-    """`width 52, feed-forward 230: 1.003x the parameters of cross_layer`; empty for what is no control.
+    """`width 52, feed-forward 230: 1.003x the parameters of cross_layer`; `depth 1: ...`; empty for what is no control.
 
     record: of a run or a cost, from which it takes its spec and `control`.
     """
@@ -48,7 +48,9 @@ def control_note(record: Mapping[str, Any]) -> str:
         return ""
     inner = f", feed-forward {control['feed_forward']}" if control["feed_forward"] else ""
     spec = recorded_spec(record) or TyingSpec.unknown(record["tying"])
-    of = spec.without_control.label if control["kind"] == "params" else "none"
+    of = "none" if control["kind"] == "respend" else spec.without_control.label
+    if control["kind"] == "delete":
+        return f"depth {control['depth']}: {control['ratio']:.3f}x the parameters of {of}"
     far = ", the nearest there is" if abs(control["ratio"] - 1) > CLOSE else ""
     return f"width {control['width']}{inner}: {control['ratio']:.3f}x the parameters of {of}{far}"
 

@@ -154,6 +154,8 @@ def test_a_run_of_delete_is_the_shorter_untied_network(cell):
     assert deleted["status"] == shorter["status"] == "done"
     assert deleted["tying"] == "cycle(groups=2), control=delete" and deleted["control"]["depth"] == 2
     assert (deleted["test"], deleted["curves"]) == (shorter["test"], shorter["curves"])
+    ratio = deleted["num_params"] / deleted["control"]["target_params"]
+    assert control_note(deleted) == f"depth 2: {ratio:.3f}x the parameters of cycle(groups=2)"
 
 
 def test_a_width_that_the_architectures_own_keys_replace_is_refused(cell):
