@@ -283,6 +283,7 @@ OUTSIDE += tuple(f"trainer.{key}" for key in ("accelerator", "threads", "strateg
 
 AXES = ("dropout", "weight_decay", "seed")
 """Config keys that the table has rows for."""
+RATE = "optimizer.lr"
 
 
 def sections(runs: Iterable[RunRecord]) -> list[Section]:
@@ -318,19 +319,26 @@ def _fingerprints(runs: list[RunRecord]) -> dict[str, str | None]:
 
 
 def _varied(runs: list[RunRecord]) -> list[str]:
-    """Config keys that differ between cells which the axes of the table cannot tell apart.
+    """Config keys, but for the axes of the table, that differ between cells of one tying.
 
-    A learning rate chosen per tying does not count: it is part of what a tying's row is.
+    A learning rate that goes by the tying and the other keys does not count: it is part of what a tying's row is.
     """
-    keys: set[str] = set()
-    for same in _grouped(runs, lambda run: (run.tying, run.dropout, run.weight_decay, run.seed)).values():
-        if len(same) < 2:
-            continue
-        configs = [flat(run.record.get("config")) for run in same if run.record.get("config")]
-        for key in {key for config in configs for key in config}.difference(AXES):
-            if len({repr(config.get(key)) for config in configs}) > 1:
-                keys.add(key)
-    return sorted(keys)
+    of_tying: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for run in runs:
+        if run.record.get("config"):
+            of_tying[run.tying].append(flat(run.record["config"]))
+    keys = {
+        key
+        for configs in of_tying.values()
+        for key in {key for config in configs for key in config}.difference(AXES)
+        if len({repr(config.get(key)) for config in configs}) > 1
+    }
+    others = sorted(keys - {RATE})
+    rates: dict[str, set[float]] = defaultdict(set)
+    for tying, configs in of_tying.items():
+        for config in configs:
+            rates[repr([tying, *(config.get(key) for key in others)])].add(config.get(RATE))
+    return sorted(keys) if any(len(of_cell) > 1 for of_cell in rates.values()) else others
 
 
 def flat(config: Mapping[str, Any]) -> dict[str, Any]:
