@@ -130,7 +130,7 @@ def grid_cut(words: list[str]) -> list[str]:
     if "sweep" not in said:
         return []
     preset = yaml.safe_load((ROOT / "conf" / "sweep" / f"{said['sweep']}.yaml").read_text())
-    axes = preset["hydra"]["sweeper"]["params"]
+    axes = preset["hydra"]["sweeper"].get("params", {})  # a design has none
     return [f"{axis}={value}" for axis, value in GRID.items() if axis in axes and axis not in said]
 
 

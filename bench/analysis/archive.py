@@ -18,8 +18,9 @@ FILE = "records.jsonl.gz"
 SCHEMA = 1
 """Layout of the file; a reader refuses a newer one.
 
-A line of JSON each: first the sweep (`schema`, `name`, `note`, `lacks`, how many `runs` and `costs` follow), then the
-runs (`entry`, what was asked for; `record`, null where there is none), then the cost records, each once.
+A line of JSON each: first the sweep (`schema`, `name`, `note`, `lacks`, `untraced` where there is any, how many `runs`
+and `costs` follow), then the runs (`entry`, what was asked for; `record`, null where there is none), then the cost
+records, each once.
 """
 
 
@@ -29,6 +30,7 @@ class Recorded:
 
     entries: run id -> its line of the manifest. records, costs: id -> the record, of those that there are.
     lacks: what records of an older form do not hold, as a sentence; None for records as runs write them.
+    untraced: sources of records (`traced.source_of`) that the project's history no longer holds.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Recorded:
     costs: Mapping[str, dict[str, Any]]
     lacks: str | None = None
     left_out: tuple[str, ...] = field(default=())
+    untraced: tuple[str, ...] = field(default=())
 
 
 def path_of(results: Path, name: str) -> Path:
@@ -81,6 +84,7 @@ def load(runs: Path, results: Path | None, name: str) -> Recorded:
         _filled(ours.costs, archived.costs, costs),
         archived.lacks if stands_in else None,
         tuple(run_id for run_id in archived.records if run_id not in ours.entries),
+        archived.untraced,
     )
 
 
@@ -177,6 +181,8 @@ def content(sweep: Recorded) -> bytes:
     keys = ("task", "data", "tying", "id")
     entries = sorted(sweep.entries.values(), key=lambda entry: [str(entry.get(key)) for key in keys])
     head = {"kind": "sweep", "schema": SCHEMA, "name": sweep.name, "note": sweep.note, "lacks": sweep.lacks}
+    if sweep.untraced:
+        head["untraced"] = sorted(sweep.untraced)
     lines = [head | {"runs": len(entries), "costs": len(sweep.costs)}]
     lines += [
         {"kind": "run", "entry": entry, "record": sweep.records.get(str(entry["id"]))} for entry in entries
@@ -229,7 +235,15 @@ def parse(packed: bytes, where: str) -> Recorded:
             raise BadInput(f"{where}, line {number}: neither a run nor a cost of a sweep's records")
     if (len(entries), len(costs)) != (head.get("runs"), head.get("costs")):
         raise BadInput(f"{where} is damaged: lines are missing; take it from git again")
-    return Recorded(str(head.get("name")), head.get("note"), entries, records, costs, head.get("lacks"))
+    return Recorded(
+        str(head.get("name")),
+        head.get("note"),
+        entries,
+        records,
+        costs,
+        head.get("lacks"),
+        untraced=tuple(head.get("untraced") or ()),
+    )
 
 
 def _lines(text: str, where: str) -> Iterator[tuple[int, dict[str, Any]]]:

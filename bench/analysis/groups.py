@@ -51,7 +51,7 @@ CLOSE = 0.05
 
 
 def control_note(record: Mapping[str, Any]) -> str:
-    """`width 52, feed-forward 230: 1.003x the parameters of cross_layer`; empty for what is no control.
+    """`width 52, feed-forward 230: 1.003x the parameters of cross_layer`; `depth 1: ...`; empty for what is no control.
 
     record: of a run or a cost, from which it takes its spec and `control`.
     """
@@ -60,7 +60,9 @@ def control_note(record: Mapping[str, Any]) -> str:
         return ""
     inner = f", feed-forward {control['feed_forward']}" if control["feed_forward"] else ""
     spec = recorded_spec(record) or TyingSpec.unknown(record["tying"])
-    of = spec.without_control.label if control["kind"] == "params" else "none"
+    of = "none" if control["kind"] == "respend" else spec.without_control.label
+    if control["kind"] == "delete":
+        return f"depth {control['depth']}: {control['ratio']:.3f}x the parameters of {of}"
     far = ", the nearest there is" if abs(control["ratio"] - 1) > CLOSE else ""
     return f"width {control['width']}{inner}: {control['ratio']:.3f}x the parameters of {of}{far}"
 
@@ -401,6 +403,7 @@ OUTSIDE += tuple(f"trainer.{key}" for key in ("accelerator", "threads", "strateg
 
 AXES = ("dropout", "weight_decay", "seed")
 """Config keys that the table has rows for."""
+RATE = "optimizer.lr"
 
 
 def sections(runs: Iterable[RunRecord]) -> list[Section]:
@@ -436,19 +439,26 @@ def _fingerprints(runs: list[RunRecord]) -> dict[str, str | None]:
 
 
 def _varied(runs: list[RunRecord]) -> list[str]:
-    """Config keys that differ between cells which the axes of the table cannot tell apart.
+    """Config keys, but for the axes of the table, that differ between cells of one tying.
 
-    A learning rate chosen per tying does not count: it is part of what a tying's row is.
+    A learning rate that goes by the tying and the other keys does not count: it is part of what a tying's row is.
     """
-    keys: set[str] = set()
-    for same in _grouped(runs, lambda run: (run.tying, run.dropout, run.weight_decay, run.seed)).values():
-        if len(same) < 2:
-            continue
-        configs = [flat(run.record.get("config")) for run in same if run.record.get("config")]
-        for key in {key for config in configs for key in config}.difference(AXES):
-            if len({repr(config.get(key)) for config in configs}) > 1:
-                keys.add(key)
-    return sorted(keys)
+    of_tying: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for run in runs:
+        if run.record.get("config"):
+            of_tying[run.tying].append(flat(run.record["config"]))
+    keys = {
+        key
+        for configs in of_tying.values()
+        for key in {key for config in configs for key in config}.difference(AXES)
+        if len({repr(config.get(key)) for config in configs}) > 1
+    }
+    others = sorted(keys - {RATE})
+    rates: dict[str, set[float]] = defaultdict(set)
+    for tying, configs in of_tying.items():
+        for config in configs:
+            rates[repr([tying, *(config.get(key) for key in others)])].add(config.get(RATE))
+    return sorted(keys) if any(len(of_cell) > 1 for of_cell in rates.values()) else others
 
 
 def flat(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -192,7 +192,10 @@ def _contradictions_of_metric(task: Task) -> Iterator[str]:
 
 
 def _contradictions_of_data(data: Data) -> Iterator[str]:
-    wanted = {"_target_": MODULES[data.kind], "_partial_": True, "train_limit": data.train_limit}
+    wanted = {"_target_": MODULES[data.kind], "_partial_": True}
+    wanted |= {
+        key: getattr(data, key) for key in ("train_limit", "val_limit", "test_limit") if hasattr(data, key)
+    }
     if data.module != wanted:
         yield (
             f"data.module={_shown(data.module)} is not allowed: data of kind {data.kind} are read by "

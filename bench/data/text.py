@@ -58,7 +58,7 @@ class TextData(RankedDataModule):
     `carry` reads `batch_size` parallel streams in order; else windows are shuffled. Evaluation scores every
     token of a split once: `carry` in `eval_streams` streams, whatever the batch size or the number of ranks;
     else in windows at stride T / 2, each token with at least T / 2 of context. `train_limit`: the first so
-    many tokens of train.
+    many tokens of train. `val_limit`, `test_limit`: so many tokens of a split, in pieces evenly over it.
     """
 
     def __init__(
@@ -71,6 +71,8 @@ class TextData(RankedDataModule):
         eval_streams: int = 16,
         eval_batch_size: int = 32,
         train_limit: int | None = None,
+        val_limit: int | None = None,
+        test_limit: int | None = None,
     ) -> None:
         super().__init__(seed)
         self.meta: dict[str, Any] = load(folder).meta
@@ -83,6 +85,9 @@ class TextData(RankedDataModule):
             s: torch.from_numpy(np.load(Path(folder) / f"{s}_tokens.npy")) for s in self.meta["sizes"]
         }
         self.tokens["train"] = self.tokens["train"][:train_limit]
+        for split, limit in (("val", val_limit), ("test", test_limit)):
+            if limit is not None and limit < len(self.tokens[split]):
+                self.tokens[split] = self._pieces(self.tokens[split], limit)
         if batch_size * window > len(self.tokens["train"]):
             raise BadInput(
                 f"batch_size={batch_size} x window={window} exceeds the {len(self.tokens['train'])} "
@@ -109,15 +114,18 @@ class TextData(RankedDataModule):
         return self.scored_once(self.tokens["test"])
 
     def probe_dataloader(self) -> Batches:
-        """Return pieces of train, a quarter of val's count in all: the generalisation gap is measured against them.
-
-        As many pieces as streams, evenly over train: its beginning alone may be harder or easier than the rest.
-        """
+        """Return pieces of train, a quarter of val's count in all: the generalisation gap is measured against them."""
         train = self.tokens["train"]
-        count = min(len(train), max(1, len(self.tokens["val"]) // 4))
+        return self.scored_once(self._pieces(train, min(len(train), max(1, len(self.tokens["val"]) // 4))))
+
+    def _pieces(self, tokens: torch.Tensor, count: int) -> torch.Tensor:
+        """Return `count` of the tokens, in as many pieces as streams, evenly over all of them.
+
+        Their beginning alone may be harder or easier than the rest.
+        """
         at = torch.arange(count)
-        apart = (len(train) - count) / max(1, self.eval_streams - 1)
-        return self.scored_once(train[at + (at * self.eval_streams // count * apart).long()])
+        apart = (len(tokens) - count) / max(1, self.eval_streams - 1)
+        return tokens[at + (at * self.eval_streams // count * apart).long()]
 
     def ring(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (inputs, targets) of train, int64 [N], turned by a random offset."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from textwrap import fill
 
-from bench.analysis import archive
+from bench.analysis import archive, traced
 from bench.analysis.groups import sections
 from bench.analysis.runs import rows
 from bench.report import html
@@ -16,7 +16,7 @@ from bench.report.markup import plain
 from bench.report.notes import floors
 from bench.report.pages import MARK, SweepReport, TaskReport, sweep_report, texts
 from bench.report.plots.pictures import PICTURES, pictures
-from bench.runs import machine
+from bench.runs import machine, sources
 from bench.runs.command_line import add_places, add_sweep, framed, parser
 from bench.runs.store import manifest_path, write_bytes_atomic
 from bench.tying.errors import BadInput
@@ -36,6 +36,7 @@ COLLECT = (50_000, 50, 100)
 EXAMPLES = """examples:
   python -m bench.tables                          every sweep in runs/sweeps or results/, to results/
   python -m bench.tables --sweep quick            one sweep
+  python -m bench.tables --state-untraced         first write into each records.jsonl.gz which code git no longer has
   python -m bench.tables --runs old/runs --results old/results --sweep quick --sweep main
 """
 
@@ -86,7 +87,8 @@ def _known(runs: Path, results: Path, names: Sequence[str] | None) -> list[str]:
 
 def _build_sweep(runs: Path, results: Path, name: str, out: Callable[[str], object]) -> Path:
     sweep, folder = archive.load(runs, results, name), results / name
-    report = sweep_report(name, sections(rows(sweep)), sweep.note, sweep.lacks)
+    caveats = " ".join(filter(None, [sweep.lacks, traced.sentence(sweep)]))
+    report = sweep_report(name, sections(rows(sweep)), sweep.note, caveats or None)
     files = {file: text.encode() for file, text in texts(report).items()}
     failures: dict[str, str] = {}
     for task in report.tasks:
@@ -110,6 +112,19 @@ def _build_sweep(runs: Path, results: Path, name: str, out: Callable[[str], obje
             f"{runs} asks for, and are in its tables no longer: keep a copy from git if you need them"
         )
     return folder
+
+
+def state_untraced(results: Path, names: Sequence[str] | None = None) -> None:
+    """Write into each records.jsonl.gz which sources of its records this checkout's history does not hold.
+
+    BadInput where the history is not whole: of an installed package, and of a shallow clone.
+    """
+    history = sources.history()
+    if history is None:
+        raise BadInput("the history of the suite is not here: use a clone that is not shallow")
+    for name in names or archive.archived_names(results):
+        path = archive.path_of(results, name)
+        _write(path, archive.content(traced.stated(archive.read(path), history)))
 
 
 def _pictures(task: TaskReport, failures: dict[str, str]) -> dict[str, bytes]:
@@ -166,8 +181,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     add_places(options, runs="of the records", results="to write to")
     add_sweep(options, "only this sweep; may be given again")
+    options.add_argument(
+        "--state-untraced",
+        action="store_true",
+        help="state first, in the records, which of them are of code that the git history does not hold",
+    )
     chosen = options.parse_args(arguments)
     gc.set_threshold(*COLLECT)
+    if chosen.state_untraced:
+        state_untraced(Path(chosen.results), chosen.sweep)
     build(chosen.runs, chosen.results, chosen.sweep)
 
 

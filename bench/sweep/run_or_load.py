@@ -14,6 +14,7 @@ from bench.config.run_config import RunConfig, differences_outside
 from bench.runs import lock, machine
 from bench.runs.code import Code, changed_modules, code_of
 from bench.runs.process import GRACE_S, Runner
+from bench.runs.sources import rules, trees
 from bench.runs.store import ENDED, Status, cost_folder, recorded, write_bytes_atomic, write_json
 from bench.runs.worker import BUSY, CONFIG, FULL, REQUEST, RESUME, STOPPED
 
@@ -197,7 +198,12 @@ class RunOrLoad:
             "lr_search": cell.options.get("lr_reached"),
             "learned_from": cell.options.get("learned_from"),
             "start": cell.start and {"run": cell.start.id},
-            "provenance": {**machine.provenance(), "threads": cell.config["trainer"]["threads"]},
+            "provenance": {
+                **machine.provenance(),
+                "trees": trees(),
+                "threads": cell.config["trainer"]["threads"],
+            },
+            "rules": rules(cell.options["sweep"]["name"]),
         }
 
 

@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize
 
 from bench.runs.worker import Diverged
 from bench.training import distributed
-from bench.training.optimizer import decay_groups, schedule
+from bench.training.optimizer import decay_groups, divided_by_uses, schedule
 from bench.tying import TyingPlan
 
 CHECK_EVERY = 20
@@ -23,7 +23,8 @@ class Training(L.LightningModule):
     """Trains `model`, tied by `plan` already, with AdamW; evaluates by exact sums over a split.
 
     Args:
-        optimizer: lr, beta1, beta2, warmup_share, clip (gradient norm or None).
+        optimizer: lr, beta1, beta2, warmup_share, clip (gradient norm or None), shared_lr ("sqrt": a tensor of g uses
+            learns at lr / sqrt(g); None: all at lr).
         form: How a soft tie acts: "penalty" in the gradient after clipping, "decoupled" after the optimizer's step,
             None where nothing is soft.
         output_precision: "bf16" multiplies in a language model's output layer in bfloat16 while training, None in the
@@ -47,9 +48,11 @@ class Training(L.LightningModule):
         self.settings, self.weight_decay, self.form, self.meta = optimizer, weight_decay, form, meta
         self.in_bf16 = output_precision == "bf16"
         self.groups, self.decay = decay_groups(model, weight_decay)
+        if optimizer["shared_lr"] == "sqrt":
+            self.groups = divided_by_uses(self.groups, model, optimizer["lr"])
         self.weights = list(model.parameters())  # once: clipping would walk all modules at every step
         # All that training carries from step to step, besides weights and optimizer.
-        self.dose, self.seen = 0.0, 0
+        self.dose, self.seen, self.budget = 0.0, 0, 0
         self.clipped, self.first_loss, self.last_loss = torch.zeros(()), None, torch.zeros(())
         self.losses, self.losses_n = torch.zeros(()), 0
         self.states: dict[bool, Any] = {}
@@ -93,7 +96,7 @@ class Training(L.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer, warmup_share = self.adamw(), self.settings["warmup_share"]
-        steps = int(self.trainer.estimated_stepping_batches)
+        self.budget = steps = int(self.trainer.estimated_stepping_batches)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: schedule(step, steps, warmup_share)
         )

@@ -96,7 +96,7 @@ def test_a_record_has_every_key_in_its_type(runs, task):
     assert record["results_version"] == RESULTS_VERSION
     assert {"fingerprint", "floors", "sizes"} <= record["data_meta"].keys()
     provenance = record["provenance"]
-    assert {"commit", "dirty", "versions", "host", "threads", "python"} <= provenance.keys()
+    assert {"commit", "dirty", "trees", "versions", "host", "threads", "python"} <= provenance.keys()
     assert provenance["versions"]["torch"] == torch.__version__
     assert record["device"].startswith("cpu ")
     seconds = record["seconds"]
