@@ -6,12 +6,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from bench.analysis.groups import Section, SeedGroup, in_order
-from bench.analysis.runs import Metric
+from bench.analysis.runs import WORST, Metric
 from bench.analysis.statistics import Interval, interval, performance_profile
-from bench.runs.store import Status
 
 THRESHOLDS = (0.95, 0.98, 1.0, 1.02)
-WORST = (Status.DIVERGED, Status.FAILED, Status.NOT_FINITE)
 
 Task = tuple[str, str]
 """A task and its data: what is one of many in a mean over tasks. Variants of it are not."""

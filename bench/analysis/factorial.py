@@ -7,8 +7,8 @@ from functools import lru_cache
 from itertools import product
 from typing import Any, NamedTuple
 
-from bench.analysis.aggregate import WORST
 from bench.analysis.groups import SAID, Section, SeedGroup, in_order
+from bench.analysis.runs import WORST
 from bench.analysis.statistics import ENOUGH, TOO_FEW, holm, paired
 
 MOST_NAMED = 6

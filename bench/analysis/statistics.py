@@ -1,4 +1,4 @@
-"""Say what a handful of seeds can show: intervals, paired tests, aggregates and verdicts. Numbers only."""
+"""Say what a handful of seeds can show: intervals, paired tests, corrections and aggregates. Numbers only."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +17,9 @@ SHARE_MARGIN = 0.005
 OTHER_MARGIN = 0.01
 """What counts as no difference: half a percentage point of a share; of anything else this part of the mean."""
 
+ROUNDING = 1e-10
+"""Below this share of the values, what their differences spread over seeds is rounding."""
+
 LEAST_RESAMPLED = 10
 """Fewer values than this have too few resamples that differ: at 5 the interval covers 82 % where it says 95."""
 
@@ -33,7 +36,7 @@ class Interval(NamedTuple):
 class Paired(NamedTuple):
     """A mean of n differences, their sample standard deviation, the interval and two-sided p of their mean.
 
-    Only mean and n where n = 1 or where a value is not finite.
+    Only mean and n where n = 1 or where a value is not finite. No p where all differences are the same and not 0.
     """
 
     mean: float
@@ -58,8 +61,8 @@ def paired(ours: Mapping[int, float], theirs: Mapping[int, float], level: float 
     """Return the mean of ours - theirs over the seeds both have, its t interval, and p of no difference.
 
     At one seed, initial weights, data order and dropout stream are the same, so the difference is free of what they
-    share: it spreads less than that of two independent means. Differences that are all equal have p 1 where they are
-    0, else p 0.
+    share: it spreads less than that of two independent means. Differences that are equal at all seeds, but for
+    rounding, have no spread to test by: p is 1 where they are 0, else None.
 
     Args:
         ours: seed -> value, as `theirs`.
@@ -67,10 +70,39 @@ def paired(ours: Mapping[int, float], theirs: Mapping[int, float], level: float 
     Returns:
         None without a seed that both have.
     """
-    mean, sd, n = _moments(ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys()))
-    if not n:
+    seeds = sorted(ours.keys() & theirs.keys())
+    differences = [ours[seed] - theirs[seed] for seed in seeds]
+    if not differences:
         return None
+    rounding = ROUNDING * max(max(abs(ours[seed]), abs(theirs[seed])) for seed in seeds)
+    if all(map(math.isfinite, differences)) and max(differences) - min(differences) <= rounding:
+        differences = [0.0 if abs(differences[0]) <= rounding else differences[0]] * len(differences)
+    mean, sd, n = _moments(differences)
     return Paired(mean, sd, *_bounds(mean, sd, n, level), _p(mean, sd, n), n)
+
+
+def p_beyond(difference: Paired, margin: float) -> float | None:
+    """Return p of a true difference of `margin` or more, to either side; None for one pair or none that is finite.
+
+    The larger p of two one-sided t tests (Schuirmann 1987, A comparison of the two one-sided tests procedure): where it
+    is small, the difference is shown to be smaller than the margin.
+    """
+    if difference.sd is None:
+        return None
+    room = margin - abs(difference.mean)
+    if difference.sd == 0:
+        return float(room <= 0)
+    from scipy.special import stdtr  # a third of a second to import, which only who writes tables pays
+
+    return float(stdtr(difference.n - 1, -room / (difference.sd / math.sqrt(difference.n))))
+
+
+def bound_of(difference: Paired, alpha: float) -> float | None:
+    """Return below what the size of the true difference lies, but for a chance of alpha; None for one pair."""
+    if difference.sd is None:
+        return None
+    low, high = around(difference, 1 - 2 * alpha)
+    return max(abs(low), abs(high))
 
 
 def around(difference: Paired, level: float) -> tuple[float, float] | tuple[None, None]:
@@ -103,7 +135,7 @@ def _p(mean: float, sd: float | None, n: int) -> float | None:
     if sd is None:
         return None
     if sd == 0:
-        return float(mean == 0)
+        return 1.0 if mean == 0 else None
     from scipy.special import stdtr
 
     return 2 * float(stdtr(n - 1, -abs(mean) / (sd / math.sqrt(n))))
@@ -133,33 +165,32 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def margin_text(is_share: bool) -> str:
+    """`±1 %`."""
+    return f"±{100 * SHARE_MARGIN:g} points" if is_share else f"±{100 * OTHER_MARGIN:g} %"
+
+
+def holm_of_two(pairs: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Adjust two p-values per comparison, of hypotheses that cannot both be true, over all comparisons together.
+
+    Such are `there is no difference` and `the difference is the margin or more`. Holm's procedure counts how many
+    hypotheses may still be true: at most one per comparison, none where both are rejected (Shaffer 1986, Modified
+    sequentially rejective multiple test procedures, procedure S2). So asking the second question costs nothing.
+    ValueError for a p that is not between 0 and 1.
+    """
+    if not all(0 <= p <= 1 for pair in pairs for p in pair):
+        raise ValueError(f"p-values {list(pairs)}: give numbers between 0 and 1")
+    adjusted, rejected, least = [[0.0, 0.0] for _ in pairs], [0] * len(pairs), 0.0
+    for p, at, side in sorted((p, at, side) for at, pair in enumerate(pairs) for side, p in enumerate(pair)):
+        least = max(least, min(1.0, sum(count < 2 for count in rejected) * p))
+        adjusted[at][side] = least
+        rejected[at] += 1
+    return [(first, second) for first, second in adjusted]
+
+
 def margin_of(is_share: bool, mean: float) -> float:
     """Within how much of a reference with that mean another is equivalent to it, in the unit of the metric."""
     return SHARE_MARGIN if is_share else OTHER_MARGIN * abs(mean)
-
-
-def verdict(difference: Paired | None, p_holm: float | None, margin: float, mode: str) -> str:
-    """Say what a difference shows: `equivalent`, `better` or `worse`, `no difference shown`; empty for no difference.
-
-    Equivalent: the 90 % interval lies within +- margin, which is two one-sided tests at 5 % (Schuirmann 1987,
-    A comparison of the two one-sided tests procedure). Better or worse by `mode` (min or max is best): p below
-    5 % after Holm's correction. A difference too small to matter is thus equivalent, however sure its sign.
-    Below 5 pairs ` (too few seeds)` follows; one pair says `too few seeds` and no more.
-    """
-    if difference is None:
-        return ""
-    if difference.n == 1:
-        return TOO_FEW
-    low, high = around(difference, 1 - 2 * SIGNIFICANCE)
-    if not math.isfinite(difference.mean):
-        word = "not a number"
-    elif low >= -margin and high <= margin:
-        word = "equivalent"
-    elif p_holm is None or p_holm >= SIGNIFICANCE:
-        word = "no difference shown"
-    else:
-        word = "better" if (difference.mean > 0) == (mode == "max") else "worse"
-    return word if difference.n >= ENOUGH else f"{word} ({TOO_FEW})"
 
 
 def spearman(one: Sequence[float], other: Sequence[float]) -> float | None:

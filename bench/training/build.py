@@ -136,7 +136,7 @@ def controlled(config: Config, shapes: Mapping[str, int]) -> tuple[Config, dict[
 
     params: the untied network with about as many parameters as the tied one. respend: the tied network with about
     as many as the untied one. First the nearest width at the network's own ratio of feed-forward width to width,
-    then the nearest feed-forward width. delete: the untied network without the blocks that the tying makes of others.
+    then the nearest feed-forward width. delete: the network without the blocks that the tying makes copies of others.
     Nothing is built but shapes.
 
     Returns:
@@ -156,7 +156,7 @@ def controlled(config: Config, shapes: Mapping[str, int]) -> tuple[Config, dict[
     if tied_params == untied_params:
         raise DoesNotApply("this tying shares no tensor, so its control is `none` itself")
     if kind == "delete":
-        sized, target = _shortened(plain, tied, shapes), tied_params
+        sized, target = _shortened(tied, shapes), tied_params
     else:
         base, target = (plain, tied_params) if kind == "params" else (tied, untied_params)
         sized = _sized(base, shapes, target)
@@ -175,7 +175,11 @@ def controlled(config: Config, shapes: Mapping[str, int]) -> tuple[Config, dict[
 
 def untied(config: Config) -> Config:
     """Return the config of the same network without any tie or control."""
-    return {**config, "control": None, "tying": {**config["tying"], "parts": {}}}
+    return _with_parts({**config, "control": None}, {})
+
+
+def _with_parts(config: Config, parts: Mapping[str, Any]) -> Config:
+    return {**config, "tying": {**config["tying"], "parts": parts}}
 
 
 def num_params(config: Config, shapes: Mapping[str, int]) -> int:
@@ -184,12 +188,13 @@ def num_params(config: Config, shapes: Mapping[str, int]) -> int:
     return plan_for(config, model).num_params(model)
 
 
-def _shortened(plain: Config, tied: Config, shapes: Mapping[str, int]) -> Config:
-    """Return the untied config at the depth of the blocks that are left once every copy of another is out.
+def _shortened(tied: Config, shapes: Mapping[str, int]) -> Config:
+    """Return the config at the depth of the blocks that are left once every copy of another is out.
 
-    A block is a copy where each of its matrices is one tensor with a matrix of a block before it.
+    A block is a copy where each of its matrices is one tensor with a matrix of a block before it. Methods that tie
+    blocks are left out too; others, such as that of the embedding, stay.
     """
-    model = _on_meta(plain, shapes)
+    model = _on_meta(tied, shapes)
     stack = model.parts.stack
     block_of = {
         name: index
@@ -209,14 +214,23 @@ def _shortened(plain: Config, tied: Config, shapes: Mapping[str, int]) -> Config
     }
     if len(own) == len(stack):
         raise DoesNotApply("this tying makes no block a copy of another, so there is none to leave out")
-    stages = plain["model"].get("stages", 1)
+    stages = tied["model"].get("stages", 1)
     per_stage = len(stack) // stages
     left = {sum(index // per_stage == stage for index in own) for stage in range(stages)}
     if len(left) > 1:
         raise DoesNotApply(
             f"stages would keep {' or '.join(map(str, sorted(left)))} blocks, and all stages have the same number"
         )
-    return {**plain, "model": {**plain["model"], "depth": len(own)}}
+    parts = {
+        name: part
+        for name, part in tied["tying"]["parts"].items()
+        if not any(
+            member in block_of
+            for tie in plan_for(_with_parts(tied, {name: part}), model).ties
+            for member in tie.names
+        )
+    }
+    return _with_parts({**tied, "model": {**tied["model"], "depth": len(own)}}, parts)
 
 
 def _sized(base: Config, shapes: Mapping[str, int], target: int) -> Config:

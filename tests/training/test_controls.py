@@ -122,8 +122,10 @@ def test_delete_leaves_out_the_blocks_that_are_copies_of_others(cell, task, tyin
     config = cell(task, tying, *more).config
     sized, size = sizes(cell, task, tying, "delete", *more)
     assert (size["kind"], size["depth"], size["width"]) == ("delete", left, config["model"]["width"])
-    assert sized["model"] == {**config["model"], "depth": left} and sized["tying"]["parts"] == {}
+    assert sized["model"] == {**config["model"], "depth": left}
+    assert list(sized["tying"]["parts"]) == (["embedding"] if tying == "albert" else [])
     model = build.network(sized, shapes(cell, task), 0.0)
+    build.tie(sized, model, build.plan_for(sized, model))
     assert len(model.parts.stack) == left
     assert sum(p.numel() for p in model.parameters()) == size["num_params"] <= size["target_params"]
     assert size["target_params"] == num_params(config, shapes(cell, task))
@@ -152,6 +154,8 @@ def test_a_run_of_delete_is_the_shorter_untied_network(cell):
     assert deleted["status"] == shorter["status"] == "done"
     assert deleted["tying"] == "cycle(groups=2), control=delete" and deleted["control"]["depth"] == 2
     assert (deleted["test"], deleted["curves"]) == (shorter["test"], shorter["curves"])
+    ratio = deleted["num_params"] / deleted["control"]["target_params"]
+    assert control_note(deleted) == f"depth 2: {ratio:.3f}x the parameters of cycle(groups=2)"
 
 
 def test_a_width_that_the_architectures_own_keys_replace_is_refused(cell):

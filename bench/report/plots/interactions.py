@@ -107,6 +107,8 @@ def _draw_lines(row: list[Axes], section: Section, cells: Grid, looks: dict[str,
             apart = 0.28 * (at / max(1, len(tyings) - 1) - 0.5)
             at_place = {x + apart: cells.cells.get((tying, *place)) for x, place in enumerate(places)}
             line = {x: cell for x, cell in at_place.items() if cell and cell.metric()}
+            if not line:  # a line of no points is no svg
+                continue
             values = [printed_metric(cell) for cell in line.values()]
             decimals = metric_places([value.mean for value in values], section.metric)
             texts = [cell_text(tying, cell, decimals) for cell in line.values()]
