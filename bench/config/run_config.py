@@ -54,7 +54,7 @@ _LATER: dict[str | None, dict[str, Any]] = {
     "model": {"injection": "none"},
     "tying": dict.fromkeys(("groups", "repeats", "rank", "grouping", "shuffle")),
     "optimizer": dict.fromkeys(("shared_lr",)),
-    "trainer": dict.fromkeys(("use_gradients", "quantize", "max_steps", "patience")),
+    "trainer": dict.fromkeys(("use_gradients", "quantize", "max_steps", "patience", "example_scores")),
 }
 
 _OF_EPOCHS = {"max_epochs", "val_check_interval"}
@@ -221,7 +221,8 @@ def check_one_sweep(cells: Sequence[RunConfig]) -> None:
     Raises:
         BadInput: the option, with the values that were given.
     """
-    for key in ("sweep.name", "sweep.note", "sweep.fail_fast", "logger", "retry", "reuse", "runs", "results"):
+    whole = ("sweep.name", "sweep.note", "sweep.fail_fast", "sweep.stop")
+    for key in (*whole, "logger", "retry", "reuse", "runs", "results"):
         values = [
             functools.reduce(lambda section, name: section[name], key.split("."), cell.options)
             for cell in cells

@@ -293,6 +293,7 @@ class Trainer(Section):
     )
     use_gradients: OnlyTrue
     quantize: OnlyTrue
+    example_scores: OnlyTrue
     accelerator: _choice("auto", "cpu", "gpu")
     devices: Count
     strategy: _choice(
@@ -328,12 +329,18 @@ class Logger(Called):
     needs: Name = None
 
 
+class Stop(Section):
+    margin: _or_null(Annotated[float, Field(gt=0, lt=1)], "a number in (0, 1), or null")
+    first: _range(int, "a whole number from 2 to 1000", ge=2, le=1000)
+
+
 class Sweep(Section):
     name: _or_null(Name, "letters, digits, _, - and . (it names a folder of results), at most 100, or null")
     note: _or_null(str, "a text, or null")
     fail_fast: Flag
     points: _or_null(Count, "a whole number >= 1, or null where nothing is designed")
     point: _or_null(dict[str, Any], "keys with values, such as {dropout: 0, weight_decay: 1}, or null")
+    stop: Stop
 
 
 class Config(Section):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.data.batches import Batches, RankedDataModule, check_limit, check_positive
+from bench.data.batches import Batches, RankedDataModule, check_limit, check_positive, check_window
 from bench.data.prepare import load
 from bench.tying.errors import BadInput
 
@@ -77,8 +77,7 @@ class TextData(RankedDataModule):
         super().__init__(seed)
         self.meta: dict[str, Any] = load(folder).meta
         check_positive(batch_size=batch_size, eval_streams=eval_streams, eval_batch_size=eval_batch_size)
-        if not isinstance(window, int) or window < 2:
-            raise BadInput(f"window={window!r} is not allowed: give a whole number from 2")
+        check_window(window, least=2)
         check_limit(train_limit, self.meta["sizes"]["train"], "tokens")
         self.batch_size, self.window, self.carry = batch_size, window, carry
         self.eval_streams, self.eval_batch_size = eval_streams, eval_batch_size
@@ -179,13 +178,13 @@ class TextData(RankedDataModule):
             targets = tokens.long()
             inputs = preceded(targets)
             inside = positions.clamp(max=len(tokens) - 1)
-            told = targets[inside].masked_fill(~scored, IGNORED)
-            first = told[:1] if self.rank == 0 else torch.full_like(told[:1], IGNORED)
+            scored_targets = targets[inside].masked_fill(~scored, IGNORED)
+            first = scored_targets[:1] if self.rank == 0 else torch.full_like(scored_targets[:1], IGNORED)
             if start == 0:
                 yield inputs[inside[:1]], first, True
             for part in slices[max(start - 1, 0) :]:
                 rows = self.share(torch.arange(len(positions))[1:][part])
-                yield inputs[inside[rows]], told[rows, -new:], True
+                yield inputs[inside[rows]], scored_targets[rows, -new:], True
 
         return Batches(1 + len(slices), batches)
 

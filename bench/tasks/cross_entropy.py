@@ -70,6 +70,26 @@ def tallied(logits: Tensor, targets: Tensor, bins: Tensor | None = None) -> dict
     return sums
 
 
+@torch.no_grad()
+def scores_of_rows(
+    outputs: Tensor, targets: Tensor, weight: Tensor | None = None, bias: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return of each of N rows its nll (float64, nats) and whether its target is the likeliest, in weight's precision.
+
+    Args:
+        outputs: Hidden states [N, W], or logits [N, V] where there is no weight.
+        targets: int64 [N], all of them scored.
+        weight: [V, W].
+    """
+    nll, correct = [], []
+    with torch.autocast(outputs.device.type, enabled=False):
+        for part, of in zip(outputs.split(_ROWS), targets.split(_ROWS), strict=True):
+            logits = part if weight is None else F.linear(part.to(weight.dtype), weight, bias)
+            nll.append(F.cross_entropy(logits, of, reduction="none").double())
+            correct.append(logits.argmax(-1) == of)
+    return torch.cat(nll), torch.cat(correct)
+
+
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(

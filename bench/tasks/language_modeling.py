@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.meters import metrics
-from bench.tasks.cross_entropy import linear_cross_entropy, score, tallied
+from bench.tasks.cross_entropy import linear_cross_entropy, score, scores_of_rows, tallied
 from bench.training.module import Training
 from bench.tying.errors import BadInput
 
@@ -75,6 +75,16 @@ class LanguageModeling(Training):
         if layer is not None:
             return score(outputs, layer.weight, layer.bias, targets, bins)
         return tallied(outputs, targets, bins)
+
+    def each(self, batch: Any) -> dict[str, Tensor]:
+        """A cluster is a row of the batch: neighbouring tokens of one text."""
+        outputs, targets = self._read(batch)
+        layer, scored = self.model.output_layer, targets >= 0
+        rows, columns = batch[1].shape
+        weights = () if layer is None else (layer.weight, layer.bias)
+        nll, correct = scores_of_rows(outputs[scored], targets[scored], *weights)
+        cluster = torch.arange(rows).repeat_interleave(columns)[scored.cpu()]
+        return {"nll": nll, "correct": correct, "cluster": cluster}
 
     def score(self, sums: Mapping[str, float], split: str) -> dict[str, Any]:
         tokens = int(sums["count"])

@@ -58,6 +58,7 @@ class Training(L.LightningModule):
         self.states: dict[bool, Any] = {}
         self.sums: dict[str, Tensor] = {}
         self.scores: dict[str, Any] = {}
+        self.examples: list[dict[str, Tensor]] | None = None
 
     unit: str
     """Unit of the throughput: what `seen` counts, a second."""
@@ -76,6 +77,14 @@ class Training(L.LightningModule):
     @abstractmethod
     def tally(self, batch: Any) -> dict[str, Tensor]:
         """Return sums over a batch: nll (float64), correct, count."""
+
+    @abstractmethod
+    def each(self, batch: Any) -> dict[str, Tensor]:
+        """Return, of everything in a batch that is scored, nll [N], and correct [N] where there is a right answer.
+
+        cluster [N], int: what is not independent has the same one, numbered from 0 in each batch; data in groups give
+        `group` in its place, numbered as in all batches.
+        """
 
     @abstractmethod
     def score(self, sums: Mapping[str, float], split: str) -> dict[str, Any]:
@@ -151,6 +160,9 @@ class Training(L.LightningModule):
 
     def validation_step(self, batch: Any, index: int) -> None:
         with parametrize.cached():
+            if self.examples is not None:
+                self.examples.append(self.each(batch))
+                return
             sums = self.tally(batch)
         for name, value in sums.items():
             self.sums[name] = self.sums.get(name, 0) + value
@@ -167,6 +179,22 @@ class Training(L.LightningModule):
         """Return the metrics of one split, every example or token of it counted once."""
         trainer.test(self, dataloaders=batches, verbose=False)
         return self._scored(split)
+
+    def score_examples(self, trainer: L.Trainer, batches: Any) -> dict[str, Tensor]:
+        """Return `each` of all batches of a split, in their order. Touches nothing that a later number depends on."""
+        self.examples = []
+        try:
+            trainer.test(self, dataloaders=batches, verbose=False)
+            parts = self.examples
+        finally:
+            self.examples = None
+        scores = {key: torch.cat([part[key] for part in parts]) for key in parts[0] if key != "cluster"}
+        if "group" in scores:
+            return {**scores, "cluster": scores.pop("group")}
+        sizes = torch.tensor([int(part["cluster"].max()) + 1 for part in parts])
+        first = sizes.cumsum(0) - sizes
+        shifted = [part["cluster"].cpu() + start for part, start in zip(parts, first, strict=True)]
+        return {**scores, "cluster": torch.cat(shifted)}
 
     def _scored(self, split: str) -> dict[str, Any]:
         return self.score(distributed.total(**self.sums), split)

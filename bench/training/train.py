@@ -2,12 +2,14 @@
 
 import contextlib
 import copy
+import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
@@ -16,6 +18,7 @@ from bench.meters.memory import peak_rss_bytes
 from bench.models.checks import dropout_sites
 from bench.runs import loggers, machine
 from bench.runs.identity import identity
+from bench.runs.store import EXAMPLES, write_bytes_atomic
 from bench.runs.worker import RENDEZVOUS, RESUME, run_and_record
 from bench.training import build, distributed
 from bench.training.callbacks import MetricsCallback, UseCurves
@@ -86,6 +89,7 @@ def train(
             "control": control,
             "start": start,
             **_evaluate(trainer, module, plan, best, metrics),
+            **_example_scores(trainer, module, config, folder),
             "int8": _evaluate_int8(trainer, module, plan) if config["trainer"]["quantize"] else None,
             "spread": {name: ties.spread(model) for name, ties in measured_ties.items()},
             "similarity": build.similarity(model),
@@ -210,6 +214,19 @@ def _evaluate(
 
 def _gap(scores: Mapping[str, Mapping[str, Any]]) -> float:
     return scores["val"]["nll"] - scores["train"]["nll"]
+
+
+def _example_scores(
+    trainer: L.Trainer, module: Training, config: Mapping[str, Any], folder: Path
+) -> dict[str, Any]:
+    """Write what each example of the test split scores, where that is asked for; returns how many there are."""
+    if not config["trainer"]["example_scores"]:
+        return {}
+    scores = module.score_examples(trainer, trainer.datamodule.test_dataloader())
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **{key: value.cpu().numpy() for key, value in scores.items()})
+    write_bytes_atomic(folder / EXAMPLES, packed.getvalue())
+    return {"example_scores": {"file": EXAMPLES, "n": len(scores["nll"])}}
 
 
 def _evaluate_int8(trainer: L.Trainer, module: Training, plan: TyingPlan) -> dict[str, Any]:

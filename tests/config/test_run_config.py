@@ -235,6 +235,7 @@ def test_what_is_wrong_is_said_before_data_is_prepared():
         (["sweep.name=a"], ["sweep.name=b"], "sweep.name"),
         (["sweep.note=a"], ["sweep.note=b"], "sweep.note"),
         (["sweep.fail_fast=true"], [], "sweep.fail_fast"),
+        (["sweep.stop.margin=0.01"], [], "sweep.stop"),
         (["logger=csv"], ["logger=none"], "logger"),
         (["retry=true"], [], "retry"),
         (["runs=a"], ["runs=b"], "runs"),

@@ -80,6 +80,8 @@ BAD = {
     "trainer.strategy": ("fsdp", "deepspeed", "ddp_spawn", None),
     "trainer.checkpoint_every_s": (0, -1, "often"),
     "sweep.fail_fast": (None, 1),
+    "sweep.stop.margin": (0, -0.01, 1, "1 %"),
+    "sweep.stop.first": (1, 2.5, None),
     "sweep.points": (0, -1, 1.5, "many"),
     "trainer.threads": (0,),
     "trainer.output_precision": ("32-true", "bf16-mixed", True),
