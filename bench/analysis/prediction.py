@@ -24,6 +24,8 @@ LEVEL = 0.9
 LEAST_PLACES = 10
 """Places that a 90 % interval from held-out errors needs at least: with fewer, its bound is no error that was seen."""
 FOLDS = 10
+RIM = 0.03
+"""The share of a variable's range by which a place may lie beyond the points and still counts as inside."""
 MATTERS = 1.0
 """A change of perplexity of less than so many percent has no sign worth predicting."""
 
@@ -429,7 +431,8 @@ class Hull:
         for variable in variables_of(asked.method):
             values = [variable.value(one) for one in alike]
             low, high, value = min(values), max(values), variable.value(asked)
-            if not low - 1e-9 <= value <= high + 1e-9:
+            rim = RIM * (high - low) + 1e-9
+            if not low - rim <= value <= high + rim:
                 ends = [variable.text(end) for end in (low, high)]
                 span = f"{ends[0]} to {ends[1]}" if ends[0] != ends[1] else f"{ends[0]} alone"
                 reasons.append(f"{variable.name} {variable.text(value)}, measured was {span}")

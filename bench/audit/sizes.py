@@ -67,7 +67,8 @@ EXAMPLES = {
 class Sized:
     """A model with its place: `model` is untied and holds shapes, no numbers need be in it.
 
-    overrides, config: the keys of a task and what they compose to; None and empty for a model.
+    overrides: the keys of a task, with those that flags stand for; config: what the former compose to. None and empty
+    for a model.
 
     ties_itself: whether its input and output embedding are one tensor already.
     """
@@ -204,6 +205,7 @@ def _of_task(overrides: tuple[str, ...], given: Given) -> Sized:
         raise BadInput(
             f"{' '.join(overrides)}: the map has language models and classifiers, and this is neither"
         )
+    keys = {"tokens": "data.train_limit", "passes": "trainer.max_epochs"}
     changes: dict[str, Any] = {
         "tokens": None if given.tokens is None else int(given.tokens),
         "passes": given.passes,
@@ -215,7 +217,8 @@ def _of_task(overrides: tuple[str, ...], given: Given) -> Sized:
             f"--{sizes[0]} is of a MODEL; of a task give its key, such as model.depth or data.vocab_size"
         )
     known = {name: value for name, value in changes.items() if value is not None}
-    return Sized(" ".join(overrides), model, replace(point, **known), False, overrides, config)
+    also = tuple(f"{keys.get(name, name)}={round(v) if name in keys else v}" for name, v in known.items())
+    return Sized(" ".join(overrides), model, replace(point, **known), False, (*overrides, *also), config)
 
 
 def _composed(overrides: Sequence[str]) -> Mapping[str, Any]:
