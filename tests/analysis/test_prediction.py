@@ -120,7 +120,7 @@ def test_a_gap_between_points_is_outside():
         for tokens, passes in [(20_000, 1.0), (21_000, 1.1), (200_000, 16.0), (190_000, 15.0)]
     ]
     found = [point_maker.measurement(place, "embedding") for place in corners]
-    middle = query(replace(corners[0], tokens=60_000, passes=4.0), "embedding", 4, 1)
+    middle = query(replace(corners[0], tokens=60_000, passes=4.0), "embedding", 4, found[0].saved)
     assert "gap" in hull_of(found, "embedding").outside(middle)[0]
 
 
