@@ -132,7 +132,8 @@ def point_of(record: Mapping[str, Any], vocabulary: int | None = None) -> Point 
         look_up(config, "task", "batches"),
         config.get("trainer"),
     )
-    if network is None or not (sizes and parameters and batches and trainer and model.get("width")):
+    has_sizes = sizes and parameters and batches and trainer and model.get("width") and model.get("depth")
+    if network is None or not has_sizes or not _PARTS <= config.keys():
         return None
     if vocabulary is None:
         vocabulary = look_up(config, "data", "vocab_size") if network in OF_TEXT else 0
@@ -174,7 +175,7 @@ def pair_key(record: Mapping[str, Any]) -> str | None:
     None for a run that is no side of a pair: a control, one that begins from another run, one without a config.
     """
     config = record.get("config") or {}
-    if not config or config.get("control") is not None or config.get("start") is not None:
+    if not _PARTS <= config.keys() or config.get("control") is not None or config.get("start") is not None:
         return None
     kept = {
         key: value
@@ -193,6 +194,8 @@ def pair_key(record: Mapping[str, Any]) -> str | None:
     return identity(kept)
 
 
+_PARTS = {"task", "data", "model", "optimizer", "trainer", "dropout", "weight_decay"}
+"""What a config has at least; a run of one's own making may have less, and has no place on the map."""
 _OF_EPOCHS = ("max_epochs", "val_check_interval")
 """Keys of the trainer that a budget in steps takes the place of."""
 

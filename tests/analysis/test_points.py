@@ -126,6 +126,14 @@ def test_each_arm_has_the_rate_that_validation_prefers(quick):
     assert one.difference == 3.0 - untied.number("test", "nll")
 
 
+def test_a_run_that_lacks_a_part_of_its_config_has_no_place(quick):
+    record = one_of(quick, "text_gru", "none").record
+    for part in ("task", "data", "model", "optimizer", "trainer"):
+        lacking = {**record, "config": {key: value for key, value in record["config"].items() if key != part}}
+        assert pair_key(lacking) is None and point_of(lacking) is None
+    assert pair_key({}) is None and point_of({}) is None
+
+
 @pytest.mark.parametrize(
     "change",
     [
