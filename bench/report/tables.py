@@ -87,8 +87,7 @@ def _known(runs: Path, results: Path, names: Sequence[str] | None) -> list[str]:
 
 def _build_sweep(runs: Path, results: Path, name: str, out: Callable[[str], object]) -> Path:
     sweep, folder = archive.load(runs, results, name), results / name
-    caveats = " ".join(filter(None, [sweep.lacks, traced.sentence(sweep)]))
-    report = sweep_report(name, sections(rows(sweep)), sweep.note, caveats or None)
+    report = sweep_report(name, sections(rows(sweep)), sweep.note, traced.caveats(sweep))
     files = {file: text.encode() for file, text in texts(report).items()}
     failures: dict[str, str] = {}
     for task in report.tasks:
