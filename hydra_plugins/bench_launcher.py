@@ -23,7 +23,7 @@ from bench.report import tables
 from bench.runs.store import Status, require_writable
 from bench.sweep import measure, sweep
 from bench.sweep.dry_run import report
-from bench.sweep.launchers.launcher import Launcher
+from bench.sweep.launchers import Launcher
 from bench.tying.errors import BadInput
 
 
@@ -65,9 +65,8 @@ class BenchLauncher(ComposingLauncher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         cells = self.cells(job_overrides)
         options = cells[0].options
-        # A sweeper that searches launches several times: what it asks for belongs to one sweep.
         began = time.time()
-        result = sweep.run_sweep(cells, self.launcher, sweep=True, more=initial_job_idx > 0)
+        result = sweep.run_sweep(cells, self.launcher, sweep=True)
         tables.build(cells[0].runs, Path(options["results"]), [options["sweep"]["name"]])
         self.app.shortfalls += result.shortfalls(began)
         return [_returned(*job) for job in zip(job_overrides, *result, strict=True)]

@@ -10,6 +10,7 @@ from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
+from hydra.utils import get_method
 from omegaconf import DictConfig
 
 from bench.tying.errors import BadInput
@@ -32,14 +33,44 @@ class GridSweeper(Sweeper):
         )
 
     def sweep(self, arguments: Sequence[str]) -> Any:
-        given = [*(f"{key}={values}" for key, values in self.params.items()), *arguments]
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        # A key that is given twice keeps its place and takes the later values.
-        choices = {
-            override.get_key_element(): _values(override) for override in parser.parse_overrides(given)
-        }
-        named = [[f"{key}={value}" for value in values] for key, values in choices.items()]
+        named = self._named([*(f"{key}={values}" for key, values in self.params.items()), *arguments])
         return self.launcher.launch(list(itertools.product(*named)), initial_job_idx=0)
+
+    def _named(self, arguments: Sequence[str]) -> list[list[str]]:
+        """Return for each key the overrides that it goes through; one that is given twice takes the later values."""
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        choices = {
+            override.get_key_element(): _values(override)
+            for override in parser.parse_overrides(list(arguments))
+        }
+        return [[f"{key}={value}" for value in values] for key, values in choices.items()]
+
+
+class DesignSweeper(GridSweeper):
+    """The runs that a function names, which need not be a grid: a designed experiment.
+
+    What the command line gives, a list with commas too, stands in each run in the place of the design's own.
+
+    Args:
+        design: Dotted path of the function: the composed config -> the overrides of each run, key by key.
+    """
+
+    def __init__(self, design: str) -> None:
+        super().__init__()
+        self.design = design
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        self.runs = get_method(self.design)(config)
+
+    def sweep(self, arguments: Sequence[str]) -> Any:
+        given = self._named(arguments)
+        keys = {values[0].partition("=")[0] for values in given}
+        jobs = []
+        for run in self.runs:
+            own = [f"{key}={value}" for key, value in run.items() if key not in keys]
+            jobs += [(*job, *own) for job in itertools.product(*given)]
+        return self.launcher.launch(jobs, initial_job_idx=0)
 
 
 def _values(override: Override) -> list[str]:
@@ -61,4 +92,7 @@ def _values(override: Override) -> list[str]:
 # In the place of Hydra's default: a choice in conf/config.yaml would win over a search's own.
 ConfigStore.instance().store(
     group="hydra/sweeper", name="basic", node={"_target_": f"{__name__}.GridSweeper", "params": None}
+)
+ConfigStore.instance().store(
+    group="hydra/sweeper", name="design", node={"_target_": f"{__name__}.DesignSweeper", "design": "???"}
 )

@@ -20,6 +20,8 @@ TINY = [
     "trainer.max_epochs=1",
 ]
 TINY += ["trainer.limit_eval_batches=1", "measure.min_calls=1", "measure.min_seconds=0", "measure.cold=false"]
+BROKEN = ["model._target_=broken_network.Broken"]
+"""A network that fails at depth 9 when it runs, and not before."""
 
 
 def _hear_ctrl_c() -> None:
@@ -36,6 +38,7 @@ class Bench:
         self.places = [f"runs={self.runs}", f"results={self.results}", f"cache={cache}"]
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "HYDRA_", "BENCH_"))}
         self.env = {**kept, "TMPDIR": scratch, "OMP_NUM_THREADS": "1"}
+        self.env["PYTHONPATH"] = str(ROOT / "tests")  # of `broken_network`
 
     def start(
         self, *overrides: str, cwd: Path = ROOT, inside: Sequence[str] = (), **env: str

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bench.runs import process
 from bench.runs.process import preload
 
 if TYPE_CHECKING:
@@ -45,12 +44,6 @@ def pytest_configure() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in LONGEST)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup() -> None:
-    """Let runs start again: a sweep that an earlier test ended in this process, by bad input say, lets none start."""
-    process._stopping.clear()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

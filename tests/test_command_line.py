@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from command import ROOT, TINY, Bench, refused, until
+from command import BROKEN, ROOT, TINY, Bench, refused, until
 
 from bench import __main__ as command
 from bench.analysis import archive
@@ -190,29 +190,14 @@ def test_a_library_that_is_not_there_is_named_with_the_command_that_gets_it(
     refused(bench(*overrides), "not installed: .venv/bin/pip install", library)
 
 
-@pytest.mark.parametrize(
-    ("overrides", "said"),
-    [
-        (["model.depth=7"], ["depth 7 does not divide into 3 stages", "model.depth=6 or 9"]),
-        (
-            ["task=text_transformer", "data=text_files", "data.files=README.md", "+model.config.nope=1"],
-            ["config key 'nope' is unknown to architecture gpt2"],
-        ),
-    ],
-    ids=["sizes", "a key of an architecture"],
-)
-def test_what_only_the_run_can_see_is_one_line_too(
-    bench: Bench, overrides: list[str], said: list[str]
+@pytest.mark.parametrize("flags", [[], ["-m"]], ids=["a run", "a sweep"])
+def test_what_only_the_built_network_can_tell_is_refused_before_anything_runs(
+    bench: Bench, flags: list[str]
 ) -> None:
-    text = bench.folder / "text.txt"
-    text.write_text("one two three four five\n" * 400)
-    overrides = [word.replace("README.md", str(text)) for word in overrides] + ["measure.max_seconds=0"]
-    refused(bench(*overrides), *said)
-    (record,) = bench.records().values()
-    assert record["status"] == "failed" and "\n" not in record["reason"]
-    before = bench.stamps()
-    refused(bench(*overrides), *said)  # recorded: the answer is the same, and at once
-    assert bench.stamps() == before
+    """Each of several cells is looked at, and the good ones are not run either."""
+    grid = ["model.depth=6,7"] if flags else ["model.depth=7"]
+    refused(bench(*flags, *grid), "depth 7 does not divide into 3 stages", "model.depth=6 or 9")
+    assert not list(bench.folder.iterdir())
 
 
 def test_a_traceback_is_there_for_the_asking(bench: Bench) -> None:
@@ -339,13 +324,15 @@ def test_a_tying_that_cannot_apply_is_refused_as_a_single_run(swept) -> None:
 
 
 def test_a_failing_and_a_diverging_run_are_rows(bench: Bench) -> None:
-    """Depth 7 does not divide into three stages; at rate 1e6 the loss explodes."""
-    grid = ["-m", "model.depth=6,7", "optimizer.lr=0.003,1e6", "optimizer.clip=null"]
+    """At depth 9 the network is broken; at rate 1e6 the loss explodes."""
+    grid = ["-m", *BROKEN, "model.depth=6,9", "optimizer.lr=0.003,1e6", "optimizer.clip=null"]
     grid += ["trainer.limit_train_batches=null", "trainer.max_epochs=2"]
     result = bench(*grid)
     assert result.returncode == 1
     last = result.stderr.splitlines()[-1]
-    assert last.startswith("error: 2 of 4 runs failed: depth 7 does not divide") and "retry=true" in last
+    assert (
+        last.startswith("error: 2 of 4 runs failed: RuntimeError: broken on purpose") and "retry=true" in last
+    )
     assert "Traceback" not in result.stderr
     key = {
         (r["config"]["model"]["depth"], r["config"]["optimizer"]["lr"]): r for r in bench.records().values()
@@ -353,12 +340,12 @@ def test_a_failing_and_a_diverging_run_are_rows(bench: Bench) -> None:
     assert {at: record["status"] for at, record in key.items()} == {
         (6, 0.003): "done",
         (6, 1e6): "diverged",
-        (7, 0.003): "failed",
-        (7, 1e6): "failed",
+        (9, 0.003): "failed",
+        (9, 1e6): "failed",
     }
     assert "loss" in key[6, 1e6]["reason"]
     page = "".join(path.read_text() for path in sorted((bench.results / "custom").glob("*.md")))
-    assert "diverged" in page and "does not divide" in page
+    assert "diverged" in page and "broken on purpose" in page
 
     before = bench.stamps()
     assert bench(*grid).returncode == 1  # failed is recorded too, until it is asked for again
@@ -366,7 +353,7 @@ def test_a_failing_and_a_diverging_run_are_rows(bench: Bench) -> None:
     assert bench(*grid, "retry=true").returncode == 1
     after = bench.stamps()
     again = {path.parent.name for path in after if after[path] != before.get(path)}
-    assert again & set(bench.records()) == {key[7, 0.003]["id"], key[7, 1e6]["id"]}
+    assert again & set(bench.records()) == {key[9, 0.003]["id"], key[9, 1e6]["id"]}
     unchanged = {record["cost"] for record in key.values() if record["status"] != "failed"}
     assert not again & unchanged
 

@@ -136,7 +136,7 @@ def test_the_worker_is_named_and_not_imported():
 
 @pytest.mark.parametrize(
     "module",
-    ["bench.__main__", "bench.measure", "bench.tables", "bench.status", "bench.compare"]
+    ["bench.__main__", "bench.measure", "bench.tables", "bench.status", "bench.compare", "bench.plan"]
     + ["hydra_plugins.bench_launcher"],
 )
 def test_what_a_user_starts_loads_nothing_heavy(module):

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -48,8 +49,9 @@ GRID = {
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for everything that the commands write, and a small Fashion-MNIST laid out as on the hub."""
+    """A folder for everything that the commands write; in it a small Fashion-MNIST as on the hub, and own files."""
     folder = tmp_path_factory.mktemp("readme")
+    write_own_files(folder / "data")
     write_fashion_mnist(folder / "data" / "fashion_mnist" / "fashion_mnist")
     return folder
 
@@ -66,6 +68,27 @@ def write_fashion_mnist(folder: Path) -> None:
         pixels = np.random.default_rng(0).integers(0, 256, (count, 28, 28), dtype=np.uint8)
         rows = {"image": list(pixels), "label": [i % 10 for i in range(count)]}
         Dataset.from_dict(rows, features).to_parquet(folder / f"{split}-00000-of-00001.parquet")
+
+
+def write_own_files(root: Path) -> None:
+    """Write what the README says that users have: a folder of pictures, and two CSVs."""
+    from PIL import Image
+
+    draw = np.random.default_rng(0)
+    for number in range(200):
+        folder = root / "my_images" / ("cat", "dog")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = draw.integers(0, 256, (8, 8), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    days = [date(2020, 1, 1) + timedelta(days=number) for number in range(600)]
+    tables = {
+        "my_texts": "text,label\n"
+        + "".join(f"the {n % 7} is {n}, {('bad', 'good')[n % 2]}\n" for n in range(200)),
+        "my_sales": "day,sold\n" + "".join(f"{day:%d.%m.%Y},{100 + day.day}\n" for day in days),
+    }
+    for name, text in tables.items():
+        (root / name).mkdir()
+        (root / name / "train.csv").write_text(text)
 
 
 def tied_model(path: Path) -> Path:
@@ -107,7 +130,7 @@ def grid_cut(words: list[str]) -> list[str]:
     if "sweep" not in said:
         return []
     preset = yaml.safe_load((ROOT / "conf" / "sweep" / f"{said['sweep']}.yaml").read_text())
-    axes = preset["hydra"]["sweeper"]["params"]
+    axes = preset["hydra"]["sweeper"].get("params", {})  # a design has none
     return [f"{axis}={value}" for axis, value in GRID.items() if axis in axes and axis not in said]
 
 

@@ -115,11 +115,23 @@ def _from_runs(runs: Path, name: str) -> Recorded:
     costs = {cost_id: _cost(cost_folder(runs, cost_id) / "cost.json") for cost_id in cost_ids}
     return Recorded(
         name,
-        manifest.get("note"),
+        _note(manifest),
         entries,
         {run_id: portable(record, runs) for run_id, record in read_records(runs, entries).items()},
         {cost_id: portable(record, runs) for cost_id, record in costs.items() if record},
     )
+
+
+def _note(manifest: Mapping[str, Any]) -> str | None:
+    """The note of the sweep, and which cells were decided before they had all their seeds."""
+    note, stopped = manifest.get("note"), manifest.get("stopped")
+    if not stopped:
+        return note
+    told = (
+        "Stopped early by sweep.stop, by intervals that hold over all looks, where those of the tables hold for one "
+        f"look alone: {'; '.join(stopped.values())}."
+    )
+    return f"{note}\n{told}" if note else told
 
 
 def _cost(path: Path) -> dict[str, Any] | None:

@@ -1,40 +1,57 @@
-"""Fit tying x dropout x weight decay of a section as a linear model."""
+"""Estimate what tying, dropout and weight decay do together in a section, by contrasts within each seed."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from bench.analysis.groups import SAID, Section, SeedGroup, in_order
-
-if TYPE_CHECKING:
-    import numpy as np
+from bench.analysis.runs import WORST
+from bench.analysis.statistics import ENOUGH, TOO_FEW, holm, paired
 
 MOST_NAMED = 6
 """So many cells or runs of one sort are named in a line; the rest are counted."""
 MOST_EFFECTS = 250
-"""Effects of one fit: nobody reads more, and the time to fit them grows with their square."""
+"""Effects of one table: nobody reads more."""
+ROUNDING = 1e-10
+"""Below this share of the responses, what an effect spreads over seeds is rounding."""
 
 ADDS_UP = "adds up, as far as is shown"
 REPLACES = "they replace each other"
 REINFORCES = "they reinforce each other"
 BETTER, WORSE = "together better than their sum", "together worse than their sum"
+EQUAL = "equal at all seeds: nothing to judge by"
 
 Term = tuple[str | None, float | None, float | None]
 """What stands away from the reference: a tying, a dropout, a weight decay; None on the axes that do not."""
+Place = tuple[str, float, float]
+"""A tying, a dropout, a weight decay."""
+Responses = Mapping[Place, Mapping[int, float]]
+"""Of each cell: seed -> response."""
 
 
 class Effect(NamedTuple):
-    """An estimate with its 95 % interval and p-value; `parts` are what interacts, a tying, if there is one, first."""
+    """An estimate over seeds; `parts` are what interacts, a tying, if there is one, first.
+
+    low, high: its 95 % interval. p: of no effect. All three are None where fewer than two seeds have its cells, and
+    where all seeds say the same. n: how many seeds have all its cells. asked: how many seeds were asked for. lost: at
+    how many of them a run diverged, failed or gave no finite number. p_holm: p after Holm's correction over all effects
+    of the table.
+    """
 
     parts: tuple[str, ...]
     estimate: float
-    low: float
-    high: float
-    p: float
-    reading: str
+    low: float | None
+    high: float | None
+    p: float | None
+    n: int
+    asked: int
+    lost: int = 0
     tying: str | None = None
+    reading: str = ""
+    p_holm: float | None = None
 
     @property
     def term(self) -> str:
@@ -43,21 +60,22 @@ class Effect(NamedTuple):
     @property
     def is_shown(self) -> bool:
         """The interval leaves out 0."""
-        return self.low > 0 or self.high < 0
+        return self.low is not None and (self.low > 0 or self.high < 0)
 
 
 @dataclass(frozen=True)
 class Factorial:
-    """A fit.
+    """The effects of a section.
 
-    metric: the response with its unit. reference: the cell that every effect starts from. within: tying -> the main
-    effects of the regularisers under it, in the order in which `effects` has them under `none`. left_out: a line per
-    tying that is not in the fit, and one for the runs that are missing from it.
+    n: how many runs they are made of. seeds: those runs' seeds. metric: the response with its unit. reference: the cell
+    that every effect starts from. within: tying -> the main effects of the regularisers under it, in the order in which
+    `effects` has them under `none`. left_out: a line per tying that has no effects here, and one for the runs that are
+    missing.
     """
 
     effects: list[Effect]
     n: int
-    df: int
+    seeds: list[int]
     metric: str
     reference: str
     within: dict[str, list[Effect]]
@@ -70,7 +88,7 @@ class Grid(NamedTuple):
     tyings: list[str]
     dropouts: list[float]
     decays: list[float]
-    cells: dict[tuple[str, float, float], SeedGroup]
+    cells: dict[Place, SeedGroup]
 
     @property
     def terms(self) -> list[Term]:
@@ -78,6 +96,33 @@ class Grid(NamedTuple):
         levels = product([None, *self.tyings[1:]], [None, *self.dropouts[1:]], [None, *self.decays[1:]])
         terms = [term for term in levels if _order(term)]
         return sorted(terms, key=lambda term: (_order(term), [level is None for level in term]))
+
+    @property
+    def reference(self) -> Place:
+        return self.tyings[0], self.dropouts[0], self.decays[0]
+
+    def without(self, tyings: Container[str]) -> "Grid":
+        """Return the grid of the other tyings."""
+        kept = [tying for tying in self.tyings if tying not in tyings]
+        return self._replace(tyings=kept, cells={at: c for at, c in self.cells.items() if at[0] in kept})
+
+    def contrast(self, term: Term, under: str = "none") -> tuple[list[Place], list[Place]]:
+        """Return the cells that a term adds, and those that it subtracts.
+
+        For one axis it is the difference to the reference, for two the difference of two differences, and so on: a cell
+        is added where an even number of the term's axes stand at the reference.
+
+        Args:
+            under: The tying that stands at the reference of the tyings.
+        """
+        levels = zip(term, (under, *self.reference[1:]), strict=True)
+        sides: tuple[list[Place], list[Place]] = ([], [])
+        for cell in product(*((start,) if level is None else (level, start) for level, start in levels)):
+            at_reference = sum(
+                level is not None and level != at for level, at in zip(term, cell, strict=True)
+            )
+            sides[at_reference % 2].append(cell)
+        return sides
 
     def empty(self, tying: str) -> list[tuple[float, float]]:
         """Dropout and weight decay of the cells in which the tying has no number."""
@@ -97,7 +142,7 @@ def grid(section: Section) -> Grid:
 
 
 def response(cell: SeedGroup) -> dict[int, float]:
-    """Seed -> what the model is fitted to: the loss of a perplexity, a share in percent, other metrics as they are."""
+    """Seed -> what the effects are of: the loss of a perplexity, a share in percent, other metrics as they are."""
     metric = cell.runs[0].metric
     if metric.name == "perplexity":
         return cell.values("test", "nll")
@@ -106,15 +151,17 @@ def response(cell: SeedGroup) -> dict[int, float]:
 
 @lru_cache(maxsize=256)
 def factorial(section: Section) -> Factorial | str:
-    """Fit tying, dropout, weight decay and all their interactions by ordinary least squares; or say why not.
+    """Estimate what tying, dropout, weight decay and all their interactions do; or say why not.
 
     The response is the test metric, shares in percentage points; for a perplexity it is the test loss in nats,
-    its logarithm, on which factors add. Seeds are blocks. Coding is by treatment: the reference is `none` at the
-    least dropout and weight decay, and an effect holds at the reference of the axes it does not name. Intervals
-    are 95 % Student t ones. A tying with an empty cell is left out and named.
+    its logarithm, on which factors add. Runs of one seed are alike, so the unit is the seed: each effect is a contrast
+    of cells that is taken within every seed that has them all, and its 95 % Student t interval is over these seeds
+    (a within-subject contrast: Maxwell and Delaney 2004, Designing Experiments, ch. 11 to 13). That of a tying is thus
+    the paired difference. Coding is by treatment: the reference is `none` at the least dropout and weight decay, and an
+    effect holds at the reference of the axes it does not name. A tying with an empty cell is left out and named.
 
     Returns:
-        The fit, or one line with the reason why there is none.
+        The effects, or one line with the reason why there are none.
     """
     whole = grid(section)
     if len(whole.tyings) < 2:
@@ -125,82 +172,96 @@ def factorial(section: Section) -> Factorial | str:
         return "no factorial: `none` was not run, and every effect is a difference to it"
     if empty := whole.empty("none"):
         return f"no factorial yet: `none` has no finished run at {_listed(map(_place, empty), 'cells')}"
-    complete = [tying for tying in whole.tyings if not whole.empty(tying)]
-    left_out = [_why_left_out(whole, tying) for tying in whole.tyings if tying not in complete]
-    if len(complete) < 2:
-        return f"no factorial: no tying but `none` has a finished run in every cell ({'; '.join(left_out)})"
-    used = whole._replace(tyings=complete)
-    if (count := len(used.terms)) > MOST_EFFECTS:
+    left_out = {tying: _why_left_out(whole, tying) for tying in whole.tyings if whole.empty(tying)}
+    kept = whole.without(left_out)
+    responses = {at: response(cell) for at, cell in kept.cells.items()}
+    apart = [term for term in kept.terms if not _seeds(responses, kept.contrast(term))]
+    if unshared := [term for term in apart if term[0] is None]:
         return (
-            f"no factorial: {len(complete)} tyings make {count} effects, more than the {MOST_EFFECTS} that are "
-            "fitted"
+            f"no factorial: no seed has a finished run in every cell of `{' x '.join(_parts(unshared[0]))}`"
         )
-    return _fit(section, used, left_out + _runs_without_a_number(used))
+    left_out |= {
+        term[0]: f"no seed has a finished run in every cell of {term[0]} and `none`" for term in apart
+    }
+    used, reasons = whole.without(left_out), [left_out[tying] for tying in whole.tyings if tying in left_out]
+    if len(used.tyings) < 2:
+        return f"no factorial: no tying but `none` has a finished run in every cell ({'; '.join(reasons)})"
+    if (count := len(used.terms)) > MOST_EFFECTS:
+        return f"no factorial: {len(used.tyings)} tyings make {count} effects, more than the {MOST_EFFECTS} of a table"
+    return _estimated(section, used, {at: responses[at] for at in used.cells}, reasons)
 
 
-def _fit(section: Section, used: Grid, left_out: list[str]) -> Factorial | str:
-    runs = [
-        (at, seed, value)
-        for at, cell in used.cells.items()
-        if at[0] in used.tyings
-        for seed, value in sorted(response(cell).items())
-    ]
-    seeds = sorted({seed for _, seed, _ in runs})
+def _estimated(section: Section, used: Grid, responses: Responses, left_out: list[str]) -> Factorial | str:
+    effects = [_effect(used, responses, term) for term in used.terms]
+    seeds = sorted({seed for values in responses.values() for seed in values})
     if len(seeds) < 2:
         return f"no factorial: one seed ({seeds[0]}) says nothing about chance; it takes two"
-    import numpy as np
-    from statsmodels.regression.linear_model import OLS  # a second to import, which only a fit pays
-    from threadpoolctl import threadpool_limits
-
-    x = _design(runs, seeds, used.terms)
-    y = np.array([value for *_, value in runs])
-    # One thread: on busy cores several take ten times as long, and how many they are changes the last digits.
-    with threadpool_limits(1):
-        if len(y) <= x.shape[1] or np.linalg.matrix_rank(np.linalg.qr(x, mode="r")) < x.shape[1]:
-            return (
-                f"no factorial: {len(y)} finished runs cannot tell {x.shape[1] - 1} effects and seeds apart"
-            )
-        fit = OLS(y, x).fit(method="qr")
-        # Below that share of the response, what is left is rounding.
-        if fit.ssr <= 1e-20 * float(y @ y):
-            return (
-                "no factorial: the seeds of a cell differ in nothing, so that there is no chance to judge by"
-            )
-        columns = {term: column for column, term in enumerate(used.terms, start=len(seeds))}
-        return Factorial(
-            effects=_effects(fit, columns, 1 if section.metric.higher_is_better else -1),
-            n=int(fit.nobs),
-            df=int(fit.df_resid),
-            metric=_response_name(section),
-            reference=f"none, {_place((used.dropouts[0], used.decays[0]))}",
-            within={tying: _within(fit, columns, tying) for tying in used.tyings[1:]},
-            left_out=left_out,
-        )
+    if all(effect.n < 2 for effect in effects):
+        return "no factorial: no effect has two seeds with a finished run in all its cells"
+    if all(effect.low == effect.high for effect in effects):
+        return "no factorial: the seeds of a cell differ in nothing, so that there is no chance to judge by"
+    alone = [term for term in used.terms if term[0] is None and _order(term) == 1]
+    within = {
+        tying: [_effect(used, responses, term, under=tying) for term in alone] for tying in used.tyings[1:]
+    }
+    return Factorial(
+        effects=_read(effects, used.terms, 1 if section.metric.higher_is_better else -1),
+        n=sum(map(len, responses.values())),
+        seeds=seeds,
+        metric=_response_name(section),
+        reference=f"none, {_place(used.reference[1:])}",
+        within=within,
+        left_out=left_out + _runs_without_a_number(used),
+    )
 
 
-def _design(runs: list[tuple], seeds: list[int], terms: list[Term]) -> "np.ndarray":
-    """[runs, 1 + (seeds - 1) + terms]: 1, the block of the seed, and each term that the run has every part of."""
-    import numpy as np
+def _effect(used: Grid, responses: Responses, term: Term, under: str = "none") -> Effect:
+    """Estimate a term over the seeds that have all its cells; `under` stands at the reference of the tyings."""
+    sides = used.contrast(term, under)
+    shared = _seeds(responses, sides)
+    plus, minus = (
+        {seed: math.fsum(responses[cell][seed] for cell in side) for seed in shared} for side in sides
+    )
+    difference = paired(plus, minus)
+    numbers = [difference.mean, difference.low, difference.high, difference.p]
+    rounding = ROUNDING * max(abs(value) for side in (plus, minus) for value in side.values())
+    if difference.sd is not None and difference.sd <= rounding:
+        is_none = abs(difference.mean) <= rounding
+        numbers = [0.0, 0.0, 0.0, 1.0] if is_none else [difference.mean, None, None, None]
+    # At ten digits: those after them depend on the machine.
+    rounded = (None if number is None else float(f"{number:.10g}") for number in numbers)
+    runs = [run for side in sides for cell in side for run in used.cells[cell].runs]
+    lost = {run.seed for run in runs if run.status in WORST}
+    tying = term[0] or (None if under == "none" else under)
+    parts = _parts((tying, *term[1:]))
+    return Effect(parts, *rounded, difference.n, len({run.seed for run in runs}), len(lost), tying)
 
-    axes = [np.array(level) for level in zip(*(at for at, *_ in runs), strict=True)]
-    seed_of_run = np.array([seed for _, seed, _ in runs])
-    columns = [np.ones(len(runs)), *(seed_of_run == seed for seed in seeds[1:])]
-    for term in terms:
-        has = [axis == level for axis, level in zip(axes, term, strict=True) if level is not None]
-        columns.append(np.all(has, axis=0))
-    return np.column_stack(columns)
+
+def _seeds(responses: Responses, sides: tuple[list[Place], list[Place]]) -> list[int]:
+    """Return the seeds that have a number in every cell of a contrast."""
+    return sorted(set.intersection(*(set(responses[cell]) for side in sides for cell in side)))
 
 
-def _effects(fit: Any, columns: dict[Term, int], sign: int) -> list[Effect]:
-    """Read the effects from their columns of the design; `sign` is 1 where a higher response is better, else -1."""
-    bounds = fit.conf_int()
-    effects: dict[Term, Effect] = {}
-    for term, column in columns.items():
-        effect = _effect(term, fit.params[column], *bounds[column], fit.pvalues[column])
+def _parts(term: Term) -> tuple[str, ...]:
+    tying, dropout, decay = term
+    parts = [tying] if tying is not None else []
+    parts += [f"dropout {dropout:.15g}"] if dropout is not None else []
+    parts += [f"weight decay {decay:.15g}"] if decay is not None else []
+    return tuple(parts)
+
+
+def _read(effects: list[Effect], terms: list[Term], sign: int) -> list[Effect]:
+    """Give each effect its reading and its corrected p; `sign` is 1 where a higher response is better, else -1."""
+    by_term = dict(zip(terms, effects, strict=True))
+    tested = [effect.term for effect in effects if effect.p is not None]
+    corrected = dict(zip(tested, holm([effect.p for effect in effects if effect.p is not None]), strict=True))
+    read = []
+    for term, effect in by_term.items():
         axes = [axis for axis, level in enumerate(term) if level is not None]
-        main = [effects[_only(term, axis)] for axis in axes] if len(axes) > 1 else []
-        effects[term] = effect._replace(reading=reading(effect, main, sign))
-    return list(effects.values())
+        main = [by_term[_only(term, axis)] for axis in axes] if len(axes) > 1 else []
+        text = reading(effect, main, sign)
+        read.append(effect._replace(reading=text, p_holm=corrected.get(effect.term)))
+    return read
 
 
 def reading(effect: Effect, main: Sequence[Effect], sign: int) -> str:
@@ -213,6 +274,17 @@ def reading(effect: Effect, main: Sequence[Effect], sign: int) -> str:
         main: the main effects of what interacts; empty for a main effect.
         sign: 1 where a higher response is better, -1 where a lower one is.
     """
+    if effect.lost:
+        return f"not judged: {effect.lost} of {effect.asked} seeds diverged or failed"
+    if effect.n < 2:
+        return TOO_FEW
+    if effect.p is None:
+        return EQUAL
+    word = _word(effect, main, sign)
+    return word if effect.n >= ENOUGH else f"{word} ({TOO_FEW})"
+
+
+def _word(effect: Effect, main: Sequence[Effect], sign: int) -> str:
     is_good = sign * effect.estimate > 0
     if not main:
         return ("better" if is_good else "worse") if effect.is_shown else "no difference shown"
@@ -225,29 +297,6 @@ def reading(effect: Effect, main: Sequence[Effect], sign: int) -> str:
     if any(part.is_shown and sign * part.estimate > 0 for part in main):
         return REINFORCES if is_good else REPLACES
     return BETTER if is_good else WORSE
-
-
-def _within(fit: Any, columns: dict[Term, int], tying: str) -> list[Effect]:
-    """The main effects of the regularisers under the tying, each the sum of two coefficients."""
-    import numpy as np
-
-    alone = [term for term in columns if term[0] is None and _order(term) == 1]
-    pairs: list[Term] = [(tying, *term[1:]) for term in alone]
-    sums = np.zeros((len(alone), len(fit.params)))
-    for row, (term, pair) in enumerate(zip(alone, pairs, strict=True)):
-        sums[row, [columns[term], columns[pair]]] = 1
-    test = fit.t_test(sums)
-    numbers = zip(np.atleast_1d(test.effect), test.conf_int(), np.atleast_1d(test.pvalue), strict=True)
-    return [_effect(pair, mean, *bounds, p) for pair, (mean, bounds, p) in zip(pairs, numbers, strict=True)]
-
-
-def _effect(term: Term, *numbers: float) -> Effect:
-    """Estimate, low, high and p at ten digits: those after them depend on the machine."""
-    tying, dropout, decay = term
-    parts = [tying] if tying is not None else []
-    parts += [f"dropout {dropout:.15g}"] if dropout is not None else []
-    parts += [f"weight decay {decay:.15g}"] if decay is not None else []
-    return Effect(tuple(parts), *(float(f"{number:.10g}") for number in numbers), "", tying)
 
 
 def _only(term: Term, axis: int) -> Term:

@@ -1,14 +1,26 @@
 """Group the runs of a sweep into sections and cells of like runs, in the order of tables."""
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import cached_property
+from statistics import fmean
 from typing import Any, TypeVar
 
-from bench.analysis.runs import CostRecord, Metric, RunRecord, is_finite
-from bench.analysis.statistics import LEAST_RESAMPLED, Interval, Paired, bootstrap_of_groups, interval, paired
+from bench.analysis.runs import WORST, CostRecord, Metric, RunRecord, is_finite
+from bench.analysis.statistics import (
+    LEAST_RESAMPLED,
+    OTHER_MARGIN,
+    Interval,
+    Paired,
+    bootstrap_of_groups,
+    interval,
+    margin_of,
+    paired,
+)
 from bench.meters.metrics import Estimate, mean_sd
 from bench.runs.store import Status, leaves
 from bench.runs.tying_spec import TyingSpec, recorded_spec
@@ -39,7 +51,7 @@ CLOSE = 0.05
 
 
 def control_note(record: Mapping[str, Any]) -> str:
-    """`width 52, feed-forward 230: 1.003x the parameters of cross_layer`; empty for what is no control.
+    """`width 52, feed-forward 230: 1.003x the parameters of cross_layer`; `depth 1: ...`; empty for what is no control.
 
     record: of a run or a cost, from which it takes its spec and `control`.
     """
@@ -48,7 +60,9 @@ def control_note(record: Mapping[str, Any]) -> str:
         return ""
     inner = f", feed-forward {control['feed_forward']}" if control["feed_forward"] else ""
     spec = recorded_spec(record) or TyingSpec.unknown(record["tying"])
-    of = spec.without_control.label if control["kind"] == "params" else "none"
+    of = "none" if control["kind"] == "respend" else spec.without_control.label
+    if control["kind"] == "delete":
+        return f"depth {control['depth']}: {control['ratio']:.3f}x the parameters of {of}"
     far = ", the nearest there is" if abs(control["ratio"] - 1) > CLOSE else ""
     return f"width {control['width']}{inner}: {control['ratio']:.3f}x the parameters of {of}{far}"
 
@@ -60,6 +74,21 @@ SAID = {
     Status.NOT_FINITE: "not a number",
     Status.NOT_RUN: "not run yet",
 }
+
+
+TRAINED_OUT = 0.005
+"""A row whose validation loss fell by less than this share in the last quarter of its budget is trained out."""
+
+LARGE = 1e6
+"""A perplexity above this, of no use to anybody, and its square would overflow: losses are compared instead."""
+
+
+class Gaps(IntEnum):
+    """What a cell lacks. One that lacks more is never preferred to one that lacks less."""
+
+    NONE = 0
+    NOT_RUN = 1
+    LOST = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,6 +193,34 @@ class SeedGroup:
         return Counter(SAID.get(run.status, run.status) for run in self.runs if not run.is_done)
 
     @property
+    def lost(self) -> dict[str, int]:
+        """How many seeds count as worse than any number, by what happened to them."""
+        return Counter(SAID[run.status] for run in self.runs if run.status in WORST)
+
+    @cached_property
+    def gaps(self) -> Gaps:
+        if self.lost:
+            return Gaps.LOST
+        return Gaps.NOT_RUN if any(run.status == Status.NOT_RUN for run in self.runs) else Gaps.NONE
+
+    @property
+    def is_seed_ignored(self) -> bool:
+        """Whether several seeds gave the very same test metric, and the same loss where it is recorded."""
+        values, losses = self.metric().values(), self.values("test", "nll").values()
+        return len(values) > 1 and len(set(values)) == 1 and len(set(losses)) < 2
+
+    @cached_property
+    def late_gain(self) -> float | None:
+        """By what share the validation loss fell in the last quarter of the budget, a mean over seeds."""
+        gains = [run.late_gain for run in self.done if run.late_gain is not None]
+        return fmean(gains) if gains else None
+
+    @property
+    def is_improving(self) -> bool:
+        """Whether it is known not to be trained out."""
+        return self.late_gain is not None and self.late_gain >= TRAINED_OUT
+
+    @property
     def reason(self) -> str:
         """Why seeds have no number, and how many of how many; empty where all have one."""
         reasons, total = Counter(_why(run) for run in self.runs if not run.is_done), len(self.runs)
@@ -247,27 +304,92 @@ class Section:
         untied = [other for other in self.tyings.get("none", []) if (other.dropout, other.weight_decay) == at]
         return untied[0] if len(untied) == 1 else None
 
-    def difference(self, cell: SeedGroup, untied: SeedGroup | None) -> Paired | None:
-        """Test metric minus that of `untied`, paired by seed; None for `none` itself and without a pair."""
-        if untied is None or cell.is_untied:
+    def control(self, cell: SeedGroup) -> SeedGroup | None:
+        """The control with as many parameters as a tied cell, at its dropout and weight decay; None without one."""
+        if cell.is_untied or cell.spec.control is not None:
             return None
-        return paired(cell.metric(), untied.metric())
+        at = (cell.spec, cell.more, cell.dropout, cell.weight_decay)
+        same_size = (other for other in self.cells if other.spec.control == "params")
+        return next(
+            (c for c in same_size if (c.spec.without_control, c.more, c.dropout, c.weight_decay) == at), None
+        )
+
+    @cached_property
+    def is_in_nats(self) -> bool:
+        """Whether losses are compared in the place of perplexities, of which one is near overflow."""
+        if not self.metric.name.endswith("perplexity"):
+            return False
+        values = [(cell.metric(), cell.values("test", "nll")) for cell in self.cells]
+        is_large = any(value > LARGE for perplexities, _ in values for value in perplexities.values())
+        return is_large and all(perplexities.keys() == losses.keys() for perplexities, losses in values)
+
+    def compared(self, cell: SeedGroup) -> dict[int, float]:
+        """Seed -> what is compared: the test metric, or the loss where `is_in_nats`."""
+        return cell.values("test", "nll") if self.is_in_nats else cell.metric()
+
+    def difference(self, cell: SeedGroup, reference: SeedGroup | None) -> Paired | None:
+        """What is compared minus that of `reference`, paired by seed; None for `none` itself and without a pair."""
+        if reference is None or cell.is_untied:
+            return None
+        return paired(self.compared(cell), self.compared(reference))
+
+    def margin(self, reference: SeedGroup) -> float | None:
+        """Within how much of it another is equivalent, in the unit of `difference`; None without a number."""
+        if self.is_in_nats:
+            return math.log1p(OTHER_MARGIN)
+        estimate = reference.metric_over_seeds()
+        return estimate and margin_of(self.metric.is_share, estimate.mean)
+
+    @cached_property
+    def best_cells(self) -> list[SeedGroup]:
+        """The cells that may be called best: of those with numbers that lost no run, the ones that lack the least."""
+        numbered = [cell for cell in self.cells if cell.done and cell.gaps < Gaps.LOST]
+        least = min((cell.gaps for cell in numbered), default=Gaps.NONE)
+        return [cell for cell in numbered if cell.gaps == least]
+
+    @cached_property
+    def floors(self) -> dict[str, float]:
+        """What trivial predictions score, by name, as the records say: `trigram_perplexity`."""
+        recorded: dict[str, float] = {}
+        for run in self.runs:
+            recorded |= run.number("data_meta", "floors") or {}
+        names = sorted((name for name in recorded if name.endswith(self.metric.name)), reverse=True)
+        return {name: recorded[name] for name in names if is_finite(recorded[name]) and recorded[name]}
+
+    def floor_above(self, cell: SeedGroup) -> str | None:
+        """The name of the worst trivial prediction that still scores better than a cell; None where none does."""
+        estimate, sign = cell.metric_over_seeds(), 1 if self.metric.higher_is_better else -1
+        if estimate is None:
+            return None
+        better = {
+            name: sign * value for name, value in self.floors.items() if sign * (value - estimate.mean) > 0
+        }
+        return min(better, key=better.get).removesuffix(self.metric.name).strip("_") if better else None
 
     def n_searched(self, tying: str) -> int:
         """How many cells of a tying have a number: those that validation chose from."""
         return sum(bool(cell.done) for cell in self.tyings[tying])
 
     def chosen(self, tying: str) -> SeedGroup | None:
-        """The cell of a tying with the best validation metric, the first in table order among equals."""
-        scored = [
-            (estimate.mean, cell)
-            for cell in self.tyings.get(tying, [])
-            if (estimate := cell.metric_over_seeds("val"))
-        ]
-        if not scored:
+        """The cell of a tying that lacks the least and of these has the best validation metric, the first of equals."""
+        numbered = [cell for cell in self.tyings.get(tying, []) if cell.done]
+        sign = -1 if self.metric.higher_is_better else 1
+        return min(
+            numbered, key=lambda cell: (cell.gaps, sign * cell.metric_over_seeds("val").mean), default=None
+        )
+
+    def n_as_good(self, tying: str) -> int | None:
+        """How many cells of a tying, the chosen one too, are within its standard error of it on validation.
+
+        None where there is one cell, or one seed and so no standard error.
+        """
+        chosen = self.chosen(tying)
+        best = chosen and chosen.metric_over_seeds("val")
+        numbered = [cell for cell in self.tyings[tying] if cell.done]
+        if best is None or best.sd is None or len(numbered) < 2:
             return None
-        best = self.metric.best([mean for mean, _ in scored])
-        return next(cell for mean, cell in scored if mean == best)
+        reach = best.sd / math.sqrt(best.n)
+        return sum(abs(cell.metric_over_seeds("val").mean - best.mean) <= reach for cell in numbered)
 
 
 def _unasked(run: RunRecord) -> CostRecord:
@@ -281,6 +403,7 @@ OUTSIDE += tuple(f"trainer.{key}" for key in ("accelerator", "threads", "strateg
 
 AXES = ("dropout", "weight_decay", "seed")
 """Config keys that the table has rows for."""
+RATE = "optimizer.lr"
 
 
 def sections(runs: Iterable[RunRecord]) -> list[Section]:
@@ -316,19 +439,26 @@ def _fingerprints(runs: list[RunRecord]) -> dict[str, str | None]:
 
 
 def _varied(runs: list[RunRecord]) -> list[str]:
-    """Config keys that differ between cells which the axes of the table cannot tell apart.
+    """Config keys, but for the axes of the table, that differ between cells of one tying.
 
-    A learning rate chosen per tying does not count: it is part of what a tying's row is.
+    A learning rate that goes by the tying and the other keys does not count: it is part of what a tying's row is.
     """
-    keys: set[str] = set()
-    for same in _grouped(runs, lambda run: (run.tying, run.dropout, run.weight_decay, run.seed)).values():
-        if len(same) < 2:
-            continue
-        configs = [flat(run.record.get("config")) for run in same if run.record.get("config")]
-        for key in {key for config in configs for key in config}.difference(AXES):
-            if len({repr(config.get(key)) for config in configs}) > 1:
-                keys.add(key)
-    return sorted(keys)
+    of_tying: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for run in runs:
+        if run.record.get("config"):
+            of_tying[run.tying].append(flat(run.record["config"]))
+    keys = {
+        key
+        for configs in of_tying.values()
+        for key in {key for config in configs for key in config}.difference(AXES)
+        if len({repr(config.get(key)) for config in configs}) > 1
+    }
+    others = sorted(keys - {RATE})
+    rates: dict[str, set[float]] = defaultdict(set)
+    for tying, configs in of_tying.items():
+        for config in configs:
+            rates[repr([tying, *(config.get(key) for key in others)])].add(config.get(RATE))
+    return sorted(keys) if any(len(of_cell) > 1 for of_cell in rates.values()) else others
 
 
 def flat(config: Mapping[str, Any]) -> dict[str, Any]:

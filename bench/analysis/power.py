@@ -3,6 +3,8 @@
 import math
 from functools import lru_cache
 
+from bench.analysis.runs import Metric
+
 MOST_SEEDS = 1_000_000
 """Nobody runs more seeds than this; a difference that takes more counts as out of reach."""
 
@@ -65,6 +67,22 @@ def seeds_needed(sd: float, difference: float, alpha: float = 0.05, power: float
         else:
             high = middle
     return high
+
+
+def scale_of(metric: Metric) -> str:
+    """Return which recorded value seeds are compared by: of a perplexity its logarithm, on which factors add."""
+    return "nll" if metric.name == "perplexity" else metric.name
+
+
+def margin_on_scale(metric: Metric, margin: float, reference: float) -> float:
+    """Return a margin on the scale of `scale_of`: 0.01 is 1 point of a share and 1 % of anything else.
+
+    Args:
+        reference: The mean on that scale of what is compared with.
+    """
+    if metric.is_share:
+        return margin
+    return math.log1p(margin) if metric.name == "perplexity" else margin * abs(reference)
 
 
 def _check(sd: float, alpha: float, power: float) -> None:

@@ -1,8 +1,11 @@
 """One row per run that a sweep asked for: what it asked, and its record where there is one."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +15,12 @@ from bench.meters.metrics import Estimate
 from bench.runs.store import Status
 from bench.runs.tying_spec import TyingSpec, recorded_spec
 from bench.tying.errors import BadInput
+
+WORST = (Status.DIVERGED, Status.FAILED, Status.NOT_FINITE)
+"""What counts as worse than any number: a run that was made and gave none."""
+
+LAST_QUARTER = 0.75
+"""From this share of the budget on."""
 
 Figure = TypeVar("Figure", Estimate, Interval, Paired)
 
@@ -110,6 +119,31 @@ class RunRecord:
     def number(self, *keys: str) -> Any:
         """The value of the record under a path of keys, None where any of them is absent."""
         return look_up(self.record, *keys)
+
+    @cached_property
+    def late_gain(self) -> float | None:
+        """By what share the best validation loss so far fell in the last quarter of the budget; 0 where it did not.
+
+        Between two validations the best so far counts as falling evenly. A run that lost its patience has the budget
+        that it was given. None without a validation before the last quarter, and where a loss of 0 has no share.
+        """
+        curves = self.number("curves") or {}
+        steps, losses = curves.get("step") or curves.get("epoch") or [], curves.get("val_nll") or []
+        points = [pair for pair in zip(steps, losses, strict=False) if all(map(is_finite, pair))]
+        if not points:
+            return None
+        (at, losses), begin = (
+            zip(*points, strict=True),
+            LAST_QUARTER * (self.number("stop", "of") or steps[-1]),
+        )
+        best = list(accumulate(losses, min))
+        if at[0] > begin:
+            return None
+        later = bisect_right(at, begin)
+        before = best[later - 1]
+        if later < len(at):
+            before += (best[later] - before) * (begin - at[later - 1]) / (at[later] - at[later - 1])
+        return (before - best[-1]) / abs(before) if before else None
 
 
 def percent(figure: Figure | None, metric: Metric) -> Figure | None:

@@ -1,4 +1,4 @@
-"""Say what a handful of seeds can show: intervals, paired tests, aggregates and verdicts. Numbers only."""
+"""Say what a handful of seeds can show: intervals, paired tests, corrections and aggregates. Numbers only."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +17,9 @@ SHARE_MARGIN = 0.005
 OTHER_MARGIN = 0.01
 """What counts as no difference: half a percentage point of a share; of anything else this part of the mean."""
 
+ROUNDING = 1e-10
+"""Below this share of the values, what their differences spread over seeds is rounding."""
+
 LEAST_RESAMPLED = 10
 """Fewer values than this have too few resamples that differ: at 5 the interval covers 82 % where it says 95."""
 
@@ -33,7 +36,7 @@ class Interval(NamedTuple):
 class Paired(NamedTuple):
     """A mean of n differences, their sample standard deviation, the interval and two-sided p of their mean.
 
-    Only mean and n where n = 1 or where a value is not finite.
+    Only mean and n where n = 1 or where a value is not finite. No p where all differences are the same and not 0.
     """
 
     mean: float
@@ -58,8 +61,8 @@ def paired(ours: Mapping[int, float], theirs: Mapping[int, float], level: float 
     """Return the mean of ours - theirs over the seeds both have, its t interval, and p of no difference.
 
     At one seed, initial weights, data order and dropout stream are the same, so the difference is free of what they
-    share: it spreads less than that of two independent means. Differences that are all equal have p 1 where they are
-    0, else p 0.
+    share: it spreads less than that of two independent means. Differences that are equal at all seeds, but for
+    rounding, have no spread to test by: p is 1 where they are 0, else None.
 
     Args:
         ours: seed -> value, as `theirs`.
@@ -67,10 +70,39 @@ def paired(ours: Mapping[int, float], theirs: Mapping[int, float], level: float 
     Returns:
         None without a seed that both have.
     """
-    mean, sd, n = _moments(ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys()))
-    if not n:
+    seeds = sorted(ours.keys() & theirs.keys())
+    differences = [ours[seed] - theirs[seed] for seed in seeds]
+    if not differences:
         return None
+    rounding = ROUNDING * max(max(abs(ours[seed]), abs(theirs[seed])) for seed in seeds)
+    if all(map(math.isfinite, differences)) and max(differences) - min(differences) <= rounding:
+        differences = [0.0 if abs(differences[0]) <= rounding else differences[0]] * len(differences)
+    mean, sd, n = _moments(differences)
     return Paired(mean, sd, *_bounds(mean, sd, n, level), _p(mean, sd, n), n)
+
+
+def p_beyond(difference: Paired, margin: float) -> float | None:
+    """Return p of a true difference of `margin` or more, to either side; None for one pair or none that is finite.
+
+    The larger p of two one-sided t tests (Schuirmann 1987, A comparison of the two one-sided tests procedure): where it
+    is small, the difference is shown to be smaller than the margin.
+    """
+    if difference.sd is None:
+        return None
+    room = margin - abs(difference.mean)
+    if difference.sd == 0:
+        return float(room <= 0)
+    from scipy.special import stdtr  # a third of a second to import, which only who writes tables pays
+
+    return float(stdtr(difference.n - 1, -room / (difference.sd / math.sqrt(difference.n))))
+
+
+def bound_of(difference: Paired, alpha: float) -> float | None:
+    """Return below what the size of the true difference lies, but for a chance of alpha; None for one pair."""
+    if difference.sd is None:
+        return None
+    low, high = around(difference, 1 - 2 * alpha)
+    return max(abs(low), abs(high))
 
 
 def around(difference: Paired, level: float) -> tuple[float, float] | tuple[None, None]:
@@ -103,7 +135,7 @@ def _p(mean: float, sd: float | None, n: int) -> float | None:
     if sd is None:
         return None
     if sd == 0:
-        return float(mean == 0)
+        return 1.0 if mean == 0 else None
     from scipy.special import stdtr
 
     return 2 * float(stdtr(n - 1, -abs(mean) / (sd / math.sqrt(n))))
@@ -133,33 +165,32 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def margin_text(is_share: bool) -> str:
+    """`±1 %`."""
+    return f"±{100 * SHARE_MARGIN:g} points" if is_share else f"±{100 * OTHER_MARGIN:g} %"
+
+
+def holm_of_two(pairs: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Adjust two p-values per comparison, of hypotheses that cannot both be true, over all comparisons together.
+
+    Such are `there is no difference` and `the difference is the margin or more`. Holm's procedure counts how many
+    hypotheses may still be true: at most one per comparison, none where both are rejected (Shaffer 1986, Modified
+    sequentially rejective multiple test procedures, procedure S2). So asking the second question costs nothing.
+    ValueError for a p that is not between 0 and 1.
+    """
+    if not all(0 <= p <= 1 for pair in pairs for p in pair):
+        raise ValueError(f"p-values {list(pairs)}: give numbers between 0 and 1")
+    adjusted, rejected, least = [[0.0, 0.0] for _ in pairs], [0] * len(pairs), 0.0
+    for p, at, side in sorted((p, at, side) for at, pair in enumerate(pairs) for side, p in enumerate(pair)):
+        least = max(least, min(1.0, sum(count < 2 for count in rejected) * p))
+        adjusted[at][side] = least
+        rejected[at] += 1
+    return [(first, second) for first, second in adjusted]
+
+
 def margin_of(is_share: bool, mean: float) -> float:
     """Within how much of a reference with that mean another is equivalent to it, in the unit of the metric."""
     return SHARE_MARGIN if is_share else OTHER_MARGIN * abs(mean)
-
-
-def verdict(difference: Paired | None, p_holm: float | None, margin: float, mode: str) -> str:
-    """Say what a difference shows: `equivalent`, `better` or `worse`, `no difference shown`; empty for no difference.
-
-    Equivalent: the 90 % interval lies within +- margin, which is two one-sided tests at 5 % (Schuirmann 1987,
-    A comparison of the two one-sided tests procedure). Better or worse by `mode` (min or max is best): p below
-    5 % after Holm's correction. A difference too small to matter is thus equivalent, however sure its sign.
-    Below 5 pairs ` (too few seeds)` follows; one pair says `too few seeds` and no more.
-    """
-    if difference is None:
-        return ""
-    if difference.n == 1:
-        return TOO_FEW
-    low, high = around(difference, 1 - 2 * SIGNIFICANCE)
-    if not math.isfinite(difference.mean):
-        word = "not a number"
-    elif low >= -margin and high <= margin:
-        word = "equivalent"
-    elif p_holm is None or p_holm >= SIGNIFICANCE:
-        word = "no difference shown"
-    else:
-        word = "better" if (difference.mean > 0) == (mode == "max") else "worse"
-    return word if difference.n >= ENOUGH else f"{word} ({TOO_FEW})"
 
 
 def spearman(one: Sequence[float], other: Sequence[float]) -> float | None:
@@ -222,61 +253,12 @@ def _counts(n: int, resamples: int, seed: int) -> "ndarray":
     return generator.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)
 
 
-def interquartile_mean(scores: Sequence[float]) -> float:
-    """The mean of the middle half: of n scores the n // 4 lowest and the n // 4 highest are cut off.
-
-    As `scipy.stats.trim_mean(scores, 0.25)`, without weights for a fraction of a score. ValueError for none.
-    """
-    import numpy as np
-
-    if not len(scores):
-        raise ValueError("the interquartile mean of no scores: give at least one")
-    return float(_middle(np.asarray(scores, float)[None])[0])
-
-
-def interquartile_mean_of_tasks(
-    tasks: Sequence[Sequence[Sequence[float]]], level: float = 0.95, seed: int = 0, resamples: int = 2_000
-) -> Interval:
-    """Interquartile mean of all scores (Agarwal et al. 2021, Deep RL at the Edge of the Statistical Precipice,
-    sec. 4.2), with the interval where seeds are drawn with replacement within each task.
-
-    `tasks[t][s]` holds the scores of one seed in one task: as they share the seed, they are drawn together.
-    n is how many task x seed there are; below 10 there are no bounds. ValueError where there is no score.
-    """
-    import numpy as np
-
-    mean = interquartile_mean([score for task in tasks for of_seed in task for score in of_seed])
-    n = sum(map(len, tasks))
-    if n < LEAST_RESAMPLED:
-        return Interval(mean, None, None, n)
-    generator = np.random.Generator(np.random.PCG64(seed))
-    drawn = []
-    for task in filter(len, tasks):
-        longest = max(map(len, task))
-        # NaN stands where a seed has fewer scores than another: it sorts to the end and is not counted.
-        table = np.array([[*scores, *[np.nan] * (longest - len(scores))] for scores in task], float)
-        chosen = table[generator.integers(len(task), size=(resamples, len(task)))]
-        drawn.append(chosen.reshape(resamples, -1))
-    return Interval(mean, *_percentiles(_middle(np.concatenate(drawn, axis=1)), level), n)
-
-
 def performance_profile(scores: Sequence[float], thresholds: Sequence[float]) -> list[float]:
-    """For each threshold the share of scores that reach it (Agarwal et al. 2021, sec. 4.3).
+    """For each threshold the share of scores that reach it (Agarwal et al. 2021, Deep RL at the Edge of the
+    Statistical Precipice, sec. 4.3).
 
     ValueError for no scores.
     """
     if not len(scores):
         raise ValueError("the performance profile of no scores: give at least one")
     return [sum(score >= threshold for score in scores) / len(scores) for threshold in thresholds]
-
-
-def _middle(rows: "ndarray") -> "ndarray":
-    """The interquartile mean of each row, NaN left out."""
-    import numpy as np
-
-    rows = np.sort(rows, axis=1)
-    n = np.isfinite(rows).sum(axis=1)
-    cut = n // 4
-    places = np.arange(rows.shape[1])
-    inside = (places >= cut[:, None]) & (places < (n - cut)[:, None])
-    return np.where(inside, rows, 0.0).sum(axis=1) / (n - 2 * cut)

@@ -147,6 +147,11 @@ def _contradictions(config: Config) -> Iterator[str]:
                 f"trainer.{key}=true works on a copy of the network, which trainer.compile does not know: "
                 "set one of them to null"
             )
+    if trainer.example_scores and trainer.devices > 1:
+        yield (
+            f"trainer.example_scores=true is for one process, and trainer.devices={trainer.devices} share the test "
+            "split: set one of them back"
+        )
     if trainer.quantize and tying.rank:
         yield (
             "trainer.quantize=true stores weights in int8, and a relaxed weight is a sum of float ones: set "
@@ -187,7 +192,10 @@ def _contradictions_of_metric(task: Task) -> Iterator[str]:
 
 
 def _contradictions_of_data(data: Data) -> Iterator[str]:
-    wanted = {"_target_": MODULES[data.kind], "_partial_": True, "train_limit": data.train_limit}
+    wanted = {"_target_": MODULES[data.kind], "_partial_": True}
+    wanted |= {
+        key: getattr(data, key) for key in ("train_limit", "val_limit", "test_limit") if hasattr(data, key)
+    }
     if data.module != wanted:
         yield (
             f"data.module={_shown(data.module)} is not allowed: data of kind {data.kind} are read by "

@@ -46,13 +46,19 @@ _OUTSIDE = {
     "trainer": ("accelerator", "threads", "strategy", "checkpoint_every_s"),
 }
 
-# Keys that came later: left out where they are null, so that a run recorded before them has the identity it had.
-_LATER = {
-    None: ("control", "start"),
-    "data": ("range", "time_format"),
-    "tying": ("groups", "repeats", "rank", "grouping", "shuffle"),
-    "trainer": ("use_gradients", "quantize"),
+# Keys that came later, each with the value that does nothing: left out where they have it, so that a run recorded
+# before them has the identity it had.
+_LATER: dict[str | None, dict[str, Any]] = {
+    None: dict.fromkeys(("control", "start")),
+    "data": dict.fromkeys(("range", "time_format", "val_limit", "test_limit")),
+    "model": {"injection": "none"},
+    "tying": dict.fromkeys(("groups", "repeats", "rank", "grouping", "shuffle")),
+    "optimizer": dict.fromkeys(("shared_lr",)),
+    "trainer": dict.fromkeys(("use_gradients", "quantize", "max_steps", "patience", "example_scores")),
 }
+
+_OF_EPOCHS = {"max_epochs", "val_check_interval"}
+"""Keys of the trainer that a budget in steps takes the place of."""
 
 LEARNING = {"groups", "strength", "shuffle"}
 """Keys that say how the controller learns a grouping (`bench.sweep.prerequisites`); the plan reads none of them."""
@@ -137,7 +143,7 @@ class RunConfig:
             start=None,
             control=None,
             tying={**dict.fromkeys(self.config["tying"]), "parts": {}},
-            trainer={"max_epochs": start["max_epochs"], "use_gradients": None},
+            trainer={"max_epochs": start["max_epochs"], "max_steps": None, "use_gradients": None},
             optimizer={"lr": start["lr"]},
         )
 
@@ -187,6 +193,11 @@ def from_hydra(cfg: DictConfig, overrides: Iterable[str] | None = None) -> RunCo
     check_targets(composed)
     if composed["control"] is not None and not composed["tying"]["parts"]:
         unused, composed["control"] = (*unused, "control"), None  # its control is `none` itself
+    if composed["optimizer"]["shared_lr"] is not None and not composed["tying"]["parts"]:
+        unused, composed["optimizer"]["shared_lr"] = (
+            (*unused, "optimizer.shared_lr"),
+            None,
+        )  # nothing is shared
     config = {key: composed[key] for key in RUN_KEYS}
     prepared = _prepared(json.dumps(config["data"], sort_keys=True), composed["cache"])
     config["data"] |= {
@@ -210,7 +221,8 @@ def check_one_sweep(cells: Sequence[RunConfig]) -> None:
     Raises:
         BadInput: the option, with the values that were given.
     """
-    for key in ("sweep.name", "sweep.note", "sweep.fail_fast", "logger", "retry", "reuse", "runs", "results"):
+    whole = ("sweep.name", "sweep.note", "sweep.fail_fast", "sweep.stop")
+    for key in (*whole, "logger", "retry", "reuse", "runs", "results"):
         values = [
             functools.reduce(lambda section, name: section[name], key.split("."), cell.options)
             for cell in cells
@@ -250,12 +262,15 @@ def _hashed(config: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in config.items()
         if key != "measure" and _counts(None, key, value)
     }
+    if config["trainer"].get("max_steps") is not None:
+        kept["trainer"] = {key: value for key, value in kept["trainer"].items() if key not in _OF_EPOCHS}
     return {**recorded_names(kept), "results_version": RESULTS_VERSION}
 
 
 def _counts(section: str | None, key: str, value: Any) -> bool:
-    later = value is None and key in _LATER.get(section, ())
-    return not later and key not in _OUTSIDE.get(section, ())
+    later = _LATER.get(section, {})
+    is_off = key in later and value == later[key]
+    return not is_off and key not in _OUTSIDE.get(section, ())
 
 
 def _null_unused(cfg: DictConfig) -> tuple[str, ...]:

@@ -200,6 +200,8 @@ class ImageData(Labelled):
 class TextData(Tokenized):
     kind: Literal["text"]
     files: _or_null(str | list[str], "a path, a pattern or a list of them, or null")
+    val_limit: _or_null(Count, "a whole number >= 1, or null for all")
+    test_limit: _or_null(Count, "a whole number >= 1, or null for all")
 
 
 class LabelledTextData(Labelled, Tokenized):
@@ -232,6 +234,7 @@ class Model(Called):
 
     depth: Count
     width: Count = None
+    injection: _choice("none", "add") = None  # of stacks that begin with an embedding
     window: Count = None
     architecture: Name = None
 
@@ -269,10 +272,13 @@ class Optimizer(Section):
     beta2: Share
     warmup_share: Share
     clip: _or_null(Positive, "a number > 0, or null to turn clipping off")
+    shared_lr: _choice("sqrt", None, words="sqrt, or null for one learning rate")
 
 
 class Trainer(Section):
     max_epochs: Count
+    max_steps: _or_null(Count, "a whole number >= 1, or null for a budget in epochs")
+    patience: _or_null(Count, "a whole number of validations >= 1, or null to train to the end")
     val_check_interval: Annotated[Fraction, Field(description="a share of an epoch in (0, 1]")]
     limit_train_batches: _or_null(Count, "a whole number >= 1, or null for no limit")
     limit_eval_batches: _or_null(Count, "a whole number >= 1, or null for no limit")
@@ -287,6 +293,7 @@ class Trainer(Section):
     )
     use_gradients: OnlyTrue
     quantize: OnlyTrue
+    example_scores: OnlyTrue
     accelerator: _choice("auto", "cpu", "gpu")
     devices: Count
     strategy: _choice(
@@ -322,11 +329,18 @@ class Logger(Called):
     needs: Name = None
 
 
+class Stop(Section):
+    margin: _or_null(Annotated[float, Field(gt=0, lt=1)], "a number in (0, 1), or null")
+    first: _range(int, "a whole number from 2 to 1000", ge=2, le=1000)
+
+
 class Sweep(Section):
     name: _or_null(Name, "letters, digits, _, - and . (it names a folder of results), at most 100, or null")
     note: _or_null(str, "a text, or null")
     fail_fast: Flag
+    points: _or_null(Count, "a whole number >= 1, or null where nothing is designed")
     point: _or_null(dict[str, Any], "keys with values, such as {dropout: 0, weight_decay: 1}, or null")
+    stop: Stop
 
 
 class Config(Section):
@@ -342,7 +356,7 @@ class Config(Section):
     optimizer: Optimizer
     trainer: Trainer
     measure: Measure
-    control: _choice("params", "respend", None)
+    control: _choice("params", "respend", "delete", None)
     start: Start | None
     lr_search: LrSearch
     logger: Logger

@@ -90,6 +90,11 @@ def check_positive(**values: int | None) -> None:
             raise BadInput(f"{name}={value!r} is not allowed: give a whole number from 1")
 
 
+def check_window(window: Any, least: int) -> None:
+    if isinstance(window, bool) or not isinstance(window, int) or window < least:
+        raise BadInput(f"task.batches.window={window!r} is not allowed: give a whole number from {least}")
+
+
 def check_limit(limit: int | None, available: int, unit: str) -> None:
     check_positive(train_limit=limit)
     if limit is not None and limit > available:
@@ -224,8 +229,7 @@ class SentenceData(Examples):
         train_limit: int | None = None,
         eval_batch_size: int = 128,
     ) -> None:
-        if isinstance(window, bool) or not isinstance(window, int) or window < 1:
-            raise BadInput(f"task.batches.window={window!r} is not allowed: give a whole number from 1")
+        check_window(window, least=1)
         super().__init__(folder, batch_size, seed, train_limit, eval_batch_size)
         self.tokens = {s: rows_of(Path(folder), s, window) for s in self.meta["sizes"]}
         self.tokens["train"] = self.tokens["train"][self.kept]

@@ -29,7 +29,7 @@ from bench.tying.errors import BadInput
 PREPARE_VERSION = 2
 """Raised whenever the code of this folder changes what is prepared: it is part of the cache's key."""
 
-NOT_PREPARED = ("root", "train_limit", "module", "source", "files")
+NOT_PREPARED = ("root", "train_limit", "val_limit", "test_limit", "module", "source", "files")
 """Settings that change nothing in the arrays; the source says itself what identifies it."""
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.data.batches import Batches, RankedDataModule, check_limit, check_positive
+from bench.data.batches import Batches, RankedDataModule, check_limit, check_positive, check_window
 from bench.data.prepare import load
 from bench.tying.errors import BadInput
 
@@ -40,8 +40,7 @@ class SeriesData(RankedDataModule):
         self.meta: dict[str, Any] = load(folder).meta
         sizes = dict(self.meta["sizes"])
         check_positive(batch_size=batch_size, stride=stride, eval_batch_size=eval_batch_size)
-        if not isinstance(window, int) or window < 2:
-            raise BadInput(f"window={window!r} is not allowed: give a whole number from 2")
+        check_window(window, least=2)
         check_limit(train_limit, sizes["train"], "steps")
         parts = {s: np.load(Path(folder) / f"{s}_changes.npy") for s in ("train", "val", "test")}
         parts["train"] = parts["train"][-train_limit if train_limit else 0 :]
@@ -62,12 +61,12 @@ class SeriesData(RankedDataModule):
             )
         changes = torch.from_numpy(np.concatenate([*parts.values()]))
         still = changes.new_zeros(window, changes.shape[1])
-        # [N + 1, T, C], a view: what is told up to an end, exclusive, in steps from the first of train.
-        self.told = torch.cat([still, changes]).unfold(0, window, 1).transpose(1, 2)
+        # [N + 1, T, C], a view: the changes up to an end, exclusive, in steps from the first of train.
+        self.windows = torch.cat([still, changes]).unfold(0, window, 1).transpose(1, 2)
 
     @property
     def shapes(self) -> dict[str, int]:
-        return {"channels": self.told.shape[2]}
+        return {"channels": self.windows.shape[2]}
 
     def train_dataloader(self) -> Batches:
         self.check_batch_size(self.batch_size)
@@ -94,7 +93,7 @@ class SeriesData(RankedDataModule):
         for step in range(start, self.count // self.batch_size):
             rows = self.share(order[step * self.batch_size : (step + 1) * self.batch_size])
             ends = self.window + offset + self.stride * rows
-            yield self.told[ends - 1].contiguous(), self.told[ends].contiguous()
+            yield self.windows[ends - 1].contiguous(), self.windows[ends].contiguous()
 
     def ends(self, split: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Return where the windows that score a split end, exclusive, and how many of its steps are new in each."""
@@ -110,8 +109,11 @@ class SeriesData(RankedDataModule):
         def batches(start: int) -> Iterator[Batch]:
             for part in slices[start:]:
                 rows = self.share(torch.arange(len(ends))[part])
-                told = self.told[ends[rows], -width:]
+                targets = self.windows[ends[rows], -width:]
                 old = torch.arange(width) < width - new[rows, None]
-                yield self.told[ends[rows] - 1].contiguous(), told.masked_fill(old[:, :, None], torch.nan)
+                yield (
+                    self.windows[ends[rows] - 1].contiguous(),
+                    targets.masked_fill(old[:, :, None], torch.nan),
+                )
 
         return Batches(len(slices), batches)

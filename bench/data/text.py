@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.data.batches import Batches, RankedDataModule, check_limit, check_positive
+from bench.data.batches import Batches, RankedDataModule, check_limit, check_positive, check_window
 from bench.data.prepare import load
 from bench.tying.errors import BadInput
 
@@ -58,7 +58,7 @@ class TextData(RankedDataModule):
     `carry` reads `batch_size` parallel streams in order; else windows are shuffled. Evaluation scores every
     token of a split once: `carry` in `eval_streams` streams, whatever the batch size or the number of ranks;
     else in windows at stride T / 2, each token with at least T / 2 of context. `train_limit`: the first so
-    many tokens of train.
+    many tokens of train. `val_limit`, `test_limit`: so many tokens of a split, in pieces evenly over it.
     """
 
     def __init__(
@@ -71,12 +71,13 @@ class TextData(RankedDataModule):
         eval_streams: int = 16,
         eval_batch_size: int = 32,
         train_limit: int | None = None,
+        val_limit: int | None = None,
+        test_limit: int | None = None,
     ) -> None:
         super().__init__(seed)
         self.meta: dict[str, Any] = load(folder).meta
         check_positive(batch_size=batch_size, eval_streams=eval_streams, eval_batch_size=eval_batch_size)
-        if not isinstance(window, int) or window < 2:
-            raise BadInput(f"window={window!r} is not allowed: give a whole number from 2")
+        check_window(window, least=2)
         check_limit(train_limit, self.meta["sizes"]["train"], "tokens")
         self.batch_size, self.window, self.carry = batch_size, window, carry
         self.eval_streams, self.eval_batch_size = eval_streams, eval_batch_size
@@ -84,6 +85,9 @@ class TextData(RankedDataModule):
             s: torch.from_numpy(np.load(Path(folder) / f"{s}_tokens.npy")) for s in self.meta["sizes"]
         }
         self.tokens["train"] = self.tokens["train"][:train_limit]
+        for split, limit in (("val", val_limit), ("test", test_limit)):
+            if limit is not None and limit < len(self.tokens[split]):
+                self.tokens[split] = self._pieces(self.tokens[split], limit)
         if batch_size * window > len(self.tokens["train"]):
             raise BadInput(
                 f"batch_size={batch_size} x window={window} exceeds the {len(self.tokens['train'])} "
@@ -110,15 +114,18 @@ class TextData(RankedDataModule):
         return self.scored_once(self.tokens["test"])
 
     def probe_dataloader(self) -> Batches:
-        """Return pieces of train, a quarter of val's count in all: the generalisation gap is measured against them.
-
-        As many pieces as streams, evenly over train: its beginning alone may be harder or easier than the rest.
-        """
+        """Return pieces of train, a quarter of val's count in all: the generalisation gap is measured against them."""
         train = self.tokens["train"]
-        count = min(len(train), max(1, len(self.tokens["val"]) // 4))
+        return self.scored_once(self._pieces(train, min(len(train), max(1, len(self.tokens["val"]) // 4))))
+
+    def _pieces(self, tokens: torch.Tensor, count: int) -> torch.Tensor:
+        """Return `count` of the tokens, in as many pieces as streams, evenly over all of them.
+
+        Their beginning alone may be harder or easier than the rest.
+        """
         at = torch.arange(count)
-        apart = (len(train) - count) / max(1, self.eval_streams - 1)
-        return self.scored_once(train[at + (at * self.eval_streams // count * apart).long()])
+        apart = (len(tokens) - count) / max(1, self.eval_streams - 1)
+        return tokens[at + (at * self.eval_streams // count * apart).long()]
 
     def ring(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (inputs, targets) of train, int64 [N], turned by a random offset."""
@@ -171,13 +178,13 @@ class TextData(RankedDataModule):
             targets = tokens.long()
             inputs = preceded(targets)
             inside = positions.clamp(max=len(tokens) - 1)
-            told = targets[inside].masked_fill(~scored, IGNORED)
-            first = told[:1] if self.rank == 0 else torch.full_like(told[:1], IGNORED)
+            scored_targets = targets[inside].masked_fill(~scored, IGNORED)
+            first = scored_targets[:1] if self.rank == 0 else torch.full_like(scored_targets[:1], IGNORED)
             if start == 0:
                 yield inputs[inside[:1]], first, True
             for part in slices[max(start - 1, 0) :]:
                 rows = self.share(torch.arange(len(positions))[1:][part])
-                yield inputs[inside[rows]], told[rows, -new:], True
+                yield inputs[inside[rows]], scored_targets[rows, -new:], True
 
         return Batches(1 + len(slices), batches)
 

@@ -31,3 +31,9 @@ def check_dropout(dropout: float) -> None:
     """Raise BadInput unless 0 <= dropout < 1."""
     if not 0 <= dropout < 1:
         raise BadInput(f"dropout is {dropout}; allowed is 0 <= dropout < 1: set dropout=0.2, or 0 for none")
+
+
+def check_injection(injection: str) -> None:
+    """Raise BadInput unless it is none or add."""
+    if injection not in ("none", "add"):
+        raise BadInput(f"model.injection={injection} is not allowed: it must be none or add")

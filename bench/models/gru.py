@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from bench.models.checks import check_dropout, check_positive
+from bench.models.checks import check_dropout, check_injection, check_positive
 from bench.tying.structure import Parts
 
 
@@ -12,13 +12,22 @@ class GRULanguageModel(nn.Module):
 
     The state carries the past from one window to the next; detach it between windows (truncated
     back-propagation through time, Mikolov et al. 2010). Every layer has the same width, so any block can
-    share with any other.
+    share with any other. `injection`: "add" adds the embedded input again before each block after the first.
     """
 
-    def __init__(self, vocab_size: int, depth: int = 4, width: int = 128, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        vocab_size: int,
+        depth: int = 4,
+        width: int = 128,
+        dropout: float = 0.0,
+        injection: str = "none",
+    ) -> None:
         super().__init__()
         check_positive(vocab_size=vocab_size, depth=depth, width=width)
         check_dropout(dropout)
+        check_injection(injection)
+        self.injects = injection == "add"
         self.embedding = nn.Embedding(vocab_size, width)
         self.embedding_dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(GRUBlock(width, dropout) for _ in range(depth))
@@ -54,9 +63,11 @@ class GRULanguageModel(nn.Module):
     def hidden(self, tokens: Tensor, state: Tensor | None = None, last: int = 0) -> tuple[Tensor, Tensor]:
         """Return what the output layer reads [B, S, width], of the last S = `last` positions (0: all), and a state."""
         # Time first through the stack, as nn.GRU computes: batch_first would transpose twice in every layer.
-        x = self.embedding_dropout(self.embedding(tokens.t()))
+        embedded = x = self.embedding_dropout(self.embedding(tokens.t()))
         states = []
         for index, block in enumerate(self.blocks):
+            if self.injects and index:
+                x = x + embedded
             x, hidden = block(x, None if state is None else state[index : index + 1])
             states.append(hidden)
         # Batch first again before the output, where it is small; from a transposed input the largest tensor

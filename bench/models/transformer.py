@@ -1,7 +1,7 @@
 """Build transformers of the `transformers` package from a config: a language model and a text classifier."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from bench.models.checks import check_dropout, check_positive
+from bench.models.checks import check_dropout, check_injection, check_positive
 from bench.tying.errors import BadInput
 from bench.tying.structure import Parts, parts_inside
 
@@ -179,6 +179,7 @@ class CausalLM(nn.Module):
     downloaded, and the input embedding and the output matrix are two tensors: whoever wants them as one
     ties them afterwards. `dropout` goes to every dropout field of the config. `feed_forward` is the width
     inside the blocks' feed-forward layers; None leaves it at 4 * width, or as the architecture has it.
+    `injection`: "add" adds what the first block reads again before each block after it.
     Raises BadInput for an unknown architecture or config key, sizes that do not fit together, and dropout
     or feed_forward on an architecture that has none.
     """
@@ -194,12 +195,16 @@ class CausalLM(nn.Module):
         dropout: float = 0.0,
         config: Mapping[str, Any] | None = None,
         feed_forward: int | None = None,
+        injection: str = "none",
     ) -> None:
         super().__init__()
+        check_injection(injection)
         sizes = {"vocab_size": vocab_size, "window": window, "depth": depth, "width": width, "heads": heads}
         given = with_feed_forward(architecture, config, feed_forward)
         own = own_names(architecture, sizes, dropout, given, _FIXED)
         self.model = _build(architecture, own)
+        if injection == "add":
+            Injection().into([self.get_submodule(name) for name in self.parts.stack])
         self.feed_forward = feed_forward_of(self.model, config)
         self.width_step = width_step(self.model, heads)
         if self.model.device.type == "meta":  # shapes alone, of which nothing can be computed
@@ -232,6 +237,34 @@ class CausalLM(nn.Module):
         """`last`: logits of so many last positions only (0: of all), which spares the output layer the rest."""
         logits = self.model(input_ids=tokens, use_cache=False, logits_to_keep=last).logits
         return logits[:, -last:], None  # -0: all; and architectures that ignore logits_to_keep are cut here
+
+
+class Injection:
+    """Adds what the first of some blocks reads to what each block after it reads, before it does.
+
+    Blocks take hidden states as their first argument by position. The hooks are methods, so that a deep copy of the
+    network has an injection of its own.
+    """
+
+    def __init__(self) -> None:
+        self.embedded: Tensor | None = None
+
+    def into(self, blocks: Sequence[nn.Module]) -> None:
+        """Register the hooks; nothing is added to a stack of one block."""
+        if len(blocks) > 1:
+            blocks[0].register_forward_pre_hook(self._keep)
+            for block in blocks[1:]:
+                block.register_forward_pre_hook(self._add)
+            blocks[-1].register_forward_hook(self._drop)
+
+    def _keep(self, block: nn.Module, given: tuple[Any, ...]) -> None:
+        self.embedded = given[0]
+
+    def _add(self, block: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        return given[0] + self.embedded, *given[1:]
+
+    def _drop(self, *_: Any) -> None:
+        self.embedded = None  # it holds the graph of a whole step
 
 
 def _build(architecture: str, wanted: dict[str, Any]) -> PreTrainedModel:

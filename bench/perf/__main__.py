@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             sweeps.report(Path(scratch))
     if set(parts) != {"sweeps"}:
-        out = chosen.out or Path(tempfile.mkdtemp() if chosen.quick else "results")
+        results = machine.moved_places().get("results", "results")
+        out = chosen.out or Path(tempfile.mkdtemp() if chosen.quick else results)
         _measure([part for part in SECTIONS if part in parts], out, chosen.quick)
 
 
@@ -76,7 +77,7 @@ def _measure(parts: list[str], out: Path, quick: bool) -> None:
             for kind, content in draw(growth_picture, figures[part]["rows"]).items():
                 write_bytes_atomic(folder / f"{PICTURE}{kind}", content)
         write_bytes_atomic(out / "performance.md", page(figures, folder.name).encode())
-    print(out / "performance.md")
+    print((out / "performance.md").resolve())
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Compare two sets of results cell by cell: `python -m bench.compare A B`. No torch."""
 
+import math
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -7,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.analysis import frame, runs
+from bench.analysis import archive, examples, frame, runs
 from bench.analysis.archive import FILE, parse
 from bench.analysis.groups import flat, place
+from bench.analysis.power import scale_of
 from bench.analysis.runs import Metric, RunRecord
-from bench.analysis.statistics import Paired, interval, margin_of, paired, verdict
+from bench.analysis.statistics import OTHER_MARGIN, Paired, interval, margin_of, paired
+from bench.analysis.verdict import judge
 from bench.report.markup import Column, Table, plain, tabulate
 from bench.report.numbers import NOTHING, axis, bounded, fixed, metric_places
 from bench.runs.command_line import add_places, framed, parser
@@ -21,24 +24,36 @@ AXES = ("tying", "dropout", "weight_decay", "seed", "optimizer.lr")
 """Config keys, and beginnings of some, that make no variant: a row's own, and what a tying brings."""
 MADE_WITH = ("results_version", "fingerprint", "commit", "dirty", "device", "threads", "python")
 
+LONG = 1e9
+"""From this on a number is written with an exponent: a perplexity may have 300 digits."""
+
 
 @dataclass(frozen=True)
 class Side:
-    """`name` as the user gave it; `records`: sweep -> the bytes of its records.jsonl.gz."""
+    """`name` as the user gave it; `records`: sweep -> the bytes of its records.jsonl.gz.
+
+    runs: The folder of runs that the records are from, None for what is in results/.
+    """
 
     name: str
     records: dict[str, bytes]
+    runs: Path | None = None
 
 
 def side(given: str, results: str = "results") -> Side:
-    """A folder with records.jsonl.gz in it, a folder of such folders, or a commit and its `results`.
+    """A folder with records.jsonl.gz in it, a folder of such folders, a folder of runs, or a commit and its `results`.
 
     BadInput where it is none of them or has no records.
     """
     path = Path(given)
+    if names := archive.sweep_names(path):
+        recorded = {name: archive.content(archive.load(path, None, name)) for name in names}
+        return Side(given, recorded, path)
     records = _in_folder(path) if path.is_dir() else _in_commit(given, results)
     if not records:
-        raise BadInput(f"{given}: no {FILE} there: give results/, results/SWEEP, or a commit that has them")
+        raise BadInput(
+            f"{given}: no {FILE} there: give results/, results/SWEEP, runs/ or a commit that has them"
+        )
     return Side(given, records)
 
 
@@ -92,7 +107,11 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Change:
-    """One cell on either side. `before` and `after`: seed -> test metric, None where the side has no such cell."""
+    """One cell on either side. `before` and `after`: seed -> test metric, None where the side has no such cell.
+
+    Of a perplexity the values are its logarithm, the nll: it is what a perplexity is tested on everywhere, and it is
+    finite where the perplexity is near overflow.
+    """
 
     key: Key
     metric: Metric
@@ -100,6 +119,7 @@ class Change:
     after: dict[int, float] | None
     missing: str
     same_data: bool
+    over_examples: Paired | None = None
 
     @property
     def difference(self) -> Paired | None:
@@ -109,8 +129,14 @@ class Change:
         return paired(self.after, self.before)
 
 
-def changes(before: list[RunRecord], after: list[RunRecord]) -> list[Change]:
-    """Match the cells of either side, in table order. A setting that differs between the sides alone matches them."""
+def changes(
+    before: list[RunRecord], after: list[RunRecord], folders: Sequence[Path | None] = (None, None)
+) -> list[Change]:
+    """Match the cells of either side, in table order. A setting that differs between the sides alone matches them.
+
+    Args:
+        folders: Of the runs of either side, where it is known: what their examples scored lies there.
+    """
     cells = []
     for task, data in sorted({(run.task, run.data) for run in [*before, *after]}):
         sides = [[run for run in side if (run.task, run.data) == (task, data)] for side in (before, after)]
@@ -123,7 +149,9 @@ def changes(before: list[RunRecord], after: list[RunRecord]) -> list[Change]:
             values = [None if cell is None else _values(cell) for cell in both]
             missing = "; ".join(filter(None, (_missing(cell or []) for cell in both)))
             metric = next(cell for cell in both if cell)[0].metric
-            cells.append(Change(key, metric, *values, missing, len(marks) == 1))
+            same_data = len(marks) == 1
+            scored = _over_examples(both, folders, metric) if same_data else None
+            cells.append(Change(key, metric, *values, missing, same_data, scored))
     return cells
 
 
@@ -176,7 +204,22 @@ def _cells(side: list[RunRecord], varied: list[str]) -> dict[Key, list[RunRecord
 
 
 def _values(cell: list[RunRecord]) -> dict[int, float]:
-    return {run.seed: run.number("test", run.metric.name) for run in cell if run.is_done}
+    return {run.seed: run.number("test", scale_of(run.metric)) for run in cell if run.is_done}
+
+
+def _over_examples(
+    both: Sequence[list[RunRecord] | None], folders: Sequence[Path | None], metric: Metric
+) -> Paired | None:
+    """After minus before with the error over test examples, at the seeds whose examples are scored on both sides."""
+    name = examples.score_of(metric)
+    if name is None or None in folders or None in both:
+        return None
+    before, after = (
+        {run.seed: scores for run in cell if run.is_done and (scores := examples.load(folder, run.id))}
+        for cell, folder in zip(both, folders, strict=True)
+    )
+    shared = sorted(before.keys() & after.keys())
+    return examples.over_examples([after[seed] for seed in shared], [before[seed] for seed in shared], name)
 
 
 def _missing(cell: list[RunRecord]) -> str:
@@ -196,7 +239,7 @@ def compare(before: Side, after: Side, sweep: str | None) -> tuple[list[str], li
     text, cells = [], []
     for name, other in _sweeps(before, after, sweep):
         sides = read(before, name), read(after, other)
-        changed = changes(*sides)
+        changed = changes(*sides, (before.runs, after.runs))
         cells += changed
         text += [f"# {other if name == other else f'{name} -> {other}'}", *_tables(changed)]
         lines = made_with(*sides)
@@ -229,30 +272,50 @@ def _tables(cells: list[Change]) -> list[str]:
 
 def _table(cells: list[Change]) -> Table:
     metric = cells[0].metric
+    is_log = scale_of(metric) != metric.name
     scale = 100 if metric.is_share else 1
     means = [_mean(values) for cell in cells for values in (cell.before, cell.after) if values]
-    decimals = metric_places([scale * mean for mean in means], metric)
+    decimals = metric_places([_exp(mean) if is_log else scale * mean for mean in means], metric)
 
     def reached(values: dict[int, float] | None) -> str:
-        return f"{fixed(scale * _mean(values), decimals)} (n={len(values)})" if values else NOTHING
+        if not values:
+            return NOTHING
+        mean = _exp(_mean(values)) if is_log else scale * _mean(values)
+        text = fixed(mean, decimals) if mean < LONG else f"{mean:.3g}"
+        return f"{text} (n={len(values)})"
 
     def changed(cell: Change) -> str:
-        difference = cell.difference
+        return told(cell.difference)
+
+    def told(difference: Paired | None) -> str:
         if difference is None:
             return NOTHING
         numbers = (difference.mean, difference.low, difference.high)
-        text = bounded(*(n and scale * n for n in numbers), decimals, sign=True)
+        if is_log:
+            parts = [None if n is None else 100 * (_exp(n) - 1) for n in numbers]
+            text = bounded(*parts, 2, sign=True)
+        else:
+            text = bounded(*(n and scale * n for n in numbers), decimals, sign=True)
         return text if difference.low is not None else f"{text} (n={difference.n})"
 
     columns = [
         Column("before", lambda cell: reached(cell.before)),
         Column("after", lambda cell: reached(cell.after)),
-        Column("change [95 %]", changed),
+        Column("change in % [95 %]" if is_log else "change [95 %]", changed),
+        Column("over test examples [95 %]", lambda cell: told(cell.over_examples), optional=True),
         Column("verdict", judged, align="l"),
         Column("without a number", lambda cell: cell.missing, align="l", optional=True),
     ]
     labels = [[cell.key.tying, axis(cell.key.dropout), axis(cell.key.weight_decay)] for cell in cells]
     return tabulate(["tying", "dropout", "weight decay"], labels, columns, cells)
+
+
+def _exp(value: float) -> float:
+    """The perplexity of a loss; infinite beyond the largest number."""
+    try:
+        return math.exp(value)
+    except OverflowError:
+        return math.inf
 
 
 def _mean(values: dict[int, float]) -> float:
@@ -268,8 +331,10 @@ def judged(cell: Change) -> str:
     difference = cell.difference
     if difference is None:
         return ""
-    margin = margin_of(cell.metric.is_share, _mean(cell.before))
-    return verdict(difference, difference.p, margin, cell.metric.mode)
+    is_log = scale_of(cell.metric) != cell.metric.name
+    margin = math.log1p(OTHER_MARGIN) if is_log else margin_of(cell.metric.is_share, _mean(cell.before))
+    (alone,) = judge([(difference, margin)], cell.metric)
+    return str(alone.verdict)
 
 
 @framed
@@ -280,7 +345,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "What changed between two sets of results: folders of tables, or commits that hold them.",
         EXAMPLES,
     )
-    options.add_argument("before", metavar="A", help="a folder of results, one sweep's folder, or a commit")
+    options.add_argument(
+        "before", metavar="A", help="a folder of results or runs, one sweep's folder, or a commit"
+    )
     options.add_argument("after", metavar="B", help="the same, of what came after")
     options.add_argument("--sweep", metavar="NAME", help="only this sweep")
     add_places(options, results="of the tables in a commit")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from bench.analysis.comparison import VsUntied, chosen_vs_untied, vs_untied
+from bench.analysis.comparison import Compared, chosen_vs_untied, vs_controls, vs_untied
 from bench.analysis.costs import cost_columns
 from bench.analysis.groups import Section, SeedGroup, in_order
 from bench.analysis.runs import percent
@@ -19,13 +19,24 @@ EFFECTIVE = (
 )
 TITLE = "Differences to none"
 NOTES = (
-    "Difference with its 95 % t interval and p of the paired t test; p (Holm) is corrected over the tyings at one "
-    "dropout and weight decay. Effect: the difference in standard deviations over seeds, pooled over both cells.",
-    "Rank by the mean test metric among the tyings with a number at this dropout and weight decay, `none` "
-    "included, 1 is best; in brackets how many places that is better (+) or worse (−) than at the least dropout and "
-    "weight decay.",
+    "Difference with its 95 % t interval and p of the paired t test, each for itself; p (Holm) and the verdict are "
+    "corrected over all comparisons of the section, so that an interval may leave out 0 where nothing is shown. "
+    "Effect: the difference in standard deviations over seeds, pooled over both cells.",
+    "Could show: the smallest true difference that so many pairs of this spread show 4 times in 5, at the corrected "
+    "level. Seeds for the margin: how many pairs would show a difference as large as the margin.",
+    "Rank by the mean test metric at this dropout and weight decay, `none` included, 1 is best; a row with a run that "
+    "diverged or failed is ranked as the worst. In brackets how many places that is better (+) or worse (−) than at "
+    "the least dropout and weight decay.",
+)
+CONTROLS_TITLE = "Ties against their controls"
+CONTROLS_NOTES = (
+    "The tied network minus an untied one with as many parameters (control=params), paired by seed. Worse: the "
+    "parameters were better spent on a smaller network without ties.",
+    "A control has other widths, so the two share the order of the data and not the initial weights: pairing takes out "
+    "less of the spread than in the differences to `none`.",
 )
 AXES = ["tying", "dropout", "weight decay"]
+NATS_PLACES = 4
 
 
 def mean(value: Estimate | Interval | Paired | None) -> float | None:
@@ -40,6 +51,11 @@ def shown(cell: SeedGroup) -> Estimate | None:
 def places_of(section: Section) -> int:
     """At how many decimals the section's test metric is printed."""
     return metric_places([value.mean for cell in section.cells if (value := shown(cell))], section.metric)
+
+
+def difference_places(section: Section) -> int:
+    """At how many decimals a difference is printed: those of the metric, or of a loss where losses are compared."""
+    return NATS_PLACES if section.is_in_nats else places_of(section)
 
 
 def has_effective(cells: Iterable[SeedGroup]) -> bool:
@@ -72,12 +88,17 @@ def comparison(section: Section) -> Table:
 def _columns(section: Section) -> list[Column[SeedGroup]]:
     metric, decimals = section.metric, places_of(section)
     compared = {row.cell: row for row in vs_untied(section)}
+    unit = " (nats)" if section.is_in_nats else ""
+
+    def marked(value: Callable[[SeedGroup], float | None]) -> Callable[[SeedGroup], float | None]:
+        """A row that lacks a seed is never the best of a column."""
+        return lambda cell: value(cell) if cell in section.best_cells else None
 
     def difference(cell: SeedGroup) -> Paired | None:
         return percent(compared[cell].difference, metric)
 
     def difference_text(cell: SeedGroup) -> str:
-        text = interval_text(difference(cell), decimals, sign=True)
+        text = interval_text(difference(cell), difference_places(section), sign=True)
         n = compared[cell].n_pairs
         # Of how many pairs it is, where that is not every run of the row.
         pairs = f" (n={n})" if 0 < n < len(cell.done) else ""
@@ -92,23 +113,32 @@ def _columns(section: Section) -> list[Column[SeedGroup]]:
         value = percent(cell.by_group, metric)
         return "" if value is None else f"[{fixed(value.low, decimals)}, {fixed(value.high, decimals)}]"
 
+    gap_text, gap = _over_seeds(3, "gap")
     soft = [Column("effective\nparameters", lambda c: fixed(_effective(c), 0) if c.done else "", _effective)]
     return [
         Column("unique\nparameters", _count_text, lambda c: c.count("num_params"), "min"),
         Column("% of\nuntied", _share_text),
         *(soft if has_effective(section.cells) else []),
         Column("GFLOP\na train step", _gflop_text, optional=True),
-        Column(metric.label, metric_text, lambda c: mean(shown(c)), metric.mode),
+        Column(metric.label, metric_text, marked(lambda c: mean(shown(c))), metric.mode),
         Column("by group\n[95 %]", group_text, optional=True),
-        Column("difference\nto none", difference_text, lambda c: mean(difference(c)), metric.mode),
-        Column("verdict", lambda c: compared[c].verdict, align="l", optional=True),
-        Column("generalisation\ngap (nats)", *_over_seeds(3, "gap"), "min"),
+        Column(
+            f"difference\nto none{unit}", difference_text, marked(lambda c: mean(difference(c))), metric.mode
+        ),
+        Column("verdict", lambda c: str(compared[c].verdict), align="l", optional=True),
+        Column("still improving\n% a quarter", improving_text, optional=True),
+        Column("generalisation\ngap (nats)", gap_text, marked(gap), "min"),
         Column("spread\nalong depth", *_over_seeds(3, "spread", "depth")),
         Column("n runs", _n_text),
         Column(
             "note", lambda c: "; ".join(filter(None, (c.control_note, c.reason))), align="l", optional=True
         ),
     ]
+
+
+def improving_text(cell: SeedGroup) -> str:
+    """`4.9`: the percent by which the validation loss fell in the last quarter; empty for what is trained out."""
+    return f"{100 * cell.late_gain:.1f}" if cell.is_improving else ""
 
 
 def _n_text(cell: SeedGroup) -> str:
@@ -144,30 +174,58 @@ def differences(section: Section) -> Table | None:
     rows = [row for row in vs_untied(section) if not (row.cell.is_untied or row.cell.is_not_applicable)]
     if not any(row.n_pairs > 1 for row in rows):
         return None
-    metric, decimals = section.metric, places_of(section)
-
-    def text(row: VsUntied) -> str:
-        if not row.cell.done:
-            return "hole"
-        return interval_text(percent(row.difference, metric), decimals, sign=True)
-
+    first, *others = _tested_columns(section)
     return tabulate(
         AXES,
-        [[row.cell.tying, axis(row.cell.dropout), axis(row.cell.weight_decay)] for row in rows],
+        _labels(rows),
         [
             Column("n pairs", lambda row: str(row.n_pairs)),
-            Column("difference\n[95 %]", text, lambda row: mean(row.difference), metric.mode),
-            Column("p", lambda row: p_text(row.p)),
-            Column("p (Holm)", lambda row: p_text(row.p_holm)),
+            first,
             Column("effect in\nseed sds", lambda row: fixed(row.effect, 2, sign=True)),
-            Column("verdict", lambda row: row.verdict, align="l"),
+            *others,
             Column("rank\n(change)", _rank_text),
         ],
         rows,
     )
 
 
-def _rank_text(row: VsUntied) -> str:
+def controls(section: Section) -> Table | None:
+    """Make a row per tied cell that has a control of its size; None where no such pair has two seeds."""
+    rows = vs_controls(section)
+    if not any(row.n_pairs > 1 for row in rows):
+        return None
+    pairs = Column("n pairs", lambda row: str(row.n_pairs))
+    return tabulate(AXES, _labels(rows), [pairs, *_tested_columns(section)], rows)
+
+
+def _labels(rows: Iterable[Compared]) -> list[list[str]]:
+    return [[row.cell.tying, axis(row.cell.dropout), axis(row.cell.weight_decay)] for row in rows]
+
+
+def _tested_columns(section: Section) -> list[Column[Compared]]:
+    """The difference first, then what a test says of it."""
+    metric, decimals = section.metric, difference_places(section)
+    scale, unit = (100 if metric.is_share else 1), (", nats" if section.is_in_nats else "")
+
+    def text(row: Compared) -> str:
+        if not row.cell.done:
+            return "hole"
+        return interval_text(percent(row.difference, metric), decimals, sign=True)
+
+    def marked(row: Compared) -> float | None:
+        return mean(row.difference) if row.cell in section.best_cells else None
+
+    return [
+        Column(f"difference\n[95 %{unit}]", text, marked, metric.mode),
+        Column("p", lambda row: p_text(row.p)),
+        Column("p (Holm)", lambda row: p_text(row.p_holm)),
+        Column("verdict", lambda row: str(row.verdict), align="l"),
+        Column("could\nshow", lambda row: fixed(row.smallest and scale * row.smallest, decimals)),
+        Column("seeds for\nthe margin", lambda row: f"{row.seeds:,}" if row.seeds else NOTHING),
+    ]
+
+
+def _rank_text(row: Compared) -> str:
     """`2 (+1)`: the second, one place better than without regularisation; `2 (=)` for the same place."""
     if row.rank is None:
         return NOTHING
@@ -196,7 +254,7 @@ def _headline_columns(section: Section, with_chosen: bool) -> list[Column[str]]:
     metric, chosen = section.metric, chosen_vs_untied(section)
     decimals = metric_places([e.mean for row in chosen.values() if (e := shown(row.cell))], metric)
 
-    def of_chosen(value: Callable[[VsUntied], Any], hole: Any = "") -> Callable[[str], Any]:
+    def of_chosen(value: Callable[[Compared], Any], hole: Any = "") -> Callable[[str], Any]:
         return lambda tying: value(chosen[tying]) if tying in chosen else hole
 
     def metric_text(tying: str) -> str:
@@ -205,29 +263,34 @@ def _headline_columns(section: Section, with_chosen: bool) -> list[Column[str]]:
             return NOTHING if not cells else "n/a" if all(c.is_not_applicable for c in cells) else "hole"
         row = chosen[tying]
         text = interval_text(percent(row.cell.interval(), metric), decimals)
-        difference = interval_text(percent(row.difference, metric), decimals, sign=True)
-        return text if row.cell.is_untied else f"{text} ({difference})"
+        places = NATS_PLACES if section.is_in_nats else decimals
+        difference = interval_text(percent(row.difference, metric), places, sign=True)
+        unit = " nats" if section.is_in_nats and row.difference else ""
+        return text if row.cell.is_untied else f"{text} ({difference}{unit})"
 
-    def params_text(row: VsUntied) -> str:
+    def metric_value(row: Compared) -> float | None:
+        return mean(shown(row.cell)) if row.cell in section.best_cells else None
+
+    def params_text(row: Compared) -> str:
         return _of_untied(row.cell, row.cell.count("num_params") or 0)
 
-    def effective_text(row: VsUntied) -> str:
+    def effective_text(row: Compared) -> str:
         count = _effective(row.cell)
         return NOTHING if count is None or share_of_untied(row.cell) is None else _of_untied(row.cell, count)
 
-    def cells_text(row: VsUntied) -> str:
+    def cells_text(row: Compared) -> str:
         return f"{section.n_searched(row.cell.tying)} ({_n_text(row.cell)})"
 
     head = "\n".join([section.task, f"on {section.where}", metric.label, "(vs none)"])
     params = of_chosen(lambda row: row.cell.count("num_params"), None)
     columns = [
-        Column(head, metric_text, of_chosen(lambda row: mean(shown(row.cell)), None), metric.mode),
+        Column(head, metric_text, of_chosen(metric_value, None), metric.mode),
         Column("\n\nparams\n% untied", of_chosen(params_text), params, "min"),
     ]
     if has_effective(row.cell for row in chosen.values()):
         columns.append(Column("\n\neffective\n% untied", of_chosen(effective_text)))
     if any(row.n_pairs > 1 for row in chosen.values()):
-        columns.append(Column("\n\n\nverdict", of_chosen(lambda row: row.verdict), align="l"))
+        columns.append(Column("\n\n\nverdict", of_chosen(lambda row: str(row.verdict)), align="l"))
     if with_chosen:
         axes = of_chosen(lambda row: f"{axis(row.cell.dropout)} / {axis(row.cell.weight_decay)}")
         columns.append(Column("\n\ndropout /\nweight decay", axes))
@@ -254,7 +317,7 @@ def in_blocks(sections: list[Section], columns: int) -> list[Table]:
 
 def csv_rows(section: Section) -> list[dict[str, Any]]:
     """One row per cell, numbers unrounded, the unit in the name of each column; holes included."""
-    means = [estimate.mean for cell in section.cells if (estimate := cell.metric_over_seeds())]
+    means = [cell.metric_over_seeds().mean for cell in section.best_cells]
     best = section.metric.best(means) if means else None
     costs = {tying: cost_columns(cost) for tying, cost in section.costs}
     return [
@@ -262,7 +325,7 @@ def csv_rows(section: Section) -> list[dict[str, Any]]:
     ]
 
 
-def _csv_row(section: Section, row: VsUntied, best: float | None) -> dict[str, Any]:
+def _csv_row(section: Section, row: Compared, best: float | None) -> dict[str, Any]:
     name, cell = section.metric.name, row.cell
     test = cell.metric_over_seeds()
     return {
@@ -276,11 +339,12 @@ def _csv_row(section: Section, row: VsUntied, best: float | None) -> dict[str, A
         "share_of_untied": share_of_untied(cell),
         **_estimate("effective_params", cell.over_seeds("effective_params")),
         **_estimate(f"test_{name}", test),
-        "is_best": int(test is not None and test.mean == best),
+        "is_best": int(cell in section.best_cells and test.mean == best),
         **_bounds("test", cell.interval()),
         **_bounds("test_by_group", cell.by_group),
-        **_vs_untied(row),
+        **_compared(section, row),
         **_estimate(f"val_{name}", cell.metric_over_seeds("val")),
+        "late_gain": cell.late_gain,
         **_estimate("gap_nats", cell.over_seeds("gap")),
         **_estimate("spread_depth", cell.over_seeds("spread", "depth")),
         **_estimate("spread_embedding", cell.over_seeds("spread", "embedding")),
@@ -317,19 +381,25 @@ def _summary_csv_row(section: Section, tying: str) -> dict[str, Any]:
         **_estimate("val", cell and cell.metric_over_seeds("val")),
         **_estimate("test", cell and cell.metric_over_seeds()),
         **_bounds("test", cell and cell.interval()),
-        **_vs_untied(row),
+        **_compared(section, row),
         "reason": "" if cell else "; ".join(dict.fromkeys(other.reason for other in cells)),
     }
 
 
-def _vs_untied(row: VsUntied | None) -> dict[str, Any]:
-    """The comparison with `none`, in the unit of the metric; empty fields for what cannot be said."""
+def _compared(section: Section, row: Compared | None) -> dict[str, Any]:
+    """The comparison with `none`, in the unit of the metric or in nats; empty fields for what cannot be said."""
     difference = row and row.difference
-    keys = ("p", "p_holm", "effect", "margin", "verdict", "rank", "rank_change")
+    keys = ("p", "p_holm", "effect", "margin", "smallest", "seeds")
+    names = ("p", "p_holm", "effect", "margin", "could_show", "seeds_for_margin")
     return {
         **_estimate("difference_to_none", difference),
         **_bounds("difference", difference),
-        **{key: getattr(row, key, None) for key in keys},
+        "difference_unit": "nats" if section.is_in_nats else section.metric.name,
+        **{name: getattr(row, key, None) for name, key in zip(names, keys, strict=True)},
+        "verdict_kind": row and row.verdict.kind.value,
+        "verdict": "" if row is None else str(row.verdict),
+        "rank": row and row.rank,
+        "rank_change": row and row.rank_change,
     }
 
 

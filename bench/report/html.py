@@ -9,17 +9,17 @@ from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 from bench.analysis.archive import FILE
-from bench.analysis.comparison import VsUntied, chosen_vs_untied
+from bench.analysis.comparison import Compared, chosen_vs_untied
 from bench.analysis.groups import SAID, Section, SeedGroup
 from bench.analysis.runs import RunRecord, is_finite, percent
-from bench.report.comparison import mean, places_of, share_of_untied, shown
+from bench.analysis.verdict import Kind
+from bench.report.comparison import difference_places, mean, places_of, share_of_untied, shown
 from bench.report.markup import Column, Table, tabulate
 from bench.report.notes import READING, note_line
 from bench.report.numbers import NOTHING, axis, fixed, metric_places, p_text
 from bench.report.pages import CHOICE, Block, SectionReport, SweepReport
 from bench.runs import machine
 
-GOOD = ("better", "equivalent")
 ONE_SEED = "One seed: a hint, not a result."
 
 
@@ -46,8 +46,8 @@ def sentences(section: Section) -> list[str]:
     if not tied:
         untied = [f"`none` reaches {_reached(section, rows['none'].cell)}."] if "none" in rows else []
         return ["No tying has a number here.", *untied, *missing]
-    validation = [row.cell.metric_over_seeds("val").mean for row in tied]
-    preferred = tied[validation.index(section.metric.best(validation))]
+    sign = -1 if section.metric.higher_is_better else 1
+    preferred = min(tied, key=lambda row: (row.cell.gaps, sign * row.cell.metric_over_seeds("val").mean))
     first = _preferred(section, preferred.cell, len(tied))
     return [first, *_compared(section, preferred), *_smallest(tied, preferred), *missing]
 
@@ -70,20 +70,20 @@ def _reached(section: Section, cell: SeedGroup) -> str:
     return f"a test {name}{better} of {fixed(mean(shown(cell)), places_of(section))}{unit}"
 
 
-def _compared(section: Section, row: VsUntied) -> list[str]:
+def _compared(section: Section, row: Compared) -> list[str]:
     reached, difference = f"It reaches {_reached(section, row.cell)}", percent(row.difference, section.metric)
-    if difference is None or row.untied is None:
+    if difference is None or row.reference is None:
         return [f"{reached}; there is no `none` to compare it with."]
-    unit = " points" if section.metric.is_share else ""
+    unit = " nats" if section.is_in_nats else " points" if section.metric.is_share else ""
 
     def text(value: float) -> str:
-        return fixed(value, places_of(section), sign=True)
+        return fixed(value, difference_places(section), sign=True)
 
-    first = f"{reached}, {text(difference.mean)}{unit} against `none` at {_setting(row.untied)}"
+    first = f"{reached}, {text(difference.mean)}{unit} against `none` at {_setting(row.reference)}"
     if difference.n == 1:
         return [f"{first} (n = 1).", ONE_SEED]
     margin = ""
-    if "equivalent" in row.verdict and row.margin is not None:
+    if row.verdict.kind == Kind.EQUIVALENT:
         margin = f", within ± {fixed(row.margin * (100 if section.metric.is_share else 1), 2)}{unit}"
     verdict = f"Verdict: {row.verdict}{margin}."
     if difference.low is None or difference.high is None:
@@ -93,10 +93,10 @@ def _compared(section: Section, row: VsUntied) -> list[str]:
     return [f"{first} ({inside}{p}).", verdict]
 
 
-def _smallest(tied: list[VsUntied], spoken_of: VsUntied) -> list[str]:
+def _smallest(tied: list[Compared], spoken_of: Compared) -> list[str]:
     """The fewest parameters, below the untied, among those found no worse; unless it was spoken of already."""
     shares = {row: share for row in tied if (share := share_of_untied(row.cell)) and share < 1}
-    least = min((row for row in shares if row.verdict in GOOD), key=shares.get, default=spoken_of)
+    least = min((row for row in shares if row.verdict.is_good), key=shares.get, default=spoken_of)
     if least is spoken_of:
         return []
     return [

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.runs import machine
 from bench.runs.command_line import add_places, add_sweep, framed, parser
 from bench.runs.loggers import OfflineWandbLogger
 from bench.tying.errors import BadInput
@@ -27,7 +28,8 @@ def mirror(folder: Path, runs: Path, timeout_s: float = 20.0) -> None:
     tables = sorted(folder.glob("*.csv"))
     if not tables:
         raise BadInput(
-            f"no tables in {folder}: run `make sweep` or `make tables` first, or name another --sweep"
+            f"no tables in {folder}: run {machine.command('make sweep', 'tying-bench -m sweep=quick')} or "
+            f"{machine.command('make tables', 'python -m bench.tables')} first, or name another --sweep"
         )
     home = runs / "sweeps"
     home.mkdir(parents=True, exist_ok=True)
@@ -59,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results = Path(chosen.results)
     names = chosen.sweep or sorted(path.parent.name for path in results.glob("*/summary.md"))
     if not names:
-        raise BadInput(f"no tables in {results}: run `make sweep` first, or name another --results")
+        sweep = machine.command("make sweep", "tying-bench -m sweep=quick")
+        raise BadInput(f"no tables in {results}: run {sweep} first, or name another --results")
     for name in names:
         mirror(results / name, Path(chosen.runs))
 

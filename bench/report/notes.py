@@ -4,9 +4,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.analysis.groups import Section, natural
+from bench.analysis.comparison import n_compared
+from bench.analysis.groups import TRAINED_OUT, Section, natural
 from bench.analysis.runs import device, is_finite, look_up
-from bench.analysis.statistics import ENOUGH, OTHER_MARGIN, SHARE_MARGIN
+from bench.analysis.statistics import ENOUGH, SIGNIFICANCE, margin_text
+from bench.analysis.verdict import NEAR, POWER
 from bench.report.comparison import EFFECTIVE, has_effective, mean
 from bench.report.numbers import fixed, places
 
@@ -17,9 +19,24 @@ READING = (
     "not signs. The best of a column is marked."
 )
 VERDICT = (
-    "Verdict: equivalent where the 90 % interval of the difference lies within ±{} (two one-sided tests at 5 %, "
-    "Schuirmann 1987); else better or worse where p < 0.05 after Holm's correction over {}; else no difference "
-    "shown, which does not say that there is none. Below {} seeds none of it is more than a hint."
+    "Verdict, the first of these that holds. Equivalent: the difference is shown to lie within the margin, {margin}. "
+    "Better, worse: it is shown not to be 0. Smaller than d: it is shown to lie within ±d, which is at most "
+    f"{NEAR} margins. Not enough to tell: none of these; in brackets how many seeds would show a difference as large "
+    f"as the margin {POWER * 10:.0f} times in 10."
+)
+FAMILY = (
+    "Tested together: {count} comparisons{of_each}, so that in at most {level:g} % of such tables any verdict is wrong "
+    "(Holm 1979, Shaffer 1986; equivalence by two one-sided tests, Schuirmann 1987). "
+    f"Below {ENOUGH} seeds no verdict is more than a hint."
+)
+UNTESTED = "Nothing was tested: it takes two seeds of a tying and of `none`."
+AT_THIS_BUDGET = (
+    "At this budget: the row, or what it is compared with, was still improving: its best validation loss fell by "
+    f"{100 * TRAINED_OUT:g} % or more in the last quarter of training. Trained longer, the verdict may be another."
+)
+LOST = (
+    "A row with a run that diverged or failed is ranked as the worst, never marked as best, never chosen before a "
+    "complete one, and not tested: the seeds that are left are those that went well."
 )
 BY_GROUP = (
     "By group: the 95 % interval of the same mean where the {} groups of the test split are drawn anew, the same ones "
@@ -29,17 +46,13 @@ BY_GROUP = (
 
 def floors(section: Section) -> str:
     """Say the task's trivial scores and what share of each the best row reaches; empty where none is recorded."""
-    recorded: dict[str, float] = {}
-    for run in section.runs:
-        recorded |= {k: v for k, v in (run.number("data_meta", "floors") or {}).items() if is_finite(v) and v}
     metric = section.metric
-    means = [value for cell in section.cells if (value := mean(cell.metric_over_seeds())) is not None]
+    means = [mean(cell.metric_over_seeds()) for cell in section.best_cells]
     best = metric.best(means) if means else None
     parts = []
-    for name, value in sorted(recorded.items(), reverse=True):
-        if name.endswith(metric.name):
-            text = f"{name.replace('_', ' ')} {_value(value, name)}"
-            parts.append(text if best is None else f"{best / value:.2f}x {text}")
+    for name, value in section.floors.items():
+        text = f"{name.replace('_', ' ')} {_value(value, name)}"
+        parts.append(text if best is None else f"{best / value:.2f}x {text}")
     best_row = f"best row {_value(best, metric.name)} is " if parts and best is not None else ""
     return best_row + ", ".join(parts)
 
@@ -53,24 +66,101 @@ def footer(section: Section, note: str | None) -> list[str]:
     records = [run.record for run in section.runs if run.is_done]
     seeds = sorted({run.seed for run in section.runs})
     lines = [f"Floors: {text}." if (text := floors(section)) else "Floors: none recorded."]
-    lines += [_data(section), f"Seeds: {', '.join(map(str, seeds))}.", *_rates(section)]
+    lines += [f"Trained out: {text}." for text in [training(section)] if text]
+    lines += [_data(section), f"Seeds: {', '.join(map(str, seeds))}.", *_rate(section)]
     lines += provenance("Runs", records) if records else []
     lines += [note_line(note)] if note else []
     lines += [EFFECTIVE] if has_effective(section.cells) else []
     sizes = sorted({cell.by_group.n for cell in section.cells if cell.by_group})
     by_group = [BY_GROUP.format(" or ".join(map(str, sizes)))] if sizes else []
-    return [*lines, READING, *by_group, verdict_rule(section)]
+    return [*lines, READING, *by_group, *verdict_rule([section])]
 
 
 def note_line(note: str) -> str:
     return f"Note: {' '.join(note.split())}"
 
 
-def verdict_rule(section: Section, family: str = "the tyings at one dropout and weight decay") -> str:
-    """How the words of the verdicts came about, with the margin of the section's metric and what was corrected over."""
-    share = f"{100 * SHARE_MARGIN:g} percentage points"
-    other = f"{100 * OTHER_MARGIN:g} % of the mean of `none`"
-    return VERDICT.format(share if section.metric.is_share else other, family, ENOUGH)
+def verdict_rule(sections: Sequence[Section]) -> list[str]:
+    """How the words of the verdicts came about, each rule that played a part in a line."""
+    counts = [n_compared(section) for section in sections]
+    if not any(counts):
+        return [UNTESTED]
+    low, high = min(counts), max(counts)
+    count = f"{high}" if low == high else f"{low} to {high}"
+    of_each = " of each section" if len(sections) > 1 else ""
+    cells = [cell for section in sections for cell in section.cells]
+    return [
+        VERDICT.format(margin=_margin(sections)),
+        FAMILY.format(count=count, of_each=of_each, level=100 * SIGNIFICANCE),
+        *([AT_THIS_BUDGET] if any(cell.is_improving for cell in cells) else []),
+        *([LOST] if any(cell.lost for cell in cells) else []),
+    ]
+
+
+def _margin(sections: Sequence[Section]) -> str:
+    shares = sorted({section.metric.is_share for section in sections}, reverse=True)
+    texts = [
+        f"{margin_text(is_share)} of {'a share' if is_share else 'the mean of `none`'}" for is_share in shares
+    ]
+    return " or ".join(texts)
+
+
+def training(section: Section) -> str:
+    """Say how many rows were trained out, by the validation losses that the records hold; empty without a number."""
+    cells = [cell for cell in section.cells if cell.done]
+    gains = [100 * cell.late_gain for cell in cells if cell.is_improving]
+    unknown = sum(cell.late_gain is None for cell in cells)
+    parts = [f"{len(cells) - len(gains) - unknown} of {len(cells)} rows"] if unknown < len(cells) else []
+    parts += [f"{len(gains)} still improving, {_range(gains)} % a quarter"] if gains else []
+    parts += [f"not known of {unknown} rows, whose validation curve is not recorded"] if unknown else []
+    return "; ".join(parts)
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = (f"{end:.1f}" for end in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"
+
+
+BUDGETS = {
+    "epochs": ("config", "trainer", "max_epochs"),
+    "steps": ("steps",),
+    "learning rates": ("config", "optimizer", "lr"),
+}
+"""What a row was given to train with, and where a record has it."""
+
+
+def budgets(section: Section) -> list[str]:
+    """Return a line for each of epochs, steps and learning rates in which the tyings of a section differ."""
+    lines = []
+    for name, keys in BUDGETS.items():
+        tyings_with: dict[str, list[str]] = {}
+        for tying, cells in section.tyings.items():
+            values = sorted({value for cell in cells for value in cell.values(*keys).values()})
+            if values:
+                tyings_with.setdefault(_listed(values), []).append(tying)
+        if len(tyings_with) > 1:
+            of_each = "; ".join(f"{values} ({', '.join(tyings)})" for values, tyings in tyings_with.items())
+            lines.append(f"The rows differ in {name}: {of_each}.")
+    return lines
+
+
+def _listed(values: Sequence[float]) -> str:
+    if len(values) > 3:
+        return f"{values[0]:g} to {values[-1]:g}"
+    return " and ".join(f"{value:g}" for value in values)
+
+
+def choice(section: Section) -> str:
+    """Say how sure the choice among settings is: how many of a tying are within one standard error of the chosen one.
+
+    Empty where there was one setting each, or the chosen ones stand alone.
+    """
+    searched = [tying for tying in section.tyings if section.n_searched(tying) > 1]
+    as_good = {tying: section.n_as_good(tying) for tying in searched}
+    if searched and not any(as_good.values()):
+        return "from one seed, so that nobody knows how far chance chose"
+    parts = [f"{tying} {n} of {section.n_searched(tying)}" for tying, n in as_good.items() if n and n > 1]
+    return f"within one standard error of the best are {', '.join(parts)}" if parts else ""
 
 
 def _data(section: Section) -> str:
@@ -81,16 +171,10 @@ def _data(section: Section) -> str:
     return f"Data: {section.data}, fingerprint {mark}{f' ({counts})' if counts else ''}."
 
 
-def _rates(section: Section) -> list[str]:
-    """The learning rate, or that of each tying where they differ: it may have been chosen per tying."""
-    texts = {}
-    for tying, cells in section.tyings.items():
-        rates = {rate for cell in cells for rate in cell.values("config", "optimizer", "lr").values()}
-        if rates:
-            texts[tying] = " and ".join(f"{rate:g}" for rate in sorted(rates))
-    if len(set(texts.values())) > 1:
-        return [f"Learning rates: {', '.join(f'{tying} {text}' for tying, text in texts.items())}."]
-    return [f"Learning rate: {text}." for text in set(texts.values())]
+def _rate(section: Section) -> list[str]:
+    """The learning rate of all rows; nothing where they differ, which `budgets` says."""
+    rates = {rate for cell in section.cells for rate in cell.values("config", "optimizer", "lr").values()}
+    return [f"Learning rate: {rates.pop():g}."] if len(rates) == 1 else []
 
 
 def provenance(what: str, records: list[Mapping[str, Any]]) -> list[str]:

@@ -7,6 +7,8 @@ from bench.analysis.runs import Metric
 from bench.analysis.statistics import Interval, Paired
 
 NOTHING = "—"
+HUGE = 1e12
+"""From here on a number is printed with an exponent: a diverged run's perplexity has up to 309 digits."""
 
 
 def places(values: Iterable[float], significant: int = 4) -> int:
@@ -23,6 +25,8 @@ def fixed(value: float | None, decimals: int, sign: bool = False) -> str:
         return NOTHING
     if not math.isfinite(value):
         return str(value)
+    if abs(value) >= HUGE:
+        return f"{value:{'+' if sign else ''}.3e}".replace("-", "−")
     text = f"{value:+,.{decimals}f}" if sign else f"{value:,.{decimals}f}"
     if not text.strip("+-0.,"):
         text = text.lstrip("+-")

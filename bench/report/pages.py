@@ -14,7 +14,7 @@ from bench.report import across_tasks, block_pairs, comparison, scaling
 from bench.report import factorial as effects
 from bench.report.costs import cost_notes, cost_tables
 from bench.report.markup import MADE_BY, Table, csv_text, latex, markdown
-from bench.report.notes import floors, footer, note_line, verdict_rule
+from bench.report.notes import budgets, choice, floors, footer, note_line, training, verdict_rule
 
 MARK = f"<!-- {MADE_BY} -->\n"
 FACTORIAL = "Tying x dropout x weight decay: does tying replace dropout, or add to it"
@@ -115,9 +115,12 @@ def _task_report(stem: str, sections: list[Section], note: str | None) -> TaskRe
 
 def _section_report(section: Section, note: str | None) -> SectionReport:
     compared = comparison.differences(section)
+    controls = comparison.controls(section)
     reached = [
+        Block("", None, budgets(section)),
         Block("", comparison.comparison(section), footer(section, note)),
         Block(comparison.TITLE, compared, list(comparison.NOTES) if compared else []),
+        Block(comparison.CONTROLS_TITLE, controls, list(comparison.CONTROLS_NOTES) if controls else []),
         _factorial_block(section),
         Block(block_pairs.TITLE, block_pairs.pairs_table(section), block_pairs.pairs_lines(section)),
     ]
@@ -127,7 +130,7 @@ def _section_report(section: Section, note: str | None) -> SectionReport:
 
 
 def _factorial_block(section: Section) -> Block:
-    """The fitted effects, or why there are none; nothing where the section is no grid of regularisations."""
+    """The effects, or why there are none; nothing where the section is no grid of regularisations."""
     if len({(cell.dropout, cell.weight_decay) for cell in section.cells}) < 2:
         return Block("", None, [])
     fit = factorial(section)
@@ -171,17 +174,18 @@ def _summary(report: SweepReport) -> dict[str, str]:
     sections = report.sections
     md, tex = [MARK, f"# {report.name}\n\n"], [f"% {MADE_BY}\n"]
     if sections:
-        md += [markdown(report.headline), f"\n{CHOICE}\n"]
+        unequal = [f"- {section.title}: {line}\n" for section in sections for line in budgets(section)]
+        md += [*unequal, "\n" * bool(unequal), markdown(report.headline), f"\n{CHOICE}\n"]
         tex.append(latex(comparison.headline(sections)))
     else:
         md.append("The sweep asked for no run.\n")
-    floor_lines = [f"{section.title}: {text}." for section in sections if (text := floors(section))]
-    lines = list(dict.fromkeys(verdict_rule(section, "the tyings of one task") for section in sections))
+    lines = [f"{section.title}: {text}" for section in sections if (text := _about(section))]
+    lines += verdict_rule(sections) if sections else []
     if any(comparison.has_effective(section.cells) for section in sections):
         lines.append(comparison.EFFECTIVE)
     lines += [note_line(report.note)] if report.note else []
     lines += [f"Records: {report.lacks}"] if report.lacks else []
-    md += ["\n", *(f"- {line}\n" for line in floor_lines + lines), *map(_md, report.across)]
+    md += ["\n", *(f"- {line}\n" for line in lines), *map(_md, report.across)]
     tex += [_tex(report.name, block) for block in report.across]
     links = [f"[{task.stem}]({task.stem}.md)" for task in report.tasks]
     links += [
@@ -193,6 +197,16 @@ def _summary(report: SweepReport) -> dict[str, str]:
     summary = csv_text(comparison.summary_csv_rows(sections))
     files = {"summary.md": "".join(md), "summary.tex": "".join(tex), "summary.csv": summary}
     return files | ({"across.csv": csv_text(across_tasks.csv_rows(report.scores))} if report.scores else {})
+
+
+def _about(section: Section) -> str:
+    """What the summary says of one section below its table."""
+    sentences = {
+        "": floors(section),
+        "Trained out: ": training(section),
+        "Settings chosen on validation: ": choice(section),
+    }
+    return " ".join(f"{name}{text}." for name, text in sentences.items() if text)
 
 
 def _md(block: Block) -> str:

@@ -16,7 +16,7 @@ from bench.report.markup import plain
 from bench.report.notes import floors
 from bench.report.pages import MARK, SweepReport, TaskReport, sweep_report, texts
 from bench.report.plots.pictures import PICTURES, pictures
-from bench.runs import sources
+from bench.runs import machine, sources
 from bench.runs.command_line import add_places, add_sweep, framed, parser
 from bench.runs.store import manifest_path, write_bytes_atomic
 from bench.tying.errors import BadInput
@@ -77,7 +77,8 @@ def _known(runs: Path, results: Path, names: Sequence[str] | None) -> list[str]:
     there = sorted({*archive.sweep_names(runs), *archive.archived_names(results)})
     if not there:
         folder = manifest_path(runs, "any").parent
-        raise BadInput(f"no sweep is recorded in {folder}: run `make sweep` first, or name another --runs")
+        sweep = machine.command("make sweep", "tying-bench -m sweep=quick")
+        raise BadInput(f"no sweep is recorded in {folder}: run {sweep} first, or name another --runs")
     unknown = [name for name in names or () if name not in there]
     if unknown:
         raise BadInput(f"no sweep {', '.join(unknown)} in {runs} or {results}: there is {', '.join(there)}")

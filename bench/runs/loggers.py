@@ -14,6 +14,7 @@ import wandb
 from hydra.utils import instantiate
 from lightning.pytorch.loggers import CSVLogger, Logger
 
+from bench.runs import machine
 from bench.runs.process import is_stripped
 from bench.runs.store import cost_folder, leaves, recorded
 from bench.runs.tying_spec import recorded_spec
@@ -155,7 +156,7 @@ class OfflineWandbLogger(Logger):
             for begun in self._folders() - before:
                 shutil.rmtree(begun)
             run = self._init("offline")
-            _say(f"{_reason(error)}: this run is offline, `make sync` uploads it")
+            _say(f"{_reason(error)}: this run is offline, {_upload()} uploads it")
         run.define_metric(STEP)
         run.define_metric("*", step_metric=STEP, step_sync=True)
         self.run = run
@@ -185,7 +186,7 @@ class OfflineWandbLogger(Logger):
             uploaded = False
         if not uploaded and folder.name.startswith("run-"):
             folder.rename(folder.with_name(f"offline-{folder.name}"))
-            _say("the upload did not end in time: `make sync` does it again")
+            _say(f"the upload did not end in time: {_upload()} does it again")
 
     def _folders(self) -> set[Path]:
         return set(Path(self.identity["dir"]).glob("wandb/run-*"))
@@ -229,6 +230,10 @@ def _gave_up(folder: Path) -> bool:
 
 def _reason(error: Exception) -> str:
     return f"W&B fails ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+
+
+def _upload() -> str:
+    return machine.command("make sync", "wandb sync runs/*/wandb/offline-run-*")
 
 
 def _say(line: str) -> None:

@@ -29,6 +29,8 @@ _PACKAGED = ROOT / "bench" / "conf"
 CONF = _PACKAGED if _PACKAGED.is_dir() else ROOT / "conf"
 """The folder of the configuration files: a wheel has it inside the package, a checkout beside it."""
 
+IS_CHECKOUT = (ROOT / "Makefile").is_file()
+
 PLACES = {"runs": "runs", "results": "results", "cache": ".cache"}
 """The folders that are written to, with the paths that conf/config.yaml gives them."""
 
@@ -42,6 +44,11 @@ NAMED = 3
 """How many of those that one waits for are named."""
 
 PACKAGES = ("torch", "lightning", "transformers", "tokenizers", "datasets", "hydra-core", "wandb", "numpy")
+
+
+def command(make: str, installed: str) -> str:
+    """Return the command that a message advises: that of the Makefile, or what a package without one has."""
+    return f"`{make if IS_CHECKOUT else installed}`"
 
 
 @functools.cache

@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -46,12 +47,11 @@ _GRACE_BY_CODE_S = {0: 60.0, BUSY: 0.0}
 
 _context = multiprocessing.get_context("forkserver")
 _starting = threading.Lock()
-_alive: set[BaseProcess] = set()
-_stopping = threading.Event()
+"""Held while processes start, by any runner: they inherit the environment and the signals of that moment."""
 
 
 class Interrupted(Exception):
-    """The run was ended by `kill_all`: it has no outcome."""
+    """The run was ended by its runner's `kill_all` or `stop_all`: it has no outcome."""
 
 
 def preload(modules: Iterable[str]) -> None:
@@ -71,34 +71,92 @@ class Ending:
     reason: str
 
 
-def run_process(
-    module: str, folder: Path, threads: int, ranks: int = 1, env: Mapping[str, str] | None = None
-) -> Ending:
-    """Run `module.main(folder)` in `ranks` new processes, each a session, and wait for them.
+class Runner:
+    """Starts the processes of runs and waits for them. Once it has been told to end them it starts no other."""
 
-    env: variables of these processes alone.
-    """
-    rendezvous = temporary_path(folder.resolve() / "ranks")
-    shared = (module, str(folder.resolve()), time.time(), dict(env or {}))
-    processes = [
-        _context.Process(target=enter, args=(*shared, rank, ranks, str(rendezvous))) for rank in range(ranks)
-    ]
-    with _starting, _environment(threads), _block_signals():
-        if _stopping.is_set():
+    def __init__(self) -> None:
+        self._alive: set[BaseProcess] = set()
+        self._is_ending = threading.Event()
+        with _starting:
+            _runners.add(self)
+
+    def run(
+        self, module: str, folder: Path, threads: int, ranks: int = 1, env: Mapping[str, str] | None = None
+    ) -> Ending:
+        """Run `module.main(folder)` in `ranks` new processes, each a session, and wait for them.
+
+        Args:
+            env: Variables of these processes alone.
+
+        Raises:
+            Interrupted: The runner was told to end its runs, before or meanwhile.
+        """
+        rendezvous = temporary_path(folder.resolve() / "ranks")
+        shared = (module, str(folder.resolve()), time.time(), dict(env or {}))
+        processes = [
+            _context.Process(target=enter, args=(*shared, rank, ranks, str(rendezvous)))
+            for rank in range(ranks)
+        ]
+        with _starting, _environment(threads), _block_signals():
+            if self._is_ending.is_set():
+                raise Interrupted
+            for process in processes:
+                process.start()
+                self._alive.add(process)
+        try:
+            code = _joined(processes, rendezvous)
+            reason = rank_failure(rendezvous) or died(code)
+        finally:
+            self._alive.difference_update(processes)
+            for path in (rendezvous, rank_failure_path(rendezvous)):
+                path.unlink(missing_ok=True)
+        if self._is_ending.is_set():
             raise Interrupted
-        for process in processes:
-            process.start()
-            _alive.add(process)
-    try:
-        code = _joined(processes, rendezvous)
-        reason = rank_failure(rendezvous) or died(code)
-    finally:
-        _alive.difference_update(processes)
-        for path in (rendezvous, rank_failure_path(rendezvous)):
-            path.unlink(missing_ok=True)
-    if _stopping.is_set():
-        raise Interrupted
-    return Ending(code, reason)
+        return Ending(code, reason)
+
+    def kill_all(self) -> None:
+        """End every run that is under way, at once. They leave no record and will be run again."""
+        _kill(self._start_no_other())
+
+    def stop_all(self) -> None:
+        """Ask every run to save where it is and to end. Those that take too long are killed."""
+        _stop(self._start_no_other())
+
+    def _start_no_other(self) -> list[BaseProcess]:
+        """Let no further run start. Returns the processes of those that were started."""
+        self._is_ending.set()
+        with _starting:  # so that none slips through between its start and its place in `_alive`
+            return list(self._alive)
+
+
+_runners: "weakref.WeakSet[Runner]" = weakref.WeakSet()
+"""Those of this process: a signal is for all of them."""
+
+
+def kill_all() -> None:
+    """`Runner.kill_all` for every runner of this process."""
+    _kill(_start_no_other())
+
+
+def stop_all() -> None:
+    """`Runner.stop_all` for every runner of this process, all at once."""
+    _stop(_start_no_other())
+
+
+def _start_no_other() -> list[BaseProcess]:
+    with _starting:
+        runners = list(_runners)
+    return [process for runner in runners for process in runner._start_no_other()]
+
+
+def _stop(processes: Sequence[BaseProcess]) -> None:
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(process.pid, signal.SIGTERM)
+    until = time.monotonic() + GRACE_S
+    while any(process.exitcode is None for process in processes) and time.monotonic() < until:
+        time.sleep(0.05)
+    _kill(processes)
 
 
 def _joined(processes: Sequence[BaseProcess], rendezvous: Path) -> int:
@@ -126,30 +184,6 @@ def died(code: int) -> str:
         return f"the process ended with exit code {code} and left no record"
     name = signal.Signals(-code).name
     return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-
-
-def kill_all() -> None:
-    """End every run that this process started, at once. They leave no record and will be run again."""
-    _kill(_start_no_other())
-
-
-def stop_all() -> None:
-    """Ask every run to save where it is and to end, and start no other. Those that take too long are killed."""
-    alive = _start_no_other()
-    for process in alive:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(process.pid, signal.SIGTERM)
-    until = time.monotonic() + GRACE_S
-    while any(process.exitcode is None for process in alive) and time.monotonic() < until:
-        time.sleep(0.05)
-    _kill(alive)
-
-
-def _start_no_other() -> list[BaseProcess]:
-    """Let no further run start. Returns the processes of those that were started."""
-    _stopping.set()
-    with _starting:  # so that none slips through between its start and its place in `_alive`
-        return list(_alive)
 
 
 def _kill(processes: Iterable[BaseProcess]) -> None:

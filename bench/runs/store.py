@@ -19,6 +19,9 @@ from bench.tying.errors import BadInput
 SCHEMA = 1
 """Layout of the files below; a reader refuses a newer one."""
 
+EXAMPLES = "examples.npz"
+"""Beside a record: what each example of the test split scored, where the run was asked for it."""
+
 DAY_S = 86_400
 _temporaries = itertools.count()
 _TEMPORARY = re.compile(r"\..+\.(\w+-\d+-\d+)-\d+\.tmp")

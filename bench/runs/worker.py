@@ -84,7 +84,10 @@ def enter(
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # the fork server has it blocked
     os.setsid()
     os.environ |= {**env, **(_rank_environment(rank, ranks, rendezvous) if ranks > 1 else {})}
-    log = os.open(Path(folder) / log_name(rank), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        log = os.open(Path(folder) / log_name(rank), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    except FileNotFoundError:  # whoever asked for this ended while the fork server was starting
+        raise SystemExit(STOPPED) from None
     os.dup2(log, sys.stdout.fileno())
     os.dup2(log, sys.stderr.fileno())
     threading.Thread(target=_die_with_parent, daemon=True).start()

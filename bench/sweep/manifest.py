@@ -1,37 +1,109 @@
 """What a sweep consists of, written down before it runs: the rows of its tables. Imports no torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from bench.analysis import archive
 from bench.config.run_config import RunConfig
-from bench.runs.store import SCHEMA, manifest_path, write_json
-from bench.sweep.state import PHASES
+from bench.runs.identity import RESULTS_VERSION
+from bench.runs.store import SCHEMA, manifest_path, recorded, run_folder, write_json
+from bench.sweep.state import PHASES, RECORD, count
 
 KEYS = ("id", "task", "data", "tying", "spec", "dropout", "weight_decay", "seed", "cell", "cost", "metric")
 """What of a run's header its line holds."""
 
+EMPTY: Mapping[str, str] = MappingProxyType({})
+UNSETTLED = "unsettled"
+"""Key of a line whose run will have another identity."""
+
 
 def path(cell: RunConfig) -> Path:
     """Return the manifest of the sweep that the cell belongs to."""
-    return manifest_path(cell.runs, cell.options["sweep"]["name"])
+    return manifest_path(cell.runs, _name(cell))
+
+
+def earlier(cell: RunConfig) -> tuple[dict[str, Any], list[str]]:
+    """Return what earlier commands of the cell's sweep asked for, and what of it is not kept, in words.
+
+    A manifest in `runs` counts, else the archive in `results`. Not kept are runs that another version of the results
+    was made by, as their numbers do not compare with new ones, and those whose groups or learning rate were never
+    settled, as no run has their identity.
+
+    Returns:
+        A manifest, {} where there is neither, and a line for each reason why runs are dropped.
+
+    Raises:
+        BadInput: For a manifest or an archive of a newer schema, and a damaged archive.
+    """
+    name = _name(cell)
+    there, records = recorded(path(cell)), {}
+    archived = archive.path_of(Path(cell.options["results"]), name)
+    if there is None and archived.exists():
+        sweep = archive.read(archived)
+        there, records = {"note": sweep.note, "runs": list(sweep.entries.values())}, sweep.records
+    kept, old, unsettled = [], 0, 0
+    for entry in (there or {}).get("runs", ()):
+        record = recorded(run_folder(cell.runs, entry["id"]) / RECORD) or records.get(entry["id"]) or {}
+        if entry.get(UNSETTLED):
+            unsettled += 1
+        elif record.get("results_version", RESULTS_VERSION) != RESULTS_VERSION:
+            old += 1
+        else:
+            kept.append(entry)
+    gone = f"no longer in the tables of sweep {name}"
+    lines = [f"{gone}: {count(old, 'run')} that another version of the results made"] if old else []
+    if unsettled:
+        lines.append(f"{gone}: {count(unsettled, 'run')} whose groups or learning rate were never settled")
+    return {**there, "runs": kept} if there else {}, lines
+
+
+def kept(cells: Sequence[RunConfig], earlier: Mapping[str, Any]) -> str:
+    """Say how many runs that were asked for before the sweep of `cells` has besides them; empty for none."""
+    others = {entry["id"] for entry in earlier.get("runs", ())} - {cell.id for cell in cells}
+    if not others:
+        return ""
+    name = _name(cells[0])
+    archived = archive.path_of(Path(cells[0].options["results"]), name)
+    return (
+        f"the tables of sweep {name} keep {count(len(others), 'run')} asked for before; to begin it anew, delete "
+        f"{path(cells[0])} and {archived}"
+    )
+
+
+def _name(cell: RunConfig) -> str:
+    return cell.options["sweep"]["name"]
 
 
 def write(
-    cells: Sequence[RunConfig], before: Mapping[str, Sequence[RunConfig]], earlier: Mapping[str, Any]
+    cells: Sequence[RunConfig],
+    before: Mapping[str, Sequence[RunConfig]],
+    earlier: Mapping[str, Any],
+    unsettled: Container[str] = (),
+    stopped: Mapping[str, str] = EMPTY,
 ) -> None:
     """Write down what the sweep of `cells` consists of: its tables show all of it, holes included.
 
     Args:
         before: The runs that come before those, by phase.
         earlier: The manifest to which all this is added, {} for a new one.
+        unsettled: Identities of cells that will have another one, when their groups and learning rates are known.
+        stopped: How cells were decided before they had all their seeds, a sentence by their group.
     """
     sweep = cells[0].options["sweep"]
-    content = {"schema": SCHEMA, "name": sweep["name"], "note": sweep["note"]}
+    note = sweep["note"] if sweep["note"] is not None else earlier.get("note")
+    content = {"schema": SCHEMA, "name": sweep["name"], "note": note}
+    groups = {cell.group for cell in cells}
+    before_now = {group: text for group, text in earlier.get("stopped", {}).items() if group not in groups}
+    if all_stopped := before_now | dict(stopped):
+        content["stopped"] = all_stopped
     for part, members in {"runs": cells, **{part: before.get(part, ()) for part in PHASES}}.items():
         entries = {entry["id"]: entry for entry in earlier.get(part, ())}
         for header in (cell.header() for cell in members):
             entries[header["id"]] = {key: header[key] for key in KEYS}
+            if part == "runs" and header["id"] in unsettled:
+                entries[header["id"]][UNSETTLED] = True
         rows = {row["id"] for row in content.get("runs", ())}
         content[part] = [entry for key, entry in entries.items() if key not in rows]
     write_json(path(cells[0]), content)

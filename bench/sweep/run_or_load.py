@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from bench.config.run_config import RunConfig, differences_outside
 from bench.runs import lock, machine
 from bench.runs.code import Code, changed_modules, code_of
-from bench.runs.process import GRACE_S, run_process
+from bench.runs.process import GRACE_S, Runner
 from bench.runs.sources import rules, trees
 from bench.runs.store import ENDED, Status, cost_folder, recorded, write_bytes_atomic, write_json
 from bench.runs.worker import BUSY, CONFIG, FULL, REQUEST, RESUME, STOPPED
@@ -31,14 +31,15 @@ def architectures(cells: Iterable[RunConfig]) -> list[str]:
 class RunOrLoad:
     """Loads a cell's record, or has `module.main` make it, in the cell's folder under `name`.
 
-    It is called on the machine that a launcher chooses. It returns the record, or None where a living process
-    elsewhere is at it. A run that was stopped comes back as interrupted, which no record says.
+    It is called on the machine that a launcher chooses, with the runner of the processes there. It returns the
+    record, or None where a living process elsewhere is at it. A run that was stopped comes back as interrupted, which
+    no record says.
     """
 
     module: str
     name: str
 
-    def __call__(self, cell: RunConfig) -> Record | None:
+    def __call__(self, cell: RunConfig, runner: Runner | None = None) -> Record | None:
         if (record := self.load(cell)) is not None:
             return record
         if self.is_elsewhere(cell) or not self._remove_stale(cell):
@@ -46,7 +47,7 @@ class RunOrLoad:
         path, trainer = self.path(cell), cell.config["trainer"]
         self._write_request(cell, path.parent)
         visible = cell.options.get("gpus")
-        ending = run_process(
+        ending = (runner or Runner()).run(
             self.module,
             path.parent,
             trainer["threads"],

@@ -39,7 +39,7 @@ MOST = 20
 
 KEYS = ("id", "task", "data", "tying", "dropout", "weight_decay", "seed", "cost")
 
-Seen = tuple[Mapping[str, Any], State]
+Entry = tuple[Mapping[str, Any], State]
 """A run's line in the manifest, and its state."""
 
 
@@ -51,8 +51,8 @@ def report(runs: Path, names: Sequence[str] | None = None) -> str:
     there = sweep_names(runs)
     if not there:
         raise BadInput(
-            f"no sweep is recorded in {manifest_path(runs, 'any').parent}: start one with `make sweep`, or name "
-            "another --runs"
+            f"no sweep is recorded in {manifest_path(runs, 'any').parent}: start one with "
+            f"{machine.command('make sweep', 'tying-bench -m sweep=quick')}, or name another --runs"
         )
     for name in names or ():
         if name not in there:
@@ -65,7 +65,7 @@ def report(runs: Path, names: Sequence[str] | None = None) -> str:
     return "\n".join([*lines, f"one of them in full: python -m bench.status --runs {runs} --sweep NAME"])
 
 
-def _look(runs: Path, name: str, part: str = "runs") -> Iterator[Seen]:
+def _look(runs: Path, name: str, part: str = "runs") -> Iterator[Entry]:
     """What the sweep consists of, or what a part of `states.PHASES` does."""
     path = manifest_path(runs, name)
     entries = read_json(path).get(part, [] if part in states.PHASES else None)
@@ -79,7 +79,7 @@ def _look(runs: Path, name: str, part: str = "runs") -> Iterator[Seen]:
 
 def _in_full(runs: Path, name: str) -> str:
     grid, before = list(_look(runs, name)), {part: list(_look(runs, name, part)) for part in states.PHASES}
-    seen = [*sum(before.values(), []), *grid]
+    entries = [*sum(before.values(), []), *grid]
     counted = ((entry, [SHOWN[state.status], "total"]) for entry, state in grid)
     parts = [
         f"sweep {name} in {runs}/: {_counts(state for _, state in grid)}",
@@ -90,12 +90,12 @@ def _in_full(runs: Path, name: str) -> str:
             for part, members in before.items()
             if any(state.is_open for _, state in members)
         ),
-        _other_code(seen),
-        _running(runs, seen),
-        _reasons(runs, seen),
-        _to_go(runs, seen),
-        _measured(seen),
-        _next(runs, name, seen),
+        _other_code(entries),
+        _running(runs, entries),
+        _reasons(runs, entries),
+        _to_go(runs, entries),
+        _measured(entries),
+        _next(runs, name, entries),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -106,9 +106,9 @@ def _counts(states: Iterable[State]) -> str:
     return f"{count(sum(counts.values()), 'run')}: {counted or 'none'}"
 
 
-def _costs(runs: Path, seen: Sequence[Seen]) -> str:
+def _costs(runs: Path, entries: Sequence[Entry]) -> str:
     """The measurements that come before the runs; nothing where all are there."""
-    asked = {entry["cost"] for entry, _ in seen} - {None}
+    asked = {entry["cost"] for entry, _ in entries} - {None}
     costs = {cost: state_of(cost_folder(runs, cost), COST) for cost in asked}
     missing = {
         cost: state
@@ -126,8 +126,8 @@ def _costs(runs: Path, seen: Sequence[Seen]) -> str:
     return "\n".join(lines)
 
 
-def _other_code(seen: Sequence[Seen]) -> str:
-    stale = [state for _, state in seen if state.changed]
+def _other_code(entries: Sequence[Entry]) -> str:
+    stale = [state for _, state in entries if state.changed]
     if not stale:
         return ""
     made = other_code(name for state in stale for name in state.changed)
@@ -135,8 +135,8 @@ def _other_code(seen: Sequence[Seen]) -> str:
     return _wrapped(f"{counted}: the sweep makes them again, reuse=true accepts them", "", "  ")
 
 
-def _running(runs: Path, seen: Sequence[Seen]) -> str:
-    running = [(entry, state) for entry, state in seen if state.status == Status.RUNNING]
+def _running(runs: Path, entries: Sequence[Entry]) -> str:
+    running = [(entry, state) for entry, state in entries if state.status == Status.RUNNING]
     lines = [f"running: {len(running)}"] if running else []
     for entry, state in running[:MOST]:
         where = f"beat {in_words(state.beat_s or 0)} ago on {state.host}"
@@ -150,9 +150,9 @@ def _running(runs: Path, seen: Sequence[Seen]) -> str:
     return "\n".join(lines)
 
 
-def _measured(seen: Sequence[Seen]) -> str:
+def _measured(entries: Sequence[Entry]) -> str:
     """Who measures alone on this machine, where there are runs that wait for it."""
-    waits = any(state.status == Status.QUEUED for _, state in seen)
+    waits = any(state.status == Status.QUEUED for _, state in entries)
     if not waits or (measured_by := machine.measured_by()) is None:
         return ""
     return _wrapped(f"runs wait on this machine for a measurement to end: {measured_by}", "", "  ")
@@ -165,12 +165,12 @@ def _position(state: State) -> str:
     return text if state.value is None else f"{text} {state.metric} {state.value:.4g}"
 
 
-def _reasons(runs: Path, seen: Sequence[Seen]) -> str:
+def _reasons(runs: Path, entries: Sequence[Entry]) -> str:
     """Why runs have no number, most frequent first: reasons that differ in figures alone are told as one."""
     blocks = []
     for status in EXPLAINED:
-        groups: dict[str, list[Seen]] = {}
-        for entry, state in seen:
+        groups: dict[str, list[Entry]] = {}
+        for entry, state in entries:
             if state.status == status:
                 groups.setdefault(re.sub(r"\d+", "0", str(state.reason)), []).append((entry, state))
         for members in sorted(groups.values(), key=len, reverse=True)[:MOST]:
@@ -180,7 +180,7 @@ def _reasons(runs: Path, seen: Sequence[Seen]) -> str:
     return "\n".join(blocks)
 
 
-def _reason(runs: Path, status: str, members: Sequence[Seen]) -> str:
+def _reason(runs: Path, status: str, members: Sequence[Entry]) -> str:
     entry, state = members[0]
     text = _wrapped(f"{status} x {len(members)}: {state.reason or 'no reason is recorded'}", "", "  ")
     if status == SHOWN[Status.NOT_APPLICABLE]:
@@ -189,17 +189,17 @@ def _reason(runs: Path, status: str, members: Sequence[Seen]) -> str:
     return f"{text}\n" + _wrapped(f"see {log} ({run_name(entry)})", "    ")
 
 
-def _to_go(runs: Path, seen: Sequence[Seen]) -> str:
-    left = [(entry, state) for entry, state in seen if state.is_open]
+def _to_go(runs: Path, entries: Sequence[Entry]) -> str:
+    left = [(entry, state) for entry, state in entries if state.is_open]
     if not left:
         return ""
     took = Durations()
-    for entry, state in seen:
+    for entry, state in entries:
         if state.status == Status.DONE:
             took.add(_alike(entry), state.seconds)
     expected = [(took.expected(_alike(entry)), state.share_left) for entry, state in left]
     going = sum(state.status == Status.RUNNING for _, state in left)
-    workers = going or max(1, machine.cores() // _threads(runs, seen))
+    workers = going or max(1, machine.cores() // _threads(runs, entries))
     seconds, unknown = makespan([None if s is None else s * share for s, share in expected], workers)
     if seconds is None:
         return "time to go: unknown, no run of these tasks has finished"
@@ -213,28 +213,33 @@ def _alike(entry: Mapping[str, Any]) -> list[tuple[str, ...]]:
     return [(*task, entry["tying"]), task]
 
 
-def _threads(runs: Path, seen: Sequence[Seen]) -> int:
+def _threads(runs: Path, entries: Sequence[Entry]) -> int:
     """CPU threads of a run, as the first says that was ever asked for; 1 before."""
-    for entry, _ in seen:
+    for entry, _ in entries:
         request = recorded(run_folder(runs, entry["id"]) / "request.json")
         if request is not None:
             return request["provenance"]["threads"]
     return 1
 
 
-def _next(runs: Path, name: str, seen: Sequence[Seen]) -> str:
+def _next(runs: Path, name: str, entries: Sequence[Entry]) -> str:
     """The commands that bring the sweep on."""
-    given = f"SWEEP={name}" + (f" ARGS=runs={runs}" if runs != Path("runs") else "")
     named = (machine.CONF / "sweep" / f"{name}.yaml").exists()
-    go, retry = f"make sweep {given}", f"make retry {given}"
+    elsewhere = f"runs={runs}" if runs != Path("runs") else ""
+    if machine.IS_CHECKOUT:
+        given = f"SWEEP={name}" + (f" ARGS={elsewhere}" if elsewhere else "")
+        go, retry = f"make sweep {given}", f"make retry {given}"
+    else:
+        go = f"tying-bench -m sweep={name} {elsewhere}".rstrip()
+        retry = f"{go} retry=true"
     if not named:
         go, retry = "the command that started it, once more", "the command that started it, with retry=true"
     lines = []
-    if any(state.status == Status.RUNNING for _, state in seen):
+    if any(state.status == Status.RUNNING for _, state in entries):
         lines.append(f"should it be stopped, it goes on with: {go}")
-    elif any(state.is_left for _, state in seen):
+    elif any(state.is_left for _, state in entries):
         lines.append(f"to go on: {go}")
-    if any(state.status == Status.FAILED for _, state in seen):
+    if any(state.status == Status.FAILED for _, state in entries):
         lines.append(f"to run failed ones again: {retry}")
     return "\n".join(lines or [f"complete; its tables: python -m bench.tables --runs {runs} --sweep {name}"])
 

@@ -10,9 +10,9 @@ from bench.config.run_config import RunConfig
 from bench.runs import lock
 from bench.runs.code import other_code
 from bench.runs.process import kill_all, preload, stop_all
-from bench.runs.store import Status, recorded, remove_stale_temporaries, require_writable
-from bench.sweep import manifest, prerequisites
-from bench.sweep.launchers.launcher import Launcher
+from bench.runs.store import Status, remove_stale_temporaries, require_writable
+from bench.sweep import manifest, precheck, prerequisites, stopping
+from bench.sweep.launchers import Launcher
 from bench.sweep.launchers.local import Joblib
 from bench.sweep.progress import Progress, outcome
 from bench.sweep.run_or_load import RunOrLoad, architectures, ensure_cost, ensure_run
@@ -99,32 +99,35 @@ def recorded_before(failed: Sequence[Record], began: float) -> str:
     return f" ({len(earlier)} of them recorded {newest})" if len(failed) > 1 else f" (recorded {newest})"
 
 
-def run_sweep(
-    cells: Sequence[RunConfig], launcher: Launcher, sweep: bool = False, more: bool = False
-) -> SweepResult:
+def run_sweep(cells: Sequence[RunConfig], launcher: Launcher, sweep: bool = False) -> SweepResult:
     """Run what is not recorded of `cells`, after what they wait for and after their costs, each alone.
 
     Args:
-        sweep: Leave a manifest of what the sweep consists of, for its tables in the folder `results`.
-        more: Add to the manifest that is there.
+        sweep: Leave a manifest of what the sweep consists of, for its tables in the folder `results`. What earlier
+            commands of the same sweep asked for stays in it.
 
     Returns:
         Cells and records in the order of `cells`.
+
+    Raises:
+        BadInput: A cell that is not recorded cannot be built; nothing has been run or written.
     """
     launcher.check(cells)
+    _refuse_bad_input(cells, ensure_run)
     if sweep:
         for place in (Path(cells[0].options["results"]), cells[0].runs):
             require_writable(place)
     for folder in (cells[0].runs, cells[0].runs / "sweeps"):
         remove_stale_temporaries(folder)
-    # Read whatever `more`: a manifest of a newer version is refused and not written over.
-    there = recorded(manifest.path(cells[0])) if sweep else None
-    earlier = (there or {}) if more else {}
+    earlier, dropped = manifest.earlier(cells[0]) if sweep else ({}, [])
     before = {"sources": _unique(prerequisites.source(cell) for cell in cells)}
     if sweep and before["sources"]:
-        manifest.write(cells, before, earlier)
+        unsettled = {c.id for c in cells if prerequisites.source(c) or prerequisites.candidates(c)}
+        manifest.write(cells, before, earlier, unsettled)
     preload(architectures(cells))
     with Progress() as progress:
+        for line in dropped:
+            progress.say(line)
         phase = _Phases(launcher, progress)
         sources = phase.run(before["sources"], PHASES["sources"])
         cells, ended = _with_learned_groups(cells, sources)
@@ -132,15 +135,26 @@ def run_sweep(
         before["search"] = _unique(c for cell in ready for c in prerequisites.candidates(cell))
         before["starts"] = _unique(cell.start for cell in (*ready, *before["search"]))
         if sweep:
-            manifest.write(cells, before, earlier)
+            searched = {cell.id for cell in ready if prerequisites.candidates(cell)}
+            manifest.write(cells, before, earlier, searched)
         phase.measure([cell for cell in ready if cell.is_measured])
         starts = phase.run(before["starts"], PHASES["starts"])
         reached = phase.train(before["search"], starts, PHASES["search"])
         cells = [cell if cell.id in ended else _with_learning_rate(cell, reached) for cell in cells]
         if sweep and before["search"]:
             manifest.write(cells, before, earlier)
+        if line := manifest.kept(cells, earlier):
+            progress.say(line)
         ready = _unique(cell for cell in cells if cell.id not in ended)
-        records = ended | phase.train(ready, starts, "training")
+        if not sweep or cells[0].options["sweep"]["stop"]["margin"] is None:
+            records = ended | phase.train(ready, starts, "training")
+        else:
+            trained, stopped = stopping.train(ready, lambda turn: phase.train(turn, starts, "training"))
+            records = ended | trained
+            asked = [cell for cell in cells if records[cell.id]["status"] != Status.NOT_RUN]
+            manifest.write(asked, before, earlier, stopped=stopped)
+            for text in stopped.values():
+                progress.say(f"no more seeds: {text}")
     return SweepResult(cells, [records[cell.id] for cell in cells])
 
 
@@ -158,6 +172,8 @@ def measure(cells: Sequence[RunConfig], again: bool = False) -> list[tuple[RunCo
     """
     launcher = Joblib(n_jobs=1)
     launcher.check(cells)
+    if not again:
+        _refuse_bad_input(cells, ensure_cost)
     remove_stale_temporaries(cells[0].runs)
     cells = _with_recorded_groups(cells)
     if again:
@@ -166,6 +182,13 @@ def measure(cells: Sequence[RunConfig], again: bool = False) -> list[tuple[RunCo
     preload(architectures(cells))
     with Progress() as progress:
         return _Phases(launcher, progress).measure(cells)
+
+
+def _refuse_bad_input(cells: Sequence[RunConfig], ensure: RunOrLoad) -> None:
+    """Raise BadInput where one of the cells without a record is of what cannot be built."""
+    refusal = precheck.refusal([cell for cell in cells if ensure.load(cell) is None])
+    if refusal is not None:
+        raise BadInput(refusal)
 
 
 def _remove_cost(cell: RunConfig) -> None:

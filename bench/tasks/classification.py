@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -35,6 +36,15 @@ class Classification(Training):
                 "group_count": group.bincount(minlength=size),
             }
         return sums
+
+    def each(self, batch: Any) -> dict[str, Tensor]:
+        inputs, labels, *groups = batch
+        logits = self.model(inputs)
+        scores = {
+            "nll": F.cross_entropy(logits, labels, reduction="none").double(),
+            "correct": logits.argmax(-1) == labels,
+        }
+        return scores | ({"group": groups[0]} if groups else {"cluster": torch.arange(len(labels))})
 
     def score(self, sums: Mapping[str, Any], split: str) -> dict[str, Any]:
         scores = {

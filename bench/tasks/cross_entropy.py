@@ -34,24 +34,60 @@ def linear_cross_entropy(
 
 
 @torch.no_grad()
-def score(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> dict[str, Tensor]:
-    """Return sums over the scored of N positions, in weight's precision: nll (float64, nats), correct, count."""
+def score(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, bins: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Return `tallied` of the logits of N positions, in weight's precision."""
     sums: dict[str, Tensor] = {}
     with torch.autocast(hidden.device.type, enabled=False):
         for rows in _blocks(len(hidden), len(weight), hidden.device, at_least=_ROWS):
             logits = F.linear(hidden[rows].to(weight.dtype), weight, bias)
-            for name, value in tallied(logits, targets[rows]).items():
+            for name, value in tallied(logits, targets[rows], bins).items():
                 sums[name] = sums.get(name, 0) + value
     return sums
 
 
-def tallied(logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
-    """Return sums over rows of logits [N, V] whose target in [N] is not -100: nll (float64, nats), correct, count."""
-    return {
+def tallied(logits: Tensor, targets: Tensor, bins: Tensor | None = None) -> dict[str, Tensor]:
+    """Return sums over rows of logits [N, V] whose target in [N] is not -100: nll (float64, nats), correct, count.
+
+    Args:
+        bins: The number of the bin of each target, int64 [V]: then bin_nll and bin_count, a sum for each bin, too.
+    """
+    sums = {
         "nll": F.cross_entropy(logits, targets, reduction="sum").double(),
         "correct": (logits.argmax(-1) == targets).sum(),
         "count": (targets >= 0).sum(),
     }
+    if bins is not None:
+        scored = targets >= 0
+        nll, members = (
+            F.cross_entropy(logits[scored], targets[scored], reduction="none"),
+            bins[targets[scored]],
+        )
+        size = int(bins.max()) + 1
+        sums["bin_nll"] = members.bincount(nll.double(), minlength=size)
+        sums["bin_count"] = members.bincount(minlength=size)
+    return sums
+
+
+@torch.no_grad()
+def scores_of_rows(
+    outputs: Tensor, targets: Tensor, weight: Tensor | None = None, bias: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return of each of N rows its nll (float64, nats) and whether its target is the likeliest, in weight's precision.
+
+    Args:
+        outputs: Hidden states [N, W], or logits [N, V] where there is no weight.
+        targets: int64 [N], all of them scored.
+        weight: [V, W].
+    """
+    nll, correct = [], []
+    with torch.autocast(outputs.device.type, enabled=False):
+        for part, of in zip(outputs.split(_ROWS), targets.split(_ROWS), strict=True):
+            logits = part if weight is None else F.linear(part.to(weight.dtype), weight, bias)
+            nll.append(F.cross_entropy(logits, of, reduction="none").double())
+            correct.append(logits.argmax(-1) == of)
+    return torch.cat(nll), torch.cat(correct)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):

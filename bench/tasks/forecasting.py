@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from bench.training.module import Training
@@ -49,6 +50,14 @@ class Forecasting(Training):
             "naive": changes.abs().sum(),
             "count": told.sum(),
         }
+
+    def each(self, batch: Any) -> dict[str, Tensor]:
+        """A cluster is a window: neighbouring steps of one series."""
+        inputs, targets = batch
+        told = ~targets.isnan()
+        mean, log_variance = (x[:, -targets.shape[1] :][told].double() for x in self.model(inputs))
+        window = torch.arange(len(targets)).view(-1, 1, 1).expand(targets.shape)[told.cpu()]
+        return {"nll": gaussian_nll(mean, log_variance, targets[told].double()), "cluster": window}
 
     def score(self, sums: Mapping[str, float], split: str) -> dict[str, Any]:
         """Return means over all values, steps x channels; mae_over_naive is None where nothing changed."""

@@ -136,15 +136,16 @@ def controlled(config: Config, shapes: Mapping[str, int]) -> tuple[Config, dict[
 
     params: the untied network with about as many parameters as the tied one. respend: the tied network with about
     as many as the untied one. First the nearest width at the network's own ratio of feed-forward width to width,
-    then the nearest feed-forward width. Nothing is built but shapes.
+    then the nearest feed-forward width. delete: the network without the blocks that the tying makes copies of others.
+    Nothing is built but shapes.
 
     Returns:
-        The config itself and None without a control. Else the config at its new widths, and the size: kind, width,
-        feed_forward (None where the network has no such width to set), target_params, num_params, ratio
-        (num_params / target_params) and untied_params, those of the untied network at its own width.
+        The config itself and None without a control. Else the config at its new size, and the size: kind, depth,
+        width, feed_forward (None where the network has no such width to set), target_params, num_params, ratio
+        (num_params / target_params) and untied_params, those of the untied network at its own size.
 
     Raises:
-        DoesNotApply: The tying cannot be applied, or saves nothing.
+        DoesNotApply: The tying cannot be applied, saves nothing, or leaves no block out that can be left out.
         BadInput: The network's size does not change with its width.
     """
     kind = config.get("control")
@@ -154,11 +155,15 @@ def controlled(config: Config, shapes: Mapping[str, int]) -> tuple[Config, dict[
     untied_params, tied_params = num_params(plain, shapes), num_params(tied, shapes)
     if tied_params == untied_params:
         raise DoesNotApply("this tying shares no tensor, so its control is `none` itself")
-    base, target = (plain, tied_params) if kind == "params" else (tied, untied_params)
-    sized = _sized(base, shapes, target)
+    if kind == "delete":
+        sized, target = _shortened(tied, shapes), tied_params
+    else:
+        base, target = (plain, tied_params) if kind == "params" else (tied, untied_params)
+        sized = _sized(base, shapes, target)
     sized_params = num_params(sized, shapes)
     return sized, {
         "kind": kind,
+        "depth": sized["model"]["depth"],
         "width": sized["model"]["width"],
         "feed_forward": _feed_forward(sized, shapes),
         "target_params": target,
@@ -170,13 +175,62 @@ def controlled(config: Config, shapes: Mapping[str, int]) -> tuple[Config, dict[
 
 def untied(config: Config) -> Config:
     """Return the config of the same network without any tie or control."""
-    return {**config, "control": None, "tying": {**config["tying"], "parts": {}}}
+    return _with_parts({**config, "control": None}, {})
+
+
+def _with_parts(config: Config, parts: Mapping[str, Any]) -> Config:
+    return {**config, "tying": {**config["tying"], "parts": parts}}
 
 
 def num_params(config: Config, shapes: Mapping[str, int]) -> int:
     """Count the elements of the distinct parameters of the network that the config asks for, once it is tied."""
     model = _on_meta(config, shapes)
     return plan_for(config, model).num_params(model)
+
+
+def _shortened(tied: Config, shapes: Mapping[str, int]) -> Config:
+    """Return the config at the depth of the blocks that are left once every copy of another is out.
+
+    A block is a copy where each of its matrices is one tensor with a matrix of a block before it. Methods that tie
+    blocks are left out too; others, such as that of the embedding, stay.
+    """
+    model = _on_meta(tied, shapes)
+    stack = model.parts.stack
+    block_of = {
+        name: index
+        for index, block in enumerate(stack)
+        for name, _ in model.get_submodule(block).named_parameters(block)
+    }
+    first = {
+        name: min(block_of.get(member, len(stack)) for member in tie.names)
+        for tie in plan_for(tied, model).ties
+        if tie.is_hard and not tie.rank
+        for name in tie.names
+    }
+    own = {
+        index
+        for name, index in block_of.items()
+        if model.get_parameter(name).ndim >= 2 and first.get(name, index) >= index
+    }
+    if len(own) == len(stack):
+        raise DoesNotApply("this tying makes no block a copy of another, so there is none to leave out")
+    stages = tied["model"].get("stages", 1)
+    per_stage = len(stack) // stages
+    left = {sum(index // per_stage == stage for index in own) for stage in range(stages)}
+    if len(left) > 1:
+        raise DoesNotApply(
+            f"stages would keep {' or '.join(map(str, sorted(left)))} blocks, and all stages have the same number"
+        )
+    parts = {
+        name: part
+        for name, part in tied["tying"]["parts"].items()
+        if not any(
+            member in block_of
+            for tie in plan_for(_with_parts(tied, {name: part}), model).ties
+            for member in tie.names
+        )
+    }
+    return _with_parts({**tied, "model": {**tied["model"], "depth": len(own)}}, parts)
 
 
 def _sized(base: Config, shapes: Mapping[str, int], target: int) -> Config:

@@ -75,6 +75,10 @@ class MetricsCallback(L.Callback):
     def on_train_epoch_start(self, trainer: L.Trainer, module: Training) -> None:
         self._running_since = time.perf_counter()
 
+    def on_train_epoch_end(self, trainer: L.Trainer, module: Training) -> None:
+        self.training_s += time.perf_counter() - self._running_since  # since the last validation
+        self._running_since = time.perf_counter()
+
     def on_train_batch_start(self, trainer: L.Trainer, module: Training, batch: Any, index: int) -> None:
         if self.first_step_s is None:
             self.first_step_s = time.time() - self.launched

@@ -28,19 +28,24 @@ CARRIED = ("dose", "seen", "clipped", "first_loss", "losses", "losses_n", "state
 
 DIGEST = hashlib.sha256().digest_size
 
-LAYOUT = 2
+LAYOUT = 3
 """Raised whenever the content of last.ckpt changes: a run does not go on from a file of another layout."""
 
 
 class Best(L.Callback):
     """Keeps the weights of the best validation at `path` as {"state_dict", "global_step"}; of equals the first.
 
-    metric: {"name", "mode": "max" or "min"}.
+    metric: {"name", "mode": "max" or "min"}. patience: training stops after so many validations in a row that were
+    not the best; None never stops it.
     """
 
-    def __init__(self, path: Path, metric: Mapping[str, str]) -> None:
+    def __init__(self, path: Path, metric: Mapping[str, str], patience: int | None = None) -> None:
         self.path, self.name, self.sign = path, metric["name"], 1 if metric["mode"] == "max" else -1
-        self.score: float | None = None
+        self.patience, self.score, self.since_best = patience, None, 0
+
+    @property
+    def is_out_of_patience(self) -> bool:
+        return self.patience is not None and self.since_best >= self.patience
 
     def on_validation_end(self, trainer: L.Trainer, module: Training) -> None:
         score = module.scores.get(self.name)
@@ -48,8 +53,10 @@ class Best(L.Callback):
             names = ", ".join(name for name, value in module.scores.items() if isinstance(value, int | float))
             raise BadInput(f"task.metric.name={self.name} is no score of this task: allowed are {names}")
         if self.score is not None and self.sign * score <= self.sign * self.score:
+            self.since_best += 1
+            trainer.should_stop = trainer.should_stop or self.is_out_of_patience
             return
-        self.score = score
+        self.score, self.since_best = score, 0
         if trainer.is_global_zero:
             content = {"state_dict": module.state_dict(), "global_step": trainer.global_step}
             write_bytes_atomic(self.path, _packed(content))
@@ -57,10 +64,11 @@ class Best(L.Callback):
     def state_dict(self) -> dict[str, Any]:
         """Include the file: what lies at `path` when a run goes on may be of a later step than its checkpoint."""
         saved = self.score is not None and distributed.rank() == 0
-        return {"score": self.score, "file": _as_tensor(self.path.read_bytes()) if saved else None}
+        file = _as_tensor(self.path.read_bytes()) if saved else None
+        return {"score": self.score, "since_best": self.since_best, "file": file}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.score = state["score"]
+        self.score, self.since_best = state["score"], state["since_best"]
         if state["file"] is not None and distributed.rank() == 0:
             write_bytes_atomic(self.path, state["file"].numpy().tobytes())
 
@@ -137,7 +145,9 @@ class Resume(L.Callback):
             return
         position = index + 1
         if self.every_s is not None:
-            if position == trainer.num_training_batches or position % trainer.val_check_batch == 0:
+            # Lightning counts a budget in steps across epochs, and one in epochs within each.
+            counted = trainer.global_step if trainer.check_val_every_n_epoch is None else position
+            if position == trainer.num_training_batches or counted % trainer.val_check_batch == 0:
                 return  # the next step does
             with self.paused():
                 trainer.save_checkpoint(self.path, weights_only=False)

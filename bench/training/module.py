@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize
 
 from bench.runs.worker import Diverged
 from bench.training import distributed
-from bench.training.optimizer import decay_groups, schedule
+from bench.training.optimizer import decay_groups, divided_by_uses, schedule
 from bench.tying import TyingPlan
 
 CHECK_EVERY = 20
@@ -23,7 +23,8 @@ class Training(L.LightningModule):
     """Trains `model`, tied by `plan` already, with AdamW; evaluates by exact sums over a split.
 
     Args:
-        optimizer: lr, beta1, beta2, warmup_share, clip (gradient norm or None).
+        optimizer: lr, beta1, beta2, warmup_share, clip (gradient norm or None), shared_lr ("sqrt": a tensor of g uses
+            learns at lr / sqrt(g); None: all at lr).
         form: How a soft tie acts: "penalty" in the gradient after clipping, "decoupled" after the optimizer's step,
             None where nothing is soft.
         output_precision: "bf16" multiplies in a language model's output layer in bfloat16 while training, None in the
@@ -47,14 +48,17 @@ class Training(L.LightningModule):
         self.settings, self.weight_decay, self.form, self.meta = optimizer, weight_decay, form, meta
         self.in_bf16 = output_precision == "bf16"
         self.groups, self.decay = decay_groups(model, weight_decay)
+        if optimizer["shared_lr"] == "sqrt":
+            self.groups = divided_by_uses(self.groups, model, optimizer["lr"])
         self.weights = list(model.parameters())  # once: clipping would walk all modules at every step
         # All that training carries from step to step, besides weights and optimizer.
-        self.dose, self.seen = 0.0, 0
+        self.dose, self.seen, self.budget = 0.0, 0, 0
         self.clipped, self.first_loss, self.last_loss = torch.zeros(()), None, torch.zeros(())
         self.losses, self.losses_n = torch.zeros(()), 0
         self.states: dict[bool, Any] = {}
         self.sums: dict[str, Tensor] = {}
         self.scores: dict[str, Any] = {}
+        self.examples: list[dict[str, Tensor]] | None = None
 
     unit: str
     """Unit of the throughput: what `seen` counts, a second."""
@@ -75,6 +79,14 @@ class Training(L.LightningModule):
         """Return sums over a batch: nll (float64), correct, count."""
 
     @abstractmethod
+    def each(self, batch: Any) -> dict[str, Tensor]:
+        """Return, of everything in a batch that is scored, nll [N], and correct [N] where there is a right answer.
+
+        cluster [N], int: what is not independent has the same one, numbered from 0 in each batch; data in groups give
+        `group` in its place, numbered as in all batches.
+        """
+
+    @abstractmethod
     def score(self, sums: Mapping[str, float], split: str) -> dict[str, Any]:
         """Return the metrics of a whole split from its sums."""
 
@@ -84,7 +96,7 @@ class Training(L.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer, warmup_share = self.adamw(), self.settings["warmup_share"]
-        steps = int(self.trainer.estimated_stepping_batches)
+        self.budget = steps = int(self.trainer.estimated_stepping_batches)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: schedule(step, steps, warmup_share)
         )
@@ -148,6 +160,9 @@ class Training(L.LightningModule):
 
     def validation_step(self, batch: Any, index: int) -> None:
         with parametrize.cached():
+            if self.examples is not None:
+                self.examples.append(self.each(batch))
+                return
             sums = self.tally(batch)
         for name, value in sums.items():
             self.sums[name] = self.sums.get(name, 0) + value
@@ -164,6 +179,22 @@ class Training(L.LightningModule):
         """Return the metrics of one split, every example or token of it counted once."""
         trainer.test(self, dataloaders=batches, verbose=False)
         return self._scored(split)
+
+    def score_examples(self, trainer: L.Trainer, batches: Any) -> dict[str, Tensor]:
+        """Return `each` of all batches of a split, in their order. Touches nothing that a later number depends on."""
+        self.examples = []
+        try:
+            trainer.test(self, dataloaders=batches, verbose=False)
+            parts = self.examples
+        finally:
+            self.examples = None
+        scores = {key: torch.cat([part[key] for part in parts]) for key in parts[0] if key != "cluster"}
+        if "group" in scores:
+            return {**scores, "cluster": scores.pop("group")}
+        sizes = torch.tensor([int(part["cluster"].max()) + 1 for part in parts])
+        first = sizes.cumsum(0) - sizes
+        shifted = [part["cluster"].cpu() + start for part, start in zip(parts, first, strict=True)]
+        return {**scores, "cluster": torch.cat(shifted)}
 
     def _scored(self, split: str) -> dict[str, Any]:
         return self.score(distributed.total(**self.sums), split)

@@ -1,6 +1,7 @@
 """Set up AdamW: which parameters decay, and the learning rate over the steps."""
 
 import math
+from collections import Counter
 from typing import Any
 
 from torch import nn
@@ -21,6 +22,24 @@ def decay_groups(model: nn.Module, weight_decay: float) -> tuple[list[dict[str, 
         {"params": list(undecayed.values()), "weight_decay": 0.0},
     ]
     return groups, {"decayed": sorted(decayed), "undecayed": sorted(undecayed)}
+
+
+def divided_by_uses(groups: list[dict[str, Any]], model: nn.Module, lr: float) -> list[dict[str, Any]]:
+    """Split optimizer groups by how often the network uses a parameter: one of g uses gets the rate lr / sqrt(g).
+
+    The gradient of a shared tensor is the sum of those of its uses. Parameters of one use come first: the first
+    group has the rate `lr`.
+
+    Args:
+        model: The tied network: each use of a shared tensor is a name of its own.
+    """
+    uses = Counter(parameter for _, parameter in model.named_parameters(remove_duplicate=False))
+    return [
+        {**group, "params": members, "lr": lr / math.sqrt(count)}
+        for count in sorted(set(uses.values()))
+        for group in groups
+        if (members := [parameter for parameter in group["params"] if uses[parameter] == count])
+    ]
 
 
 def schedule(step: int, steps: int, warmup_share: float) -> float:

@@ -2,12 +2,14 @@
 
 import contextlib
 import copy
+import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
@@ -16,6 +18,7 @@ from bench.meters.memory import peak_rss_bytes
 from bench.models.checks import dropout_sites
 from bench.runs import loggers, machine
 from bench.runs.identity import identity
+from bench.runs.store import EXAMPLES, write_bytes_atomic
 from bench.runs.worker import RENDEZVOUS, RESUME, run_and_record
 from bench.training import build, distributed
 from bench.training.callbacks import MetricsCallback, UseCurves
@@ -28,6 +31,9 @@ from bench.tying.int8 import num_bytes, quantize
 
 DROPOUT_STREAM, RANK_STREAM = 1_000_003, 7_919_000_033
 """What is added to a seed for its stream of dropout, and for that of each further rank."""
+
+VALIDATIONS = 12
+"""How many validations a budget in steps has, about: a quarter of it then has three."""
 
 
 def main(folder: Path, launched: float) -> None:
@@ -69,7 +75,7 @@ def train(
     logger = loggers.open_logger(request, config, folder) if distributed.rank() == 0 else False
     measured_ties = build.measured_ties(model)
     metrics = MetricsCallback(folder, config["task"]["metric"]["name"], measured_ties["depth"], launched)
-    best = Best(folder / "best.ckpt", config["task"]["metric"])
+    best = Best(folder / "best.ckpt", config["task"]["metric"], config["trainer"]["patience"])
     resume = Resume(folder / RESUME, config["trainer"]["checkpoint_every_s"], _stamp(request), metrics.paused)
     # Use curves come first: they are not counted as training.
     uses = [UseCurves(folder / "uses.csv", plan)] if config["trainer"]["use_gradients"] else []
@@ -83,11 +89,13 @@ def train(
             "control": control,
             "start": start,
             **_evaluate(trainer, module, plan, best, metrics),
+            **_example_scores(trainer, module, config, folder),
             "int8": _evaluate_int8(trainer, module, plan) if config["trainer"]["quantize"] else None,
             "spread": {name: ties.spread(model) for name, ties in measured_ties.items()},
             "similarity": build.similarity(model),
             "dropout_sites": dropout_sites(model),
             **_training_figures(module, trainer, metrics),
+            "stop": _stop(trainer, module),
             "attempts": request.get("attempts", 1),
             "resumed_from": resume.resumed_from,
             "checkpoint_bytes": best.path.stat().st_size,
@@ -119,8 +127,7 @@ def trainer_of(config: Mapping[str, Any], folder: Path, logger: Any, callbacks: 
         logger=logger,
         callbacks=callbacks,
         plugins=[Checked(), LightningEnvironment()],  # the processes are ours, whatever SLURM says
-        max_epochs=settings["max_epochs"],
-        val_check_interval=settings["val_check_interval"],
+        **_budget(settings),
         limit_train_batches=settings["limit_train_batches"],
         limit_val_batches=settings["limit_eval_batches"],
         limit_test_batches=settings["limit_eval_batches"],
@@ -136,6 +143,25 @@ def trainer_of(config: Mapping[str, Any], folder: Path, logger: Any, callbacks: 
     )
     leave_signals_alone(trainer)
     return trainer
+
+
+def _budget(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how long Lightning trains and how often it validates: by epochs, or by steps across epochs.
+
+    A budget in steps that 12 divides ends with a validation; of another the last comes a little before the end.
+    """
+    steps = settings["max_steps"]
+    if steps is None:
+        return {
+            "max_epochs": settings["max_epochs"],
+            "val_check_interval": settings["val_check_interval"],
+        }
+    return {
+        "max_epochs": -1,
+        "max_steps": steps,
+        "val_check_interval": max(1, round(steps / VALIDATIONS)),
+        "check_val_every_n_epoch": None,
+    }
 
 
 def _strategy(config: Mapping[str, Any]) -> DDPStrategy | str:
@@ -177,6 +203,7 @@ def _evaluate(
     last = last or {split: scores[split] for split in ("val", "train")}
     return {
         "test_groups": scores["test"].pop("groups", None),
+        "test_by_frequency": scores["test"].pop("by_frequency", None),
         **scores,
         "gap": _gap(scores),
         "last": {**last, "gap": _gap(last)},
@@ -187,6 +214,19 @@ def _evaluate(
 
 def _gap(scores: Mapping[str, Mapping[str, Any]]) -> float:
     return scores["val"]["nll"] - scores["train"]["nll"]
+
+
+def _example_scores(
+    trainer: L.Trainer, module: Training, config: Mapping[str, Any], folder: Path
+) -> dict[str, Any]:
+    """Write what each example of the test split scores, where that is asked for; returns how many there are."""
+    if not config["trainer"]["example_scores"]:
+        return {}
+    scores = module.score_examples(trainer, trainer.datamodule.test_dataloader())
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **{key: value.cpu().numpy() for key, value in scores.items()})
+    write_bytes_atomic(folder / EXAMPLES, packed.getvalue())
+    return {"example_scores": {"file": EXAMPLES, "n": len(scores["nll"])}}
 
 
 def _evaluate_int8(trainer: L.Trainer, module: Training, plan: TyingPlan) -> dict[str, Any]:
@@ -202,8 +242,19 @@ def _evaluate_int8(trainer: L.Trainer, module: Training, plan: TyingPlan) -> dic
         size = num_bytes(module.model)
     finally:
         module.model = model
-    test.pop("groups", None)  # recorded of the float weights alone
+    for parts in ("groups", "by_frequency"):  # recorded of the float weights alone
+        test.pop(parts, None)
     return {"test": test, "bytes": size, "bytes_float": num_bytes(model)}
+
+
+def _stop(trainer: L.Trainer, module: Training) -> dict[str, Any]:
+    """Return at which step training ended, of how many that it had, and why."""
+    is_whole = trainer.global_step == module.budget
+    return {
+        "step": trainer.global_step,
+        "of": module.budget,
+        "why": "budget" if is_whole else "patience",
+    }
 
 
 def _training_figures(module: Training, trainer: L.Trainer, metrics: MetricsCallback) -> dict[str, Any]:

@@ -154,7 +154,8 @@ def check_shareable(ties: Iterable[Tie], parameters: Mapping[str, Parameter]) ->
         if frozen and len(frozen) < len(tie.names):
             free = next(name for name in tie.names if parameters[name].requires_grad)
             raise BadInput(
-                f"the plan ties {frozen[0]}, which is frozen, with {free}, which is not: freeze both or neither"
+                f"the plan ties {frozen[0]}, which is frozen, with {free}, which is not: freeze both or neither, or "
+                "leave one of them out of the tie"
             )
 
 

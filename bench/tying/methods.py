@@ -11,10 +11,19 @@ from torch.nn import Parameter
 from bench.tying.apply import is_factor, parameters_by_name, weight
 from bench.tying.errors import BadInput
 from bench.tying.plan import NotApplicable, TyingPlan
-from bench.tying.structure import Parts, class_name, expand, modules_by_name, parts_of, spelled, submodule
+from bench.tying.structure import (
+    Parts,
+    adapters_of,
+    class_name,
+    expand,
+    modules_by_name,
+    parts_of,
+    spelled,
+    submodule,
+)
 from bench.tying.tie import Tie, is_integer
 
-ROLES = ("attention", "feed_forward", "recurrent", "input", "conv", "norm", "bias", "other")
+ROLES = ("attention", "feed_forward", "recurrent", "input", "conv", "norm", "bias", "adapter", "other")
 
 Scope = str | Sequence[str]
 Stack = str | Sequence[str] | None
@@ -46,7 +55,7 @@ def cross_layer(model: nn.Module, *, scope: Scope = "weights", stack: Stack = No
     """Tie each parameter of a block with its namesakes of the same shape, in modules of one class, along the stack.
 
     scope: "weights" (every parameter with two dimensions or more), "all" (norms and biases too), or a role or
-        list of roles out of ROLES.
+        list of roles out of ROLES. Adapters are what each use has of its own: they are tied by their role alone.
     stack: which blocks; by default those that repeat (`bench.tying.structure.stack_of`). Blocks that differ
         share what they have alike.
     Raises BadInput for an unknown scope or block; NotApplicable for fewer than two blocks, for a role that no
@@ -57,11 +66,12 @@ def cross_layer(model: nn.Module, *, scope: Scope = "weights", stack: Stack = No
     roles, parts = _roles(scope), _parts(model)
     blocks = _blocks(model, parts, stack)
     _refuse_missing_roles(model, blocks, parts, roles)
+    is_adapter = adapters_of(model)
 
     def wanted(name: str, parameter: Parameter) -> bool:
         if roles:
             return parts.role(name) in roles
-        return scope == "all" or parameter.ndim >= 2
+        return (scope == "all" or parameter.ndim >= 2) and not is_adapter(name)
 
     namesakes: dict[tuple, list[tuple[str, int]]] = defaultdict(list)
     for position, block in enumerate(blocks):

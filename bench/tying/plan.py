@@ -257,7 +257,8 @@ class TyingPlan:
                 "least_squares" looks for the shared value from which all names together stay nearest, which without
                 ranks is the mean.
             example: what the model reads. With it the ties are proven (`prove`), but for weights that the example does
-                not reach.
+                not reach. Without it nothing is proven: a module that keeps a weight, or a view of it, in another
+                place is found by its attributes, and one that keeps a copy is not.
 
         Raises BadInput, and the model is as it was, where a name is missing or a buffer's, a parameter is quantised,
         frozen while others of its tie are not, or, to be relaxed, parametrised, a tie holds two shapes, dtypes or
@@ -268,17 +269,21 @@ class TyingPlan:
             raise BadInput(f"init is {init!r}; allowed are {' and '.join(map(repr, get_args(Init)))}")
         if merge not in get_args(Merge):
             raise BadInput(f"merge is {merge!r}; allowed are {', '.join(map(repr, get_args(Merge)))}")
-        parameters = apply.parameters_by_name(model)
-        apply.check_named(self.ties, model, parameters)
-        apply.check(self.ties, parameters)
-        apply.check_shareable(self.ties, parameters)
-        apply.check_relaxed(self.ties, model, parameters)
-        apply.check_none(self._hard(), model, parameters)
+        parameters = self._applicable(model)
         changes = changes_of(self.ties, model, parameters, init, merge)
-        if example is not None and any(tie.is_hard for tie in self.ties):
+        if example is None:
+            proof.check_kept(self.ties, changes, model, parameters)
+        elif any(tie.is_hard for tie in self.ties):
             proof.check(changes, self.ties, model, example)
         changes.make(model)
         return model
+
+    def check(self, model: nn.Module) -> None:
+        """Raise BadInput where `apply` would, whatever values the parameters have; the model stays as it is.
+
+        It takes a network on the meta device, which `apply` does not where it has to calculate.
+        """
+        self._applicable(model)
 
     def prove(self, model: nn.Module, example: Example) -> None:
         """Prove on data that each hard tie, which was applied, is one tensor for the network and not by name alone.
@@ -366,6 +371,16 @@ class TyingPlan:
 
     def _hard(self) -> list[Tie]:
         return _hard(self.ties)
+
+    def _applicable(self, model: nn.Module) -> Parameters:
+        """Return the model's parameters; BadInput where these ties cannot be applied to them."""
+        parameters = apply.parameters_by_name(model)
+        apply.check_named(self.ties, model, parameters)
+        apply.check(self.ties, parameters)
+        apply.check_shareable(self.ties, parameters)
+        apply.check_relaxed(self.ties, model, parameters)
+        apply.check_none(self._hard(), model, parameters)
+        return parameters
 
     def _checked(self, model: nn.Module) -> tuple[list[Tie], Parameters]:
         """The ties as the model stores them, and its parameters; BadInput where they do not fit."""

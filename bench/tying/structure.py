@@ -111,6 +111,7 @@ _FEED_FORWARD += ("densereludense", "densegatedactdense")  # T5's
 _ATTENTION = ("attn", "attention")
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_ADAPTED = (nn.Linear, nn.Embedding, *CONVOLUTIONS)
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,8 @@ class Parts:
 
     stack: module names of the blocks in depth order, input first.
     embedding, unembedding: parameter names of the input embedding and of the output matrix, or None.
-    role: parameter name -> attention | feed_forward | recurrent | input | conv | norm | bias | other.
+    role: parameter name -> attention | feed_forward | recurrent | input | conv | norm | bias |
+        adapter | other.
     """
 
     stack: tuple[str, ...]
@@ -202,11 +204,40 @@ def spelled(blocks: Sequence[str]) -> str:
     return ", ".join(blocks) if len(blocks) < 4 else f"{blocks[0]} ... {blocks[-1]}"
 
 
+_BASES = ("base", "base_layer")
+"""What an adapter, peft's own among them, calls the layer that it adapts."""
+
+
+def adapters_of(model: nn.Module) -> Callable[[str], bool]:
+    """Whether a parameter's name is one of an adapter (LoRA, Hu et al. 2021) and not of the layer that is adapted.
+
+    An adapter is a module beside whose own parameters stands that layer, as its child `base` or `base_layer`, or what
+    is called `lora_...`.
+    """
+    inside = []
+    for path, module in modules_by_name(model).items():
+        base = next((child for child in _BASES if isinstance(module._modules.get(child), _ADAPTED)), None)
+        if base:
+            prefix = f"{path}." if path else ""
+            inside.append((prefix, f"{prefix}{base}."))
+
+    def is_adapter(name: str) -> bool:
+        if any(name.startswith(adapter) and not name.startswith(base) for adapter, base in inside):
+            return True
+        return "lora_" in name and any(part.startswith("lora_") for part in name.split("."))
+
+    return is_adapter
+
+
 def role_of(model: nn.Module) -> Callable[[str], str]:
     """`Parts.role` by the kinds of the model's modules and, for attention and feed-forward, the names they have."""
 
+    is_adapter = adapters_of(model)
+
     def role(name: str) -> str:
         path, _, parameter = name.rpartition(".")
+        if is_adapter(name):
+            return "adapter"
         owner, called = submodule(model, path), path.lower()
         last = called.rpartition(".")[2]
         if "norm" in last or "norm" in type(owner).__name__.lower() or last.startswith("ln"):

@@ -1,16 +1,11 @@
-"""Resampling: from ten values on, its own generator, whole groups and whole seeds."""
+"""Resampling: from ten values on, its own generator, whole groups."""
 
 import random
 
 import numpy as np
 import pytest
 
-from bench.analysis.statistics import (
-    bootstrap_of_groups,
-    interquartile_mean,
-    interquartile_mean_of_tasks,
-    performance_profile,
-)
+from bench.analysis.statistics import bootstrap_of_groups, performance_profile
 
 COIN = [0, 1] * 10
 
@@ -64,49 +59,7 @@ def test_counts_that_are_none_are_refused(correct, count):
         bootstrap_of_groups(correct, count)
 
 
-def test_the_interquartile_mean_is_that_of_the_middle_half():
-    assert interquartile_mean([7, 0, 1, 2, 3, 4, 5, 6]) == 3.5
-    assert interquartile_mean([1, 2, 6]) == 3.0  # a quarter of three is none
-    assert interquartile_mean([-1e9, 1, 2, 3, 4, 5, 6, 1e9]) == 3.5
-    with pytest.raises(ValueError, match="at least one"):
-        interquartile_mean([])
-
-
-def test_the_interquartile_mean_against_an_implementation_of_others():
-    from scipy.stats import trim_mean
-
-    generator = np.random.Generator(np.random.PCG64(0))
-    for n in range(1, 14):
-        scores = generator.normal(size=n)
-        assert interquartile_mean(scores) == pytest.approx(trim_mean(scores, 0.25))
-
-
 def test_a_profile_is_the_share_that_reaches_a_threshold():
     assert performance_profile([0.0, 1.0, 1.0, 2.0], [0.0, 1.0, 1.5, 3.0]) == [1.0, 0.75, 0.25, 0.0]
     with pytest.raises(ValueError, match="no scores"):
         performance_profile([], [1.0])
-
-
-def test_below_ten_seeds_an_aggregate_has_no_bounds():
-    tasks = [[[1.0, 2.0]] * 4, [[3.0, 4.0]] * 5]
-    assert interquartile_mean_of_tasks(tasks)[1:] == (None, None, 9)
-    assert None not in interquartile_mean_of_tasks([*tasks, [[1.0]]])
-
-
-def test_seeds_are_drawn_within_their_task():
-    """Tasks that differ while seeds do not: drawn from all together the bounds would lie apart."""
-    assert interquartile_mean_of_tasks([[[0.0]] * 6, [[1.0]] * 6]) == (0.5, 0.5, 0.5, 12)
-
-
-def test_the_scores_of_a_seed_are_drawn_together():
-    """Four times the same score is no more evidence than once."""
-    once = interquartile_mean_of_tasks([[[float(seed)] for seed in range(12)]])
-    assert interquartile_mean_of_tasks([[[float(seed)] * 4 for seed in range(12)]]) == once
-    apart = interquartile_mean_of_tasks([[[float(seed // 4)] for seed in range(48)]])
-    assert apart.high - apart.low < 0.7 * (once.high - once.low)
-
-
-def test_a_seed_with_fewer_scores_counts_for_those_it_has():
-    assert interquartile_mean_of_tasks([[[1.0], [1.0, 3.0, 3.0]]]).mean == 2.0
-    uneven = interquartile_mean_of_tasks([[[2.0], [2.0, 2.0]] * 6])
-    assert uneven == (2.0, 2.0, 2.0, 12)

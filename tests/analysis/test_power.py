@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 import pytest
-from bench.analysis.power import MOST_SEEDS, seeds_needed, smallest_difference
 from scipy.stats import ttest_1samp
+
+from bench.analysis.power import MOST_SEEDS, seeds_needed, smallest_difference
 
 
 @pytest.mark.parametrize("size, seeds", [(0.2, 199), (0.5, 34), (0.8, 15)])

@@ -24,10 +24,18 @@ def test_one_value_has_no_interval_and_no_value_none():
     assert interval([]) is None and paired({1: 5.0}, {2: 3.0}) is None
 
 
-def test_equal_values_have_an_interval_without_width_and_a_p_of_0_or_1():
+def test_equal_values_have_an_interval_without_width_and_differences_of_one_size_no_p():
     assert interval([0.1] * 3) == (0.1, 0.1, 0.1, 3)
-    assert paired({1: 4.0, 2: 5.0}, {1: 3.0, 2: 4.0}) == (1.0, 0.0, 1.0, 1.0, 0.0, 2)
+    assert paired({1: 4.0, 2: 5.0}, {1: 3.0, 2: 4.0}) == (1.0, 0.0, 1.0, 1.0, None, 2)
     assert paired(ZEROS, ZEROS).p == 1.0
+
+
+def test_rounding_is_no_spread():
+    shares, others = {1: 0.3, 2: 0.2}, {1: 0.2, 2: 0.1}
+    assert len({shares[seed] - others[seed] for seed in shares}) > 1
+    assert paired(shares, others)[1:] == (0.0, *[pytest.approx(0.1)] * 2, None, 2)
+    assert paired({1: 0.1 + 0.2, 2: 0.3}, {1: 0.3, 2: 0.3}) == (0.0, 0.0, 0.0, 0.0, 1.0, 2)
+    assert paired({1: 1.0 + 1e-9, 2: 1.0}, {1: 1.0, 2: 1.0}).sd > 0
 
 
 def test_only_the_seeds_that_both_have_are_paired():
@@ -66,7 +74,9 @@ def test_a_shift_moves_an_interval_and_leaves_its_width(values, shift):
 @given(numbers, st.sampled_from([0.5, 0.9, 0.95]))
 def test_an_interval_holds_0_exactly_where_p_is_not_small(values, level):
     difference = paired(dict(enumerate(values)), dict.fromkeys(range(len(values)), 0.0), level)
-    if abs(difference.p - (1 - level)) > 1e-9:
+    if difference.p is None:
+        assert difference.sd == 0 and difference.low == difference.high == difference.mean != 0
+    elif abs(difference.p - (1 - level)) > 1e-9:
         assert (difference.low <= 0 <= difference.high) == (difference.p > 1 - level)
     assert around(difference, level) == (difference.low, difference.high)
 

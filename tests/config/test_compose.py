@@ -20,7 +20,7 @@ from bench.config.compose import Composer
 from bench.config.run_config import _null_unused
 
 SWEEPS = sorted(path.stem for path in (CONF / "sweep").glob("*.yaml"))
-SEARCHES = [name for name in SWEEPS if "/hydra/sweeper" in (CONF / "sweep" / f"{name}.yaml").read_text()]
+NO_GRIDS = [name for name in SWEEPS if "/hydra/sweeper" in (CONF / "sweep" / f"{name}.yaml").read_text()]
 CHOICES = {
     "task": ("image_cnn", "text_gru"),
     "tying": ("none", "top_k", "soft", "[embedding,top_k]", "nothing"),
@@ -107,7 +107,7 @@ def assert_same(loader, sweep, overrides):
     assert told(functools.partial(composer(loader, *sweep), overrides)) == told(own), overrides
 
 
-@pytest.mark.parametrize("sweep", [name for name in SWEEPS if name not in SEARCHES])
+@pytest.mark.parametrize("sweep", [name for name in SWEEPS if name not in NO_GRIDS])
 def test_a_cell_of_each_choice_of_every_named_sweep(loader, sweep):
     params = OmegaConf.load(CONF / "sweep" / f"{sweep}.yaml").hydra.sweeper.params
     parsed = OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in params.items()])
@@ -121,7 +121,7 @@ def test_a_cell_of_each_choice_of_every_named_sweep(loader, sweep):
         assert_same(loader, (f"sweep={sweep}",), (*cell, f"sweep={sweep}"))
 
 
-@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize("search", NO_GRIDS)
 def test_a_trial_of_a_search(loader, search):
     """The same config where the search engine is installed, and the same refusal where it is not."""
     assert_same(loader, (), (f"sweep={search}", "tying.k=3", "tying.strength=0.5"))

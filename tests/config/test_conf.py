@@ -20,17 +20,21 @@ CHOICES = [
     for path in sorted((CONF / group).rglob("*.yaml"))
 ]
 TASK_OF = dict.fromkeys(("gru", "pydocs", "text_files", "wikitext2"), "text_gru")
+TASK_OF |= dict.fromkeys(("map", "map_pilot"), "map/text_gru")
 TASK_OF |= dict.fromkeys(("gpt2", "llama"), "text_transformer")
 TASK_OF |= dict.fromkeys(("gru_forecaster", "co2", "vix", "exchange_rate"), "series_gru")
 TASK_OF |= dict.fromkeys(("bert", "sst2", "pydocs_packages"), "text_classifier")
 TYINGS = [choice for group, choice in CHOICES if group == "tying"]
-SEARCHES = [
-    choice
-    for group, choice in CHOICES
-    if group == "sweep" and "/hydra/sweeper" in (CONF / group / f"{choice}.yaml").read_text()
-]
-"""These are no grids: tests/sweep/test_optuna.py."""
-SWEEPS = [choice for group, choice in CHOICES if group == "sweep" and choice not in SEARCHES]
+SEARCHES, DESIGNS = (
+    [
+        choice
+        for group, choice in CHOICES
+        if group == "sweep" and f"/hydra/sweeper: {kind}" in (CONF / group / f"{choice}.yaml").read_text()
+    ]
+    for kind in ("optuna", "design")
+)
+"""These are no grids: tests/sweep/test_optuna.py and tests/sweep/test_design.py."""
+SWEEPS = [choice for group, choice in CHOICES if group == "sweep" and choice not in SEARCHES + DESIGNS]
 KEYS = [
     "k",
     "fraction",
@@ -81,7 +85,13 @@ def test_every_target_exists(path):
 @pytest.mark.parametrize("path", YAMLS, ids=lambda p: str(p.relative_to(CONF)))
 def test_every_yaml_is_in_a_group_that_is_tested(path):
     group = path.relative_to(CONF).parts[0]
-    assert group in (*GROUPS, "hydra", "config.yaml", "claims")  # those: tests/claims
+    assert group in (
+        *GROUPS,
+        "hydra",
+        "config.yaml",
+        "claims",
+        "rates.yaml",
+    )  # tests/claims, tests/sweep/test_design.py
 
 
 @pytest.mark.parametrize("tying", TYINGS)
@@ -155,7 +165,7 @@ def test_a_sweep_varies_what_a_table_has_rows_or_sections_for(sweep):
         "seed",
         "sweep.point",
     }
-    sections = {"trainer.output_precision", "model.width"}
+    sections = {"trainer.output_precision", "model.width", "optimizer.lr", "optimizer.shared_lr"}
     assert set(axes_of(sweep)) <= rows | sections
 
 

@@ -44,6 +44,7 @@ CHANGES = (
     ),
     *("trainer.max_epochs=3", "trainer.precision=bf16-mixed", "trainer.limit_train_batches=2"),
     *("trainer.limit_eval_batches=2", "task.batches.batch_size=8"),
+    *("trainer.max_steps=100", "trainer.max_steps=200", "trainer.patience=3"),
 )
 
 
@@ -234,6 +235,7 @@ def test_what_is_wrong_is_said_before_data_is_prepared():
         (["sweep.name=a"], ["sweep.name=b"], "sweep.name"),
         (["sweep.note=a"], ["sweep.note=b"], "sweep.note"),
         (["sweep.fail_fast=true"], [], "sweep.fail_fast"),
+        (["sweep.stop.margin=0.01"], [], "sweep.stop"),
         (["logger=csv"], ["logger=none"], "logger"),
         (["retry=true"], [], "retry"),
         (["runs=a"], ["runs=b"], "runs"),
@@ -256,3 +258,48 @@ def test_what_cells_may_differ_in_is_swept_over():
         made("dropout=0.1"),
     ]
     check_one_sweep([*swept, *swept])
+
+
+@pytest.mark.parametrize(
+    ("task", "override"),
+    [
+        *(
+            ("image_cnn", f"{key}=null")
+            for key in ("trainer.max_steps", "trainer.patience", "optimizer.shared_lr")
+        ),
+        ("text_gru", "model.injection=none"),
+        ("text_transformer", "model.injection=none"),
+        *(("text_gru", f"data.{key}=null") for key in ("val_limit", "test_limit")),
+    ],
+)
+def test_what_came_with_budgets_in_steps_is_no_part_of_older_identities(task, override):
+    one = made(f"task={task}", override)
+    section, key = override.split("=")[0].split(".")
+    assert key in one.config[section] and key not in _hashed(one.config)[section]
+    assert one.id == made(f"task={task}").id
+
+
+@pytest.mark.parametrize(
+    ("task", "override"),
+    [
+        ("text_gru", "model.injection=add"),
+        ("text_gru", "data.val_limit=9"),
+        ("text_gru", "data.test_limit=9"),
+        ("text_gru", "optimizer.shared_lr=sqrt"),
+    ],
+)
+def test_each_of_them_is_another_run(task, override):
+    plain, other = (made(f"task={task}", "tying=embedding", *more) for more in ((), (override,)))
+    assert plain.id != other.id
+
+
+def test_a_rate_by_uses_is_no_key_of_a_run_that_shares_nothing():
+    one = made("optimizer.shared_lr=sqrt")
+    assert one.id == DEFAULT.id and one.unused == ("optimizer.shared_lr",)
+
+
+def test_a_budget_in_steps_takes_the_place_of_that_in_epochs():
+    by_steps = made("trainer.max_steps=100")
+    for override in ("trainer.max_epochs=7", "trainer.val_check_interval=0.5"):
+        assert made("trainer.max_steps=100", override).id == by_steps.id
+    assert made("trainer.max_steps=100", "start=untied").start.id == made("start=untied").start.id

@@ -27,7 +27,7 @@ def put(config, path, value):
 
 
 GOOD = {
-    "control": (None, "params", "respend"),
+    "control": (None, "params", "respend", "delete"),
     "dropout": (0, 0.0, 0.999),
     "weight_decay": (0, 10.5),
     "seed": (0, 7),
@@ -42,7 +42,10 @@ GOOD = {
     "tying.init": (None, "own", "shared"),
     "optimizer.lr": (1e-9, 1),
     "optimizer.clip": (None, 0.1),
+    "optimizer.shared_lr": (None, "sqrt"),
     "trainer.max_epochs": (1, 100),
+    "trainer.max_steps": (None, 1, 10**6),
+    "trainer.patience": (None, 1, 5),
     "trainer.limit_train_batches": (None, 1),
     "trainer.precision": ("32-true", "bf16-mixed"),
     "trainer.quantize": (None, True),
@@ -67,13 +70,19 @@ BAD = {
     "tying.init": ("other",),
     "optimizer.lr": (0, -1, None, float("inf"), "fast"),
     "optimizer.clip": (0, -1),
+    "optimizer.shared_lr": ("none", True, 0.5),
     "trainer.max_epochs": (0, -1, 1.5, "x", None),
+    "trainer.max_steps": (0, -1, 1.5, "x", True),
+    "trainer.patience": (0, -1, 0.5, "x", True),
     "trainer.limit_train_batches": (0, 0.5),
     "trainer.precision": ("auto", "16"),
     "trainer.devices": (0, "auto", True, 1.5),
     "trainer.strategy": ("fsdp", "deepspeed", "ddp_spawn", None),
     "trainer.checkpoint_every_s": (0, -1, "often"),
     "sweep.fail_fast": (None, 1),
+    "sweep.stop.margin": (0, -0.01, 1, "1 %"),
+    "sweep.stop.first": (1, 2.5, None),
+    "sweep.points": (0, -1, 1.5, "many"),
     "trainer.threads": (0,),
     "trainer.output_precision": ("32-true", "bf16-mixed", True),
     "trainer.quantize": (False, "int8", 8, 1),
@@ -154,6 +163,7 @@ def test_a_learned_grouping_is_not_given(composed, labels, more):
 
 
 OPEN = (
+    "model.injection",
     "model.width",
     "model.window",
     "model.architecture",

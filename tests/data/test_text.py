@@ -50,6 +50,15 @@ def test_the_probe_is_pieces_from_the_beginning_to_the_end_of_train(token_folder
     assert scored(data.probe_dataloader()) == [*range(1, 5), *range(49, 53), *range(97, 101)]
 
 
+def test_limits_leave_pieces_from_the_beginning_to_the_end_of_a_split(token_folder: Folder) -> None:
+    folder = token_folder(100, val=48)
+    data = TextData(folder, 1, 5, 0, True, eval_streams=3, val_limit=6, test_limit=1000)
+    assert scored(data.val_dataloader()) == [1, 2, 24, 25, 47, 48]
+    whole = TextData(folder, 1, 5, 0, True, eval_streams=3)
+    assert scored(data.test_dataloader()) == scored(whole.test_dataloader())
+    assert len(scored(data.probe_dataloader())) == 1  # a quarter of what validation scores
+
+
 def write_tokens(factory: pytest.TempPathFactory, n: int) -> Path:
     import numpy as np
     from prepared_folder import write_folder

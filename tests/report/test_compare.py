@@ -1,11 +1,15 @@
+import re
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
 import record_maker as made
 
+from bench.analysis import archive
 from bench.report.compare import main, read, side
 from bench.report.tables import build
+from bench.runs.store import run_folder
 from bench.tying.errors import BadInput
 
 TASKS = {"image_cnn": "digits", "text_gru": "pydocs"}
@@ -45,12 +49,49 @@ def test_a_change_is_paired_by_seed_and_turns_round_with_the_sides(tmp_path, cap
     before = values(tmp_path / "a", (90.0, 91.0, 92.0, 93.0, 94.0))
     after = values(tmp_path / "b", (92.0, 93.0, 94.0, 95.0, 96.1))
     there, back = said(capsys, before, after).out, said(capsys, after, before).out
-    # +2, +2, +2, +2 and +2.1, of about 92, where 1 % is the margin
-    assert "+2.0 [+2.0, +2.1]" in line_of(there, "cross_layer") and "worse" in line_of(there, "cross_layer")
-    assert "−2.0 [−2.1, −2.0]" in line_of(back, "cross_layer") and "better" in line_of(back, "cross_layer")
+    # +2, +2, +2, +2 and +2.1, of about 92, where 1 % is the margin: the geometric mean of 92 / 90 to 96.1 / 94
+    assert "+2.20 [+2.15, +2.24]" in line_of(there, "cross_layer") and "worse" in line_of(
+        there, "cross_layer"
+    )
+    assert "−2.15 [−2.19, −2.11]" in line_of(back, "cross_layer") and "better" in line_of(back, "cross_layer")
     assert "the same" in line_of(there, "none")
     said(capsys, before, after, "--fail-if-worse", code=1)
     said(capsys, after, before, "--fail-if-worse")
+
+
+def test_perplexities_near_overflow_are_compared_by_their_logarithm(tmp_path, capsys):
+    huge = [1.7e308 * (1 - 0.01 * seed) for seed in range(5)]
+    sides = []
+    for name, share in (("a", 1.0), ("b", 0.25)):
+        lines, records = made.pair(*(share ** (1 + 1e-6 * at) * value for at, value in enumerate(huge)))
+        made.write_sweep(tmp_path / name, lines, records)
+        folder = tmp_path / f"results_{name}" / "quick"
+        folder.mkdir(parents=True)
+        (folder / archive.FILE).write_bytes(archive.content(archive.load(tmp_path / name, None, "quick")))
+        sides.append(folder)
+    row = line_of(said(capsys, *sides).out, "none")
+    assert "−75.00 [−75" in row and "better" in row and "inf" not in row and "nan" not in row
+    assert "worse" in line_of(said(capsys, *sides[::-1]).out, "none")
+
+
+def test_folders_of_runs_are_compared_over_test_examples_too(tmp_path, capsys):
+    rng, sides = np.random.Generator(np.random.PCG64(3)), []
+    for name, shift in (("a", 0.0), ("b", 0.1)):
+        lines, records = made.pair(100.0, 101.0 + shift, 103.0 - shift)
+        made.write_sweep(tmp_path / name, lines, records)
+        for line in lines:
+            scores = {"nll": 4.6 + shift + 0.1 * rng.standard_normal(500), "cluster": np.arange(500) // 5}
+            np.savez(run_folder(tmp_path / name, line["id"]) / "examples.npz", **scores)
+        sides.append(tmp_path / name)
+    out = said(capsys, *sides).out
+    assert "over test examples [95 %]" in out
+    # Three seeds' mean of 0.1 nats is 10.5 %.
+    assert re.search(r"\+(9|10|11)\.\d\d \[\+(8|9|10)\.\d\d, \+1[0-2]\.\d\d\]", line_of(out, "none"))
+    (run_folder(tmp_path / "a", lines[0]["id"]) / "examples.npz").write_bytes(b"torn")
+    assert "examples.npz is damaged" in said(capsys, *sides, code=2).err
+    for line in lines:
+        (run_folder(tmp_path / "a", line["id"]) / "examples.npz").unlink()
+    assert "over test examples" not in said(capsys, *sides).out
 
 
 def test_what_only_one_side_has_is_named(tmp_path, capsys):
@@ -113,7 +154,7 @@ def test_commits_are_compared_as_folders_are(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     by_commit = said(capsys, "HEAD~1", "HEAD").out
     assert by_commit == said(capsys, "HEAD~1", "results").out
-    assert "+5.0 [+5.0, +5.0]" in line_of(by_commit, "cross_layer")
+    assert "+5.44 [+5.32, +5.55]" in line_of(by_commit, "cross_layer")
 
 
 @pytest.mark.parametrize("given", ["nowhere", "-x", "HEAD~99999"])

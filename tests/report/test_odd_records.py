@@ -1,5 +1,6 @@
 """Whatever the records hold, a page says so: no crash, no warning, no mean that grew smaller in silence."""
 
+import csv
 import math
 
 import pytest
@@ -43,11 +44,17 @@ def test_all_runs_without_a_number_on_two_tasks(tmp_path, status):
     lines = grid(100.0, 101.0)[0] + grid(0.5, 0.6, **IMAGES)[0]
     texts = pages(tmp_path, lines, [made.unfinished(line, status, "a reason") for line in lines])
     assert texts["text_gru.md"].count("a reason") == texts["image_cnn.md"].count("a reason") == 2
-    rows = [line for line in texts["across.csv"].splitlines() if line.startswith("soft")]
-    counted = "soft,,,,,,,,0,0,0,0,0,image_cnn on digits; text_gru on pydocs"
-    if status != "not_applicable":
-        counted = "soft,0.0,,,0.0,0.0,0.0,0.0,4,4,0,2,4,"
-    assert rows == [counted]
+    (row,) = [
+        row
+        for row in csv.DictReader(texts["across.csv"].splitlines())
+        if row["tying"] == "soft" and not row["task"]
+    ]
+    counts = [
+        row[key] for key in ("n_runs", "n_worst", "n_tasks", "share_of_runs_from_0.95", "not_applicable")
+    ]
+    expected = ["0", "0", "0", "", "image_cnn on digits; text_gru on pydocs"]
+    assert counts == (expected if status == "not_applicable" else ["4", "4", "2", "0.0", ""])
+    assert row["mean_score"] == row["n_averaged"] == "" and row["n_without_score"] == "0"
 
 
 @pytest.mark.parametrize("odd", [math.nan, math.inf, None, "much"])
@@ -56,13 +63,46 @@ def test_a_metric_that_is_no_number(tmp_path, odd):
     records[-1]["test"]["perplexity"] = odd
     text = pages(tmp_path, lines, records)["text_gru.md"]
     assert f"not a number: test perplexity is {odd} (1 of 3 seeds)" in text and "2 (1 not a number)" in text
-    assert "| soft | 0 | 0 | 2 | **−1.0" in text or "| soft | 0 | 0 | 2 | −1.0" in text
+    assert "| soft | 0 | 0 | 2 | −1.0" in text and "1 of 3 not a number" in text
 
 
 def test_a_finite_perplexity_beyond_any_square(tmp_path):
     lines, records = grid(100.0, 101.0, 102.0)
     records[-1] = made.record(lines[-1], 1e250)
-    assert "too few seeds" in pages(tmp_path, lines, records)["text_gru.md"]
+    text = pages(tmp_path, lines, records)["text_gru.md"]
+    assert "difference<br>to none (nats)" in text and "3.333e+249" in text
+    assert (
+        max(len(entry) for line in text.splitlines() if line.startswith("|") for entry in line.split("|"))
+        < 120
+    )
+
+
+def test_runs_of_two_versions_say_so_and_are_compared(tmp_path):
+    lines, records = grid(100.0, 101.0, 103.0)
+    for record, value in zip(records[3:], (95.0, 97.0, 96.5), strict=True):
+        record |= {"results_version": 2, "test": record["test"] | {"perplexity": value}}
+    text = pages(tmp_path, lines, records)["text_gru.md"]
+    assert "Runs come from more than one results_version." in text and "| soft | 0 | 0 | 3 | −5.2 [" in text
+
+
+@pytest.mark.parametrize("tying", ["soft", "none"])
+def test_a_diverged_seed_is_in_the_verdict_of_every_page(tmp_path, tying):
+    lines, records = grid(100.0, 101.0, 102.5)
+    at = 2 if tying == "none" else 5
+    records[at] = made.unfinished(lines[at], "diverged", "loss is nan")
+    texts = pages(tmp_path, lines, records)
+    word = "1 of 3 diverged" if tying == "soft" else "none: 1 of 3 diverged"
+    for name in ("summary.md", "text_gru.md", "text_gru.csv", "summary.csv"):
+        assert word in texts[name], name
+    assert "ranked as the worst" in texts["text_gru.md"]
+
+
+def test_an_ignored_seed_is_asked_about_and_has_no_p(tmp_path):
+    lines, records = grid(100.0, 100.0, 100.0)
+    text = pages(tmp_path, lines, records)["text_gru.md"]
+    assert "seeds have no effect (is the seed ignored?)" in text
+    (row,) = [line for line in text.splitlines() if line.startswith("| soft | 0 | 0 | 3 | ")]
+    assert "| — | — | — | seeds have no effect" in row
 
 
 def test_records_of_an_older_schema_beside_new_ones(tmp_path):

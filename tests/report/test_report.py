@@ -7,7 +7,8 @@ from bench.analysis.groups import SeedGroup, place, sections
 from bench.analysis.runs import Metric, read_sweep
 from bench.report.comparison import comparison, headline
 from bench.report.markup import Table, best_of, folded, latex, markdown, plain
-from bench.report.notes import footer
+from bench.report.notes import budgets, footer
+from bench.report.pages import sweep_report, texts
 from bench.tying.errors import BadInput
 
 
@@ -45,7 +46,9 @@ def test_a_failed_seed_is_seen_and_a_failed_cell_is_a_hole(tmp_path):
 def test_a_run_without_a_record_is_not_run_yet(tmp_path):
     lines, records = made.pair(100.0)
     (section,) = sections_of(tmp_path, [*lines, made.entry("soft")], records)
-    assert comparison(section).rows[1][5:] == ["hole", *[""] * 3, "0", "not run yet"]
+    (none, soft), header = comparison(section).rows, comparison(section).header
+    assert soft[5:] == ["hole", *[""] * (len(header) - 8), "0", "not run yet"]
+    assert none[header.index("verdict")] == "worse than the trigram floor"  # of the row with a number alone
 
 
 def test_a_metric_that_is_no_number_is_never_dropped_in_silence(tmp_path):
@@ -98,7 +101,42 @@ def test_a_rate_chosen_per_tying_does_not_split_the_table(tmp_path):
     untied, tied = made.pair(100.0), made.pair(90.0, tying="cross_layer")
     tied[1][0]["config"] = {"optimizer": {"lr": 0.5}}
     (section,) = sections_of(tmp_path, untied[0] + tied[0], untied[1] + tied[1])
-    assert "Learning rates: none 0.001, cross_layer 0.5." in footer(section, None)
+    assert budgets(section) == ["The rows differ in learning rates: 0.001 (none); 0.5 (cross_layer)."]
+    assert not any("earning rate" in line for line in footer(section, None))
+
+
+def test_unequal_budgets_are_told_above_the_table(tmp_path):
+    """Two commands of one sweep: the ties had another number of steps."""
+    untied, tied = made.pair(100.0, 101.0), made.pair(90.0, 92.0, tying="cross_layer")
+    for record, steps in zip(untied[1] + tied[1], (450, 450, 900, 880), strict=True):
+        record["steps"] = steps
+    found = sections_of(tmp_path, untied[0] + tied[0], untied[1] + tied[1])
+    line = "The rows differ in steps: 450 (none); 880 and 900 (cross_layer)."
+    files = texts(sweep_report("quick", found))
+    for name in ("text_gru.md", "summary.md"):
+        above, _ = files[name].split("| tying |", 1)
+        assert line in above
+    alike = sections_of(tmp_path / "alike", *made.pair(100.0, 101.0))
+    assert (
+        budgets(alike[0]) == [] and "The rows differ" not in texts(sweep_report("quick", alike))["summary.md"]
+    )
+
+
+def test_below_the_summary_stands_how_sure_the_choice_is_and_which_rules_played_a_part(tmp_path):
+    lines = [made.entry(t, d, seed=s) for t in ("none", "soft") for d in (0.0, 0.2) for s in (1, 2, 3)]
+    records = [
+        made.record(line, 40.0 + line["seed"] * (1.5 if line["tying"] == "soft" else 1)) for line in lines
+    ]
+    text = texts(sweep_report("quick", sections_of(tmp_path / "a", lines, records)))["summary.md"]
+    assert "within one standard error of the best are none 2 of 2, soft 2 of 2" in text
+    assert "Tested together: 2 comparisons, so" in text
+    assert "At this budget" not in text and "diverged" not in text
+    assert "Trained out: 4 of 4 rows." in text
+    one = [made.entry(dropout=d) for d in (0.0, 0.2)]
+    text = texts(
+        sweep_report("quick", sections_of(tmp_path / "b", one, [made.record(line, 40.0) for line in one]))
+    )
+    assert "from one seed" in text["summary.md"] and "Nothing was tested" in text["summary.md"]
 
 
 def test_the_summary_chooses_on_validation_and_reports_test(tmp_path):

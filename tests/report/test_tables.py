@@ -66,20 +66,24 @@ def test_what_a_difference_is_worth_stands_below_and_in_the_csv_unrounded(tmp_pa
     untied, tied = made.pair(*[100.0, 104.0] * 3), made.pair(*[97.0, 103.0] * 3, tying="cross_layer")
     folder = built(tmp_path, untied[0] + tied[0], untied[1] + tied[1])
     none, cross = rows_of(folder / "text_gru.csv")
-    assert (none["rank"], cross["rank"], none["verdict"], none["p"]) == ("2", "1", "", "")
+    assert (none["rank"], cross["rank"], none["verdict_kind"], none["p"]) == ("2", "1", "nothing", "")
     # Six differences of -1 or -3: their standard error is the square root of 1.2 / 6, and t is 4.47.
     low, high = float(cross["difference_low"]), float(cross["difference_high"])
     assert (low + high) / 2 == pytest.approx(-2) and -4 < low < high < 0
     assert 0.001 < float(cross["p"]) == float(cross["p_holm"]) < 0.01
-    assert float(cross["margin"]) == pytest.approx(1.02) and cross["verdict"] == "better"
+    assert float(cross["margin"]) == pytest.approx(1.02) and cross["verdict_kind"] == "better"
+    # 5 degrees of freedom, 80 % power: 1.435 standard deviations of a pair, which are the square root of 1.2.
+    assert float(cross["could_show"]) == pytest.approx(1.435 * math.sqrt(1.2), abs=0.002)
+    assert cross["seeds_for_margin"] == "12" and cross["difference_unit"] == "perplexity"
     assert float(cross["effect"]) == pytest.approx(-2 / math.sqrt((4.8 + 10.8) / 2))
     text, tex = (folder / "text_gru.md").read_text(), (folder / "text_gru.tex").read_text()
-    assert text.count("Differences to none:") == 1 and "within ±1 % of the mean of `none`" in text
+    assert text.count("Differences to none:") == 1 and "±1 % of the mean of `none`" in text
     assert (
         "text_gru on pydocs: Differences to none" in tex
-        and "| 6 | −2.0 [−3.1, −0.9] | 0.007 | 0.007 |" in text
+        and "| 6 | −2.0 [−3.1, −0.9] | −0.72 | 0.007 | 0.007 | better; worse than the trigram floor | 1.6 | 12 |"
+        in text
     )
-    assert [row["verdict"] for row in rows_of(folder / "summary.csv")] == ["", "better"]
+    assert [row["verdict_kind"] for row in rows_of(folder / "summary.csv")] == ["nothing", "better"]
 
 
 def test_one_seed_has_no_table_of_differences(tmp_path):
@@ -91,8 +95,8 @@ def test_one_seed_has_no_table_of_differences(tmp_path):
 def test_across_tasks_there_is_a_table_where_there_are_two(tmp_path):
     lines, records, costs = made.grid(TASKS)
     folder = built(tmp_path / "two", lines, records, costs)
-    rows = {row["tying"]: row for row in rows_of(folder / "across.csv")}
-    assert rows["none"]["interquartile_mean"] == "1.0" and rows["cross_layer"]["n_runs"] == "16"
+    rows = {row["tying"]: row for row in rows_of(folder / "across.csv") if not row["task"]}
+    assert rows["none"]["mean_score"] == "1.0" and rows["cross_layer"]["n_runs"] == "16"
     assert (
         rows["embedding"]["not_applicable"] == "image_cnn on digits" and rows["embedding"]["n_tasks"] == "1"
     )

@@ -10,9 +10,9 @@ import time
 import pytest
 
 from bench.runs import process
-from bench.runs.process import run_process
+from bench.runs.process import Runner
 from bench.runs.store import read_json, write_json
-from bench.runs.worker import CONFIG, REQUEST
+from bench.runs.worker import CONFIG, REQUEST, STOPPED
 from bench.training.distributed import RENDEZVOUS_S
 
 
@@ -39,17 +39,17 @@ def fork_server(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("SLURM_NTASKS", "MASTER_PORT", "WANDB_RUN_ID"):
             patch.setenv(name, "4")
-        run_process("rank_body", asked_for(tmp_path_factory.mktemp("first") / "tells"), 1)
+        Runner().run("rank_body", asked_for(tmp_path_factory.mktemp("first") / "tells"), 1)
 
 
 @pytest.fixture
 def started(tmp_path, fork_server):
     """The processes of one run, by what they do."""
 
-    def start(what, ranks=1, **given):
+    def start(what, ranks=1, runner=None, **given):
         folder = asked_for(tmp_path / what)
         began = time.monotonic()
-        ending = run_process("rank_body", folder, 1, ranks, **given)
+        ending = (runner or Runner()).run("rank_body", folder, 1, ranks, **given)
         assert time.monotonic() - began < RENDEZVOUS_S / 2  # none waited for another
         left = [path.name for path in folder.iterdir() if path.name.endswith(".tmp")]
         assert left == []
@@ -122,20 +122,31 @@ def test_a_rank_that_has_ended_before_anyone_looks_is_seen(monkeypatch, tmp_path
     assert process._joined([Ended(), hanging], tmp_path / "rendezvous") == 75 and hanging.exitcode == -9
 
 
-def test_runs_that_do_not_stop_when_asked_are_killed(started, hasty, monkeypatch, tmp_path):
-    monkeypatch.setattr(process, "_stopping", threading.Event())
+@pytest.mark.parametrize("by_signal", [False, True])
+def test_runs_that_do_not_stop_when_asked_are_killed(started, hasty, tmp_path, by_signal):
+    runner, other = Runner(), Runner()
 
     def stop():
         while not (tmp_path / "all_hang" / "hangs-1").exists():
             time.sleep(0.02)
-        process.stop_all()
+        process.stop_all() if by_signal else runner.stop_all()
 
     threading.Thread(target=stop).start()
     with pytest.raises(process.Interrupted):
-        started("all_hang", ranks=2)
-    assert process._alive == set()
+        started("all_hang", ranks=2, runner=runner)
+    assert runner._alive == set()
     with pytest.raises(process.Interrupted):  # and no other is started
-        run_process("rank_body", tmp_path / "all_hang", 1)
+        runner.run("rank_body", tmp_path / "all_hang", 1)
+    if by_signal:  # which is for every runner there is
+        with pytest.raises(process.Interrupted):
+            other.run("rank_body", tmp_path / "all_hang", 1)
+    assert started("tells", runner=Runner() if by_signal else other)[1].code == 0
+
+
+def test_a_process_whose_folder_is_gone_ends_without_a_word(started, tmp_path, capfd):
+    """As after Ctrl-C while the fork server started."""
+    assert Runner().run("rank_body", tmp_path / "gone", 1).code == STOPPED
+    assert capfd.readouterr().err == "" and not (tmp_path / "gone").exists()
 
 
 def test_a_code_is_told_in_words():

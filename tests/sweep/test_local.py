@@ -18,7 +18,7 @@ class Recorded:
     def __init__(self, act=lambda cell: {"status": "done"}) -> None:
         self.act, self.lock, self.now, self.most, self.asked = act, threading.Lock(), 0, 0, []
 
-    def __call__(self, cell):
+    def __call__(self, cell, runner):
         with self.lock:
             self.now += 1
             self.most = max(self.most, self.now)
@@ -39,7 +39,7 @@ def cells():
 def killed(monkeypatch):
     """How often all runs were killed."""
     times = []
-    monkeypatch.setattr(local, "kill_all", lambda: times.append(1))
+    monkeypatch.setattr(local.Runner, "kill_all", lambda self: times.append(1))
     return times
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import record_maker
 from cell_maker import made
-from command import ROOT, TINY, Bench, refused
+from command import BROKEN, ROOT, TINY, Bench, refused
 
 from bench.runs import machine
 from bench.sweep.measure import report
@@ -101,18 +101,22 @@ def test_again_measures_what_is_recorded(measured) -> None:
 
 
 def test_what_fails_is_a_row_and_is_measured_again_when_asked(bench: Bench) -> None:
-    grid = ["model.depth=6,7", "tying=none"]
+    grid = [*BROKEN, "model.depth=6,9", "tying=none"]
     result = measure(bench, *grid)
     assert result.returncode == 1
     last = result.stderr.splitlines()[-1]
-    assert last.startswith("error: 1 of 2 measurements failed: depth 7 does not divide"), result.stderr
+    assert last.startswith("error: 1 of 2 measurements failed: RuntimeError: broken on purpose"), (
+        result.stderr
+    )
     assert "retry=true" in last and "Traceback" not in result.stderr
-    assert "none model.depth=6" in result.stdout and "none model.depth=7" in result.stdout
+    assert "none model.depth=6" in result.stdout and "none model.depth=9" in result.stdout
     before = bench.stamps()
     assert measure(bench, *grid).returncode == 1 and bench.stamps() == before
     assert measure(bench, *grid, "retry=true").returncode == 1
     assert sum(bench.stamps()[path] != stamp for path, stamp in before.items()) == 1
+    before = bench.stamps()
     refused(measure(bench, "model.depth=7"), "depth 7 does not divide")
+    assert bench.stamps() == before
 
 
 composed = functools.cache(made)

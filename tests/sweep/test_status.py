@@ -9,6 +9,7 @@ from bench.runs.store import cost_folder, manifest_path, read_json, run_folder, 
 from bench.sweep import status
 from bench.sweep.state import state_of
 from bench.sweep.status import main, report
+from bench.tying.errors import BadInput
 
 
 def lines(count, tying="none", **given):
@@ -133,6 +134,18 @@ def test_of_the_default_folder_the_command_is_short(tmp_path, monkeypatch, capsy
     made.write_sweep(tmp_path / "runs", lines(1), [])
     assert main([]) == 0
     assert capsys.readouterr().out.endswith("\nto go on: make sweep SWEEP=quick\n")
+
+
+def test_without_a_makefile_commands_are_those_of_the_package(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "IS_CHECKOUT", False)
+    with pytest.raises(BadInput, match="start one with `tying-bench -m sweep=quick`"):
+        report(tmp_path)
+    asked = lines(2)
+    made.write_sweep(tmp_path, asked, [made.unfinished(asked[0], "failed", "why")])
+    text = report(tmp_path)
+    assert f"to go on: tying-bench -m sweep=quick runs={tmp_path}\n" in text
+    assert f"again: tying-bench -m sweep=quick runs={tmp_path} retry=true" in text
+    assert "make " not in text
 
 
 def test_no_torch():

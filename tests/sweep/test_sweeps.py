@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import ROOT, Bench, refused, until
+from command import BROKEN, ROOT, Bench, refused, until
 
 LONG = ["model.width=8", "trainer.limit_train_batches=null", "trainer.max_epochs=30", "seed=1"]
 LONG += ["measure.max_seconds=0"]
@@ -126,10 +126,12 @@ def test_a_dying_rank_is_a_failed_row_and_the_sweep_goes_on(bench: Bench) -> Non
 
 
 def test_fail_fast_ends_the_sweep_at_its_first_failure(bench: Bench) -> None:
-    grid = ["-m", "model.depth=7,6", "seed=1,2,3", "hydra.launcher.n_jobs=1", "sweep.fail_fast=true"]
+    grid = ["-m", *BROKEN, "model.depth=9,6", "seed=1,2,3", "hydra.launcher.n_jobs=1", "sweep.fail_fast=true"]
     result = bench(*grid)
     assert result.returncode == 1
-    assert result.stderr.splitlines()[-1].startswith("error: sweep.fail_fast: none, seed 3: depth 7 does not")
+    assert result.stderr.splitlines()[-1].startswith(
+        "error: sweep.fail_fast: none, seed 3: RuntimeError: broken on purpose"
+    )
     assert bench.records() == {}  # it was the measurement of its cost that failed, and nothing was trained
 
 

@@ -106,6 +106,58 @@ def test_a_control_does_not_apply_where_its_tying_does_not(cell):
         sizes(cell, "image_cnn", "embedding", "params")
 
 
+@pytest.mark.parametrize(
+    ("task", "tying", "more", "left"),
+    [
+        ("text_gru", "cross_layer", (), 1),
+        ("text_transformer", "albert", (), 1),
+        ("text_transformer", "top_k", ("tying.k=3",), 2),
+        ("text_gru", "cycle", ("tying.groups=2",), 2),
+        ("text_gru", "grouped", (), 2),
+        ("image_cnn", "cross_layer", ("model.stages=1",), 1),
+        ("image_cnn", "top_k", ("model.stages=1", "tying.k=3"), 4),
+    ],
+)
+def test_delete_leaves_out_the_blocks_that_are_copies_of_others(cell, task, tying, more, left):
+    config = cell(task, tying, *more).config
+    sized, size = sizes(cell, task, tying, "delete", *more)
+    assert (size["kind"], size["depth"], size["width"]) == ("delete", left, config["model"]["width"])
+    assert sized["model"] == {**config["model"], "depth": left}
+    assert list(sized["tying"]["parts"]) == (["embedding"] if tying == "albert" else [])
+    model = build.network(sized, shapes(cell, task), 0.0)
+    build.tie(sized, model, build.plan_for(sized, model))
+    assert len(model.parts.stack) == left
+    assert sum(p.numel() for p in model.parameters()) == size["num_params"] <= size["target_params"]
+    assert size["target_params"] == num_params(config, shapes(cell, task))
+
+
+@pytest.mark.parametrize(
+    ("task", "tying", "more", "reason"),
+    [
+        ("text_gru", "embedding", (), "makes no block a copy of another"),
+        ("text_gru", "cross_layer", ("tying.scope=recurrent",), "makes no block a copy of another"),
+        ("text_gru", "relaxed", (), "makes no block a copy of another"),
+        ("text_gru", "soft", (), "shares no tensor"),
+        # Two stages of three: of the first one block is left, of the second the one that halves the image too.
+        ("image_cnn", "cross_layer", (), "stages would keep 1 or 2 blocks"),
+    ],
+)
+def test_where_no_block_can_be_left_out_delete_does_not_apply(cell, task, tying, more, reason):
+    with pytest.raises(DoesNotApply, match=reason):
+        sizes(cell, task, tying, "delete", *more)
+
+
+def test_a_run_of_delete_is_the_shorter_untied_network(cell):
+    tiny = ("trainer.max_steps=3", "trainer.limit_eval_batches=1", "measure.max_seconds=0")
+    deleted = ensure_run(cell("text_gru", "cycle", *tiny, "control=delete"))
+    shorter = ensure_run(cell("text_gru", "none", *tiny, "model.depth=2"))
+    assert deleted["status"] == shorter["status"] == "done"
+    assert deleted["tying"] == "cycle(groups=2), control=delete" and deleted["control"]["depth"] == 2
+    assert (deleted["test"], deleted["curves"]) == (shorter["test"], shorter["curves"])
+    ratio = deleted["num_params"] / deleted["control"]["target_params"]
+    assert control_note(deleted) == f"depth 2: {ratio:.3f}x the parameters of cycle(groups=2)"
+
+
 def test_a_width_that_the_architectures_own_keys_replace_is_refused(cell):
     own = ("+model.config.n_embd=16", "+model.config.n_inner=8")
     with pytest.raises(BadInput, match="which changes no size here"):
@@ -157,7 +209,9 @@ def test_a_control_is_a_run_and_a_cost_of_its_own():
 def test_the_control_of_none_is_none(kind):
     one = composed(f"control={kind}")
     assert one.id == composed().id and one.unused == ("control",) and one.label == "none"
-    with pytest.raises(BadInput, match="control=foo is not allowed: it must be params, respend or null"):
+    with pytest.raises(
+        BadInput, match="control=foo is not allowed: it must be params, respend, delete or null"
+    ):
         composed("control=foo")
 
 

@@ -64,7 +64,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Ended]:
         asked = {**cell.header(), "logger": cell.options["logger"], "sweep": "test", **request}
         write_json(folder / REQUEST, {**asked, "config_sha256": hashlib.sha256(config).hexdigest()})
         began = time.monotonic()
-        ending = process.run_process("ddp_body", folder, 1, ranks)
+        ending = process.Runner().run("ddp_body", folder, 1, ranks)
         return Ended(folder, ending.code, time.monotonic() - began)
 
     return start

@@ -51,6 +51,27 @@ class Copy(nn.Linear):
         return x @ self.cache
 
 
+class Deep(nn.Linear):
+    """Keeps it deep in containers of every kind, one of which holds itself."""
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.kept = {"weights": [({"own": (self.weight.view(-1),)},)]}
+        self.kept["self"] = self.kept
+
+    def forward(self, x):
+        return F.linear(x, self.kept["weights"][0][0]["own"][0].view(4, 4))
+
+
+class Buffer(nn.Linear):
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.register_buffer("cache", self.weight.detach().t(), persistent=False)
+
+    def forward(self, x):
+        return x @ self.cache
+
+
 class Listed(nn.Sequential):
     """The parent keeps the weights, and never calls its layers."""
 
@@ -75,6 +96,8 @@ KEEPERS = {
     "view": lambda: chain(View),
     "copy": lambda: chain(Copy),
     "list": lambda: chain(around=Listed),
+    "dictionary": lambda: chain(Deep),
+    "buffer": lambda: chain(Buffer),
 }
 
 
@@ -99,7 +122,13 @@ def test_a_module_that_keeps_its_weight_elsewhere_is_found(kind):
     assert "\n" not in str(error.value)
     assert unchanged(before, state(model)) and model(X).equal(answered)
     assert torch.get_rng_state().equal(stream)
-    plan.apply(model)
+    if kind != "copy":  # the one that only an example shows
+        with pytest.raises(BadInput, match=r"by name alone: .* keeps \d.weight, or a view of it") as error:
+            plan.apply(model)
+        assert "\n" not in str(error.value)
+        assert unchanged(before, state(model)) and model(X).equal(answered)
+    for name in plan.ties[0].names[1:]:
+        model.get_submodule(name[0]).weight = model[0].weight
     plan.verify(model)
     assert not (torch.get_rng_state() - stream).any()
     with pytest.raises(RuntimeError, match="the tie is not proven: .* does not depend on"):
@@ -251,3 +280,36 @@ def test_a_tie_of_the_model_itself_is_no_second_use():
     assert model.out.weight is model.words.weight
     with pytest.raises(NotApplicable):
         embedding(model)
+
+
+def hooked(kind):
+    return chain(lambda *sizes: kind(nn.Linear(*sizes)))
+
+
+FOLLOWING = {
+    "linear": chain,
+    "gru": lambda: nn.Sequential(*(nn.GRU(4, 4) for _ in range(3))),
+    "spectral norm": lambda: hooked(nn.utils.spectral_norm),
+    "parametrized": lambda: hooked(nn.utils.parametrizations.orthogonal),
+    "averaged": lambda: torch.optim.swa_utils.AveragedModel(chain()),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+@pytest.mark.parametrize("kind", FOLLOWING)
+def test_what_follows_its_parameters_is_tied_without_an_example(kind):
+    model = FOLLOWING[kind]()
+    plan = cross_layer(model, scope="all")
+    plan.apply(model)
+    plan.verify(model)
+
+
+def test_a_weight_that_the_tie_leaves_in_place_may_be_kept():
+    """The first name's tensor is the one that all share; with a difference beside it, what is kept is another."""
+    model = chain()
+    model.first = [model[0].weight]
+    cross_layer(model).apply(model)
+    model = chain()
+    model[0].kept = [model[0].weight]
+    with pytest.raises(BadInput, match="0.kept keeps 0.weight"):
+        relaxed(model, rank=1).apply(model)

@@ -8,11 +8,11 @@ from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bench.analysis.comparison import VsUntied, vs_untied
+from bench.analysis.comparison import Compared, vs_untied
 from bench.analysis.groups import Section
 from bench.analysis.runs import percent
 from bench.analysis.statistics import Paired
-from bench.report.comparison import places_of
+from bench.report.comparison import difference_places
 from bench.report.numbers import axis, fixed, interval_text, p_text
 from bench.report.plots.style import (
     LETTER,
@@ -32,9 +32,11 @@ from bench.report.plots.style import (
     without_y_axis,
 )
 
-NOTE = "Mean difference paired by seed and its 95 % interval. Shaded: the margin that counts as equivalent."
+NOTE = (
+    "Mean difference paired by seed and its 95 % interval, each for itself; verdicts hold for all rows together. "
+    "Shaded: the margin that counts as equivalent."
+)
 HOLLOW = "Hollow: one seed, no interval."
-FEW = " (too few seeds)"
 STAR = "* too few seeds: fewer than five."
 ROW, PLOT, VERDICT = 0.27, 3.1, 2.05
 """Inches: a row's height, the width of the plot and of the verdicts on its right."""
@@ -52,7 +54,7 @@ class Row:
     y: float
     text: str
     tying: str
-    against: VsUntied | None = None
+    against: Compared | None = None
     difference: Paired | None = None
     margin: float = 0.0
 
@@ -77,15 +79,16 @@ def forest(sections: list[Section]) -> Figure | None:
     row_height = ROW * max(1 + row.text.count("\n") for row in every)
     size = (left + PLOT + VERDICT, (most + 0.4) * row_height + low + top)
     hollow = HOLLOW if any(row.difference and row.difference.n == 1 for row in every) else ""
-    star = STAR if any(row.against and row.against.verdict.endswith(FEW) for row in every) else ""
+    star = STAR if any(row.against and row.against.verdict.is_hint for row in every) else ""
     note = (NOTE, hollow, star, left_out([section for section, _ in shown]), more)
     figure, all_axes = panels([section.title for section, _ in shown], None, note, 2, size, margins)
     for (section, rows), axes in zip(shown, all_axes, strict=True):
         axes.set_ylim(-most + 0.4, 0.8)
-        _draw_differences(axes, rows, styles(sections), places_of(section))
-        _write_texts(axes, rows, styles(sections), places_of(section), left)
+        _draw_differences(axes, rows, styles(sections), difference_places(section))
+        _write_texts(axes, rows, styles(sections), difference_places(section), left)
         left_side, right_side = ("better", "worse") if section.metric.mode == "min" else ("worse", "better")
-        axes.set_xlabel(f"{metric_name(section)} minus that of none\n◀ {left_side}          {right_side} ▶")
+        name = "test loss (nats)" if section.is_in_nats else metric_name(section)
+        axes.set_xlabel(f"{name} minus that of none\n◀ {left_side}          {right_side} ▶")
         axes.xaxis.set_major_locator(MaxNLocator(5))
         without_y_axis(axes)
     return figure
@@ -174,7 +177,7 @@ def _write_texts(axes: Axes, rows: Sequence[Row], looks: dict[str, Look], places
 
 def _verdict(row: Row) -> str:
     if row.difference:
-        return row.against.verdict.removesuffix(FEW) + "*" * row.against.verdict.endswith(FEW)
+        return row.against.verdict.word + "*" * row.against.verdict.is_hint
     missing = ", ".join(f"{n} {what}" for what, n in row.against.cell.missing.items())
     return missing or "no pair with none"
 

@@ -1,4 +1,4 @@
-"""Does tying replace dropout, or add to it? Lines over dropout that would be parallel, and the fitted interactions."""
+"""Does tying replace dropout, or add to it? Lines over dropout that would be parallel, and the interactions."""
 
 from textwrap import shorten, wrap
 
@@ -34,7 +34,7 @@ MOST_EFFECTS = 14
 """With more interactions than these, only those of two with a tying in them are drawn."""
 NOTE = (
     "Mean and 95 % interval over seeds, which one seed has not; lines that run parallel add up. "
-    "Right: what two together do beyond the sum of each alone, from the fitted model."
+    "Right: what two together do beyond the sum of each alone, within each seed."
 )
 
 View = tuple[str, list[tuple[float, float]]]
@@ -42,7 +42,7 @@ View = tuple[str, list[tuple[float, float]]]
 
 
 def interactions(sections: list[Section]) -> Figure | None:
-    """Draw a row per section: a panel per weight decay with a line per tying, then the interactions of the fit.
+    """Draw a row per section: a panel per weight decay with a line per tying, then the interactions.
 
     None where no section has two tyings and two levels of dropout or weight decay.
     """
@@ -107,6 +107,8 @@ def _draw_lines(row: list[Axes], section: Section, cells: Grid, looks: dict[str,
             apart = 0.28 * (at / max(1, len(tyings) - 1) - 0.5)
             at_place = {x + apart: cells.cells.get((tying, *place)) for x, place in enumerate(places)}
             line = {x: cell for x, cell in at_place.items() if cell and cell.metric()}
+            if not line:  # a line of no points is no svg
+                continue
             values = [printed_metric(cell) for cell in line.values()]
             decimals = metric_places([value.mean for value in values], section.metric)
             texts = [cell_text(tying, cell, decimals) for cell in line.values()]
@@ -123,7 +125,7 @@ def _draw_lines(row: list[Axes], section: Section, cells: Grid, looks: dict[str,
 
 
 def _drawn_effects(fit: Factorial) -> list[Effect]:
-    """Return the interactions of the fit, all or those that a picture has room for."""
+    """Return the interactions, all or those that a picture has room for."""
     every = [effect for effect in fit.effects if len(effect.parts) > 1]
     if len(every) <= MOST_EFFECTS:
         return every
@@ -139,7 +141,8 @@ def _draw_effects(
     name = {"transform": axes.get_yaxis_transform(), "fontsize": 10.5, "va": "bottom", "bbox": box}
     for at, effect in enumerate(effects):
         colour = QUIET if effect.tying is None else looks[effect.tying][0]
-        axes.plot([effect.low, effect.high], [-at, -at], color=colour, linewidth=2)
+        if effect.low is not None:
+            axes.plot([effect.low, effect.high], [-at, -at], color=colour, linewidth=2)
         (dot,) = axes.plot([effect.estimate], [-at], color=colour, marker="o", markersize=8, linestyle="none")
         text = f"{interaction_text(effect, decimals)}, p {p_text(effect.p)}"
         tip(dot, f"{effect.term}\n{text}\n{effect.reading}")

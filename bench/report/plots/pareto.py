@@ -197,7 +197,9 @@ def _draw(axes: Axes, section: Section, measure: Measure, looks: dict[str, Look]
         ]
         others[point.tying] = [(value.mean, cell) for value, cell in values if value]
     low, high, beyond = _set_limits(axes, points, [mean for faint in others.values() for mean, _ in faint])
-    drawn = _draw_front(axes, front(points, section.metric.mode))
+    # A cell that lost a run beats none.
+    best = front([point for point in points if not point.cell.lost], section.metric.mode)
+    drawn = _draw_front(axes, best) if best else []
     drawn += _draw_bars(axes, points, looks)
     for point in points:
         colour, marker, _ = looks[point.tying]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from bench.config.run_config import RunConfig
 from bench.runs import machine
-from bench.runs.process import Interrupted, kill_all
+from bench.runs.process import Interrupted, Runner
 from bench.sweep.run_or_load import Record, RunOrLoad
 from bench.tying.errors import BadInput
 
@@ -36,17 +36,17 @@ class Joblib:
     ) -> Iterator[tuple[RunConfig, Record | None]]:
         import joblib
 
-        places = self._places(cells)
+        places, runner = self._places(cells), Runner()
 
         def one(cell: RunConfig) -> tuple[RunConfig, Record | None]:
             place = places.get()
             try:
                 started(cell)
-                return cell, ensure(replace(cell, options={**cell.options, "gpus": place}))
+                return cell, ensure(replace(cell, options={**cell.options, "gpus": place}), runner)
             except Interrupted:  # the others are saving where they are
                 raise
             except BaseException:
-                kill_all()  # joblib waits for what is running before it tells
+                runner.kill_all()  # joblib waits for what is running before it tells
                 raise
             finally:
                 places.put(place)

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from bench.config.run_config import RunConfig
 from bench.runs import machine, process
 from bench.runs.worker import one_line
-from bench.sweep.launchers.launcher import reachable
+from bench.sweep.launchers import reachable
 from bench.sweep.run_or_load import Record, RunOrLoad, architectures
 from bench.tying.errors import BadInput
 
@@ -135,13 +135,14 @@ def _on_worker(ensure: RunOrLoad, cell: RunConfig, modules: Sequence[str]) -> Re
     vars(sys.modules["__main__"]).pop("__file__", None)
     # Ray gives each task its GPUs, the fork server knows those of the first alone.
     cell = replace(cell, options={**cell.options, "gpus": os.environ.get("CUDA_VISIBLE_DEVICES")})
+    runner = process.Runner()
     with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(ensure, cell)
+        future = pool.submit(ensure, cell, runner)
         try:
             while not wait([future], timeout=POLL_S).done:
                 pass
         except BaseException:
-            process.stop_all()
+            runner.stop_all()
             raise
         return future.result()
 

@@ -22,7 +22,7 @@ from bench.config.run_config import RunConfig
 from bench.runs import machine, process
 from bench.runs.store import Status
 from bench.runs.worker import one_line
-from bench.sweep.launchers.launcher import reachable
+from bench.sweep.launchers import reachable
 from bench.sweep.run_or_load import Record, RunOrLoad, architectures
 from bench.tying.errors import BadInput
 
@@ -60,15 +60,15 @@ def partitions() -> list[Partition]:
         )
     asked = _ask("sinfo", "--noheader", "--Node", "--format=%P|%l|%c|%m|%G")
     if asked.returncode:
-        said = " ".join(asked.stderr.split()) or f"sinfo ended with {asked.returncode}"
-        raise BadInput(f"hydra/launcher=slurm: SLURM does not answer here ({said})")
-    found: dict[str, Partition] = {}
+        reason = " ".join(asked.stderr.split()) or f"sinfo ended with {asked.returncode}"
+        raise BadInput(f"hydra/launcher=slurm: SLURM does not answer here ({reason})")
+    by_name: dict[str, Partition] = {}
     for line in asked.stdout.splitlines():
         name, limit, cpus, memory_mb, devices = line.split("|")
         name, default = name.rstrip("*"), name.endswith("*")
-        most = found.get(name, Partition(name, default, minutes_of(limit), 0, 0, 0))
+        most = by_name.get(name, Partition(name, default, minutes_of(limit), 0, 0, 0))
         memory_gb, gpus = int(memory_mb.rstrip("+")) / 1024, gpus_of(devices)
-        found[name] = Partition(
+        by_name[name] = Partition(
             name,
             default,
             most.minutes,
@@ -76,7 +76,7 @@ def partitions() -> list[Partition]:
             max(most.memory_gb, memory_gb),
             max(most.gpus, gpus),
         )
-    return list(found.values())
+    return list(by_name.values())
 
 
 def states(jobs: Iterable[str]) -> dict[str, str] | None:
@@ -128,6 +128,7 @@ class Job:
 
     def __call__(self) -> list[str | None]:
         """How each cell ended; None: a living process elsewhere is at it."""
+        self.runner = process.Runner()  # here: the job was sent to its node as it was made
         signal.signal(signal.SIGTERM, self._told_to_end)
         process.preload(architectures(self.cells))
         with ThreadPoolExecutor(self.at_once, initializer=_leave_signals_to_main) as pool:
@@ -146,7 +147,7 @@ class Job:
         if self.ending:
             return Status.INTERRUPTED
         try:
-            record = self.ensure(cell)
+            record = self.ensure(cell, self.runner)
         except process.Interrupted:
             return Status.INTERRUPTED
         return record["status"] if record is not None else None
@@ -157,7 +158,7 @@ class Job:
     def _stop(self) -> threading.Thread:
         """In a thread, because a signal's handler may interrupt one that is at it."""
         self.ending = True
-        stopping = threading.Thread(target=process.stop_all)
+        stopping = threading.Thread(target=self.runner.stop_all)
         stopping.start()
         return stopping
 
@@ -322,10 +323,10 @@ def _submitted(executor: Any, bodies: Sequence[Job]) -> Sequence[Any]:
     from submitit.helpers import clean_env
 
     conf = {key: value for key, value in os.environ.items() if key == "SLURM_CONF"}
-    said = io.StringIO()  # what sbatch prints is in the error too
+    printed = io.StringIO()  # by sbatch, and in the error too
     with (
         clean_env(),
-        contextlib.redirect_stderr(said),
+        contextlib.redirect_stderr(printed),
     ):  # a controller that is a job keeps its limits to itself
         os.environ |= conf
         try:
@@ -362,22 +363,29 @@ def _outcomes(
     submitted: Submitted, state: str, ensure: RunOrLoad
 ) -> Iterator[tuple[RunConfig, Record | None]]:
     """What is recorded counts, not what the job says; a cell without a record is lost, unless the job says why."""
-    kind, said = submitted.answer() or ("nothing", None)
-    ends = said if kind == "success" else ["none"] * len(submitted.cells)
+    kind, answer = submitted.answer() or ("nothing", None)
+    ends = answer if kind == "success" else ["none"] * len(submitted.cells)
     for cell, end in zip(submitted.cells, ends, strict=True):
         if end is None:
             yield cell, None
         elif end == Status.INTERRUPTED:
             yield (
                 cell,
-                {**cell.header(), "status": Status.INTERRUPTED, "reason": _told(submitted, state, said)},
+                {
+                    **cell.header(),
+                    "status": Status.INTERRUPTED,
+                    "reason": _reason_of_end(submitted, state, answer),
+                },
             )
         else:
-            yield cell, ensure.new_record(cell) or ensure.record_loss(cell, _told(submitted, state, said))
+            yield (
+                cell,
+                ensure.new_record(cell) or ensure.record_loss(cell, _reason_of_end(submitted, state, answer)),
+            )
 
 
-def _told(submitted: Submitted, state: str, said: Any) -> str:
-    last = f": {said.strip().splitlines()[-1]}" if isinstance(said, str) and said.strip() else ""
+def _reason_of_end(submitted: Submitted, state: str, answer: Any) -> str:
+    last = f": {answer.strip().splitlines()[-1]}" if isinstance(answer, str) and answer.strip() else ""
     return f"SLURM job {submitted.job.job_id} ended as {state}{last} (its log: {submitted.job.paths.stderr})"
 
 

@@ -1,0 +1,232 @@
+"""Choose the points of a designed experiment: a Sobol sequence over sizes, data and budgets, and the arms at each.
+
+A point depends on its number and on nothing else, so that more points are added without moving one. The sample is
+that of Sobol with Owen's scrambling (`scipy.stats.qmc.Sobol`), once for language models and once for the CNN.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.sweep.rates import Overrides, rate_of
+from bench.tying.errors import BadInput
+
+SEED = 17
+"""Of the scrambling: another one is another sample."""
+
+TEXT_AXES = (
+    *("network", "corpus", "vocab_size", "width", "depth", "unique", "passes", "dropout", "weight_decay"),
+)
+CNN_AXES = ("depth", "width", "unique", "passes")
+
+CNN_EVERY, EXTRA_EVERY, REPEATED_EVERY = 5, 3, 5
+"""One point in so many is of the CNN; of either kind one in so many has more arms, and one in so many three seeds."""
+
+VALIDATIONS = 12
+"""Steps are a multiple of this, so that training ends with a validation."""
+
+# Chosen so that a run takes about 20 seconds of one thread on average.
+VOCAB_SIZES = (256, 512, 1024, 2048, 4096, 8192, 16_000)
+WIDTHS, DEPTHS = (32, 128), (2, 8)
+UNIQUE_TOKENS, PASSES = (20_000, 160_000), (1, 16)
+"""Tokens of train, and how often they are read, which the next bounds."""
+MOST_SECONDS = 30
+"""Of a run of a language model that reads its tokens more than once."""
+SCORED_TOKENS = 27_000
+"""What the 12 validations and the test of a language model cost, in tokens of training."""
+STARTING_S = 2.0
+"""What a run takes besides."""
+CNN_WIDTHS, CNN_DEPTHS = (8, 24), (6, 9, 12)
+UNIQUE_IMAGES, CNN_PASSES, MOST_IMAGES = (128, 1197), (4, 64), 24_000
+
+NETWORKS = {"text_gru": 16 * 32, "text_transformer": 8 * 32, "image_cnn": 64}
+"""The tasks, each with the tokens or images that it reads in a step."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of the design. `number` is that in the whole sequence, from 0; `number_of_kind` that among its kind."""
+
+    number: int
+    number_of_kind: int
+    task: str
+    data: str
+    width: int
+    depth: int
+    unique: int
+    steps: int
+    dropout: float = 0.0
+    weight_decay: float = 0.0
+    vocab_size: int | None = None
+
+    @property
+    def is_text(self) -> bool:
+        return self.task != "image_cnn"
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Three where the point tells the noise between seeds."""
+        return (1, 2, 3) if self.number_of_kind % REPEATED_EVERY == 0 else (1,)
+
+    @property
+    def arms(self) -> list[Overrides]:
+        """The tyings that are compared here, at the same seeds and the same budget."""
+        arms = [{"tying": "none"}, {"tying": "cross_layer"}]
+        if not self.is_text:
+            return arms
+        arms.insert(1, {"tying": "embedding"})
+        if self.number_of_kind % EXTRA_EVERY == 0:
+            arms.append({"tying": "cross_layer", "control": "delete"})
+            if self.depth >= 3:  # of two blocks half is cross_layer
+                arms.append({"tying": "top_k", "tying.fraction": "0.5"})
+            if self.depth >= 4:
+                half = {"tying": "cycle", "tying.groups": str(self.depth // 2)}
+                arms += [half, {**half, "control": "delete"}]
+        return arms
+
+    @property
+    def seconds(self) -> float:
+        """How long a run takes on one thread, about."""
+        work = self.steps * NETWORKS[self.task]
+        if self.vocab_size is None:
+            return STARTING_S + seconds_of_an_image(self.width, self.depth) * work
+        of_token = seconds_of_a_token(self.task, self.width, self.depth, self.vocab_size)
+        return STARTING_S + of_token * (work + SCORED_TOKENS)
+
+    def overrides(self) -> Iterator[Overrides]:
+        """Yield the overrides of each run of the point, arm by arm within a seed."""
+        plain = {
+            "task": f"map/{self.task}",
+            "data": self.data,
+            "model.width": str(self.width),
+            "model.depth": str(self.depth),
+            "data.train_limit": str(self.unique),
+            "trainer.max_steps": str(self.steps),
+            "dropout": f"{self.dropout:g}",
+            "weight_decay": f"{self.weight_decay:g}",
+        }
+        if self.vocab_size is not None:
+            plain["data.vocab_size"] = str(self.vocab_size)
+        for seed in self.seeds:
+            for arm in self.arms:
+                method = "none" if arm.get("control") == "delete" else arm["tying"]
+                rate = {"optimizer.lr": f"{rate_of(self.task, method, self.width):.3g}"}
+                yield plain | arm | rate | {"seed": str(seed)}
+
+
+def seconds_of_a_token(task: str, width: int, depth: int, vocab_size: int) -> float:
+    """Return how long training on a token takes, from 24 sizes that were timed on one thread: within a third."""
+    of_block = 4.5 + 0.15 * width if task == "text_gru" else 2 + 0.3 * width
+    return 1e-6 * (depth * of_block + 7.4e-3 * vocab_size)
+
+
+def seconds_of_an_image(width: int, depth: int) -> float:
+    """Return how long training on an image of 8 x 8 takes, from the runs of `quick`."""
+    return 400e-6 * depth / 9 * width / 16
+
+
+def points(count: int) -> list[Point]:
+    """Return the first `count` points of the map."""
+    cnn = count // CNN_EVERY
+    text_sample, cnn_sample = _sample(TEXT_AXES, count - cnn), _sample(CNN_AXES, cnn)
+    sequence = []
+    for number in range(count):
+        of_kind, is_cnn = number // CNN_EVERY, number % CNN_EVERY == CNN_EVERY - 1
+        if is_cnn:
+            sequence.append(_cnn_point(number, of_kind, cnn_sample[of_kind]))
+        else:
+            of_kind = number - of_kind
+            sequence.append(_text_point(number, of_kind, text_sample[of_kind]))
+    return sequence
+
+
+def map_runs(cfg: Any) -> list[Overrides]:
+    """Return the overrides of all runs of the map.
+
+    Points of WikiText-2 are left out where it is not in the folder of data sets, and a line says how many.
+
+    Args:
+        cfg: The composed config: its `sweep.points`, and the folder of data sets in `data.root`.
+    """
+    chosen = points(cfg.sweep.points)
+    root = cfg.data.root
+    present = [p for p in chosen if p.data != "wikitext2" or (root and Path(root, "wikitext").is_dir())]
+    if len(present) < len(chosen):
+        print(
+            f"note: {len(chosen) - len(present)} of {len(chosen)} points are of WikiText-2 and are left out: "
+            "data.root=FOLDER says where it is, as FOLDER/wikitext"
+        )
+    runs = [(point, overrides) for point in present for overrides in point.overrides()]
+    if not runs:
+        raise BadInput(f"sweep.points={cfg.sweep.points}: none of them has its data here; give more points")
+    hours = sum(point.seconds for point, _ in runs) / 3600
+    print(f"note: {len(present)} points, {len(runs)} runs, about {hours:.1f} hours of one core in all")
+    return [overrides for _, overrides in runs]
+
+
+def _sample(axes: Sequence[str], count: int) -> list[dict[str, float]]:
+    """Return the first `count` points of the sequence, each in [0, 1) by axis: the same whatever the count."""
+    from scipy.stats import qmc  # a third of a second
+
+    sequence = qmc.Sobol(len(axes), scramble=True, seed=np.random.default_rng(SEED))
+    rows = sequence.random_base2(math.ceil(math.log2(max(count, 1))))[:count]
+    return [dict(zip(axes, row, strict=True)) for row in rows.tolist()]
+
+
+def _text_point(number: int, number_of_kind: int, at: Mapping[str, float]) -> Point:
+    task = "text_gru" if at["network"] < 0.5 else "text_transformer"
+    width = 16 * round(_log(at["width"], WIDTHS) / 16)
+    depth = _choice(at["depth"], range(DEPTHS[0], DEPTHS[1] + 1))
+    vocab_size = _choice(at["vocab_size"], VOCAB_SIZES)
+    unique = round(_log(at["unique"], UNIQUE_TOKENS))
+    affordable = MOST_SECONDS / seconds_of_a_token(task, width, depth, vocab_size) / unique
+    passes = _log(at["passes"], (PASSES[0], max(PASSES[0], min(PASSES[1], affordable))))
+    return Point(
+        number,
+        number_of_kind,
+        task,
+        "pydocs" if at["corpus"] < 0.5 else "wikitext2",
+        width=width,
+        depth=depth,
+        unique=unique,
+        steps=_steps(unique * passes, NETWORKS[task]),
+        dropout=round(max(0.0, 0.6 * at["dropout"] - 0.2), 2),
+        weight_decay=0.0
+        if at["weight_decay"] < 0.5
+        else round(_log(2 * at["weight_decay"] - 1, (0.3, 3)), 2),
+        vocab_size=vocab_size,
+    )
+
+
+def _cnn_point(number: int, number_of_kind: int, at: Mapping[str, float]) -> Point:
+    unique = round(_log(at["unique"], UNIQUE_IMAGES))
+    seen = unique * _log(at["passes"], (CNN_PASSES[0], min(CNN_PASSES[1], MOST_IMAGES / unique)))
+    return Point(
+        number,
+        number_of_kind,
+        "image_cnn",
+        "digits",
+        width=4 * round(_log(at["width"], CNN_WIDTHS) / 4),
+        depth=_choice(at["depth"], CNN_DEPTHS),
+        unique=unique,
+        steps=_steps(seen, NETWORKS["image_cnn"]),
+    )
+
+
+def _log(share: float, between: tuple[float, float]) -> float:
+    """Return the value at a share of the way between two others on a logarithmic scale."""
+    low, high = between
+    return low * (high / low) ** share
+
+
+def _choice(share: float, choices: Sequence[int]) -> int:
+    return choices[int(share * len(choices))]
+
+
+def _steps(seen: float, of_step: int) -> int:
+    """Return how many steps read so much, as a multiple of the validations."""
+    return VALIDATIONS * max(1, round(seen / of_step / VALIDATIONS))

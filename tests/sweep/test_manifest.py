@@ -1,0 +1,102 @@
+"""What belongs to a sweep: what any command of its name asked for, and a word on what does not any longer."""
+
+from dataclasses import replace
+
+import pytest
+from cell_maker import made
+
+from bench.analysis import archive
+from bench.runs.identity import RESULTS_VERSION
+from bench.runs.store import read_json, write_json
+from bench.sweep import manifest
+from bench.sweep.launchers.local import Joblib
+from bench.sweep.sweep import run_sweep
+from bench.tying.errors import BadInput
+
+
+def cells_of(folder, *seeds, given=()):
+    cells = [made("sweep.name=mine", "measure.max_seconds=0", *given, f"seed={seed}") for seed in seeds]
+    places = {"runs": str(folder / "runs"), "results": str(folder / "results"), "reuse": True}
+    return [replace(cell, options={**cell.options, **places}) for cell in cells]
+
+
+def swept(cells, status="done", version=RESULTS_VERSION):
+    """Run a sweep whose cells are recorded already."""
+    for cell in cells:
+        scores = {"accuracy": 0.5, "nll": 1.0}
+        record = {**cell.header(), "status": status, "config": cell.config, "test": scores, "val": scores}
+        write_json(cell.folder / "record.json", {**record, "reason": None, "results_version": version})
+    run_sweep(cells, Joblib(n_jobs=1), sweep=True)
+
+
+def asked(cells):
+    return [row["id"] for row in read_json(manifest.path(cells[0]))["runs"]]
+
+
+def test_a_second_command_adds_its_rows_and_says_what_is_there(tmp_path, capsys):
+    first, second = cells_of(tmp_path, 1, 2), cells_of(tmp_path, 2, 3)
+    swept(first)
+    assert "asked for before" not in capsys.readouterr().err
+    swept(second)
+    assert asked(second) == [first[0].id, first[1].id, second[1].id]
+    said = capsys.readouterr().err
+    assert "the tables of sweep mine keep 1 run asked for before; to begin it anew, delete" in said
+    swept(first)
+    assert set(asked(first)) == {first[0].id, first[1].id, second[1].id}
+
+
+def test_deleting_what_it_names_begins_it_anew(tmp_path):
+    first, second = cells_of(tmp_path, 1), cells_of(tmp_path, 2)
+    swept(first)
+    manifest.path(first[0]).unlink()
+    swept(second)
+    assert asked(second) == [second[0].id]
+
+
+def test_a_fresh_clone_adds_to_what_is_archived(tmp_path):
+    first, second = cells_of(tmp_path / "a", 1, 2), cells_of(tmp_path / "b", 3)
+    swept(first)
+    sweep = archive.load(first[0].runs, None, "mine")
+    path = archive.path_of(tmp_path / "b" / "results", "mine")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(archive.content(sweep))
+    swept(second)
+    loaded = archive.load(second[0].runs, tmp_path / "b" / "results", "mine")
+    assert set(loaded.entries) == set(loaded.records) == {cell.id for cell in (*first, *second)}
+    assert loaded.left_out == ()
+
+
+def test_runs_of_another_version_of_the_results_go_with_a_word(tmp_path, capsys):
+    first, second = cells_of(tmp_path, 1, 2), cells_of(tmp_path, 3)
+    swept(first)
+    record = first[0].folder / "record.json"
+    write_json(record, read_json(record) | {"results_version": RESULTS_VERSION - 1})
+    swept(second)
+    assert asked(second) == [first[1].id, second[0].id]
+    said = capsys.readouterr().err
+    assert "no longer in the tables of sweep mine: 1 run that another version of the results made" in said
+
+
+def test_what_never_had_its_learning_rate_leaves_no_hole(tmp_path, capsys):
+    (cell,), (other,) = cells_of(tmp_path, 1), cells_of(tmp_path, 2)
+    manifest.write([cell], {}, {}, unsettled={cell.id})
+    swept([other])
+    assert asked([other]) == [other.id]
+    assert "whose groups or learning rate were never settled" in capsys.readouterr().err
+
+
+def test_the_note_of_an_earlier_command_stays_where_a_later_one_has_none(tmp_path):
+    swept(cells_of(tmp_path, 1, given=["sweep.note=first"]))
+    swept(cells_of(tmp_path, 2))
+    assert read_json(manifest.path(cells_of(tmp_path, 1)[0]))["note"] == "first"
+    swept(cells_of(tmp_path, 3, given=["sweep.note=third"]))
+    assert read_json(manifest.path(cells_of(tmp_path, 1)[0]))["note"] == "third"
+
+
+def test_a_manifest_of_a_newer_version_is_refused_and_not_written_over(tmp_path):
+    (cell,) = cells_of(tmp_path, 1)
+    write_json(manifest.path(cell), {"schema": 99, "runs": []})
+    before = manifest.path(cell).read_bytes()
+    with pytest.raises(BadInput, match="schema"):
+        swept([cell])
+    assert manifest.path(cell).read_bytes() == before
