@@ -203,8 +203,8 @@ def test_partial_tying_saves_what_arithmetic_says():
 def test_a_cut_of_time_turns_the_ends_of_the_ratio_and_a_batch_follows_the_formula():
     """Tied holds half of the untied: at a share of 0.5 the batch is 0.75 / 0.5, and twice from 1 / 1.5 on."""
     cost = {"step_ratio": 0.6, "step_ratio_low": 0.5, "step_ratio_high": 0.7}
-    held = {name: 100.0 for name in efficiency.HELD}
-    half = {name: 50.0 for name in efficiency.HELD}
+    held = dict.fromkeys(efficiency.HELD, 100.0)
+    half = dict.fromkeys(efficiency.HELD, 50.0)
     rows = frame(cell("none", [0.5], **held), cell("top", [0.5] * 3, **half, **cost))
     sides = {"ours": "tying == 'top'", "theirs": "tying == 'none'", "by": ["task"], "over": ["tying"]}
     time, batch = efficiency.costs(rows, cuts={"step": "step_ratio"}, cut=40, shares=[0.5], **sides)
