@@ -28,7 +28,7 @@ class Constant(nn.Module):
 
 def scored(model, *batches):
     settings = {"weight_decay": 0.0, "form": None, "meta": {"columns": ["a"]}, "output_precision": None}
-    return score(Forecasting(model, TyingPlan(), optimizer={}, **settings), batches)
+    return score(Forecasting(model, TyingPlan(), optimizer={"shared_lr": None}, **settings), batches)
 
 
 def batch_of(*told):
