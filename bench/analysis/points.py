@@ -133,7 +133,7 @@ def point_of(record: Mapping[str, Any], vocabulary: int | None = None) -> Point 
         config.get("trainer"),
     )
     has_sizes = sizes and parameters and batches and trainer and model.get("width") and model.get("depth")
-    if network is None or not has_sizes or not _PARTS <= config.keys():
+    if network is None or not has_sizes or not config.keys() >= _PARTS:
         return None
     if vocabulary is None:
         vocabulary = look_up(config, "data", "vocab_size") if network in OF_TEXT else 0
@@ -175,7 +175,7 @@ def pair_key(record: Mapping[str, Any]) -> str | None:
     None for a run that is no side of a pair: a control, one that begins from another run, one without a config.
     """
     config = record.get("config") or {}
-    if not _PARTS <= config.keys() or config.get("control") is not None or config.get("start") is not None:
+    if not config.keys() >= _PARTS or config.get("control") is not None or config.get("start") is not None:
         return None
     kept = {
         key: value
