@@ -56,7 +56,7 @@ def foretell(found: Sequence[Measurement], after: int, count: int, root: str | N
     return {
         "made_from": fingerprint(found),
         "points": len(found),
-        "command": f"python -m bench -m sweep=map sweep.points={number}{f' data.root={root}' if root else ''}",
+        "command": f"python -m bench -m sweep=map sweep.points={number}{' data.root=FOLDER' if root else ''}",
         "predictions": predictions,
     }
 
@@ -117,6 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     after = chosen.after or OmegaConf.load(machine.CONF / "sweep" / "map.yaml").sweep.points
     made = foretell(found, after, chosen.count, chosen.root)
     write_json(folder / FILE, made)
+    command = made["command"].replace("FOLDER", str(chosen.root))
     print(
         f"{len(made['predictions'])} predictions: {folder / FILE}\ncommit it, then run\n  {made['command']}"
     )
