@@ -118,9 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     made = foretell(found, after, chosen.count, chosen.root)
     write_json(folder / FILE, made)
     command = made["command"].replace("FOLDER", str(chosen.root))
-    print(
-        f"{len(made['predictions'])} predictions: {folder / FILE}\ncommit it, then run\n  {made['command']}"
-    )
+    print(f"{len(made['predictions'])} predictions: {folder / FILE}\ncommit it, then run\n  {command}")
 
 
 if __name__ == "__main__":
