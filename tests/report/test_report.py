@@ -28,7 +28,7 @@ def test_accuracy_is_printed_in_percent_and_the_highest_is_best(tmp_path):
     (section,) = sections_of(tmp_path, low[0] + high[0], low[1] + high[1])
     table = comparison(section)
     assert [row[5] for row in table.rows] == ["50.00", "75.00"] and (1, 5) in table.best
-    assert table.rows[1][6:8] == ["+25.00", "too few seeds"] and table.header[5] == "test accuracy ↑ %"
+    assert table.rows[1][6:8] == ["+25.00 points", "too few seeds"] and table.header[5] == "test accuracy ↑ %"
 
 
 def test_a_failed_seed_is_seen_and_a_failed_cell_is_a_hole(tmp_path):
