@@ -143,11 +143,17 @@ def _lost_text(cell: SeedGroup) -> str:
     return f"{sum(cell.lost.values())} of {len(cell.runs)} {' or '.join(sorted(cell.lost))}"
 
 
+def below_floor(section: Section, cell: SeedGroup) -> str:
+    """Return `worse than the trigram floor`; empty where no trivial prediction scores better."""
+    floor = section.floor_above(cell)
+    return f"worse than the {floor.replace('_', ' ')} floor" if floor else ""
+
+
 def _qualified(section: Section, cell: SeedGroup, reference: SeedGroup | None, verdict: Verdict) -> Verdict:
     """Add what else must be known: a budget that was too small, a floor that is better, seeds that are to come."""
     qualifiers = []
-    if floor := section.floor_above(cell):
-        qualifiers.append(f"worse than the {floor.replace('_', ' ')} floor")
+    if below := below_floor(section, cell):
+        qualifiers.append(below)
     if reference is not None and not cell.is_untied:
         if cell.is_improving or reference.is_improving:
             verdict = verdict.at_this_budget()

@@ -61,7 +61,7 @@ def control_note(record: Mapping[str, Any]) -> str:
         return ""
     inner = f", feed-forward {control['feed_forward']}" if control["feed_forward"] else ""
     spec = recorded_spec(record) or TyingSpec.unknown(record["tying"])
-    of = "none" if control["kind"] == "respend" else spec.without_control.label
+    of = "none" if control["kind"] == "respend" else spec.without_control.called
     if control["kind"] == "delete":
         return f"depth {control['depth']}: {control['ratio']:.3f}x the parameters of {of}"
     far = ", the nearest there is" if abs(control["ratio"] - 1) > CLOSE else ""
@@ -104,8 +104,8 @@ class SeedGroup:
 
     @cached_property
     def tying(self) -> str:
-        """The label of its row: that of its spec without a start, and what else its tying differs in."""
-        return self.spec.label + self.more
+        """What its row is called: its spec without a start, and what else its tying differs in."""
+        return self.spec.called + self.more
 
     @property
     def place(self) -> tuple:

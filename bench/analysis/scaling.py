@@ -112,7 +112,7 @@ def _within_section(section: Section, key: str) -> list[Curve]:
     for cell in cells.values():
         if (parts := split(cell.spec, key)) and cell.metric():
             spec, value = parts
-            label = spec.label + cell.more
+            label = spec.called + cell.more
             specs[label] = spec
             families.setdefault(_ends(spec), {}).setdefault(label, {})[value] = cell
     return [

@@ -75,10 +75,12 @@ def difference_places(section: Section) -> int:
 
 def has_effective(cells: Iterable[SeedGroup]) -> bool:
     """Whether one of them is recorded as of fewer than its unique parameters, as soft tying alone is."""
-    return any((count := _effective(cell)) is not None and count < cell.count("num_params") for cell in cells)
+    return any(
+        (count := effective_params(cell)) is not None and count < cell.count("num_params") for cell in cells
+    )
 
 
-def _effective(cell: SeedGroup) -> float | None:
+def effective_params(cell: SeedGroup) -> float | None:
     """Mean over seeds; None where no run of it recorded one."""
     return mean(cell.over_seeds("effective_params"))
 
@@ -129,7 +131,13 @@ def _columns(section: Section) -> list[Column[SeedGroup]]:
         return "" if value is None else f"[{fixed(value.low, decimals)}, {fixed(value.high, decimals)}]"
 
     gap_text, gap = _over_seeds(3, "gap")
-    soft = [Column("effective\nparameters", lambda c: fixed(_effective(c), 0) if c.done else "", _effective)]
+    soft = [
+        Column(
+            "effective\nparameters",
+            lambda c: fixed(effective_params(c), 0) if c.done else "",
+            effective_params,
+        )
+    ]
     return [
         Column("unique\nparameters", _count_text, lambda c: c.count("num_params"), "min"),
         Column("% of\nuntied", _share_text),
@@ -251,14 +259,14 @@ def _rank_text(row: Compared) -> str:
     return f"{row.rank} ({fixed(row.rank_change, 0, sign=True) if row.rank_change else '='})"
 
 
-def headline(sections: list[Section], *, with_chosen: bool = False) -> Table:
-    """Make a row per tying; per section the test metric (versus none), parameters, verdict and the choice if asked.
+def headline(sections: list[Section]) -> Table:
+    """Make a row per tying; per section the test metric (versus none), parameters and verdict.
 
     The cell of a tying is the one with the best validation metric; its *test* metric is shown. A section has a
     verdict where a tying has two pairs.
     """
     tyings = _tyings(sections)
-    columns = [column for section in sections for column in _headline_columns(section, with_chosen)]
+    columns = [column for section in sections for column in _headline_columns(section)]
     return tabulate(["tying"], [[tying] for tying in tyings], columns, tyings)
 
 
@@ -266,7 +274,7 @@ def _tyings(sections: list[Section]) -> list[str]:
     return list(in_order(cell for section in sections for cell in section.cells))
 
 
-def _headline_columns(section: Section, with_chosen: bool) -> list[Column[str]]:
+def _headline_columns(section: Section) -> list[Column[str]]:
     """The columns of a section; their rows are the labels of tyings."""
     metric, chosen = section.metric, chosen_vs_untied(section)
     decimals = metric_places([e.mean for row in chosen.values() if (e := shown(row.cell))], metric)
@@ -290,11 +298,8 @@ def _headline_columns(section: Section, with_chosen: bool) -> list[Column[str]]:
         return _of_untied(row.cell, row.cell.count("num_params") or 0)
 
     def effective_text(row: Compared) -> str:
-        count = _effective(row.cell)
+        count = effective_params(row.cell)
         return NOTHING if count is None or share_of_untied(row.cell) is None else _of_untied(row.cell, count)
-
-    def cells_text(row: Compared) -> str:
-        return f"{section.n_searched(row.cell.tying)} ({_n_text(row.cell)})"
 
     head = "\n".join([section.task, f"on {section.where}", metric.label, "(vs none)"])
     params = of_chosen(lambda row: row.cell.count("num_params"), None)
@@ -306,10 +311,6 @@ def _headline_columns(section: Section, with_chosen: bool) -> list[Column[str]]:
         columns.append(Column("\n\neffective\n% untied", of_chosen(effective_text)))
     if any(row.n_pairs > 1 for row in chosen.values()):
         columns.append(Column("\n\n\nverdict", of_chosen(lambda row: str(row.verdict)), align="l"))
-    if with_chosen:
-        axes = of_chosen(lambda row: f"{axis(row.cell.dropout)} / {axis(row.cell.weight_decay)}")
-        columns.append(Column("\n\ndropout /\nweight decay", axes))
-        columns.append(Column("\n\nof cells\n(n runs)", of_chosen(cells_text)))
     return columns
 
 

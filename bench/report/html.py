@@ -78,9 +78,9 @@ def _compared(section: Section, row: Compared) -> list[str]:
     unit = change_unit(section.metric)
 
     def text(value: float) -> str:
-        return fixed(value, difference_places(section), sign=True)
+        return fixed(value, difference_places(section), sign=True) + unit
 
-    first = f"{reached}, {text(difference.mean)}{unit} against `none` at {_setting(row.reference)}"
+    first = f"{reached}, {text(difference.mean)} against `none` at {_setting(row.reference)}"
     if difference.n == 1:
         return [f"{first} (n = 1).", ONE_SEED]
     margin = ""
@@ -339,9 +339,15 @@ def page(
         }
         for task in report.tasks
     ]
-    overview = [_shown(Block("", report.headline, [CHOICE]), "Where validation is best")]
+    overview = [
+        _shown(Block(answer.title, answer.table, [answer.reference, answer.below]))
+        for answer in report.answers
+    ]
+    overview.append(_shown(Block("", None, [CHOICE])))
     html = _template().render(
         name=report.name,
+        title=report.title,
+        answer=report.answer_line,
         note=" ".join((report.note or "").split()),
         lacks=report.lacks,
         records=FILE,

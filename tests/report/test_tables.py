@@ -200,11 +200,14 @@ def test_the_index_lists_what_is_there(tmp_path):
     built(tmp_path, lines, records, name="quick")
     built(tmp_path, lines, records, name="main")
     text = (tmp_path / "results" / "README.md").read_text()
-    assert text.endswith("- [main](main/summary.md)\n- [quick](quick/summary.md)\n")
+    # A sweep by its question, which its preset has, and by its answer.
+    main, quick = text.splitlines()[-2:]
+    assert main.startswith("- [What do ") and "](main/summary.md) (main): Nothing is tied here" in main
+    assert quick.startswith("- [What do ") and "](quick/summary.md) (quick): Nothing is tied here" in quick
     (tmp_path / "results" / "performance.md").write_text("what `make perf` wrote")
     built(tmp_path, lines, records, name="main")
     text = (tmp_path / "results" / "README.md").read_text()
-    assert "- [quick](quick/summary.md)\n- [performance](performance.md): " in text
+    assert quick + "\n- [performance](performance.md): " in text
 
 
 def test_the_headline_fits_the_terminal_and_says_where_the_rest_is(tmp_path, capsys):
