@@ -10,7 +10,7 @@ ARGS ?=
 RUNS ?= runs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep retry status dry-run run measure tables sync test lint lock selftest perf chaos claims clean
+.PHONY: help setup sweep retry status dry-run run measure tables sync test lint lock selftest perf chaos map claims clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 10
@@ -79,6 +79,9 @@ perf: $(READY) ## training here against its floor and other trainers, in turns: 
 
 chaos: $(READY) ## disturb a sweep with kills, faults and a full disk; its records must equal an undisturbed one's
 	@PYTHONPATH=tests $(VENV)/bin/python -m chaos $(ARGS)
+
+map: $(READY) ## when does tying pay: the map of all recorded sweeps, its laws and its judgement: results/map/map.md
+	@$(VENV)/bin/python -m bench.map --runs $(RUNS) $(ARGS)
 
 claims: $(READY) ## the claims ledger: the exact ones now, the others on recorded sweeps: results/claims.md
 	@$(VENV)/bin/python -m bench.claims --runs $(RUNS) $(ARGS)

@@ -20,6 +20,9 @@ COMMANDS = {
     "bench.mirror": "report/mirror.py",
     "bench.status": "sweep/status.py",
     "bench.measure": "sweep/measure.py",
+    "bench.map": "report/map.py",
+    "bench.advise": "audit/advise.py",
+    "bench.foretell": "audit/foretell.py",
 }
 LIBRARY = {
     "bench.errors": "bench.tying.errors",

@@ -248,7 +248,9 @@ def write_pairs(runs, seeds=(1, 2, 3), pairs=PAIRS, task="text_gru", cost=lambda
         lines.append(entry("none, start=untied", seed=seed, task=task))
         records.append(record(lines[-1], untied))
         for at, (one, other) in enumerate(pairs):
-            grouping = "/".join(str(one if block == other else block) for block in range(4))
+            grouping = "/".join(
+                str(one if block == other else block) for block in range(1 + max(map(max, pairs)))
+            )
             cosine = 0.9 - 0.1 * at
             likeness = {"blocks": [[one, other]], "cosine": cosine, "distance": 2 - cosine, "aligned": None}
             likeness |= {"cka": 1 - cosine, "influence": 1 - cosine}

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -11,9 +12,12 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
+import point_maker
 import pytest
 import yaml
 from packaging.requirements import Requirement
+
+from bench.analysis.points import as_csv
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -177,6 +181,14 @@ def test_command(command: str, places: Path) -> None:
     elif "bench.claims" in words:
         words[words.index("--runs") + 1] = folders[0]
         words += ["--results", folders[1]]
+    elif "bench.map" in words:
+        words[words.index("--runs") + 1] = folders[0]
+        shutil.copytree(ROOT / "results" / "quick", places / "recorded" / "quick", dirs_exist_ok=True)
+        words += ["--results", str(places / "recorded"), "--only", "points"]
+    elif "bench.advise" in words:
+        (places / "mapped" / "map").mkdir(parents=True, exist_ok=True)
+        (places / "mapped" / "map" / "points.csv").write_text(as_csv(point_maker.measurements(30)))
+        words += ["--results", str(places / "mapped")]
     elif "bench.audit" in words:
         words[words.index("tied.safetensors")] = str(tied_model(places / "tied.safetensors"))
         if "--out" in words:

@@ -87,6 +87,8 @@ def _row(run: RunRecord, cost: dict[str, Any]) -> dict[str, Any]:
         "curve_val_nll": _curve(run),
     }
     row |= cost | {key: run.number("provenance", key) for key in ("commit", "dirty", "threads", "python")}
+    row |= {f"tree_{name}": tree for name, tree in (run.number("provenance", "trees") or {}).items()}
+    row |= {f"rule.{claim}": digest for claim, digest in (run.number("rules") or {}).items()}
     row |= {"device": device(run.record), "results_version": run.number("results_version")}
     row |= {
         f"version_{name}": version

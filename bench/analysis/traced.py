@@ -57,6 +57,11 @@ def sentence(sweep: Recorded) -> str | None:
     )
 
 
+def caveats(sweep: Recorded) -> str | None:
+    """Return what a page says of the records as a whole: what they lack, and how many are not traced."""
+    return " ".join(filter(None, [sweep.lacks, sentence(sweep)])) or None
+
+
 def _count(records: Iterable[Mapping[str, Any]], untraced: Collection[str]) -> int:
     return sum(source_of(record) in untraced for record in records)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from bench.analysis.published import read
 from bench.claims import claim
 from bench.claims.evaluate import Row, row
 from bench.claims.records import Evidence
@@ -46,6 +47,7 @@ def build(
     wanted = {name.upper() for name in only or ids.values()}
     if unknown := sorted(wanted - set(ids.values())):
         raise BadInput(f"no claim {', '.join(unknown)}: there is {', '.join(ids.values())}")
+    published = {row.id: row for row in read()}
     evidence, rows = Evidence(runs, results), []
     for path, name in ids.items():
         if name in wanted:
@@ -54,7 +56,7 @@ def build(
             out(_text(rows[-1], time.perf_counter() - began))
     out("\n".join(["", plain(summary(rows, COLUMNS)), *tally(rows)]))
     if not only:
-        for file, text in pages(rows, provenance(evidence.frames)).items():
+        for file, text in pages(rows, provenance(evidence.frames), published).items():
             write_bytes_atomic(results / file, text.encode())
         out(str(results / "claims.md"))
     return rows

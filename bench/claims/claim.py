@@ -8,8 +8,9 @@ from typing import Any
 import yaml
 
 from bench.analysis.groups import natural
-from bench.claims.rule import parsed
+from bench.claims.rule import DECIDING, EVERY, GATES, parsed
 from bench.runs import machine
+from bench.runs.sources import rule_hash
 from bench.tying.errors import BadInput
 
 FOLDER = machine.CONF / "claims"
@@ -21,19 +22,19 @@ KEYS = {
     "kind": f"one of {', '.join(KINDS)}",
     "sweep": "the name of a sweep or a list of them, or null",
     "test": "{_target_: a function of bench.claims, its arguments}, or null",
-    "rule": "{supported: an expression, contradicted: an expression} for each part; null without a test",
-    "overall": "the same over how many parts are `supported`, `contradicted`, of all `parts`; null: EVERY",
+    "rule": "{supported: an expression, refuted: an expression} for each part, and if it may be so {vacuous: an "
+    "expression, untestable: an expression}; null without a test",
+    "overall": "the same over how many parts are `supported`, `refuted`, of all `parts` that are judged; null: EVERY",
     "reduced": "what was reduced, or null",
-    "waits_for": "what is to come before it can be run, or null",
-    "resource": "what this project lacks to test it, or null",
+    "untestable": "why this project cannot test it, or the parts for which the rule's `untestable` holds; or null",
+    "decided_by": "the command or the experiment that would decide what is open, or null",
+    "published": "{rows: ids of conf/published.csv, reading: how they go with the verdict}, or null",
 }
-EVERY = {"supported": "supported == parts", "contradicted": "contradicted > 0 and supported == 0"}
-"""Supported only where every part supports it; contradicted where a part does and none supports it."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim file, checked. KEYS says what its fields are."""
+    """A claim file, checked. KEYS says what its fields are; `hash` is that of its rule (`bench.runs.sources`)."""
 
     id: str
     statement: str
@@ -44,8 +45,10 @@ class Claim:
     rule: Mapping[str, Any] | None
     overall: Mapping[str, Any]
     reduced: str
-    waits_for: str
-    resource: str
+    untestable: str
+    decided_by: str
+    published: Mapping[str, Any] | None
+    hash: str
 
     @property
     def command(self) -> str:
@@ -94,11 +97,13 @@ def _checked(content: Any) -> Claim:
     test, rule, overall = content["test"], content["rule"], content["overall"] or EVERY
     if test is not None and not (isinstance(test, Mapping) and isinstance(test.get("_target_"), str)):
         raise BadInput(f"`test` must be {KEYS['test']}")
-    if test is None and not (content["waits_for"] or content["resource"]):
-        raise BadInput("without a test, say in `waits_for` or `resource` what is missing")
+    has_gate = isinstance(rule, Mapping) and "untestable" in rule
+    if (test is None or has_gate) and not content["untestable"]:
+        raise BadInput("without a test, and with a rule `untestable`, say in `untestable` what is missing")
     judged = {"overall": overall} if test is None else {"rule": rule, "overall": overall}
     for key, expressions in judged.items():
-        if not isinstance(expressions, Mapping) or set(expressions) != {"supported", "contradicted"}:
+        allowed = {*DECIDING, *GATES} if key == "rule" else set(DECIDING)
+        if not isinstance(expressions, Mapping) or not set(DECIDING) <= set(expressions) <= allowed:
             raise BadInput(f"`{key}` must be {KEYS['rule']}")
         for expression in expressions.values():
             parsed(expression)
@@ -106,12 +111,19 @@ def _checked(content: Any) -> Claim:
     sweeps = sweep if isinstance(sweep, list) else [] if sweep is None else [sweep]
     if not all(isinstance(name, str) for name in sweeps):
         raise BadInput(f"`sweep` is {sweep!r}; it must be {KEYS['sweep']}")
-    texts = ("id", "statement", "source", "reduced", "waits_for", "resource")
+    published = content["published"]
+    if published is not None and not (
+        isinstance(published, Mapping) and set(published) == {"rows", "reading"}
+    ):
+        raise BadInput(f"`published` must be {KEYS['published']}")
+    texts = ("id", "statement", "source", "reduced", "untestable", "decided_by")
     return Claim(
         kind=content["kind"],
         sweeps=tuple(sweeps),
         test=test,
         rule=rule,
         overall=overall,
+        published=published,
+        hash=rule_hash(content),
         **{key: " ".join(str(content[key] or "").split()) for key in texts},
     )

@@ -8,8 +8,9 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.groups import natural
-from bench.claims.evaluate import Row
-from bench.claims.parts import Measure, Part
+from bench.analysis.published import Published
+from bench.claims.evaluate import Measure, Part, Row
+from bench.claims.rule import Word
 from bench.report.markup import Table, csv_text, latex, markdown
 from bench.runs.store import Status
 
@@ -60,43 +61,85 @@ MADE_BY = "made by `make claims`; do not edit"
 READING = (
     "Each claim is a file of conf/claims, which holds the test and the rule by which it is judged. Intervals are "
     "95 %: of Student's t over seeds, paired by seed where two things are compared, unless the unit says otherwise. "
-    "A gain above 0 is better on test: points of accuracy, or percent of perplexity as 100 ln(theirs / ours). A "
-    "claim of several parts is supported where every part supports it, and contradicted where a part contradicts it "
-    "and none supports it, unless its file says otherwise; parts in brackets decide nothing. Intervals are shown each "
-    "for itself; several parts are judged by wider ones that cover in all of them at once (Bonferroni)."
+    "A gain above 0 is better on test: points of accuracy, or percent of perplexity as 100 ln(theirs / ours). Parts in "
+    "brackets decide nothing. Intervals are shown each for itself; the parts that are judged are judged by wider ones "
+    "that cover in all of them at once (Bonferroni).",
+    "A claim is *supported* where every part supports it, *refuted* where a part refutes it and none supports it, "
+    "and *mixed by condition* where some parts support it and others do not: they are listed; a file may count "
+    "otherwise. *Inconclusive*: neither is shown, and beside it stands the smallest effect that this n and spread "
+    "would have shown four times in five. *Not testable here* says what is missing. *Vacuous*: the case that the "
+    "claim speaks of never arose.",
+    "A rule was fixed before the runs where every run's record holds the hash of the rule as it is now; where that is "
+    "not shown, the runs are older than such hashes, or the rule was changed since.",
 )
 DIGITS = 9
 """Significant digits of numbers in csv and json: what is beyond differs between versions of a library."""
 
 
-def pages(rows: Sequence[Row], provenance: Sequence[str]) -> dict[str, str]:
+def pages(
+    rows: Sequence[Row], provenance: Sequence[str], published: Mapping[str, Published]
+) -> dict[str, str]:
     """Return file name -> content. The same rows give the same bytes."""
-    head, lines = ["claim", "said", "measured", "verdict", "reduced"], [_line(row) for row in rows]
-    narrow = latex(Table(head, "lp{4cm}p{8cm}p{2.2cm}p{4cm}", lines))
-    commands = "".join(f"{row.id:<4} {row.claim.command}\n" for row in rows if row.claim)
-    below = "".join(f"- {line}\n" for line in [READING, *provenance])
+    head = ["claim", "said", "measured", "verdict", "reduced"]
+    narrow = latex(Table(head, "lp{4cm}p{8cm}p{3.2cm}p{4cm}", [_line(row) for row in rows]))
+    overview = Table(["claim", "said", "verdict"], "lll", [_short_line(row) for row in rows])
+    below = "".join(f"- {line}\n" for line in [*READING, *provenance])
     counts = "".join(f"- {line}\n" for line in tally(rows))
+    sections = "\n".join(_section(row, published) for row in rows)
     return {
-        "claims.md": f"<!-- {MADE_BY} -->\n# Claims\n\n{counts}\n{markdown(Table(head, 'lllll', lines))}\n{below}\n"
-        f"## Commands\n\n```\n{commands}```\n",
+        "claims.md": f"<!-- {MADE_BY} -->\n# Claims\n\n{counts}\n{markdown(overview)}\n{sections}\n"
+        f"## How to read this, and what it is made of\n\n{below}",
         "claims.tex": "".join([f"% {MADE_BY}\n", narrow, *(f"% {line}\n" for line in provenance)]),
         "claims.csv": csv_text([line for row in rows for line in _flat(row)]),
         "claims.json": json.dumps([_nested(row) for row in rows], indent=1, ensure_ascii=False) + "\n",
     }
 
 
+def _short_line(row: Row) -> list[str]:
+    return [
+        f"[{row.id}](#{row.id.lower()})",
+        row.claim.statement if row.claim else row.why,
+        row.verdict.short,
+    ]
+
+
+def _section(row: Row, published: Mapping[str, Published]) -> str:
+    """Return what a page says of one claim, under a heading that is its id."""
+    lines = [f"## {row.id}", ""]
+    claim = row.claim
+    if claim:
+        lines += [f"*{claim.statement}*", "", f"Source: {claim.source}. Kind: {claim.kind}.", ""]
+    lines += [f"**{row.verdict.short}**{f': {row.verdict.detail}' if row.verdict.detail else ''}", ""]
+    lines += [f"- {text}" for text in _measured(row)]
+    if claim:
+        facts = {
+            "Reduced": claim.reduced,
+            "What would decide it": claim.decided_by,
+            "Rule": FIXED[row.fixed] if row.fixed is not None else "",
+        }
+        lines += [f"- {name}: {text}" for name, text in facts.items() if text]
+        if claim.published:
+            lines += [f"- Published: {published[name].shown}." for name in claim.published["rows"]]
+            lines += [f"- Published against measured: {' '.join(claim.published['reading'].split())}"]
+        lines += [f"- Again: `{claim.command}`"]
+    return "\n".join(lines) + "\n"
+
+
+FIXED = {True: "fixed before the runs, as their records show", False: "not shown to be fixed before the runs"}
+
+
 def tally(rows: Sequence[Row]) -> list[str]:
     """Return `supported: C1, C3 (2)` for each verdict there is, without what stands beside it."""
     ids: dict[str, list[str]] = {}
     for row in rows:
-        ids.setdefault(row.verdict.split(";")[0].split(":")[0].split(" (")[0], []).append(row.id)
-    return [f"{verdict}: {', '.join(ids[verdict])} ({len(ids[verdict])})" for verdict in sorted(ids)]
+        ids.setdefault(str(row.verdict.word), []).append(row.id)
+    return [f"{word}: {', '.join(ids[word])} ({len(ids[word])})" for word in Word if word in ids]
 
 
 def summary(rows: Sequence[Row], columns: int) -> Table:
     """Return a table of one line a claim, of at most so many characters with the statement cut to fit."""
     head = ["claim", "kind", "verdict"]
-    lines = [[row.id, row.claim.kind if row.claim else "—", row.verdict.split(";")[0]] for row in rows]
+    lines = [[row.id, row.claim.kind if row.claim else "—", row.verdict.short] for row in rows]
     left = columns - sum(2 + max(map(len, column)) for column in zip(head, *lines, strict=True))
     for line, row in zip(lines, rows, strict=True):
         statement = row.claim.statement if row.claim else row.why
@@ -110,25 +153,35 @@ def part_text(part: Part) -> str:
     return f"{part.name}: {numbers}" + (f" ({part.note})" if part.note else "")
 
 
-def _line(row: Row) -> list[str]:
+def _measured(row: Row) -> list[str]:
     measured = [
         f"[{part_text(part)}]" if verdict is None else f"{part_text(part)}: {verdict}"
         for part, verdict in row.judged
     ]
-    if row.why:
-        measured.append(row.why)
+    return [*measured, row.why] if row.why else measured
+
+
+def _line(row: Row) -> list[str]:
     claim = row.claim
     said = f"{claim.statement} ({claim.source}; {claim.kind})" if claim else ""
-    return [row.id, said, "\n".join(measured) or "—", row.verdict, (claim and claim.reduced) or "—"]
+    measured = "\n".join(_measured(row)) or "—"
+    return [row.id, said, measured, str(row.verdict), (claim and claim.reduced) or "—"]
 
 
 def _flat(row: Row) -> list[dict[str, Any]]:
     kind, command = (row.claim.kind, row.claim.command) if row.claim else (None, None)
-    head = {"claim": row.id, "kind": kind, "verdict": row.verdict, "why": row.why, "command": command}
+    head = {"claim": row.id, "kind": kind, "verdict": str(row.verdict.word), "detail": row.verdict.detail}
+    head |= {"why": row.why, "command": command}
     if not any(part.is_measured for part, _ in row.judged):
         return [head]
     return [
-        {**head, "part": part.name, "part_verdict": verdict, "note": part.note, **_measure(measure)}
+        {
+            **head,
+            "part": part.name,
+            "part_verdict": verdict and str(verdict),
+            "note": part.note,
+            **_measure(measure),
+        }
         for part, verdict in row.judged
         for measure in part.measures
     ]
@@ -144,7 +197,14 @@ def _measure(measure: Measure) -> dict[str, Any]:
 
 
 def _nested(row: Row) -> dict[str, Any]:
-    content: dict[str, Any] = {"id": row.id, "verdict": row.verdict, "why": row.why}
+    content: dict[str, Any] = {
+        "id": row.id,
+        "verdict": str(row.verdict.word),
+        "detail": row.verdict.detail,
+        "too_few_seeds": row.verdict.is_hint,
+        "why": row.why,
+        "fixed_before_the_runs": row.fixed,
+    }
     if claim := row.claim:
         content |= {
             "statement": claim.statement,
@@ -153,13 +213,16 @@ def _nested(row: Row) -> dict[str, Any]:
             "sweeps": list(claim.sweeps),
             "rule": dict(claim.rule) if claim.rule else None,
             "overall": dict(claim.overall),
+            "rule_hash": claim.hash,
             "reduced": claim.reduced,
+            "decided_by": claim.decided_by,
+            "published": dict(claim.published) if claim.published else None,
             "command": claim.command,
         }
     content["parts"] = [
         {
             "name": part.name,
-            "verdict": verdict,
+            "verdict": verdict and str(verdict),
             "note": part.note,
             "measures": list(map(_measure, part.measures)),
         }

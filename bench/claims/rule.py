@@ -2,12 +2,57 @@
 
 import ast
 import operator
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, NamedTuple
 
+from bench.analysis.statistics import TOO_FEW
 from bench.tying.errors import BadInput
 
-SUPPORTED, CONTRADICTED, NOT_SUPPORTED = "supported", "contradicted", "not supported"
+
+class Word(StrEnum):
+    """What is found of a claim, or of one of its parts.
+
+    The last two are no verdicts: there are no records yet, or its file is bad.
+    """
+
+    SUPPORTED = "supported"
+    REFUTED = "refuted"
+    MIXED = "mixed by condition"
+    INCONCLUSIVE = "inconclusive"
+    NOT_TESTABLE = "not testable here"
+    VACUOUS = "vacuous"
+    NOT_RUN = "not yet run"
+    NOT_EVALUATED = "not evaluated"
+
+
+DECIDING = (Word.SUPPORTED, Word.REFUTED)
+"""The words that a rule must have an expression for."""
+GATES = {"vacuous": Word.VACUOUS, "untestable": Word.NOT_TESTABLE}
+"""Expressions that a rule may have: where one holds, the part is no test of the claim."""
+EVERY = {"supported": "supported == parts", "refuted": "refuted > 0 and supported == 0"}
+"""Supported only where every part supports it; refuted where a part refutes it and none supports it."""
+
+
+class Verdict(NamedTuple):
+    """A word with what it is about. is_hint: of fewer seeds than are enough."""
+
+    word: Word
+    detail: str = ""
+    is_hint: bool = False
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether the rule was applied to a number."""
+        return self.word in (*DECIDING, Word.MIXED, Word.INCONCLUSIVE)
+
+    @property
+    def short(self) -> str:
+        return f"{self.word} ({TOO_FEW})" if self.is_hint else str(self.word)
+
+    def __str__(self) -> str:
+        return f"{self.short}: {self.detail}" if self.detail else self.short
+
 
 ARITHMETIC: dict[type, Callable[[float, float], float]] = {
     ast.Add: operator.add,
@@ -61,19 +106,51 @@ def holds(expression: Any, numbers: Mapping[str, float | None]) -> bool | None:
         raise BadInput(f"bad expression {expression!r}: {error}") from error
 
 
-def verdict(rule: Mapping[str, Any], numbers: Mapping[str, float | None]) -> str | None:
-    """Return supported, contradicted or not supported, None where a number that decides is not known.
+def verdict(rule: Mapping[str, Any], numbers: Mapping[str, float | None]) -> Word | None:
+    """Return supported, refuted or inconclusive, None where a number that decides is not known.
 
     BadInput for a bad expression, and where both of the rule hold.
     """
-    pro, contra = holds(rule["supported"], numbers), holds(rule["contradicted"], numbers)
+    pro, contra = (holds(rule[word], numbers) for word in DECIDING)
     if pro and contra:
-        raise BadInput(
-            "the rule says both supported and contradicted: let its two expressions exclude each other"
-        )
+        raise BadInput("the rule says both supported and refuted: let its two expressions exclude each other")
     if pro or contra:
-        return SUPPORTED if pro else CONTRADICTED
-    return None if pro is None or contra is None else NOT_SUPPORTED
+        return Word.SUPPORTED if pro else Word.REFUTED
+    return None if pro is None or contra is None else Word.INCONCLUSIVE
+
+
+def gate(rule: Mapping[str, Any], numbers: Mapping[str, float | None]) -> Word | None:
+    """Return vacuous or not testable where the rule says so of these numbers, else None."""
+    return next((word for key, word in GATES.items() if key in rule and holds(rule[key], numbers)), None)
+
+
+def over_parts(overall: Mapping[str, Any], conditions: Sequence[tuple[str, Verdict]]) -> Verdict:
+    """Return the verdict over the parts of a claim, each a condition with its own.
+
+    Parts that are vacuous, not testable or not yet run have no say where another part has. The detail lists the
+    conditions by their words, where those differ.
+    """
+    words = [found.word for _, found in conditions]
+    judged = [found.word for _, found in conditions if found.is_judged]
+    if not judged:
+        left = [word for word in (Word.NOT_RUN, Word.NOT_TESTABLE, Word.VACUOUS) if word in words]
+        return Verdict(left[0] if left else Word.NOT_RUN)
+    counts = {str(word): float(judged.count(word)) for word in DECIDING}
+    whole = verdict(overall, {**counts, "parts": float(len(judged))})
+    if whole not in DECIDING:
+        is_mixed = Word.SUPPORTED in judged
+        whole = Word.MIXED if is_mixed else Word.INCONCLUSIVE
+    listed = [
+        f"{word} for {'; '.join(name for name, found in conditions if found.word == word)}"
+        for word in dict.fromkeys(sorted(words, key=list(Word).index))
+    ]
+    return Verdict(whole, ". ".join(listed) if len(listed) > 1 else "")
+
+
+def names_in(rule: Mapping[str, Any]) -> set[str]:
+    """Return the names of the numbers that the deciding expressions of a rule read."""
+    trees = (parsed(rule[word]) for word in DECIDING)
+    return {node.id for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
 
 def _is_allowed(node: ast.AST) -> bool:

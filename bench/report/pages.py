@@ -115,8 +115,9 @@ def sweep_report(
 
 def recorded_report(sweep: Recorded) -> SweepReport:
     """Build the report of a sweep as it is recorded, with what its records lack and which of them nobody can trace."""
-    caveats = " ".join(filter(None, [sweep.lacks, traced.sentence(sweep)]))
-    return sweep_report(sweep.name, sections(rows(sweep)), sweep.note, caveats or None, question_of(sweep))
+    return sweep_report(
+        sweep.name, sections(rows(sweep)), sweep.note, traced.caveats(sweep), question_of(sweep)
+    )
 
 
 def question_of(sweep: Recorded) -> str | None:

@@ -23,6 +23,7 @@ COLUMNS = 120
 TEXTS = (".md", ".csv", ".tex")
 SUFFIXES = (".png", ".svg")
 BESIDE = {
+    "map/map.md": "when tying pays, over all sweeps (`make map`)",
     "claims.md": "what is said about tying, and what was measured (`make claims`)",
     "performance.md": "what training costs here, and against what else (`make perf`)",
 }

@@ -48,7 +48,7 @@ class Training(L.LightningModule):
         self.settings, self.weight_decay, self.form, self.meta = optimizer, weight_decay, form, meta
         self.in_bf16 = output_precision == "bf16"
         self.groups, self.decay = decay_groups(model, weight_decay)
-        if optimizer["shared_lr"] == "sqrt":
+        if optimizer.get("shared_lr") == "sqrt":
             self.groups = divided_by_uses(self.groups, model, optimizer["lr"])
         self.weights = list(model.parameters())  # once: clipping would walk all modules at every step
         # All that training carries from step to step, besides weights and optimizer.

@@ -18,11 +18,12 @@ GOOD = {
     "kind": "empirical",
     "sweep": "quick",
     "test": {"_target_": "bench.claims.checks.arithmetic.albert"},
-    "rule": {"supported": "a > 0", "contradicted": "a < 0"},
+    "rule": {"supported": "a > 0", "refuted": "a < 0"},
     "overall": None,
     "reduced": None,
-    "waits_for": None,
-    "resource": None,
+    "untestable": None,
+    "decided_by": None,
+    "published": None,
 }
 
 
@@ -35,7 +36,7 @@ def test_no_claim_is_left_out():
 def test_a_test_takes_the_arguments_that_its_claim_gives(path):
     found = claim.read(path)
     if found.test is None:
-        assert found.waits_for or found.resource
+        assert found.untestable
         return
     arguments = {key: value for key, value in found.test.items() if key != "_target_"}
     inspect.signature(get_method(found.test["_target_"])).bind(*[None] * bool(found.sweeps), **arguments)
@@ -71,11 +72,11 @@ def test_a_missing_key_is_named(tmp_path, key):
         ({"kind": "rumour"}, "`kind` is 'rumour'"),
         ({"statement": " "}, "`statement` is ' '"),
         ({"test": "bench.claims.checks.arithmetic.albert"}, "`test` must be"),
-        ({"test": None}, "`waits_for` or `resource`"),
+        ({"test": None}, "say in `untestable` what is missing"),
         ({"rule": None}, "`rule` must be"),
         ({"rule": {"supported": "a > 0"}}, "`rule` must be"),
-        ({"rule": {"supported": "a >", "contradicted": "a < 0"}}, "bad expression 'a >'"),
-        ({"overall": {"supported": "import os", "contradicted": "a < 0"}}, "bad expression 'import os'"),
+        ({"rule": {"supported": "a >", "refuted": "a < 0"}}, "bad expression 'a >'"),
+        ({"overall": {"supported": "import os", "refuted": "a < 0"}}, "bad expression 'import os'"),
         ({"sweep": 7}, "`sweep` is 7"),
         ({"note": "x"}, "unknown key `note`"),
     ],

@@ -145,10 +145,14 @@ def test_an_unknown_column_is_named():
 def test_a_lowering_is_told_from_one_that_is_too_small():
     rows = frame(*(cell(t, [0.5] * 2, gap=g) for t, g in (("top", 0.9), ("none", 1.0))))
     asked = {"ours": "tying == 'top'", "theirs": "tying == 'none'", "by": BY, "unit": "nats lower"}
-    (part,) = paired.lowering(rows, columns={"gap": "gap"}, share=0.15, **asked)
+    (part,) = paired.lowering(rows, columns={"at last": "gap"}, share=0.15, **asked)
     found = part.numbers()
-    assert found["gap"] == pytest.approx(0.1) and found["gap_beyond"] == pytest.approx(-0.05)
-    assert found["gap_percent"] == pytest.approx(10)
+    assert (
+        part.name.endswith("at last")
+        and found["lower"] == pytest.approx(0.1)
+        and found["beyond"] == pytest.approx(-0.05)
+    )
+    assert found["percent"] == pytest.approx(10)
 
 
 @pytest.mark.parametrize(("middle", "place"), [(0.5, 0.5), (0.6, 0.0), (0.4, 1.0), (0.7, -0.5)])
@@ -196,14 +200,40 @@ def test_partial_tying_saves_what_arithmetic_says():
     assert not against.decides and against.numbers()["gain"] == pytest.approx(-5)
 
 
-def test_a_cut_of_time_turns_the_ends_of_the_ratio():
+def test_a_cut_of_time_turns_the_ends_of_the_ratio_and_a_batch_follows_the_formula():
+    """Tied holds half of the untied: at a share of 0.5 the batch is 0.75 / 0.5, and twice from 1 / 1.5 on."""
     cost = {"step_ratio": 0.6, "step_ratio_low": 0.5, "step_ratio_high": 0.7}
-    rows = frame(cell("none", [0.5], held=100), cell("top", [0.5] * 3, held=150, **cost))
+    held = dict.fromkeys(efficiency.HELD, 100.0)
+    half = dict.fromkeys(efficiency.HELD, 50.0)
+    rows = frame(cell("none", [0.5], **held), cell("top", [0.5] * 3, **half, **cost))
     sides = {"ours": "tying == 'top'", "theirs": "tying == 'none'", "by": ["task"], "over": ["tying"]}
-    (part,) = efficiency.costs(rows, cuts={"step": "step_ratio"}, batches={"batch": "held"}, **sides)
-    assert part.numbers()["step"] == pytest.approx(40)
-    assert (part.numbers()["step_low"], part.numbers()["step_high"]) == pytest.approx((30, 50))
-    assert part.numbers()["batch"] == pytest.approx(1.5)
+    time, batch = efficiency.costs(rows, cuts={"step": "step_ratio"}, cut=40, shares=[0.5], **sides)
+    assert time.numbers()["cut"] == pytest.approx(40) and time.numbers()["reached"] == pytest.approx(100)
+    assert (time.numbers()["cut_low"], time.numbers()["cut_high"]) == pytest.approx((30, 50))
+    assert batch.numbers()["batch"] == pytest.approx(1.5) and batch.numbers()["reached"] == pytest.approx(50)
+    assert "67 %" in batch.note
+
+
+def test_a_gain_stands_beside_each_opponent_and_beside_the_largest_network():
+    rows = frame(cell("top", [0.6] * 2), cell("none", [0.5] * 2), cell("none", [0.3] * 2, dropout=0.5))
+    theirs = {"said": "tying == 'none' and dropout == 0.5", "fair": "tying == 'none' and dropout == 0"}
+    asked = {
+        "ours": "tying == 'top'",
+        "theirs": theirs,
+        "by": BY,
+        "pairs_of_theirs": {"plain": ["fair", "said"]},
+    }
+    found = paired.gains(rows, **asked)[0].numbers()
+    assert [found[name] for name in ("said", "fair", "plain")] == pytest.approx([30, 10, 20])
+    sized = [
+        cell("none", [0.5 + loss] * 2, dropout=dropout, width=width)
+        for width, harm in ((4, -0.1), (8, -0.3))
+        for dropout, loss in ((0.0, 0.0), (0.5, harm))
+    ]
+    sides = {"ours": "dropout > 0", "theirs": "dropout == 0", "by": BY, "size": "width", "small": "width < 8"}
+    small, large = paired.gain_by_size(frame(*sized), **sides)
+    assert (small.decides, large.decides) == (True, False)
+    assert small.numbers()["gain"] == pytest.approx(-10) and small.numbers()["more"] == pytest.approx(20)
 
 
 def test_a_race_goes_to_a_loss_that_both_reach():

@@ -54,7 +54,7 @@ def test_a_hole_in_the_records_breaks_no_rule(path, change):
     found = row(path, Holed(change))
     assert not found.is_bad, found.why
     for part, said in found.judged:
-        assert part.is_measured or said in (None, "not yet run")
+        assert part.is_measured or said is None or said.word == "not yet run"
 
 
 def test_there_are_claims_to_test_on():

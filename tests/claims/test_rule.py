@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.analysis.statistics import paired
-from bench.claims.parts import Measure, Part
+from bench.claims.evaluate import Measure, Part
 from bench.claims.rule import holds, verdict
 from bench.tying.errors import BadInput
 
@@ -72,16 +72,16 @@ def test_anything_else_is_refused_in_one_line(text):
     assert "\n" not in str(caught.value)
 
 
-RULE = {"supported": "low > 0", "contradicted": "high < 0"}
+RULE = {"supported": "low > 0", "refuted": "high < 0"}
 
 
 @pytest.mark.parametrize(
     ("low", "high", "found"),
     [
         (1, 2, "supported"),
-        (-2, -1, "contradicted"),
-        (-1, 1, "not supported"),
-        (0, 1, "not supported"),
+        (-2, -1, "refuted"),
+        (-1, 1, "inconclusive"),
+        (0, 1, "inconclusive"),
         (None, None, None),
     ],
 )
@@ -91,7 +91,7 @@ def test_a_verdict_is_one_of_three_or_open(low, high, found):
 
 def test_a_rule_must_not_say_both():
     with pytest.raises(BadInput, match="both"):
-        verdict({"supported": "low > 0", "contradicted": "low > 1"}, {"low": 2.0})
+        verdict({"supported": "low > 0", "refuted": "low > 1"}, {"low": 2.0})
 
 
 def test_one_false_part_of_many_decides_nothing():

@@ -68,7 +68,7 @@ def scores(
     size = sum(lengths)
     meta = {"sizes": {"test": size}, "oov": {"test": 0}, "bytes": {"test": bytes_a_word * size}}
     settings = {"weight_decay": 0.0, "form": None, "meta": meta, "output_precision": None}
-    module = LanguageModeling(model, TyingPlan(), optimizer={}, **settings).eval()
+    module = LanguageModeling(model, TyingPlan(), optimizer={"shared_lr": None}, **settings).eval()
     module.on_validation_epoch_start()
     for index, (inputs, targets) in enumerate(zip(read, told, strict=True)):
         inputs, targets = torch.cat([inputs[:1], inputs]), torch.cat([torch.tensor([NOT_SCORED]), targets])

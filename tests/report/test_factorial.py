@@ -314,6 +314,15 @@ def test_the_picture_is_the_same_bytes_again_and_shows_values_on_hover(tmp_path)
     assert first[".svg"].count(b"<title>") == 8 + 4
 
 
+def test_the_picture_of_a_sweep_that_is_not_done_is_an_svg(tmp_path):
+    """Of a tying and a weight decay nothing may be recorded yet."""
+    lines, records, costs = made.grid({"text_gru": "pydocs"}, seeds=(1,), tyings=("none", "cross_layer"))
+    done = [r for r in records if (r["tying"], r["weight_decay"]) != ("cross_layer", 0.5)]
+    made.write_sweep(tmp_path, lines, done, costs)
+    drawn = draw(interactions, sections(read_sweep(tmp_path, "quick")[0]))
+    assert ElementTree.fromstring(drawn[".svg"]).tag.endswith("svg")
+
+
 def test_the_picture_says_why_there_is_no_fit(tmp_path):
     figure = interactions(written(tmp_path, seeds=(1,)))
     assert any("one seed (1)" in text.get_text() for text in figure.axes[-1].texts)

@@ -140,6 +140,31 @@ def test_below_the_summary_stands_how_sure_the_choice_is_and_which_rules_played_
     assert "from one seed" in text["summary.md"] and "Nothing was tested" in text["summary.md"]
 
 
+def test_points_of_a_design_are_sections_that_hold_all_arms(tmp_path):
+    """They differ in what a table has rows for, too, and each arm has a rate of its own by the point."""
+    lines, records = [], []
+    for width, dropout in ((32, 0.1), (64, 0.3)):
+        for tying, share in (("none", 1), ("cross_layer", 0.5)):
+            line = made.entry(tying, dropout) | {"id": f"{tying}{width}", "cell": f"{tying}{width}"}
+            lines.append(line)
+            config = {"model": {"width": width}, "dropout": dropout, "optimizer": {"lr": share / width}}
+            records.append(made.record(line, 100.0, config=config))
+    found = sections_of(tmp_path, lines, records)
+    assert [section.variant for section in found] == ["model.width=32", "model.width=64"]
+    assert all([cell.tying for cell in section.cells] == ["none", "cross_layer"] for section in found)
+
+
+def test_rates_that_a_sweep_varies_are_sections(tmp_path):
+    lines, records = [], []
+    for rate in (0.001, 0.004):
+        for tying in ("none", "cross_layer"):
+            line = made.entry(tying) | {"id": f"{tying}{rate}", "cell": f"{tying}{rate}"}
+            lines.append(line)
+            records.append(made.record(line, 100.0, config={"optimizer": {"lr": rate}}))
+    found = sections_of(tmp_path, lines, records)
+    assert [section.variant for section in found] == ["optimizer.lr=0.001", "optimizer.lr=0.004"]
+
+
 def test_the_summary_chooses_on_validation_and_reports_test(tmp_path):
     lines = [made.entry(dropout=0.0), made.entry(dropout=0.2)]
     records = [made.record(lines[0], 50.0, val=90.0), made.record(lines[1], 70.0, val=80.0)]

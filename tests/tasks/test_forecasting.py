@@ -28,7 +28,7 @@ class Constant(nn.Module):
 
 def scored(model, *batches):
     settings = {"weight_decay": 0.0, "form": None, "meta": {"columns": ["a"]}, "output_precision": None}
-    return score(Forecasting(model, TyingPlan(), optimizer={}, **settings), batches)
+    return score(Forecasting(model, TyingPlan(), optimizer={"shared_lr": None}, **settings), batches)
 
 
 def batch_of(*told):
@@ -111,6 +111,6 @@ def test_a_wrong_forecast_is_no_divergence_but_what_has_no_end_is(cell):
 
 
 def test_there_is_no_output_layer_to_round():
-    settings = {"optimizer": {}, "weight_decay": 0.0, "form": None, "meta": {}}
+    settings = {"optimizer": {"shared_lr": None}, "weight_decay": 0.0, "form": None, "meta": {}}
     with pytest.raises(BadInput, match="leave it null"):
         Forecasting(Constant(0.0), TyingPlan(), output_precision="bf16", **settings)

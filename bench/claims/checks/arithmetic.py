@@ -1,21 +1,89 @@
-"""Check claims that are exact: counts of parameters, gradients, decay, checkpoints, scales at the start."""
+"""Check claims that are exact: counts of parameters, gradients, decay, checkpoints, scales at the start.
 
+They are taken of the bench's own networks at their default sizes, and of random batches: no data is needed.
+"""
+
+import copy
+import functools
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AlbertConfig, AlbertModel, BertConfig, BertModel, GPT2Config, GPT2LMHeadModel
 
 from bench.analysis.statistics import interval
-from bench.claims.checks import networks
-from bench.claims.parts import Measure, Part
+from bench.claims.evaluate import Measure, Part
 from bench.models.transformer import CausalLM
+from bench.runs import machine
 from bench.training.optimizer import decay_groups
-from bench.tying import Tie, TyingPlan, methods
+from bench.tying import NotApplicable, Tie, TyingPlan, methods
 from bench.tying.structure import Parts
+
+SHAPES = {
+    "image_cnn": {"in_channels": 1, "num_classes": 10},
+    "text_gru": {"vocab_size": 4000},
+    "text_transformer": {"vocab_size": 4000},
+}
+"""Of digits, and of the words of pydocs."""
+PIXELS, WINDOW, BATCH = 8, 32, 8
+
+
+@functools.cache
+def _config(task: str, tying: str = "none") -> DictConfig:
+    with initialize_config_dir(str(machine.CONF), version_base="1.3"):
+        return compose("config", [f"task={task}", f"tying={tying}"])
+
+
+def network(task: str, seed: int = 1, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """Return it untied, without dropout, its weights by the seed alone."""
+    torch.manual_seed(seed)
+    return instantiate(_config(task).model, **SHAPES[task], dropout=0.0).to(dtype)
+
+
+def plans(tasks: Sequence[str], tyings: Sequence[str]) -> Iterator[tuple[str, str, TyingPlan]]:
+    """Yield task, tying and plan, without the networks that cannot be tied so."""
+    for task in tasks:
+        for tying in tyings:
+            parts = instantiate(_config(task, tying).tying.parts)
+            try:
+                yield task, tying, methods.compose(network(task), parts=list(parts.values()))
+            except NotApplicable:
+                continue
+
+
+def tied_copy(model: nn.Module, plan: TyingPlan) -> nn.Module:
+    return plan.apply(copy.deepcopy(model))
+
+
+def batch(task: str, seed: int = 1, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    """Return random inputs and targets of the task's kind."""
+    generator = torch.Generator().manual_seed(seed)
+    if task == "image_cnn":
+        images = torch.randn(BATCH, 1, PIXELS, PIXELS, generator=generator, dtype=torch.float64)
+        return images.to(dtype), torch.randint(SHAPES[task]["num_classes"], (BATCH,), generator=generator)
+    tokens = torch.randint(SHAPES[task]["vocab_size"], (BATCH, WINDOW + 1), generator=generator)
+    return tokens[:, :-1], tokens[:, 1:]
+
+
+def logits(model: nn.Module, inputs: Tensor) -> Tensor:
+    out = model(inputs)
+    return out[0] if isinstance(out, tuple) else out
+
+
+def loss(model: nn.Module, task: str, seed: int = 1) -> Tensor:
+    """Return the mean cross entropy of a batch in float64."""
+    inputs, targets = batch(task, seed, torch.float64)
+    return F.cross_entropy(logits(model, inputs).flatten(0, -2), targets.flatten())
+
+
+def parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def embeddings(tasks: Sequence[str]) -> list[Part]:
@@ -27,12 +95,12 @@ def embeddings(tasks: Sequence[str]) -> list[Part]:
         gpt2 = GPT2LMHeadModel(GPT2Config(tie_word_embeddings=False))
     models = {"GPT-2 small": (gpt2, ("transformer.wte.weight", "lm_head.weight"))}
     for task in tasks:
-        model = networks.network(task)
+        model = network(task)
         models[task] = (model, (model.parts.embedding, model.parts.unembedding))
     parts = []
     for name, (model, matrices) in models.items():
         held = sum(model.get_parameter(matrix).numel() for matrix in matrices)
-        before, after = networks.parameters(model), TyingPlan((Tie(matrices),)).num_params(model)
+        before, after = parameters(model), TyingPlan((Tie(matrices),)).num_params(model)
         measures = (
             Measure("ratio", (held - (before - after)) / held, "of the embedding parameters"),
             Measure("whole", 100 * (before - after) / before, "% of the model saved"),
@@ -53,7 +121,7 @@ def albert() -> list[Part]:
     with torch.device("meta"):
         bert = BertModel(BertConfig(**large))
         small = AlbertModel(AlbertConfig(**large, embedding_size=128))
-    whole, published, shared = networks.parameters(bert), networks.parameters(small), _layers_shared(bert)
+    whole, published, shared = parameters(bert), parameters(small), _layers_shared(bert)
     parts = []
     for name, before, after in (
         ("ALBERT-large", whole, published),
@@ -76,7 +144,7 @@ def twelve_layers() -> list[Part]:
     """Measure what sharing 12 encoder layers of width 768 saves, as `floats` and as `megabytes` of float32."""
     with torch.device("meta"):
         base = BertModel(BertConfig())
-    saved = networks.parameters(base) - _layers_shared(base)
+    saved = parameters(base) - _layers_shared(base)
     attention = sum(
         p.numel() for name, p in base.encoder.named_parameters() if "attention" in name and p.ndim == 2
     )
@@ -97,7 +165,7 @@ def convolutions() -> list[Part]:
     One part per shape of convolution in the bench's CNN. `positions` is H'W'; `error` is how far the layer with
     equal kernels everywhere is from the convolution: the two are twins, not merely of one size.
     """
-    model = networks.network("image_cnn", dtype=torch.float64)
+    model = network("image_cnn", dtype=torch.float64)
     parts: dict[str, Part] = {}
 
     def compare(conv: nn.Conv2d, inputs: tuple[Tensor, ...], out: Tensor) -> None:
@@ -109,7 +177,7 @@ def convolutions() -> list[Part]:
         if isinstance(module, nn.Conv2d):
             module.register_forward_hook(compare)
     with torch.no_grad():
-        model(networks.batch("image_cnn", dtype=torch.float64)[0])
+        model(batch("image_cnn", dtype=torch.float64)[0])
     return list(parts.values())
 
 
@@ -148,12 +216,12 @@ def gradients(tasks: Sequence[str], tyings: Sequence[str]) -> list[Part]:
     The largest relative error over the tied tensors, in float64, one batch; `mean_error` the same for the mean.
     """
     parts = []
-    for task, tying, plan in networks.plans(tasks, tyings):
-        twin = networks.network(task, dtype=torch.float64)
-        tied = networks.tied_copy(twin, plan)
+    for task, tying, plan in plans(tasks, tyings):
+        twin = network(task, dtype=torch.float64)
+        tied = tied_copy(twin, plan)
         twin.load_state_dict(tied.state_dict())
         for model in (tied, twin):
-            networks.loss(model, task).backward()
+            loss(model, task).backward()
         pairs: dict[str, list[tuple[Tensor, Tensor]]] = {"sum_error": [], "mean_error": []}
         for tie in plan.ties:
             gradient = tied.get_parameter(tie.names[0]).grad
@@ -171,8 +239,8 @@ def decay(tasks: Sequence[str], tyings: Sequence[str], lr: float, weight_decay: 
     `once_error` from one factor; `per_use_error` from one factor per use. Largest over the tensors, relative.
     """
     parts, factor = [], 1 - lr * weight_decay
-    for task, tying, plan in networks.plans(tasks, tyings):
-        tied = networks.tied_copy(networks.network(task, dtype=torch.float64), plan)
+    for task, tying, plan in plans(tasks, tyings):
+        tied = tied_copy(network(task, dtype=torch.float64), plan)
         before = {name: p.detach().clone() for name, p in tied.named_parameters(remove_duplicate=False)}
         groups, _ = decay_groups(tied, weight_decay)
         for parameter in tied.parameters():
@@ -202,9 +270,9 @@ def checkpoints(tasks: Sequence[str], layers: int, width: int) -> list[Part]:
     before = len(_checkpoint(blocks))
     methods.cross_layer(alone, scope="all").apply(alone)
     parts = [_size(f"the {layers} layers alone", layers, before, len(_checkpoint(blocks)))]
-    for task, _, plan in networks.plans(tasks, ["cross_layer"]):
-        untied = networks.network(task)
-        before, tied = len(_checkpoint(untied)), networks.tied_copy(untied, plan)
+    for task, _, plan in plans(tasks, ["cross_layer"]):
+        untied = network(task)
+        before, tied = len(_checkpoint(untied)), tied_copy(untied, plan)
         saved = _checkpoint(tied)
         error = Measure("reload_error", _reload_error(task, plan, tied, saved))
         parts.append(_size(f"{task}, whole", len(untied.parts.stack), before, len(saved), error))
@@ -231,11 +299,11 @@ def _checkpoint(model: nn.Module) -> bytes:
 @torch.no_grad()
 def _reload_error(task: str, plan: TyingPlan, tied: nn.Module, saved: bytes) -> float:
     """Return the largest difference of outputs after loading into a tied network of other weights."""
-    loaded = networks.tied_copy(networks.network(task, seed=2), plan)
+    loaded = tied_copy(network(task, seed=2), plan)
     loaded.load_state_dict(torch.load(io.BytesIO(saved), weights_only=True))
     plan.verify(loaded)
-    inputs = networks.batch(task)[0]
-    one, other = (networks.logits(model.eval(), inputs) for model in (tied, loaded))
+    inputs = batch(task)[0]
+    one, other = (logits(model.eval(), inputs) for model in (tied, loaded))
     return float((one - other).abs().max())
 
 
@@ -247,11 +315,11 @@ def scales(tasks: Sequence[str], tying: str, seeds: int) -> list[Part]:
     from all its uses. One random batch a seed, in float64. One part per network of the bench.
     """
     parts = []
-    for task, _, plan in networks.plans(tasks, [tying]):
+    for task, _, plan in plans(tasks, [tying]):
         logs: dict[str, list[float]] = {"activation": [], "gradient": [], "weight": []}
         for seed in range(1, seeds + 1):
-            model = networks.network(task, seed, torch.float64)
-            tied = _scales(networks.tied_copy(model, plan), task, seed)
+            model = network(task, seed, torch.float64)
+            tied = _scales(tied_copy(model, plan), task, seed)
             untied = _scales(model, task, seed)
             for name in logs:
                 logs[name].append(math.log(tied[name] / untied[name]))
@@ -271,7 +339,7 @@ def _scales(model: nn.Module, task: str, seed: int) -> dict[str, float]:
     blocks = [model.get_submodule(name) for name in model.parts.stack]
     for block in blocks:
         block.register_forward_hook(keep)
-    networks.loss(model, task, seed).backward()
+    loss(model, task, seed).backward()
     weights = {id(p): p for block in blocks for p in block.parameters() if p.ndim >= 2}
     return {
         "activation": _rms([outputs[-1]]),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from bench.analysis.runs import is_finite
 from bench.analysis.statistics import interval
 from bench.claims.checks.paired import pairs
-from bench.claims.parts import Measure, Part
+from bench.claims.evaluate import Measure, Part
 from bench.claims.records import missing
 from bench.runs.store import Status
 from bench.tying.errors import BadInput
@@ -24,27 +24,49 @@ def costs(
     by: Sequence[str],
     over: Sequence[str],
     cuts: Mapping[str, str],
-    batches: Mapping[str, str],
+    cut: float,
+    shares: Sequence[float],
 ) -> list[Part]:
-    """Measure percent of time that tying cuts, and how many times the largest batch it allows.
+    """Measure what tying saves of time, and how many times the largest batch it allows; a part per condition.
+
+    `reached` is percent of what is said: of a cut of time by `cut` percent, and of a batch twice as large.
+
+    A batch is bounded by a memory M, of which what is held from step to step (parameters, gradients and the state of
+    the optimizer) takes the share s untied, and r s tied, and each example the rest alike. Thus the batch becomes
+    (1 - r s) / (1 - s) times as large, and twice as large from s = 1 / (2 - r) on.
 
     Args:
-        cuts: measure -> a column `X_ratio`, tied by untied in turns in one process; its interval (`X_ratio_low`,
+        cuts: condition -> a column `X_ratio`, tied by untied in turns in one process; its interval (`X_ratio_low`,
             `_high`) is over turns and not over seeds.
-        batches: measure -> column of the largest batch in a fixed memory.
+        shares: values of s.
     """
     parts = []
     for name, mine, other in pairs(frame, ours, theirs, by, over):
-        measures = []
-        for short, column in cuts.items():
+        for condition, column in cuts.items():
             ratios = [cost_of(mine, f"{column}{end}") for end in ("", "_high", "_low")]
-            cut, low, high = (None if ratio is None else 100 * (1 - ratio) for ratio in ratios)
-            measures.append(Measure(short, cut, "% less time", low, high))
-        for short, column in batches.items():
-            tied, untied = cost_of(mine, column), cost_of(other, column)
-            measures.append(Measure(short, tied / untied if tied and untied else None, "x the untied"))
-        parts.append(Part(name, tuple(measures), [disturbed(mine)]))
+            saved, low, high = (None if ratio is None else 100 * (1 - ratio) for ratio in ratios)
+            said = [None if value is None else 100 * value / cut for value in (saved, low, high)]
+            measures = (
+                Measure("cut", saved, "% less time", low, high),
+                Measure("reached", said[0], "% of what is said", said[1], said[2]),
+            )
+            parts.append(Part(f"{name}, {condition}", measures, [disturbed(mine)]))
+        held = [sum(filter(None, (cost_of(rows, column) for column in HELD))) for rows in (mine, other)]
+        ratio = held[0] / held[1] if all(held) else None
+        for share in shares:
+            batch = None if ratio is None else (1 - ratio * share) / (1 - share)
+            reached = None if batch is None else 100 * (batch - 1)
+            measures = (
+                Measure("batch", batch, "x the untied"),
+                Measure("reached", reached, "% of what is said", reached, reached),
+            )
+            notes = [f"twice from a share of {100 / (2 - ratio):.0f} % on"] if ratio else []
+            parts.append(Part(f"{name}, batch, parameters {100 * share:g} % of memory", measures, notes))
     return parts
+
+
+HELD = ("state_parameters_bytes", "state_gradients_bytes", "state_optimizer_state_bytes")
+"""Columns of what is held from step to step, in bytes."""
 
 
 def cost_of(rows: "DataFrame", column: str) -> float | None:

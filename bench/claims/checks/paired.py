@@ -11,9 +11,10 @@ from dataclasses import replace
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from bench.analysis.block_pairs import MEASURES, Prediction, Seeds, Tied, complete, predictions
 from bench.analysis.runs import Metric
 from bench.analysis.statistics import interval, paired
-from bench.claims.parts import Measure, Part
+from bench.claims.evaluate import Measure, Part
 from bench.claims.records import by_seed, chosen, grouped, metric_of, missing, named
 from bench.runs.store import Status
 from bench.tying.errors import BadInput
@@ -55,6 +56,92 @@ def gain(
     return parts
 
 
+def gains(
+    frame: "DataFrame",
+    *,
+    ours: str,
+    theirs: Mapping[str, str],
+    by: Sequence[str],
+    over: Sequence[str] = (),
+    choose: Sequence[str] = (),
+    pairs_of_theirs: Mapping[str, Sequence[str]] | None = None,
+    context: str | None = None,
+) -> list[Part]:
+    """Measure how much better `ours` is than each of several others on test, paired by seed.
+
+    Args:
+        theirs: measure -> expression of what ours is compared with.
+        choose: columns over whose values each of theirs is searched: the cell with the best mean validation metric
+            stands for it.
+        pairs_of_theirs: measure -> (one, other) of the measures in `theirs`: how much better the first is than the
+            second.
+        context: as in `gain`.
+    """
+    found: dict[str, dict[str, DataFrame]] = {}
+    mine: dict[str, DataFrame] = {}
+    for measure, expression in theirs.items():
+        for name, rows, other in pairs(frame, ours, expression, by, over):
+            mine[name] = rows
+            chosen_rows = best_on_validation(other, choose, metric_of(rows)) if choose else other
+            found.setdefault(name, {})[measure] = chosen_rows
+    parts = []
+    for name, rows in mine.items():
+        metric, others = metric_of(rows), found[name]
+        measures = [difference(measure, rows, other, metric) for measure, other in others.items()]
+        for measure, (one, other) in (pairs_of_theirs or {}).items():
+            measures.append(difference(measure, others[one], others[other], metric))
+        notes = [
+            f"{measure}: against {named(choose, [other[column].iloc[0] for column in choose])}"
+            for measure, other in others.items()
+            if choose and len(other)
+        ]
+        done = rows[rows.status == Status.DONE]
+        is_context = context is not None and len(done) > 0 and len(chosen(done, context)) == len(done)
+        parts.append(Part(name, tuple(measures), [*notes, *missing(ours=rows, **others)], not is_context))
+    return parts
+
+
+def gain_by_size(
+    frame: "DataFrame",
+    *,
+    ours: str,
+    theirs: str,
+    by: Sequence[str],
+    size: str,
+    small: str,
+    choose: Sequence[str] = (),
+) -> list[Part]:
+    """Measure `gain` of ours on each size of network, and `more`: that gain minus the gain on the largest network.
+
+    Where `more` is above 0 the largest network loses more than this one does.
+
+    Args:
+        size: the column of the size.
+        small: an expression of the networks that the claim speaks of; the others are shown and decide nothing.
+        choose: columns over whose values ours is searched by the mean validation metric.
+    """
+    parts = []
+    for name, mine, other in pairs(frame, ours, theirs, by):
+        metric, plain, sides = metric_of(mine), grouped(other, [size]), {}
+        for value, rows in grouped(mine, [size]).items():
+            best = best_on_validation(rows, choose, metric) if choose else rows
+            sides[value] = best, plain.get(value, frame.iloc[:0])
+        seeds = {
+            value: differences(*(scores(rows, metric) for rows in both)) for value, both in sides.items()
+        }
+        largest = seeds[max(seeds)] if seeds else {}
+        for value, (best, rows) in sides.items():
+            measures = (
+                mean_of("gain", seeds[value], unit(metric)),
+                measured("more", seeds[value], largest, unit(metric)),
+            )
+            notes = [f"ours: {named(choose, [best[column].iloc[0] for column in choose])}"] if choose else []
+            notes += missing(ours=best, theirs=rows)
+            is_small = len(chosen(best, small)) == len(best)
+            parts.append(Part(f"{name}, {named([size], value)}", measures, notes, is_small))
+    return parts
+
+
 def lowering(
     frame: "DataFrame",
     *,
@@ -65,29 +152,28 @@ def lowering(
     share: float,
     unit: str,
 ) -> list[Part]:
-    """Measure how far `ours` is below `theirs` in columns that are better low, paired by seed.
+    """Measure how far `ours` is below `theirs` in a column that is better low, paired by seed; a part per column.
 
-    Beside each measure: `NAME_percent` of the mean of theirs, and `NAME_beyond`, how far ours is below
+    `lower`: the difference. `percent`: the same of the mean of theirs. `beyond`: how far ours is below
     (1 - share) x theirs: where it is below 0, the lowering is smaller than that share.
 
     Args:
-        columns: name of the measure -> column.
+        columns: condition under which the part stands, such as `at the last epoch` -> column.
     """
     parts = []
     for name, mine, other in pairs(frame, ours, theirs, by):
-        measures: list[Measure] = []
-        for short, column in columns.items():
+        for condition, column in columns.items():
             low, high = by_seed(mine, column), by_seed(other, column)
             less = {seed: (1 - share) * value for seed, value in high.items()}
             both = low.keys() & high.keys()
             total = sum(high[seed] for seed in both)
             percent = 100 * (1 - sum(low[seed] for seed in both) / total) if total > 0 else None
-            measures += (
-                measured(short, high, low, unit),
-                measured(f"{short}_beyond", less, low, unit),
-                Measure(f"{short}_percent", percent, "% of theirs"),
+            measures = (
+                measured("lower", high, low, unit),
+                measured("beyond", less, low, unit),
+                Measure("percent", percent, "% of theirs"),
             )
-        parts.append(Part(name, tuple(measures), missing(ours=mine, theirs=other)))
+            parts.append(Part(f"{name}, {condition}", measures, missing(ours=mine, theirs=other)))
     return parts
 
 
@@ -322,3 +408,100 @@ def measured(name: str, ours: Mapping[int, float], theirs: Mapping[int, float], 
 
 def mean_of(name: str, seeds: Mapping[int, float], unit: str) -> Measure:
     return Measure.of(name, interval(seeds[seed] for seed in sorted(seeds)), unit)
+
+
+BLOCKS = "start_blocks"
+"""Column that names the pair of blocks as `0-1`, counted from 0 at the input."""
+
+
+def rank(frame: "DataFrame", *, ours: str, none: str, by: Sequence[str], measure: str) -> list[Part]:
+    """Measure how well `measure` orders the pairs by their cost (`bench.analysis.block_pairs`).
+
+    `rank`: Spearman's correlation of being alike with costing little, over the pairs of a seed, its mean over seeds.
+    `weakest`: the smallest such mean where all pairs of one block are left out: an order that one block makes is gone
+    without it. `choice`: the cost of the pair that is most alike minus the mean of all, below 0 where it is the better
+    choice. The other measures are shown and decide nothing.
+    """
+    parts = []
+    for name, mine, other in pairs(frame, ours, none, by):
+        seeds = _seeds(mine, other)
+        known = _by_label(seeds)
+        blocks = sorted({block for tied in next(iter(seeds.values()), ()) for block in tied.blocks})
+        without = {block: _by_label(_without(seeds, block)) for block in blocks}
+        for candidate in MEASURES:
+            prediction, decides = known.get(candidate.label), candidate.name == measure
+            if not (prediction or decides):
+                continue
+            ranks = {
+                block: of[candidate.label].rank for block, of in without.items() if candidate.label in of
+            }
+            block = min(ranks, key=lambda block: ranks[block].mean, default=None)
+            measures = (
+                Measure.of("rank", prediction and prediction.rank, "rank correlation"),
+                Measure.of("weakest", ranks.get(block), "rank correlation"),
+                Measure.of("choice", prediction and prediction.choice, unit(metric_of(mine))),
+            )
+            notes = [] if prediction else ["too few pairs"]
+            notes += [f"weakest without block {block + 1} of {len(blocks)}"] if block is not None else []
+            parts.append(Part(f"{name}, {candidate.label}", measures, notes, decides))
+    return parts
+
+
+def _by_label(seeds: Seeds) -> dict[str, Prediction]:
+    return {prediction.label: prediction for prediction in predictions(seeds)}
+
+
+def _without(seeds: Seeds, block: int) -> Seeds:
+    """Return the pairs that do not hold a block; {} where too few are left."""
+    return complete({seed: [tied for tied in of if block not in tied.blocks] for seed, of in seeds.items()})
+
+
+def alike(
+    frame: "DataFrame", *, ours: str, none: str, by: Sequence[str], measure: str, threshold: float
+) -> list[Part]:
+    """Measure what tying neighbours costs and saves whose `measure` is above the threshold.
+
+    `candidates`: how many there are over all seeds. `highest`: the largest value of any two neighbours. `cost`: mean
+    over a seed's candidates against no tie, paired by seed. `saved`: percent of all parameters that one of them spares.
+    """
+    parts = []
+    for name, mine, other in pairs(frame, ours, none, by):
+        seeds, values, count, costs = _seeds(mine, other), [], 0, {}
+        for seed, tied_pairs in seeds.items():
+            near = [tied for tied in tied_pairs if tied.likeness["apart"] == 1]
+            values += [tied.likeness[measure] for tied in near if tied.likeness[measure] is not None]
+            chosen = [tied.cost for tied in near if (tied.likeness[measure] or 0) > threshold]
+            count += len(chosen)
+            if chosen:
+                costs[seed] = fmean(chosen)
+        counted = mine.dropna(subset=["num_params"])
+        share = (1 - counted["num_params"] / counted["num_params_untied"]).mean()
+        measures = (
+            Measure("candidates", float(count) if seeds else None),
+            Measure("highest", max(values, default=None), "cosine", n=len(seeds) or None),
+            mean_of("cost", costs, unit(metric_of(mine))),
+            Measure("saved", 100 * float(share) if len(counted) else None, "% of all parameters"),
+        )
+        parts.append(Part(name, measures, [] if seeds else ["too few pairs"]))
+    return parts
+
+
+def _seeds(mine: "DataFrame", other: "DataFrame") -> Seeds:
+    """Return the pairs that every seed has, with their costs in the unit of `unit`, where more is worse."""
+    if not len(other) or BLOCKS not in mine.columns:
+        return {}
+    metric, seeds = metric_of(mine), {}
+    untied = scores(other, metric)
+    for (blocks,), rows in grouped(mine.dropna(subset=[BLOCKS]), [BLOCKS]).items():
+        if blocks.count("-") != 1:
+            continue
+        one, two = map(int, blocks.split("-"))
+        columns = {m.name: f"start_{m.name}" for m in MEASURES if f"start_{m.name}" in rows.columns}
+        values = {name: by_seed(rows, column) for name, column in columns.items()}
+        for seed, score in scores(rows, metric).items():
+            if seed in untied:
+                likeness = {name: of_seed.get(seed) for name, of_seed in values.items()} | {
+                    "apart": two - one
+                }
+                seeds.setdefault(seed, []).append(Tied((one, two), likeness, untied[seed] - score))
+    return complete(seeds)

@@ -1,0 +1,329 @@
+"""Fit the law of shared parameters and repeated data to measured points: one curve of loss, with its exponents.
+
+    L = E (V / 4000)^s + A N_eff^-alpha + B D_eff^-beta
+    N_eff = N_once + sum of r^phi N_r         (the iso-depth law, arXiv 2604.21106: r uses of a tensor)
+    D_eff = U + U R (1 - exp(-(passes - 1) / R))   (Muennighoff et al. 2023, sec. 3: U different tokens)
+
+The embedding is a tensor with two uses once it is tied, so that it has its phi as blocks along depth have theirs.
+phi = 1: a shared tensor is worth as many of its own as it has uses. phi = 0: it is worth one. Below 0: less than one.
+E belongs to a corpus, A to a kind of network, phi to a kind of network and what is shared.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from bench.analysis.points import Measurement, group_sizes
+from bench.analysis.statistics import Interval
+
+if TYPE_CHECKING:
+    from numpy import ndarray
+
+LEAST_GROUPS = 4
+"""Fewer places than this, regularisation aside, are fitted by no law."""
+STARTS, RESAMPLES = 12, 200
+WORDS, PARAMETERS, TOKENS = 4_000, 1e5, 1e5
+"""What the vocabulary, N and D are divided by inside the fit."""
+PRIORS = {
+    "alpha": (-1.2, 0.7),
+    "beta": (-1.2, 0.7),
+    "repeat": (2.7, 1.5),
+    "rho": (0.0, 1.0),
+    "phi": (0.5, 1.0),
+} | {"slope": (0.1, 0.3)}
+"""Mean and standard deviation of what is believed of a parameter before any point (of its logarithm, but for phi, slope
+and rho): so weak that some dozen points outweigh it, and enough that a law of few points has finite exponents."""
+HUBER = 1.345
+"""Residuals of so many standard deviations count linearly, smaller ones squared."""
+PRECISION = {"max_nfev": 100, "ftol": 1e-6, "xtol": 1e-6, "gtol": 1e-6}
+"""Where the search ends: far finer than any interval."""
+SCALES = (0.1, 0.02)
+"""The first guess of the spread of log loss around the law, and of the log of tied over untied loss."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """The measurements as arrays, a row for each.
+
+    network, corpus: index into those of the law, one more for others. pair, kind: index of network and role, of the
+    role, as `Law._phis` and the law's rho have them. sizes: [n, groups], uses of each shared tensor; 0 fills up.
+    """
+
+    network: "ndarray"
+    corpus: "ndarray"
+    pair: "ndarray"
+    kind: "ndarray"
+    words: "ndarray"
+    untied: "ndarray"
+    once: "ndarray"
+    each: "ndarray"
+    sizes: "ndarray"
+    unique: "ndarray"
+    again: "ndarray"
+    loss: "ndarray"
+    contrast: "ndarray"
+
+
+@dataclass(frozen=True)
+class Law:
+    """A fitted law. `theta`: its parameters, in the order of `names`; fixed: phi, where it was not fitted.
+
+    intervals: of the parameters that a reader asks for, at 95 %, by bootstrap over places; empty without a bootstrap.
+    points, places: how many measurements, and how many places that differ in more than regularisation.
+    """
+
+    networks: tuple[str, ...]
+    corpora: tuple[str, ...]
+    roles: tuple[tuple[str, str], ...]
+    theta: tuple[float, ...]
+    fixed: float | None
+    repeats: bool
+    scales: tuple[float, float]
+    points: int
+    places: int
+    intervals: dict[str, Interval]
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        return (
+            "alpha",
+            "beta",
+            "slope",
+            "repeat",
+            *(f"E {corpus}" for corpus in self.corpora),
+            "B",
+            *(f"A {network}" for network in self.networks),
+            *(f"phi {network}, {role}" for network, role in self.roles),
+            *(f"rho {kind}" for kind in self.kinds),
+        )
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return tuple(sorted({role for _, role in self.roles}))
+
+    def differences(self, found: Sequence[Measurement]) -> "ndarray":
+        """Predict tied - untied nll of measurements, whose own numbers are not read.
+
+        A network or a corpus that the law has not seen takes the mean of those that it has.
+        """
+        import numpy as np
+
+        tied, untied = self._losses(np.asarray(self.theta), _design(found, self))
+        return tied - untied
+
+    def _losses(self, theta: "ndarray", of: Design) -> tuple["ndarray", "ndarray"]:
+        import numpy as np
+
+        at, n_corpora, n_networks = 4, len(self.corpora), len(self.networks)
+        alpha, beta, repeat = np.exp(np.clip(theta[[0, 1, 3]], -6, 6))
+        corpora = np.append(theta[at : at + n_corpora], theta[at : at + n_corpora].mean())
+        b = theta[at + n_corpora]
+        at += n_corpora + 1
+        networks = np.append(theta[at : at + n_networks], theta[at : at + n_networks].mean())
+        at += n_networks
+        end = at + len(self.roles)
+        phi = self._phis(theta[at:end])[of.pair][:, None]
+        rho = np.append(theta[end:], 0.0)[of.kind]
+        # A size of 0 fills up the row: no tensor.
+        worth = np.where(of.sizes > 0, np.maximum(of.sizes, 1) ** phi, 0).sum(axis=1)
+
+        def term(exponent: "ndarray") -> "ndarray":
+            return np.exp(np.clip(exponent, -30, 30))
+
+        floor = term(corpora[of.corpus] + theta[2] * of.words)
+
+        def loss(n: "ndarray", repeats: "ndarray") -> "ndarray":
+            seen = of.unique * (1 + repeats * -np.expm1(-of.again / repeats))
+            of_size = term(networks[of.network] - alpha * np.log(n / PARAMETERS))
+            return floor + of_size + term(b - beta * np.log(seen / TOKENS))
+
+        return loss(of.once + worth * of.each, repeat * np.exp(np.clip(rho, -5, 5))), loss(
+            of.untied, np.full(len(of.untied), repeat)
+        )
+
+    def _phis(self, values: "ndarray") -> "ndarray":
+        """Return the phi of each of `roles`, then the mean of each role, or of all where the law has none of it."""
+        import numpy as np
+
+        if self.fixed is not None:
+            return np.full(len(values) + len(ROLES), self.fixed)
+        means = []
+        for role in ROLES:
+            ours = [value for value, (_, its) in zip(values, self.roles, strict=True) if its == role]
+            means.append(sum(ours or values) / len(ours or values))
+        return np.clip([*values, *means], -8, 8)
+
+    def shown(self, theta: Sequence[float]) -> dict[str, float]:
+        """Return the parameters that a reader asks for, in their own units."""
+        import numpy as np
+
+        values = dict(zip(self.names, theta, strict=True))
+        shown = {"alpha": float(np.exp(values["alpha"])), "beta": float(np.exp(values["beta"]))}
+        if self.fixed is None:
+            shown |= {name: values[name] for name in self.names if name.startswith("phi ")}
+        if self.repeats:
+            shown["R untied"] = float(np.exp(values["repeat"]))
+            shown |= {
+                f"R tied / R untied, {name.removeprefix('rho ')}": float(np.exp(values[name]))
+                for name in self.names
+                if name.startswith("rho ")
+            }
+        return shown
+
+
+ROLES = ("depth", "embedding")
+
+
+def role_of(method: str) -> str:
+    return "embedding" if method == "embedding" else "depth"
+
+
+def fit(
+    found: Sequence[Measurement],
+    phi: float | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    start: Law | None = None,
+) -> Law | None:
+    """Fit the law to measurements of one kind of loss (all of text, or all of images) by robust least squares.
+
+    Two residuals of each measurement count: of the log of the untied loss, and of the log of tied over untied loss,
+    which spreads much less as both share seed and place. Each is divided by its own spread, found from a first fit.
+
+    Args:
+        phi: hold phi at this number, and let repetition be worth the same tied and untied.
+        resamples: of the bootstrap, which draws places with replacement; 0: no intervals.
+        start: a law of nearly the same points, from whose parameters alone the search begins.
+
+    Returns:
+        None for fewer than LEAST_GROUPS places.
+    """
+    import numpy as np
+
+    places = sorted({one.point.group for one in found})
+    if len(places) < LEAST_GROUPS:
+        return None
+    blank = Law(
+        networks=tuple(sorted({one.point.network for one in found})),
+        corpora=tuple(sorted({one.point.corpus for one in found})),
+        roles=tuple(sorted({(one.point.network, role_of(one.method)) for one in found})),
+        theta=(),
+        fixed=phi,
+        repeats=phi is None and any(one.point.passes > 1 for one in found),
+        scales=SCALES,
+        points=len(found),
+        places=len(places),
+        intervals={},
+    )
+    design, generator = _design(found, blank), np.random.default_rng(seed)
+    weights = np.ones(len(found))
+    centre, spread = _beliefs(blank, design)
+    starts = [centre, *(centre + 0.7 * spread * generator.normal(size=(STARTS - 1, len(centre))))]
+    if start is not None:
+        known = dict(zip(start.names, start.theta, strict=True))
+        starts = [np.array([known.get(name, value) for name, value in zip(blank.names, centre, strict=True)])]
+    theta, _ = min((_solve(blank, design, weights, start) for start in starts), key=lambda solved: solved[1])
+    law = replace(blank, theta=tuple(theta), scales=_scales(blank, theta, design))
+    theta, _ = _solve(law, design, weights, theta)
+    law = replace(law, theta=tuple(map(float, theta)))
+    if not resamples:
+        return law
+    place = np.array([places.index(one.point.group) for one in found])
+    drawn = generator.multinomial(len(places), np.full(len(places), 1 / len(places)), size=resamples)
+    solved = [_solve(law, design, np.sqrt(counts[place]), theta)[0] for counts in drawn]
+    shown, resampled = law.shown(theta), [law.shown(values) for values in solved]
+    intervals = {
+        name: Interval(
+            value, *map(float, np.quantile([one[name] for one in resampled], [0.025, 0.975])), len(places)
+        )
+        for name, value in shown.items()
+    }
+    return replace(law, intervals=intervals)
+
+
+def _design(found: Sequence[Measurement], law: Law) -> Design:
+    """Turn measurements into arrays; networks and corpora that the law does not know come after those it knows."""
+    import numpy as np
+
+    def index(values: Sequence[str], known: Sequence[str]) -> "ndarray":
+        return np.array([known.index(value) if value in known else len(known) for value in values], dtype=int)
+
+    def pair(network: str, role: str) -> int:
+        known = (network, role) in law.roles
+        return law.roles.index((network, role)) if known else len(law.roles) + ROLES.index(role)
+
+    sizes, each, once = [], [], []
+    for one in found:
+        depth = one.point.depth
+        uses = (2,) if one.method == "embedding" else group_sizes(one.method, one.distinct, depth)
+        per_tensor = one.saved / (sum(uses) - len(uses)) if sum(uses) > len(uses) else 0.0
+        sizes.append(uses)
+        each.append(per_tensor)
+        once.append(one.point.parameters - sum(uses) * per_tensor)
+    filled = np.zeros((len(found), max(map(len, sizes), default=1)))
+    for row, uses in enumerate(sizes):
+        filled[row, : len(uses)] = uses
+    points, untied = [one.point for one in found], np.array([one.untied_nll for one in found], float)
+    tied = untied + np.array([one.difference for one in found], float)
+    return Design(
+        network=index([point.network for point in points], law.networks),
+        corpus=index([point.corpus for point in points], law.corpora),
+        pair=np.array([pair(one.point.network, role_of(one.method)) for one in found], dtype=int),
+        kind=index([role_of(one.method) for one in found], law.kinds),
+        words=np.log(np.array([(point.vocabulary or WORDS) / WORDS for point in points], float)),
+        untied=np.array([point.parameters for point in points], float),
+        once=np.maximum(np.array(once, float), 1.0),
+        each=np.array(each, float),
+        sizes=filled,
+        unique=np.array([point.tokens for point in points], float),
+        again=np.array([point.passes - 1 for point in points], float),
+        loss=np.log(np.maximum(untied, 1e-6)),
+        contrast=np.log(np.maximum(tied, 1e-6) / np.maximum(untied, 1e-6)),
+    )
+
+
+def _beliefs(law: Law, design: Design) -> tuple["ndarray", "ndarray"]:
+    """Return the mean and the standard deviation of each parameter before any point; a third of the loss a term."""
+    import numpy as np
+
+    third = float(np.median(design.loss)) - np.log(3)
+    known = [PRIORS.get(name.split()[0]) for name in law.names]
+    return (
+        np.array([third if prior is None else prior[0] for prior in known]),
+        np.array([1.5 if prior is None else prior[1] for prior in known]),
+    )
+
+
+def _residuals(law: Law, theta: "ndarray", design: Design) -> tuple["ndarray", "ndarray"]:
+    import numpy as np
+
+    tied, untied = law._losses(theta, design)
+    return design.loss - np.log(untied), design.contrast - np.log(tied / untied)
+
+
+def _scales(law: Law, theta: "ndarray", design: Design) -> tuple[float, float]:
+    """Return the spread of either residual, by the median of their sizes."""
+    import numpy as np
+
+    sizes = [1.4826 * float(np.median(np.abs(values))) for values in _residuals(law, theta, design)]
+    return max(sizes[0], 0.005), max(sizes[1], 0.002)
+
+
+def _solve(law: Law, design: Design, weights: "ndarray", start: "ndarray") -> tuple["ndarray", float]:
+    """Return the parameters of least robust cost, and that cost."""
+    import numpy as np
+    from scipy.optimize import least_squares
+
+    centre, spread = _beliefs(law, design)
+    held = np.array([name.split()[0] == "rho" and not law.repeats for name in law.names])
+
+    def residuals(free: "ndarray") -> "ndarray":
+        theta = np.where(held, 0.0, free)
+        absolute, contrast = _residuals(law, theta, design)
+        return np.concatenate(
+            [weights * absolute / law.scales[0], weights * contrast / law.scales[1], (free - centre) / spread]
+        )
+
+    solution = least_squares(residuals, np.asarray(start, float), loss="huber", f_scale=HUBER, **PRECISION)
+    return np.where(held, 0.0, solution.x), float(solution.cost)

@@ -1,0 +1,399 @@
+"""Read recorded runs as points of the map: where a network was trained, and what each tying changed there."""
+
+import csv
+import io
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields, replace
+from pathlib import Path
+from statistics import fmean, median, stdev
+from typing import Any
+
+from bench.analysis import archive
+from bench.analysis.runs import RunRecord, is_finite, look_up, rows
+from bench.runs.identity import identity
+from bench.runs.tying_spec import TyingSpec
+from bench.tying.errors import BadInput
+
+NETWORKS = {
+    "GRULanguageModel": "gru",
+    "CausalLM": "transformer",
+    "TextClassifier": "encoder",
+    "ResNet": "cnn",
+}
+"""Last part of `model._target_` -> the kind of network. Others, such as a forecaster, have no place on the map: their
+loss is no cross-entropy."""
+OF_TEXT = ("gru", "transformer")
+"""Networks whose budget is counted in tokens; that of the others is counted in examples."""
+ALONG_DEPTH = ("cross_layer", "top_k", "cycle", "sequence")
+"""Methods of which it is known how many blocks share each tensor."""
+METHODS = ("embedding", *ALONG_DEPTH)
+
+
+@dataclass(frozen=True, order=True)
+class Point:
+    """Where a network was trained: all that the laws read.
+
+    vocabulary: rows of the embedding, 0 where there is none. tokens: different training tokens (examples for images)
+    that it read. passes: how often it read them, 1 or more. parameters: of the untied network.
+    """
+
+    network: str
+    corpus: str
+    vocabulary: int
+    width: int
+    depth: int
+    tokens: int
+    passes: float
+    dropout: float
+    weight_decay: float
+    parameters: int
+
+    @property
+    def is_text(self) -> bool:
+        return self.network in OF_TEXT
+
+    @property
+    def tokens_per_row(self) -> float:
+        """Tokens for each row of the vocabulary; nan where there is no vocabulary."""
+        return self.tokens / self.vocabulary if self.vocabulary else math.nan
+
+    @property
+    def group(self) -> tuple:
+        """What points share that differ in regularisation alone: they are no independent evidence."""
+        return astuple(replace(self, dropout=0.0, weight_decay=0.0))
+
+    @property
+    def title(self) -> str:
+        words = f"{self.vocabulary:,} words, " if self.vocabulary else ""
+        unit = "tokens" if self.is_text else "examples"
+        return (
+            f"{self.network} on {self.corpus}, {words}{self.depth} x {self.width}, {self.tokens:,} {unit} x "
+            f"{self.passes:.3g}, dropout {self.dropout:g}, weight decay {self.weight_decay:g}"
+        )
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one tying changed at a point: nll on test, tied - untied, over seeds that both have.
+
+    distinct: blocks of weights that are left of `depth`; depth itself for the embedding. saved: parameters. sd: of the
+    differences over seeds, None for one seed. step_ratio, latency_ratio: tied / untied, None where not measured.
+    seconds: the median of a whole run. sweeps: where its runs were asked for, sorted.
+    """
+
+    point: Point
+    method: str
+    distinct: int
+    saved: int
+    untied_nll: float
+    difference: float
+    n: int
+    sd: float | None
+    step_ratio: float | None
+    latency_ratio: float | None
+    seconds: float | None
+    sweeps: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        """The method, and where it shares along depth how many blocks of weights it leaves."""
+        return (
+            self.method
+            if self.method == "embedding"
+            else f"{self.method} to {self.distinct} of {self.point.depth}"
+        )
+
+    @property
+    def percent(self) -> float:
+        """The difference as a change of perplexity, in percent."""
+        return as_percent(self.difference)
+
+
+def as_percent(difference: float) -> float:
+    """Return what a difference of nll makes of a perplexity, in percent. Beyond a factor of e^50 it is that."""
+    return 100 * math.expm1(min(difference, 50.0))
+
+
+def point_of(record: Mapping[str, Any], vocabulary: int | None = None) -> Point | None:
+    """Read where a run stands from its config and its counts; None where it has no place on the map.
+
+    Args:
+        record: of a finished run.
+        vocabulary: rows of the embedding, where they are known better than from the config, which has a limit.
+    """
+    config = record.get("config") or {}
+    network = NETWORKS.get(str(look_up(config, "model", "_target_")).rpartition(".")[2])
+    sizes, parameters = look_up(record, "data_meta", "sizes", "train"), record.get("num_params_untied")
+    model, batches, trainer = (
+        (config.get("model") or {}),
+        look_up(config, "task", "batches"),
+        config.get("trainer"),
+    )
+    has_sizes = sizes and parameters and batches and trainer and model.get("width") and model.get("depth")
+    if network is None or not has_sizes or not config.keys() >= _PARTS:
+        return None
+    if vocabulary is None:
+        vocabulary = look_up(config, "data", "vocab_size") if network in OF_TEXT else 0
+    if vocabulary is None:
+        return None
+    unique, passes = _budget(config, network, sizes)
+    injected = model.get("injection") not in (None, "none")
+    return Point(
+        network=f"{network}, injection" if injected else network,
+        corpus=str(look_up(config, "data", "name")),
+        vocabulary=int(vocabulary),
+        width=int(model["width"]),
+        depth=int(model["depth"]),
+        tokens=unique,
+        passes=passes,
+        dropout=float(config["dropout"]),
+        weight_decay=float(config["weight_decay"]),
+        parameters=int(parameters),
+    )
+
+
+def _budget(config: Mapping[str, Any], network: str, available: int) -> tuple[int, float]:
+    """Return the different tokens or examples that a run was to read, and how often it was to read them."""
+    batches, trainer = config["task"]["batches"], config["trainer"]
+    train = min(available, look_up(config, "data", "train_limit") or available)
+    per_step = batches["batch_size"] * (batches["window"] if network in OF_TEXT else 1)
+    whole = max(1, train // per_step)
+    steps_an_epoch = min(whole, trainer.get("limit_train_batches") or whole)
+    steps = trainer.get("max_steps") or steps_an_epoch * trainer["max_epochs"]
+    read = steps * per_step
+    # A state that is carried reads the same first windows in every epoch; others are shuffled anew.
+    unique = min(train, read, steps_an_epoch * per_step if batches.get("carry") else train)
+    return unique, max(1.0, float(f"{read / unique:.5g}"))
+
+
+def pair_key(record: Mapping[str, Any]) -> str | None:
+    """Return what a tied run and its untied one have in common: all of the config but tying, seed and learning rate.
+
+    None for a run that is no side of a pair: a control, one that begins from another run, one without a config.
+    """
+    config = record.get("config") or {}
+    if not config.keys() >= _PARTS or config.get("control") is not None or config.get("start") is not None:
+        return None
+    kept = {
+        key: value
+        for key, value in config.items()
+        if key not in ("tying", "seed", "measure", "control", "start")
+    }
+    kept["data"] = {
+        key: value for key, value in kept["data"].items() if key not in ("meta", "folder", "root")
+    }
+    without = {
+        "optimizer": ("lr", "shared_lr"),
+        "trainer": _OF_EPOCHS if config["trainer"].get("max_steps") else (),
+    }
+    for part, keys in without.items():
+        kept[part] = {key: value for key, value in kept[part].items() if key not in keys}
+    return identity(kept)
+
+
+_PARTS = {"task", "data", "model", "optimizer", "trainer", "dropout", "weight_decay"}
+"""What a config has at least; a run of one's own making may have less, and has no place on the map."""
+_OF_EPOCHS = ("max_epochs", "val_check_interval")
+"""Keys of the trainer that a budget in steps takes the place of."""
+
+
+def method_of(spec: TyingSpec) -> str | None:
+    """Return the method of a plain tie of one kind, `none` for no tie; None for all others (soft, composed, scoped)."""
+    if not spec.parts:
+        return "none"
+    part = spec.parts[0]
+    is_plain = len(spec.parts) == 1 and part.get("scope") in (None, "weights") and part.method in METHODS
+    return part.method if is_plain else None
+
+
+def distinct_blocks(spec: TyingSpec, depth: int, stages: int = 1) -> int:
+    """Return how many blocks of weights a plain tie leaves of `depth`; `depth` for the embedding and for no tie.
+
+    stages: of a network whose blocks are of one shape within a stage alone.
+    """
+    method, part = method_of(spec), spec.parts[0] if spec.parts else None
+    if method == "cross_layer":
+        return stages
+    if method == "top_k":
+        k, fraction = part.get("k"), part.get("fraction")
+        k = max(2, math.ceil(fraction * depth - 1e-9)) if k is None else k
+        return depth - int(k) + 1
+    if method in ("cycle", "sequence"):
+        return int(part.get("groups"))
+    return depth
+
+
+def group_sizes(method: str, distinct: int, depth: int) -> tuple[int, ...]:
+    """Return how many uses each block of weights has, as many numbers as there are blocks of weights."""
+    if method == "top_k":
+        return (depth - distinct + 1, *[1] * (distinct - 1))
+    return tuple(len(range(first, depth, distinct)) for first in range(distinct))
+
+
+def measurements(runs: Iterable[tuple[str, RunRecord]]) -> list[Measurement]:
+    """Pair finished runs by all but their tying and rate, and average over seeds.
+
+    Runs of one identity count once. Where a tying was run at several rates, the one that is best on validation over
+    seeds counts, as a sweep would choose it. Points of several sweeps that are alike are one.
+
+    Args:
+        runs: name of the sweep and run.
+    """
+    sweeps: dict[str, set[str]] = defaultdict(set)
+    pairs: dict[str, dict[tuple, dict[str, RunRecord]]] = defaultdict(lambda: defaultdict(dict))
+    for sweep, run in runs:
+        nll, method = run.number("test", "nll"), method_of(run.spec)
+        key = pair_key(run.record) if run.is_done and is_finite(nll) and method else None
+        if key is not None:
+            sweeps[run.id].add(sweep)
+            pairs[key][method, run.spec.parts][run.id] = run
+    merged: dict[tuple, list[tuple[RunRecord, RunRecord]]] = defaultdict(list)
+    for arms in pairs.values():
+        for place, couples in _couples(arms).items():
+            merged[place] += couples
+    return [_measurement(place, couples, sweeps) for place, couples in sorted(merged.items(), key=_in_order)]
+
+
+Couple = tuple[RunRecord, RunRecord]
+Place = tuple[Point, str, int, int]
+
+
+def _in_order(item: tuple[Place, object]) -> tuple:
+    point, method, distinct, saved = item[0]
+    return METHODS.index(method), point, distinct, saved
+
+
+def _couples(arms: Mapping[tuple, Mapping[str, RunRecord]]) -> dict[Place, list[Couple]]:
+    """Return (point, method, distinct, saved) -> untied and tied run of each seed, of runs that form one pair key."""
+    untied = next(
+        (_at_best_rate(runs.values()) for (method, _), runs in arms.items() if method == "none"), {}
+    )
+    vocabulary = None
+    for (method, _), runs in arms.items():
+        if method == "embedding":
+            one = next(iter(runs.values()))
+            vocabulary = _saved(one) // one.number("config", "model", "width")
+    couples: dict[Place, list[Couple]] = defaultdict(list)
+    for (method, _), runs in arms.items():
+        for seed, run in _at_best_rate(runs.values()).items():
+            point = point_of(run.record, vocabulary) if method != "none" and seed in untied else None
+            if point is not None and _saved(run) > 0:
+                distinct = distinct_blocks(
+                    run.spec, point.depth, run.number("config", "model", "stages") or 1
+                )
+                couples[point, method, distinct, _saved(run)].append((untied[seed], run))
+    return couples
+
+
+def _saved(run: RunRecord) -> int:
+    return run.number("num_params_untied") - run.number("num_params")
+
+
+def _at_best_rate(runs: Iterable[RunRecord]) -> dict[int, RunRecord]:
+    """Return seed -> run, at the rate whose mean validation loss is least; of equal means the lowest rate."""
+    by_rate: dict[tuple[float, str], dict[int, RunRecord]] = defaultdict(dict)
+    for run in runs:
+        optimizer = run.record["config"]["optimizer"]
+        by_rate[optimizer["lr"], optimizer.get("shared_lr") or ""][run.seed] = run
+    most = max(map(len, by_rate.values()))
+    full = {rate: found for rate, found in by_rate.items() if len(found) == most}
+    return full[
+        min(sorted(full), key=lambda rate: fmean(run.number("val", "nll") for run in full[rate].values()))
+    ]
+
+
+def _measurement(place: Place, couples: Sequence[Couple], sweeps: Mapping[str, set[str]]) -> Measurement:
+    point, method, distinct, saved = place
+    differences = [tied.number("test", "nll") - untied.number("test", "nll") for untied, tied in couples]
+
+    def middle(*values: float | None) -> float | None:
+        numbers = [value for value in values if is_finite(value)]
+        return median(numbers) if numbers else None
+
+    return Measurement(
+        point,
+        method,
+        distinct,
+        saved,
+        untied_nll=fmean(untied.number("test", "nll") for untied, _ in couples),
+        difference=fmean(differences),
+        n=len(couples),
+        sd=stdev(differences) if len(couples) > 1 else None,
+        step_ratio=middle(*(tied.cost.number("train_step", "ratio") for _, tied in couples)),
+        latency_ratio=middle(*(tied.cost.number("latency", "batch", "ratio") for _, tied in couples)),
+        seconds=middle(*(run.number("seconds", "total") for couple in couples for run in couple)),
+        sweeps=tuple(sorted({name for couple in couples for run in couple for name in sweeps[run.id]})),
+    )
+
+
+def read_measurements(runs: Path, results: Path) -> list[Measurement]:
+    """Measure every sweep that is recorded in `runs` or `results`. BadInput as `archive.load`, and where none is."""
+    names = sorted({*archive.sweep_names(runs), *archive.archived_names(results)})
+    if not names:
+        raise BadInput(
+            f"no sweep is recorded in {runs} or {results}: run `make sweep` first, or name another --runs"
+        )
+    return measurements((name, run) for name in names for run in rows(archive.load(runs, results, name)))
+
+
+# --- the file of points, which the advisor reads ---
+
+FILE = "points.csv"
+_POINT = [field.name for field in fields(Point)]
+_REST = [field.name for field in fields(Measurement) if field.name != "point"]
+
+
+def as_csv(found: Sequence[Measurement]) -> str:
+    """Write a line for each measurement: its point, what was measured, and the difference in percent of perplexity."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*_POINT, *_REST, "percent"])
+    for one in found:
+        values = [getattr(one, name) for name in _REST[:-1]]
+        shown = ["" if value is None else _digits(value) for value in values]
+        writer.writerow(
+            [*map(_digits, astuple(one.point)), *shown, " ".join(one.sweeps), f"{one.percent:.2f}"]
+        )
+    return text.getvalue()
+
+
+def _digits(value: Any) -> str:
+    return f"{value:.7g}" if isinstance(value, float) else str(value)
+
+
+def from_csv(path: Path) -> list[Measurement]:
+    """Read what `as_csv` wrote. BadInput where it is not there or is none."""
+    if not path.is_file():
+        raise BadInput(
+            f"there is no map in {path.parent}: make it with `python -m bench.map`, or name the folder with --results"
+        )
+    kinds = {"network": str, "corpus": str, "method": str} | dict.fromkeys(
+        ("vocabulary", "width", "depth", "tokens", "parameters", "distinct", "saved", "n"), int
+    )
+    try:
+        with path.open(newline="") as file:
+            lines = list(csv.DictReader(file))
+        return [_read(line, kinds) for line in lines]
+    except (KeyError, ValueError, TypeError) as error:
+        raise BadInput(
+            f"{path} is no file of points ({error}): make it again with `python -m bench.map`"
+        ) from error
+
+
+def _read(line: Mapping[str, str], kinds: Mapping[str, type]) -> Measurement:
+    def value(name: str) -> Any:
+        return kinds.get(name, float)(line[name]) if line[name] != "" else None
+
+    return Measurement(
+        Point(**{name: value(name) for name in _POINT}),
+        **{name: value(name) for name in _REST[:-1]},
+        sweeps=tuple(line["sweeps"].split()),
+    )
+
+
+def fingerprint(found: Sequence[Measurement]) -> str:
+    """Return 12 hex digits of the points that a prediction is made from."""
+    return identity(json.loads(json.dumps({"points": as_csv(found)})))

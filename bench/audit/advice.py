@@ -1,0 +1,342 @@
+"""What tying would do to one model: sizes exactly, losses as the map predicts them, and what would decide."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from torch import nn
+
+from bench.analysis import points, published
+from bench.analysis.beside import near
+from bench.analysis.points import Measurement, Point, as_percent
+from bench.analysis.power import seeds_needed
+from bench.analysis.prediction import (
+    MATTERS,
+    Predictor,
+    best_predictor,
+    hull_of,
+    newness,
+    predictor,
+    query,
+)
+from bench.analysis.published import Published
+from bench.analysis.statistics import Interval
+from bench.audit.sizes import Sized
+from bench.tying import NotApplicable, TyingPlan, methods
+from bench.tying.apply import parameters_by_name
+from bench.tying.errors import BadInput
+
+NEAREST = 3
+MODELS_FILE = "models.json"
+"""Beside the points: which model predicts each method best, as the map found."""
+STAND_INS = {"gru": "text_gru", "transformer": "text_transformer", "cnn": "image_cnn"}
+"""Kind of network -> the task that trains one."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One way to tie a model.
+
+    keys: those of the bench that ask for it. reason: why it cannot be applied, else empty. saved: parameters against
+    the model with nothing shared, and their bytes. predicted: change of nll with its 90 % interval, None outside of
+    what was measured, which `outside` words. nearest: measured points. published: what others report nearby.
+    """
+
+    method: str
+    keys: str
+    reason: str = ""
+    saved: int = 0
+    saved_bytes: int = 0
+    parameters: int = 0
+    predicted: Interval | None = None
+    outside: tuple[str, ...] = ()
+    model: str = ""
+    nearest: tuple[Measurement, ...] = ()
+    published: tuple[Published, ...] = ()
+    noise: float | None = None
+
+    @property
+    def step_ratio(self) -> Measurement | None:
+        """The nearest measured point at which a training step was timed."""
+        return next((one for one in self.nearest if one.step_ratio is not None), None)
+
+    @property
+    def latency_ratio(self) -> Measurement | None:
+        return next((one for one in self.nearest if one.latency_ratio is not None), None)
+
+    @property
+    def percent(self) -> tuple[float, float | None, float | None] | None:
+        """The predicted change of perplexity in percent, and its bounds."""
+        if self.predicted is None:
+            return None
+        mean, low, high, _ = self.predicted
+        return (
+            as_percent(mean),
+            None if low is None else as_percent(low),
+            None if high is None else as_percent(high),
+        )
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether the whole interval lies at no worse than 1 %."""
+        return bool(self.percent and self.percent[2] is not None and self.percent[2] <= MATTERS)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The cheapest training that would decide on one option.
+
+    seeds: of either arm; None where no number of seeds is enough. minutes: of one core, None where none was timed.
+    command: in the bench. is_stand_in: whether that trains a smaller network in place of the model.
+    """
+
+    option: str
+    show: float
+    seeds: int | None
+    minutes: float | None
+    command: str
+    is_stand_in: bool
+
+
+@dataclass(frozen=True)
+class Advice:
+    """All that is known of a model's options; `choice` is the one to take, None where none is safe."""
+
+    asked: Sized
+    options: tuple[Option, ...]
+    choice: Option | None
+    experiment: Experiment | None
+    points: int
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether no option was predicted."""
+        return all(option.predicted is None for option in self.options)
+
+
+def advise(asked: Sized, results: Path) -> Advice:
+    """Place a model on the map in `results`, and say what each tying would do to it.
+
+    Raises:
+        BadInput: there is no map in `results`.
+    """
+    folder = results / "map"
+    found = points.from_csv(folder / points.FILE)
+    best = _best_models(folder)
+    rows, _ = published.complete(published.read())
+    options = tuple(_option(asked, found, best, rows, *one) for one in _plans(asked.model, asked.point))
+    safe = [option for option in options if option.is_safe and option.saved > 0]
+    choice = max(safe, key=lambda option: (option.saved, -option.predicted.mean), default=None)
+    return Advice(asked, options, choice, _experiment(asked, options, choice, found), len(found))
+
+
+def _best_models(folder: Path) -> Mapping[str, Mapping[str, str]]:
+    file = folder / MODELS_FILE
+    return json.loads(file.read_text()) if file.is_file() else {}
+
+
+def _plans(model: nn.Module, point: Point) -> list[tuple[str, str, TyingPlan | str]]:
+    """Return the method, its keys, and its plan, or why it does not apply."""
+    asked = {
+        "embedding": lambda: methods.embedding(model),
+        "cross_layer": lambda: methods.cross_layer(model),
+        "top_k": lambda: methods.top_k(model, fraction=0.5),
+        "cycle": lambda: methods.cycle(model, groups=_half(point.depth)),
+    }
+    plans: list[tuple[str, str, TyingPlan | str]] = []
+    for method, make in asked.items():
+        try:
+            plans.append((method, _keys(method, point.depth), make()))
+        except (NotApplicable, BadInput) as reason:
+            plans.append((method, _keys(method, point.depth), str(reason)))
+    return plans
+
+
+def _half(depth: int) -> int:
+    return max(1, depth // 2)
+
+
+def _keys(method: str, depth: int) -> str:
+    """Return the keys of the bench that ask for a method at a depth."""
+    more = {"top_k": " tying.fraction=0.5", "cycle": f" tying.groups={_half(depth)}"}
+    return f"tying={method}{more.get(method, '')}"
+
+
+def _option(
+    asked: Sized,
+    found: Sequence[Measurement],
+    best: Mapping[str, Mapping[str, str]],
+    rows: Sequence[Published],
+    method: str,
+    keys: str,
+    plan: TyingPlan | str,
+) -> Option:
+    if isinstance(plan, str):
+        return Option(method, keys, reason=plan)
+    saved, saved_bytes = saved_by(plan, asked.model)
+    if not saved:
+        return Option(method, keys, reason="it shares no tensor of this network")
+    place = query(asked.point, method, distinct_of(plan, asked.point.depth), saved)
+    hull = hull_of(found, method)
+    outside = tuple(hull.outside(place))
+    model = None if outside else _predictor(found, method, best, newness([place], found))
+    nearest = tuple(hull.nearest(place, NEAREST)) if hull.measured else ()
+    return Option(
+        method,
+        keys,
+        saved=saved,
+        saved_bytes=saved_bytes,
+        parameters=asked.point.parameters - saved,
+        predicted=model([place])[0] if model else None,
+        outside=outside,
+        model=model.model if model else "",
+        nearest=nearest,
+        published=tuple(near(rows, asked.point, method, NEAREST)),
+        noise=_noise(hull.measured, asked.point.network),
+    )
+
+
+def _predictor(
+    found: Sequence[Measurement], method: str, best: Mapping[str, Mapping[str, str]], new: str
+) -> Predictor | None:
+    """Fit what the map found best for places that are so new; where it says nothing, what is best now."""
+    if new in best.get(method, {}):
+        return predictor(found, method, best[method][new], new=new)
+    return best_predictor(found, method, new=new)[0]
+
+
+def saved_by(plan: TyingPlan, model: nn.Module) -> tuple[int, int]:
+    """Return parameters and bytes that a hard plan spares a model in which nothing is shared yet."""
+    parameters = parameters_by_name(model)
+    spared = [(tie, parameters[tie.names[0]]) for tie in plan.ties]
+    return (
+        sum((len(tie.names) - 1) * one.numel() for tie, one in spared),
+        sum((len(tie.names) - 1) * one.numel() * one.element_size() for tie, one in spared),
+    )
+
+
+def distinct_of(plan: TyingPlan, depth: int) -> int:
+    """Return how many sets of blocks are left, where blocks that share a tensor are one."""
+    sets = [{at} for at in range(depth)]
+    for tie in plan.ties:
+        blocks = {block % depth for _, block in tie.placed() if block is not None}
+        joined = [one for one in sets if one & blocks]
+        if len(joined) > 1:
+            sets = [one for one in sets if not one & blocks] + [set().union(*joined)]
+    return len(sets)
+
+
+def _noise(measured: Sequence[Measurement], network: str) -> float | None:
+    """Return the median standard deviation of the difference over seeds, of that kind of network where it is known."""
+    spreads = [(one.point.network == network, one.sd) for one in measured if one.sd is not None]
+    ours = [sd for is_ours, sd in spreads if is_ours] or [sd for _, sd in spreads]
+    return median(ours) if ours else None
+
+
+def _experiment(
+    asked: Sized, options: Sequence[Option], choice: Option | None, found: Sequence[Measurement]
+) -> Experiment | None:
+    """Return the test of the option that would save most and is neither safe nor hopeless; None where none is open."""
+    limit = math.log1p(MATTERS / 100)
+    open_options = [
+        option
+        for option in options
+        if not option.reason
+        and option.noise is not None
+        and not option.is_safe
+        and (choice is None or option.saved > choice.saved)
+        and not (option.predicted and option.predicted.low is not None and option.predicted.low > limit)
+    ]
+    if not open_options:
+        return None
+    tests = [_test(asked, option, limit, found) for option in open_options]
+    return min(tests, key=lambda test: (test.seeds is None, test.minutes or 0.0, test.option))
+
+
+def _test(asked: Sized, option: Option, limit: float, found: Sequence[Measurement]) -> Experiment:
+    """Show on which side of the limit an option lies: at least a quarter of the limit away, or seeds have no end."""
+    show = limit if option.predicted is None else max(abs(option.predicted.mean - limit), limit / 4)
+    seeds = seeds_needed(option.noise, show)
+    point, keys, is_stand_in = _trained_here(asked, option)
+    name, *more = _keys(option.method, point.depth).removeprefix("tying=").split()
+    listed = ",".join(map(str, range(1, (seeds or 1) + 1)))
+    command = " ".join(
+        [f"python -m bench -m sweep.name=decide {keys} tying=none,{name}", *more, f"seed={listed}"]
+    )
+    seconds = _seconds(point, option, found)
+    minutes = None if seconds is None or seeds is None else 2 * seeds * seconds / 60
+    return Experiment(option.method, as_percent(show), seeds, minutes, command, is_stand_in)
+
+
+def _trained_here(asked: Sized, option: Option) -> tuple[Point, str, bool]:
+    """Return the place that an experiment in the bench trains at, its keys, and whether it stands in for the model."""
+    point = asked.point
+    if asked.overrides is not None:
+        return point, " ".join(asked.overrides), False
+    like = option.nearest[0].point
+    width = like.width if option.outside else point.width
+    keys = [f"task={STAND_INS.get(like.network, 'text_transformer')}", f"data={like.corpus}"]
+    keys += [f"model.width={width}", f"model.depth={like.depth}", f"data.train_limit={like.tokens}"]
+    keys += [f"data.vocab_size={like.vocabulary}"] if like.vocabulary else []
+    keys += [f"trainer.max_epochs={max(1, round(point.passes))}", f"dropout={like.dropout:g}"]
+    keys += ["trainer.limit_train_batches=null"]
+    return like, " ".join(keys), True
+
+
+def _seconds(point: Point, option: Option, found: Sequence[Measurement]) -> float | None:
+    """Return about how long one run takes on one core: of the nearest timed point, by parameters and tokens read."""
+    timed = [one for one in (*option.nearest, *found) if one.seconds and one.point.network == point.network]
+    if not timed:
+        return None
+    like = timed[0]
+    work = point.parameters * point.tokens * point.passes
+    return like.seconds * work / (like.point.parameters * like.point.tokens * like.point.passes)
+
+
+def as_json(advice: Advice) -> dict[str, Any]:
+    """Return an advice as JSON can hold it."""
+    point = advice.asked.point
+    return {
+        "model": advice.asked.name,
+        "place": {name: getattr(point, name) for name in Point.__dataclass_fields__},
+        "ties_its_embedding": advice.asked.ties_itself,
+        "points": advice.points,
+        "outside": advice.is_outside,
+        "options": [_option_json(option) for option in advice.options],
+        "choice": None if advice.choice is None else advice.choice.method,
+        "experiment": None if advice.experiment is None else vars(advice.experiment),
+    }
+
+
+def _option_json(option: Option) -> dict[str, Any]:
+    predicted = None
+    if option.predicted is not None:
+        mean, low, high, n = option.predicted
+        percent = dict(zip(("mean", "low", "high"), option.percent, strict=True))
+        predicted = {
+            "nll": {"mean": mean, "low": low, "high": high},
+            "perplexity_percent": percent,
+            "points": n,
+        }
+    return {
+        "method": option.method,
+        "keys": option.keys,
+        "reason": option.reason or None,
+        "parameters": option.parameters,
+        "saved": option.saved,
+        "saved_bytes": option.saved_bytes,
+        "predicted": predicted,
+        "predicted_by": option.model or None,
+        "outside": list(option.outside),
+        "nearest": [
+            {"point": one.point.title, "percent": one.percent, "n": one.n, "sweeps": list(one.sweeps)}
+            for one in option.nearest
+        ],
+        "published": [row.shown for row in option.published],
+        "step_ratio": option.step_ratio.step_ratio if option.step_ratio else None,
+        "latency_ratio": option.latency_ratio.latency_ratio if option.latency_ratio else None,
+    }

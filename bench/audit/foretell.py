@@ -1,0 +1,125 @@
+"""`python -m bench.foretell`: predict the next points of the designed experiment before they are run, to be judged."""
+
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from bench.analysis import points
+from bench.analysis.points import METHODS, Measurement, fingerprint
+from bench.analysis.prediction import DUMMIES, Predictor, best_predictor, dummy, hull_of, law, query
+from bench.audit.advice import distinct_of, saved_by
+from bench.audit.sizes import Given, Sized, sized
+from bench.report.foretold import FILE
+from bench.runs import machine
+from bench.runs.command_line import add_places, framed, parser
+from bench.runs.store import write_json
+from bench.sweep import design
+from bench.training.build import plan_for
+from bench.tying.errors import BadInput
+
+COUNT = 20
+EXAMPLES = """examples:
+  python -m bench.foretell --root data               twenty predictions after the points of conf/sweep/map.yaml
+  python -m bench.foretell --after 80 --count 10     ten, from the 81st point on
+
+Commit the file that it writes, then run the command that it prints; `python -m bench.map` judges it.
+"""
+
+
+def foretell(found: Sequence[Measurement], after: int, count: int, root: str | None) -> dict[str, Any]:
+    """Predict the arms of the points that follow the first `after` ones of the design, until there are `count`.
+
+    Args:
+        root: folder of data sets; without it the points of WikiText-2 are passed over, as the sweep does.
+
+    Raises:
+        BadInput: a place is measured already, or no method has points to predict from.
+    """
+    start = law(found)
+    chosen = {method: best_predictor(found, method, start)[0] for method in METHODS}
+    if not any(chosen.values()):
+        raise BadInput("there are too few points to predict from: run `make sweep SWEEP=map` first")
+    predictions: list[dict[str, Any]] = []
+    number = after
+    while len(predictions) < count:
+        number += 1
+        point = design.points(number)[-1]
+        if point.data == "wikitext2" and root is None:
+            continue
+        for asked, method in _arms(point, root):
+            if chosen.get(method) is not None and len(predictions) < count:
+                predictions.append(_prediction(found, chosen[method], asked, method))
+    return {
+        "made_from": fingerprint(found),
+        "points": len(found),
+        "command": f"python -m bench -m sweep=map sweep.points={number}{' data.root=FOLDER' if root else ''}",
+        "predictions": predictions,
+    }
+
+
+def _arms(point: design.Point, root: str | None) -> list[tuple[Sized, str]]:
+    """Return the tied arms of a point of the design, each with its method."""
+    arms: dict[str, Sized] = {}
+    for overrides in point.overrides():
+        method = overrides["tying"]
+        if method != "none" and "control" not in overrides and method not in arms:
+            keys = [f"{key}={value}" for key, value in overrides.items()]
+            arms[method] = sized([*keys, *([f"data.root={root}"] if root else [])], Given())
+    return [(asked, method) for method, asked in arms.items()]
+
+
+def _prediction(
+    found: Sequence[Measurement], predict: Predictor, asked: Sized, method: str
+) -> dict[str, Any]:
+    plan = plan_for(asked.config, asked.model)
+    place = query(asked.point, method, distinct_of(plan, asked.point.depth), saved_by(plan, asked.model)[0])
+    if any((one.point, one.method, one.distinct) == (place.point, method, place.distinct) for one in found):
+        raise BadInput(f"{place.label} is measured already at {place.point.title}: give a higher --after")
+    mean, low, high, _ = predict([place])[0]
+    known = {name: float(dummy(name, found, method)([place])[0]) for name in DUMMIES}
+    return {
+        "method": method,
+        "distinct": place.distinct,
+        "point": vars(asked.point),
+        "predicted": [mean, low, high],
+        "model": predict.model,
+        "outside": hull_of(found, method).outside(place),
+        "dummies": {name: value for name, value in known.items() if math.isfinite(value)},
+    }
+
+
+@framed
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the predictions that the command line asks for, unless there are some already."""
+    options = parser("bench.foretell", "Predict the next points of the map before they are run.", EXAMPLES)
+    add_places(options, results="that holds the map")
+    options.add_argument(
+        "--after", type=int, metavar="N", help="points that count as run (default: those of the sweep)"
+    )
+    options.add_argument(
+        "--count", type=int, default=COUNT, metavar="N", help="predictions (default: %(default)s)"
+    )
+    options.add_argument("--root", metavar="FOLDER", help="folder of data sets, for the points of WikiText-2")
+    chosen = options.parse_args(arguments)
+    if chosen.count < 1 or (chosen.after is not None and chosen.after < 1):
+        raise BadInput(f"--count {chosen.count}, --after {chosen.after}: give whole numbers from 1")
+    folder = Path(chosen.results) / "map"
+    found = points.from_csv(folder / points.FILE)
+    if (folder / FILE).exists():
+        raise BadInput(
+            f"{folder / FILE} is there already, and a prediction that is made again may know what came of it: "
+            "delete it to begin anew"
+        )
+    after = chosen.after or OmegaConf.load(machine.CONF / "sweep" / "map.yaml").sweep.points
+    made = foretell(found, after, chosen.count, chosen.root)
+    write_json(folder / FILE, made)
+    command = made["command"].replace("FOLDER", str(chosen.root))
+    print(f"{len(made['predictions'])} predictions: {folder / FILE}\ncommit it, then run\n  {command}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

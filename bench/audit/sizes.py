@@ -1,0 +1,245 @@
+"""Read from a model, or from the keys of a task, what the map needs to place it; flags say what cannot be read."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench.analysis.points import OF_TEXT, Point, point_of
+from bench.audit.load import Subject, subject
+from bench.runs import machine
+from bench.tying import NotApplicable
+from bench.tying.apply import parameters_by_name, weight
+from bench.tying.errors import BadInput
+from bench.tying.methods import blocks_of
+from bench.tying.structure import CONVOLUTIONS, modules_by_name, parts_of
+
+YOURS = "yours"
+"""The corpus of a model whose data is not among those of the bench."""
+NETWORKS = ("gru", "transformer", "encoder", "cnn", "lstm")
+
+
+@dataclass(frozen=True)
+class Given:
+    """What flags say of a model; None where they do not."""
+
+    tokens: float | None = None
+    passes: float | None = None
+    vocab: int | None = None
+    depth: int | None = None
+    width: int | None = None
+    network: str | None = None
+    dropout: float | None = None
+    weight_decay: float | None = None
+
+    def check(self) -> None:
+        """BadInput for a number that cannot be meant, in one line."""
+        least = {
+            "tokens": 1,
+            "passes": 1,
+            "vocab": 2,
+            "depth": 1,
+            "width": 1,
+            "dropout": 0,
+            "weight_decay": 0,
+        }
+        for name, low in least.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value < float("inf"):
+                flag = name.replace("_", "-")
+                raise BadInput(f"--{flag} is {value:g}; it must be {low} or more{EXAMPLES.get(name, '')}")
+        if self.dropout is not None and self.dropout >= 1:
+            raise BadInput(f"--dropout is {self.dropout:g}; it must be 0 or more and below 1")
+        if self.network is not None and self.network not in NETWORKS:
+            raise BadInput(f"--network is {self.network}; allowed are {', '.join(NETWORKS)}")
+
+
+EXAMPLES = {
+    "tokens": ": how many different training tokens (or images) there are, such as 2e8",
+    "passes": ": how often training reads them, such as 3",
+}
+
+
+@dataclass(frozen=True)
+class Sized:
+    """A model with its place: `model` is untied and holds shapes, no numbers need be in it.
+
+    overrides: the keys of a task, with those that flags stand for; config: what the former compose to. None and empty
+    for a model.
+
+    ties_itself: whether its input and output embedding are one tensor already.
+    """
+
+    name: str
+    model: nn.Module
+    point: Point
+    ties_itself: bool
+    overrides: tuple[str, ...] | None = None
+    config: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+def sized(words: Sequence[str], given: Given) -> Sized:
+    """Read the model that the command line asks for.
+
+    Args:
+        words: one MODEL as `bench.audit.load.subject` takes it, or keys of a task such as `task=text_gru`.
+
+    Raises:
+        BadInput: no such model or task, a number that cannot be meant, or a size that cannot be read, with its flag.
+    """
+    given.check()
+    if all("=" in word and not Path(word).exists() for word in words):
+        return _of_task(tuple(words), given)
+    if len(words) > 1:
+        raise BadInput(
+            f"{' '.join(words)}: give one MODEL, or keys of a task such as task=text_gru model.width=128: "
+            "`python -m bench.advise --help` lists what is allowed"
+        )
+    return _of_model(subject(words[0]), given)
+
+
+def _of_model(asked: Subject, given: Given) -> Sized:
+    model = _shapes_of(asked)
+    parts = parts_of(model)
+    embedding = None if parts.embedding is None else tuple(weight(model, parts.embedding).shape)
+    try:
+        depth = len(blocks_of(model))
+    except (NotApplicable, BadInput):
+        depth = None
+    network = given.network or _network(model)
+    if network is None:
+        raise BadInput(
+            f"what kind of network {asked.name} is cannot be read: give --network {'|'.join(NETWORKS)}"
+        )
+    is_text = network in (*OF_TEXT, "lstm")
+    read: dict[str, int | None] = {
+        "vocab": given.vocab or (embedding[0] if embedding else None) if is_text else 0,
+        "depth": given.depth or depth,
+        "width": given.width or (embedding[-1] if embedding else _channels(model)),
+    }
+    if missing := [name for name, value in read.items() if value is None]:
+        words = {"vocab": "vocabulary"}
+        named = " and ".join(f"the {words.get(name, name)}" for name in missing)
+        flags = " and ".join(f"--{name}" for name in missing)
+        raise BadInput(f"{named} of {asked.name} cannot be read: give {flags}")
+    if given.tokens is None:
+        raise BadInput(
+            f"how much data {asked.name} is trained on cannot be read: give --tokens, such as --tokens 2e8"
+        )
+    dropouts = [module.p for module in model.modules() if isinstance(module, nn.Dropout)]
+    point = Point(
+        network=network,
+        corpus=YOURS,
+        vocabulary=int(read["vocab"]),
+        width=int(read["width"]),
+        depth=int(read["depth"]),
+        tokens=int(given.tokens),
+        passes=float(given.passes or 1),
+        dropout=max(dropouts, default=0.0) if given.dropout is None else given.dropout,
+        weight_decay=given.weight_decay or 0.0,
+        parameters=untied_params(model),
+    )
+    return Sized(asked.name, model, point, _ties_itself(model))
+
+
+def _shapes_of(asked: Subject) -> nn.Module:
+    """Make the model without its numbers where its maker can do that, else with them."""
+    try:
+        with torch.device("meta"):
+            return asked.fresh()
+    except BadInput:
+        raise
+    except Exception:  # somebody's own function need not work without numbers
+        return asked.trained()
+
+
+def untied_params(model: nn.Module) -> int:
+    """Count the elements of the parameters under each of their names: those of the model with nothing shared."""
+    return sum(parameter.numel() for parameter in parameters_by_name(model).values())
+
+
+def _ties_itself(model: nn.Module) -> bool:
+    parts, parameters = parts_of(model), parameters_by_name(model)
+    ends = (parts.embedding, parts.unembedding)
+    return None not in ends and parameters.get(ends[0]) is parameters.get(ends[1])
+
+
+def _network(model: nn.Module) -> str | None:
+    """Return the kind of network by its modules and the roles of its weights; None where nothing tells."""
+    modules = modules_by_name(model).values()
+    if any(isinstance(module, nn.LSTM | nn.LSTMCell) for module in modules):
+        return "lstm"
+    if any(isinstance(module, nn.GRU | nn.GRUCell) for module in modules):
+        return "gru"
+    parts = parts_of(model)
+    roles = {parts.role(name) for name in parameters_by_name(model)}
+    if "attention" in roles:
+        return "transformer" if parts.unembedding else "encoder"
+    return "cnn" if any(isinstance(module, CONVOLUTIONS) for module in modules) else None
+
+
+def _channels(model: nn.Module) -> int | None:
+    """Return the output channels of the first convolution; None without one."""
+    convolutions = (module for module in modules_by_name(model).values() if isinstance(module, CONVOLUTIONS))
+    return next((module.out_channels for module in convolutions), None)
+
+
+def _of_task(overrides: tuple[str, ...], given: Given) -> Sized:
+    """Compose a run from its keys, prepare its data, and build its network without numbers."""
+    from bench.training import build  # Lightning and the data modules: seconds that other models need not pay
+
+    config = _composed(overrides)
+    shapes = build.data_module(config).shapes
+    with torch.device("meta"):
+        model = build.network(config, shapes, dropout=0.0)
+    record = {
+        "config": config,
+        "data_meta": config["data"]["meta"],
+        "num_params_untied": untied_params(model),
+    }
+    point = point_of(record, shapes.get("vocab_size", 0) if "vocab_size" in shapes else None)
+    if point is None:
+        raise BadInput(
+            f"{' '.join(overrides)}: the map has language models and classifiers, and this is neither"
+        )
+    keys = {"tokens": "data.train_limit", "passes": "trainer.max_epochs"}
+    changes: dict[str, Any] = {
+        "tokens": None if given.tokens is None else int(given.tokens),
+        "passes": given.passes,
+        "dropout": given.dropout,
+        "weight_decay": given.weight_decay,
+    }
+    if sizes := [name for name in ("vocab", "depth", "width", "network") if getattr(given, name) is not None]:
+        raise BadInput(
+            f"--{sizes[0]} is of a MODEL; of a task give its key, such as model.depth or data.vocab_size"
+        )
+    known = {name: value for name, value in changes.items() if value is not None}
+    also = tuple(f"{keys.get(name, name)}={round(v) if name in keys else v}" for name, v in known.items())
+    return Sized(" ".join(overrides), model, replace(point, **known), False, (*overrides, *also), config)
+
+
+def _composed(overrides: Sequence[str]) -> Mapping[str, Any]:
+    """Return the checked config of a run of these keys. BadInput in one line for keys that Hydra does not take."""
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from bench.config.run_config import from_hydra
+
+    try:
+        with initialize_config_dir(str(machine.CONF), version_base="1.3"):
+            composed = compose("config", list(overrides))
+        return from_hydra(composed).config
+    except (HydraException, OmegaConfBaseException) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BadInput(
+            f"{' '.join(overrides)} is no task: {reason}; `python -m bench --help` lists the keys"
+        ) from error
+
+
+def flags() -> list[str]:
+    """Return the names of the flags that a `Given` is made of."""
+    return [one.name for one in fields(Given)]

@@ -1,0 +1,142 @@
+"""Word how predictions fared: with parts of the points left out, and at places that were predicted before they ran."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.analysis.points import METHODS, Measurement, Point
+from bench.analysis.prediction import DUMMIES, MATTERS, Score, judged, scored
+from bench.analysis.statistics import Interval
+from bench.report.markup import Column, Table, markdown, tabulate
+from bench.report.numbers import NOTHING, bounded, fixed
+from bench.tying.errors import BadInput
+
+FILE = "predictions.json"
+LEAST_HELD = 3
+"""Fewer points that are left out are shown with the others, and judge nothing."""
+
+
+def predictions_page(found: Sequence[Measurement], folder: Path) -> str:
+    """Return predictions.md: the verdict first, then each part that was left out, then what was predicted beforehand.
+
+    Args:
+        folder: of the map, where FILE has the predictions that were made before their runs.
+    """
+    scores = [score for score in judged(found, METHODS) if score.n >= LEAST_HELD]
+    foretold, n_open, rows = _foretold(found, folder / FILE)
+    lines = ["# How good are the predictions?", "", *_answer(scores, foretold), ""]
+    lines += [
+        "## With a part left out",
+        "",
+        markdown(_table(scores)) if scores else "Nothing can be left out yet.",
+        "",
+    ]
+    lines += ["## Predicted before they were run", ""]
+    if rows:
+        open_text = f"{n_open} of {len(rows)} have no number yet." if n_open else f"All {len(rows)} are run."
+        lines += [open_text, ""]
+        lines += [markdown(_table(foretold)), ""] if foretold else []
+        lines += [markdown(_rows_table(rows)), ""]
+    else:
+        lines += [f"None is made: `python -m bench.foretell` writes {FILE}.", ""]
+    return "\n".join([*lines, HOW, ""])
+
+
+HOW = (
+    f"Signs count where the measured difference exceeds {MATTERS:g} %. Coverage is of 90 % intervals. Errors are mean "
+    "errors of nll, of the model that did best on the rest and of four that know less: no difference, the mean of the "
+    "rest, and the law with phi held at 0 and at 1 (which is no difference again). The least error of a row is marked; "
+    "where that is one of the four, it has won."
+)
+
+
+def _answer(scores: Sequence[Score], foretold: Sequence[Score]) -> list[str]:
+    return [*_verdict("With a part left out", scores), *_verdict("Predicted beforehand", foretold)] or [
+        "There are too few points to judge a prediction."
+    ]
+
+
+def _verdict(what: str, scores: Sequence[Score]) -> list[str]:
+    """Say signs, coverage and who won, over all of `scores`."""
+    if not scores:
+        return []
+    right, signed = sum(score.right for score in scores), sum(score.signed for score in scores)
+    bounded_scores = [score for score in scores if score.covered is not None]
+    covered, of = sum(score.covered for score in bounded_scores), sum(score.n for score in bounded_scores)
+    lost = [score for score in scores if score.winner in DUMMIES]
+    sign = f"{100 * right / signed:.0f} % of {signed} signs right" if signed else "no sign to predict"
+    cover = (
+        f"90 % intervals hold {100 * covered / of:.0f} % of {of}" if of else "too few points for intervals"
+    )
+    text = f"- {what}: {sign}, {cover}; a model with nothing to fit wins {len(lost)} of {len(scores)} comparisons"
+    return [
+        f"{text}{': ' + ', '.join(f'{s.winner} on {s.method}, {s.held_out}' for s in lost) if lost else ''}."
+    ]
+
+
+def _table(scores: Sequence[Score]) -> Table:
+    def error(who: str) -> Column[Score]:
+        return Column(who, lambda score: NOTHING if who not in score.errors else fixed(score.errors[who], 4))
+
+    columns = [
+        Column("points", lambda score: str(score.n)),
+        Column("signs right", lambda score: f"{score.right} of {score.signed}" if score.signed else NOTHING),
+        Column("in the interval", lambda s: NOTHING if s.covered is None else f"{s.covered} of {s.n}"),
+        Column("model", lambda score: score.model, align="l"),
+        Column("its error", lambda score: fixed(score.errors[score.model], 4)),
+        *(error(name) for name in DUMMIES),
+        Column("best", lambda score: score.winner, align="l"),
+    ]
+    return tabulate(
+        ["left out", "tying"], [[score.held_out, score.method] for score in scores], columns, scores
+    )
+
+
+# --- what was predicted before it was run ---
+
+Row = tuple[Mapping[str, Any], Measurement | None]
+
+
+def _foretold(found: Sequence[Measurement], file: Path) -> tuple[list[Score], int, list[Row]]:
+    """Return a score for each method, how many predictions are open, and each prediction with what was measured."""
+    if not file.is_file():
+        return [], 0, []
+    try:
+        made = json.loads(file.read_text())
+        rows = [(given, _measured(found, given)) for given in made["predictions"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{file} holds no predictions ({error}): take it from git again") from error
+    scores = []
+    for method in METHODS:
+        ours = [(given, one) for given, one in rows if given["method"] == method and one is not None]
+        if ours:
+            intervals = [Interval(*given["predicted"], 0) for given, _ in ours]
+            model = ours[0][0]["model"]
+            dummies = {name: [given["dummies"][name] for given, _ in ours] for name in ours[0][0]["dummies"]}
+            scores.append(scored("beforehand", [one for _, one in ours], intervals, model, dummies))
+    return scores, sum(one is None for _, one in rows), rows
+
+
+def _measured(found: Sequence[Measurement], given: Mapping[str, Any]) -> Measurement | None:
+    """Return what was measured at the place of a prediction; None where it was not run."""
+    point = Point(**given["point"])
+    wanted = (point, given["method"], given["distinct"])
+    return next((one for one in found if (one.point, one.method, one.distinct) == wanted), None)
+
+
+def _rows_table(rows: Sequence[Row]) -> Table:
+    columns = [
+        Column("predicted nll [90 %]", lambda row: bounded(*row[0]["predicted"], 3, True)),
+        Column("measured", lambda row: NOTHING if row[1] is None else fixed(row[1].difference, 3, True)),
+        Column("in the interval", lambda row: NOTHING if row[1] is None else _inside(row)),
+    ]
+    labels = [[given["method"], Point(**given["point"]).title] for given, _ in rows]
+    return tabulate(["tying", "place"], labels, columns, rows)
+
+
+def _inside(row: Row) -> str:
+    _, low, high = row[0]["predicted"]
+    if low is None:
+        return NOTHING
+    return "yes" if low <= row[1].difference <= high else "no"

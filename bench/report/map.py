@@ -1,0 +1,327 @@
+"""Write the map, `python -m bench.map`: when does tying pay, from every recorded sweep, to results/map/."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import median
+
+from bench.analysis import laws, points, published
+from bench.analysis.beside import method_of, place_of
+from bench.analysis.points import METHODS, Measurement, as_percent, read_measurements
+from bench.analysis.prediction import MATTERS, MODELS, best_predictor, law
+from bench.analysis.published import Published
+from bench.analysis.zero_line import Plane, plane_of
+from bench.report.document import html
+from bench.report.foretold import predictions_page
+from bench.report.markup import Column, Table, markdown, tabulate
+from bench.report.numbers import NOTHING, bounded, fixed
+from bench.runs.command_line import add_places, framed, parser
+from bench.runs.store import write_bytes_atomic
+
+MADE_BY = "<!-- made by `python -m bench.map`; do not edit -->\n"
+FOLDER = "map"
+MODELS_FILE = "models.json"
+TITLES = {
+    "embedding": "Tying the embedding to the output matrix",
+    "cross_layer": "One block of weights for all",
+    "top_k": "One block of weights for the last k",
+    "cycle": "Blocks of weights in a cycle",
+    "sequence": "Neighbours share a block of weights",
+}
+EXAMPLES = """examples:
+  python -m bench.map                      from runs/ and results/ to results/map/
+  python -m bench.map --only points        the points alone, which `python -m bench.advise` needs: seconds
+"""
+JUDGED = {"place": "at new places", "corpus": "on another corpus"}
+"""What is new about the points that a model is chosen by -> its heading."""
+KINDS = {"language models": True, "classifiers": False}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """All that the page says of one method on language models, or on classifiers: of those a token is no example.
+
+    errors: of the method on both, what is new -> model -> its error at held-out points.
+    """
+
+    method: str
+    is_text: bool
+    found: tuple[Measurement, ...]
+    plane: Plane
+    errors: Mapping[str, Mapping[str, float]]
+
+    @property
+    def best(self) -> dict[str, str]:
+        """What is new -> the model with the least error."""
+        return {new: min(errors, key=errors.get) for new, errors in self.errors.items() if errors}
+
+    @cached_property
+    def counts(self) -> tuple[int, int, int]:
+        """How many points are better, within 1 %, and worse."""
+        better = sum(one.percent < -MATTERS for one in self.found)
+        worse = sum(one.percent > MATTERS for one in self.found)
+        return better, len(self.found) - better - worse, worse
+
+    @property
+    def name(self) -> str:
+        return self.method if self.is_text else f"{self.method} of classifiers"
+
+    @property
+    def title(self) -> str:
+        return TITLES[self.method] if self.is_text else f"{TITLES[self.method]}, classifiers"
+
+    @property
+    def places(self) -> int:
+        return len({one.point.group for one in self.found})
+
+
+@dataclass(frozen=True)
+class Map:
+    """The map: its points, a kind for each method that has any, and the laws of language models and classifiers."""
+
+    found: tuple[Measurement, ...]
+    kinds: tuple[Kind, ...]
+    laws: Mapping[str, laws.Law]
+    published: tuple[Published, ...]
+    skipped: tuple[str, ...]
+
+
+def the_map(found: Sequence[Measurement]) -> Map:
+    """Fit everything that the page shows."""
+    start = law(found)
+    kinds = []
+    for method in METHODS:
+        errors = {new: best_predictor(found, method, start, new=new)[1] for new in JUDGED}
+        for is_text in KINDS.values():
+            alike = [one for one in found if one.point.is_text == is_text]
+            if ours := tuple(one for one in alike if one.method == method):
+                kinds.append(Kind(method, is_text, ours, plane_of(alike, method), errors))
+    fitted = {
+        name: known
+        for name, is_text in KINDS.items()
+        if (known := laws.fit([one for one in found if one.point.is_text == is_text]))
+    }
+    rows, skipped = published.complete(published.read())
+    return Map(tuple(found), tuple(kinds), fitted, tuple(rows), tuple(skipped))
+
+
+def page(shown: Map, pictures: Mapping[str, str]) -> str:
+    """Return map.md: its question and answer, then what they rest on.
+
+    Args:
+        pictures: name of a kind -> that of its picture's file.
+    """
+    lines = [MADE_BY, "# When does tying pay?", "", *answer(shown), ""]
+    for kind in shown.kinds:
+        lines += [f"## {kind.title}", "", _of_kind(kind), ""]
+        if kind.name in pictures:
+            lines += [f"![{kind.title}]({pictures[kind.name]})", ""]
+        lines += _published_lines(shown, kind)
+    lines += ["## What a shared tensor is worth", "", *_laws(shown.laws), ""]
+    lines += ["## What the predictions are made with", "", markdown(_models_table(shown.kinds)), HOW, ""]
+    if shown.skipped:
+        lines += ["Published rows with a missing number:", "", *(f"- {line}" for line in shown.skipped), ""]
+    lines += [
+        f"Points: [{points.FILE}]({points.FILE}), a line for each point and method. How predictions fared at places "
+        "that they had not seen: [predictions.md](predictions.md). Your own model: `python -m bench.advise MODEL "
+        "--tokens N`.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+HOW = (
+    "Differences are of test nll, tied - untied, paired by seed, and shown as a change of perplexity in percent (of "
+    "a classifier, of the exponential of its loss). Points of all sweeps count; those that differ in regularisation "
+    "alone are one place. Errors are mean errors of nll at places that a model was not fitted to: 10 sets of places, "
+    "or each corpus, left out in turn. The two axes of a picture are the variables without which the regression errs "
+    "most there."
+)
+
+
+def answer(shown: Map) -> list[str]:
+    """Return a sentence or two for each kind: how often it helped, and where the sign turns."""
+    return [f"- **{kind.name}** {_verdict(kind)}" for kind in shown.kinds] or ["Nothing is measured yet."]
+
+
+def _verdict(kind: Kind) -> str:
+    better, within, worse = kind.counts
+    middle = median(one.percent for one in kind.found)
+    text = (
+        f"was better by more than {MATTERS:g} % at {better} of {len(kind.found)} points ({kind.places} places), within "
+        f"{MATTERS:g} % at {within}, worse at {worse}; the middle one is {fixed(middle, 1, True)} %."
+    )
+    return f"{text} {_turns(kind)}"
+
+
+def _turns(kind: Kind) -> str:
+    """Say along which variable the difference falls or rises, from the halves of the points; or why that is open."""
+    if kind.plane.too_few:
+        return f"Where its sign turns: {kind.plane.too_few}."
+    sentences = []
+    for variable in kind.plane.variables:
+        cut = median(variable.value(one) for one in kind.found)
+        low = [one.percent for one in kind.found if variable.value(one) <= cut]
+        high = [one.percent for one in kind.found if variable.value(one) > cut]
+        if low and high:
+            sentences.append(
+                f"{variable.name} up to {variable.text(cut)}: {fixed(median(low), 1, True)} %, above: "
+                f"{fixed(median(high), 1, True)} %"
+            )
+    return f"In the middle, {'; '.join(sentences)}. {_crossing(kind)}"
+
+
+def _crossing(kind: Kind) -> str:
+    """Say where the mean turns along one variable while the other stands in its middle, with its 90 % interval."""
+    if not kind.plane.surface.is_crossed:
+        return "The mean has one sign over all of the picture."
+    for along, other in ((0, 1), (1, 0)):
+        variable, fixed_one = kind.plane.variables[along], kind.plane.variables[other]
+        middle = median(fixed_one.value(one) for one in kind.found)
+        turn = kind.plane.surface.crossing(along, middle)
+        if turn is not None:
+            at, low, high = (None if value is None else variable.text(value) for value in turn)
+            between = f" (90 %: {low or 'below the picture'} to {high or 'above the picture'})"
+            fallen = "falls" if kind.plane.surface.falls(along, middle) else "rises"
+            where = f"At {fixed_one.name} {fixed_one.text(middle)}"
+            return f"{where} it {fallen} through 0 at {variable.name} {at}{between}."
+    return "The zero line runs through the picture."
+
+
+def _of_kind(kind: Kind) -> str:
+    """Say what the picture is drawn over and why, and how much seeds spread."""
+    across, up = (variable.name for variable in kind.plane.variables)
+    chosen = "matter most to it" if kind.plane.chosen else "are drawn as points are too few to choose"
+    sentences = [f"{across} and {up} {chosen}."]
+    if kind.plane.growth:
+        grown = ", ".join(f"{name} x{factor:.2f}" for name, factor in kind.plane.growth.items())
+        sentences.append(f"held-out error without each: {grown}.")
+    if kind.plane.too_few:
+        sentences.append(f"{kind.plane.too_few}.")
+    noise = [one.sd for one in kind.found if one.sd is not None]
+    if noise:
+        sentences.append(
+            f"one pair of seeds spreads by {as_percent(median(noise)):.1f} % (standard deviation)."
+        )
+    return " ".join(sentence[0].upper() + sentence[1:] for sentence in sentences)
+
+
+def _published_lines(shown: Map, kind: Kind) -> list[str]:
+    rows = [row for row in shown.published if kind.is_text and method_of(row) == kind.method]
+    return [*(f"- published: {row.shown}" for row in rows), ""] if rows else []
+
+
+def _laws(fitted: Mapping[str, laws.Law]) -> list[str]:
+    """Return the tables of phi and of the worth of repetition, each with what it says in words."""
+    if not fitted:
+        return ["No law is fitted: points are at too few places."]
+    lines = [
+        "`L = E (V / 4000)^s + A (N_once + r^phi N_shared)^-alpha + B D^-beta`: at phi = 1 a tensor with r uses is "
+        "worth r tensors, at phi = 0 one, below 0 less than one (the iso-depth law, arXiv 2604.21106, reports 0.46 for "
+        "large transformers). D counts a token that is read again for less: `U + U R (1 - exp(-(passes - 1) / R))` "
+        "(Muennighoff et al. 2023). R tied / R untied above 1: repetition keeps its worth longer in the tied network.",
+        "",
+    ]
+    for name, known in fitted.items():
+        shown = [(what, value) for what, value in known.intervals.items()]
+        columns = [Column("value [95 %]", lambda item: bounded(item[1].mean, item[1].low, item[1].high, 2))]
+        title = f"{name[0].upper()}{name[1:]}: {known.points} points at {known.places} places."
+        repeats = "" if known.repeats else " No point reads its data twice, so repetition has no number."
+        lines += [
+            f"{title}{repeats}",
+            "",
+            markdown(tabulate(["parameter"], [[w] for w, _ in shown], columns, shown)),
+        ]
+    lines.append(
+        "Intervals: bootstrap over places; with few places they are those of the weak beliefs in the code."
+    )
+    return lines
+
+
+def _models_table(kinds: Sequence[Kind]) -> Table:
+    by_method = {kind.method: kind for kind in kinds}
+    rows = [(kind, new) for kind in by_method.values() for new in JUDGED if kind.errors[new]]
+
+    def error(model: str) -> Column[tuple[Kind, str]]:
+        def value(row: tuple[Kind, str]) -> float | None:
+            return row[0].errors[row[1]].get(model)
+
+        return Column(model, lambda row: NOTHING if value(row) is None else fixed(value(row), 4))
+
+    columns = [
+        Column("points", lambda row: str(len(row[0].found))),
+        Column("places", lambda row: str(row[0].places)),
+    ]
+    columns += [error(model) for model in MODELS]
+    columns.append(Column("used", lambda row: row[0].best[row[1]], align="l"))
+    return tabulate(["tying", "error"], [[kind.method, JUDGED[new]] for kind, new in rows], columns, rows)
+
+
+def build(runs: Path, results: Path, only_points: bool = False, out: Callable[[str], object] = print) -> Path:
+    """Write results/map/ from all recorded sweeps, and say the answer through `out`. BadInput where there is none."""
+    folder, found = results / FOLDER, read_measurements(runs, results)
+    write_bytes_atomic(folder / points.FILE, points.as_csv(found).encode())
+    out(
+        f"{len(found)} measurements at {len({one.point.group for one in found})} places: {folder / points.FILE}"
+    )
+    if only_points:
+        return folder
+    # Numbers of the file: what it has lost, no reader of it can know.
+    shown = the_map(points.from_csv(folder / points.FILE))
+    best = {kind.method: kind.best for kind in shown.kinds if kind.best}
+    pictures = _pictures(shown)
+    text = page(shown, {name: _file(name) for name in pictures})
+    foretold = predictions_page(shown.found, folder)
+    files: dict[str, bytes] = {_file(name): content for name, content in pictures.items()}
+    files |= {"map.md": text.encode(), "predictions.md": (MADE_BY + foretold).encode()}
+    files["map.html"] = html(
+        "When does tying pay?", text, {name: data for name, data in files.items() if "png" in name}
+    ).encode()
+    files[MODELS_FILE] = (json.dumps(best, indent=1, sort_keys=True) + "\n").encode()
+    for name, content in files.items():
+        write_bytes_atomic(folder / name, content)
+    out("\n".join([*answer(shown), str(folder / "map.md")]))
+    return folder
+
+
+def _file(name: str) -> str:
+    return f"{name.replace(' ', '_')}.png"
+
+
+def _pictures(shown: Map) -> dict[str, bytes]:
+    """Name of a kind -> its picture as a png."""
+    os.environ["MPLBACKEND"] = "agg"
+    from bench.report.plots.map import picture
+    from bench.report.plots.style import draw
+
+    return {
+        kind.name: draw(picture, kind.name, kind.found, kind.plane, _placed(shown, kind))[".png"]
+        for kind in shown.kinds
+    }
+
+
+def _placed(shown: Map, kind: Kind) -> list[tuple[Published, float | None, float | None]]:
+    rows = [row for row in shown.published if kind.is_text and method_of(row) == kind.method]
+    return [(row, *(place_of(row, variable) for variable in kind.plane.variables)) for row in rows]
+
+
+@framed
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the map of all recorded sweeps."""
+    options = parser(
+        "bench.map",
+        "When does tying pay: the map of all recorded sweeps, its laws and its judgement.",
+        EXAMPLES,
+    )
+    add_places(options, runs="of the records", results="to read and to write to")
+    options.add_argument("--only", choices=["points"], help="write the points alone")
+    chosen = options.parse_args(arguments)
+    build(Path(chosen.runs), Path(chosen.results), chosen.only == "points")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

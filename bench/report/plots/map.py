@@ -1,0 +1,168 @@
+"""Draw the map of one kind of tying: measured points, the line where the sign turns, and published results."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter
+
+from bench.analysis.beside import percent_of
+from bench.analysis.points import Measurement, as_percent
+from bench.analysis.prediction import Variable
+from bench.analysis.published import Published
+from bench.analysis.zero_line import Plane
+from bench.report.numbers import fixed
+from bench.report.plots.style import QUIET, panels, tips
+
+SIZE, MARGINS = (9.8, 6.2), (1.0, 2.1, 0.75, 0.5)
+MOST = 15.0
+"""Percent from which on a colour gets no stronger."""
+WIDER = 0.4
+"""By how much of its length an axis grows for published results; those beyond stand at its end."""
+MARKS = {"gru": "o", "transformer": "s", "cnn": "^", "encoder": "D"}
+Row = tuple[Published, float | None, float | None]
+
+
+def picture(
+    name: str,
+    found: Sequence[Measurement],
+    plane: Plane,
+    rows: Sequence[Row],
+) -> Figure:
+    """Draw one kind of tying over the two variables of its plane.
+
+    Args:
+        name: of the kind. found: its measurements.
+        rows: published results with their place on either axis, in the units of the models; None where unknown.
+    """
+    across, up = plane.variables
+    band = "Grey: where the 90 % interval of the mean holds 0; black: where the mean is 0."
+    note = [
+        "Change of test perplexity, tied against untied, paired by seed; blue: tied is better.",
+        plane.too_few.capitalize() + "." if plane.too_few else band,
+        "Stars: published results; at an end of an axis where they lie beyond it, or the source does not say."
+        if rows
+        else "",
+    ]
+    figure, (axes,) = panels([f"{name}: difference tied − untied, %"], None, note, 1, SIZE, MARGINS)
+    if plane.surface is not None:
+        _draw_zero_line(axes, plane)
+    scale = Normalize(-MOST, MOST)
+    networks = sorted({one.point.network for one in found})
+    for network in networks:
+        ours = [one for one in found if one.point.network == network]
+        points = axes.scatter(
+            [across.value(one) for one in ours],
+            [up.value(one) for one in ours],
+            c=[one.percent for one in ours],
+            norm=scale,
+            cmap="RdBu_r",
+            marker=MARKS.get(network.partition(",")[0], "P"),
+            s=70,
+            edgecolors="black",
+            linewidths=0.7,
+            zorder=4,
+        )
+        tips(
+            points,
+            [
+                f"{one.label}: {fixed(one.percent, 1, True)} % (n = {one.n})\n{one.point.title}"
+                for one in ours
+            ],
+        )
+    axes.use_sticky_edges = False
+    axes.margins(0.04)
+    axes.autoscale()
+    _draw_published(axes, rows, scale)
+    _label(axes, plane.variables)
+    handles = [
+        Line2D(
+            [],
+            [],
+            color="#888888",
+            marker=MARKS.get(name.partition(",")[0], "P"),
+            linestyle="none",
+            label=name,
+        )
+        for name in networks
+    ]
+    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    box = axes.get_position()
+    bar = figure.add_axes((box.x1 + 0.03, box.y0, 0.02, box.height * 0.6))
+    figure.colorbar(points, cax=bar, extend="both", label="%")
+    return figure
+
+
+def _draw_zero_line(axes: Axes, plane: Plane) -> None:
+    surface = plane.surface
+    percent = np.vectorize(as_percent)(np.nan_to_num(surface.mean))
+    hidden = np.isnan(surface.mean)
+    axes.contourf(
+        surface.x, surface.y, np.ma.masked_array(percent, hidden), np.linspace(-MOST, MOST, 21),
+        cmap="RdBu_r", alpha=0.35, extend="both", zorder=1,
+    )  # fmt: skip
+    open_sign = np.where(hidden, np.nan, (surface.low <= 0) & (surface.high >= 0))
+    if np.nansum(open_sign):
+        axes.contourf(
+            surface.x,
+            surface.y,
+            np.nan_to_num(open_sign),
+            (0.5, 1.5),
+            colors=["#888888"],
+            alpha=0.45,
+            zorder=2,
+        )
+    if surface.is_crossed:
+        mean = np.ma.masked_array(np.nan_to_num(surface.mean), hidden)
+        axes.contour(surface.x, surface.y, mean, (0.0,), colors="black", linewidths=2, zorder=3)
+
+
+def _draw_published(axes: Axes, rows: Sequence[Row], scale: Normalize) -> None:
+    """Draw a star at each published result; at the far end of an axis of which its source says nothing."""
+    known = [(row, x, y) for row, x, y in rows if percent_of(row) is not None and (x, y) != (None, None)]
+    if not known:
+        return
+    places = [
+        _within(axes.get_xlim(), [x for _, x, _ in known]),
+        _within(axes.get_ylim(), [y for _, _, y in known]),
+    ]
+    axes.set_xlim(places[0][1])
+    axes.set_ylim(places[1][1])
+    for (row, _, _), *at in zip(known, places[0][0], places[1][0], strict=True):
+        star = axes.scatter(
+            *at, c=[percent_of(row)], norm=scale, cmap="RdBu_r", marker="*", s=230, edgecolors="black", zorder=6,
+            clip_on=False,
+        )  # fmt: skip
+        tips(star, [row.shown])
+        axes.annotate(
+            f"{row.source.split(' ')[0]} {fixed(percent_of(row), 1, True)}", at, (-9, -4),
+            textcoords="offset points", ha="right", fontsize=8, color=QUIET, zorder=7,
+        )  # fmt: skip
+
+
+def _within(
+    ends: tuple[float, float], values: Sequence[float | None]
+) -> tuple[list[float], tuple[float, float]]:
+    """Return values cut to an axis that is widened for them by at most WIDER of its length, and its new ends."""
+    room = WIDER * (ends[1] - ends[0])
+    known = [min(max(value, ends[0] - room), ends[1] + room) for value in values if value is not None]
+    low, high = min([ends[0], *known]), max([ends[1], *known])
+    rim = 0.03 * (high - low)
+    at = iter(known)
+    return [high + rim if value is None else next(at) for value in values], (low - rim, high + rim)
+
+
+def _label(axes: Axes, variables: tuple[Variable, Variable]) -> None:
+    for axis, variable in zip((axes.xaxis, axes.yaxis), variables, strict=True):
+        axis.set_label_text(variable.name)
+        axis.label.set_color(QUIET)
+        axis.set_major_formatter(FuncFormatter(lambda value, _, variable=variable: variable.text(value)))
+        if variable.is_log:
+            low, high = axis.get_view_interval()
+            round_values = [
+                np.log10(digit) + power for power in range(int(low) - 1, int(high) + 1) for digit in (1, 2, 5)
+            ]
+            axis.set_major_locator(FixedLocator([value for value in round_values if low <= value <= high]))

@@ -1,0 +1,252 @@
+"""The advisor: sizes exactly, numbers only inside of what was measured, and bad input in one line."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import point_maker
+import pytest
+import torch
+from pretrained import made
+from torch import nn
+
+from bench.analysis import points
+from bench.analysis.power import seeds_needed
+from bench.analysis.prediction import hull_of
+from bench.audit.advice import Option, _experiment, advise, distinct_of
+from bench.audit.advise import main
+from bench.audit.sizes import Given, Sized, sized, untied_params
+from bench.models.gru import GRULanguageModel
+from bench.tying import cross_layer, cycle, embedding, top_k
+from bench.tying.errors import BadInput
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """A map of a designed experiment that was made up, without a file that says which model is best."""
+    folder = tmp_path_factory.mktemp("results")
+    write(folder, point_maker.measurements(60))
+    return folder
+
+
+def write(folder, found):
+    (folder / "map").mkdir(exist_ok=True)
+    (folder / "map" / points.FILE).write_text(points.as_csv(found))
+
+
+def inside():
+    """A GRU in the middle of what was measured."""
+    return GRULanguageModel(vocab_size=2000, width=64, depth=4)
+
+
+def run(capsys, *arguments, results):
+    code = main([*arguments, "--results", str(results)])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_sizes_are_read_from_the_model():
+    asked = sized(["advised_models:gru"], Given(tokens=5e4, passes=3))
+    point = asked.point
+    assert (point.network, point.vocabulary, point.width, point.depth) == ("gru", 2000, 64, 4)
+    assert (point.tokens, point.passes) == (50_000, 3.0)
+    assert point.parameters == sum(p.numel() for p in inside().parameters())
+
+
+def test_flags_say_what_training_will_be():
+    point = sized(["advised_models:gru"], Given(tokens=5e4, dropout=0.3, weight_decay=1.0)).point
+    assert (point.dropout, point.weight_decay) == (0.3, 1.0)
+
+
+def test_a_model_of_transformers_is_sized_from_its_config_alone(tmp_path):
+    model = made("gpt2")
+    model.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()  # no weight is read
+    asked = sized([str(tmp_path)], Given(tokens=1e6))
+    config = model.config
+    assert (asked.point.vocabulary, asked.point.width) == (config.vocab_size, config.hidden_size)
+    assert asked.point.network == "transformer" and asked.ties_itself
+    own = sum(p.numel() for p in model.parameters())
+    assert asked.point.parameters == own + config.vocab_size * config.hidden_size
+
+
+def test_a_task_is_sized_by_its_keys():
+    asked = sized(["task=text_gru", "model.width=48", "model.depth=3"], Given(passes=2))
+    point = asked.point
+    assert (point.network, point.corpus, point.vocabulary) == ("gru", "pydocs", 4000)
+    assert (point.width, point.depth, point.passes) == (48, 3, 2)
+    assert point.parameters == sum(p.numel() for p in GRULanguageModel(4000, 3, 48).parameters())
+
+
+@pytest.mark.parametrize(
+    ("words", "given", "message"),
+    [
+        (["advised_models:gru"], {"tokens": 0.0}, r"--tokens is 0; it must be 1 or more.*2e8"),
+        (["advised_models:gru"], {"tokens": float("nan")}, "--tokens is nan"),
+        (["advised_models:gru"], {"tokens": float("inf")}, "--tokens is inf"),
+        (["advised_models:gru"], {"tokens": 1e5, "passes": 0.5}, "--passes is 0.5; it must be 1 or more"),
+        (["advised_models:gru"], {"tokens": 1e5, "dropout": 1.0}, "--dropout is 1; .* below 1"),
+        (["advised_models:gru"], {"tokens": 1e5, "network": "mlp"}, "--network is mlp; allowed are gru"),
+        (["advised_models:gru"], {}, "cannot be read: give --tokens"),
+        (
+            ["advised_models:headless"],
+            {"tokens": 1e5},
+            "the vocabulary and the width of .*--vocab and --width",
+        ),
+        (["advised_models:flat"], {"tokens": 1e5}, "what kind of network .*--network"),
+        (
+            ["advised_models:flat"],
+            {"tokens": 1e5, "network": "cnn"},
+            "the depth and the width .*--depth and --width",
+        ),
+        (["advised_models:gru", "advised_models:flat"], {"tokens": 1e5}, "give one MODEL, or keys"),
+        (["nowhere/at:all"], {"tokens": 1e5}, "cannot import"),
+        (["task=text_gru"], {"width": 4}, "--width is of a MODEL; of a task give its key"),
+        (["task=nothing"], {}, "is no task"),
+        (["task=series_gru"], {}, "the map has language models and classifiers"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(words, given, message):
+    with pytest.raises(BadInput, match=message) as refused:
+        sized(words, Given(**given))
+    assert "\n" not in str(refused.value)
+
+
+def test_what_flags_give_need_not_be_read():
+    point = sized(["advised_models:headless"], Given(tokens=1e5, vocab=500, width=16)).point
+    assert (point.vocabulary, point.width) == (500, 16)
+
+
+def test_a_folder_without_a_map_is_refused(capsys, tmp_path):
+    code, out, err = run(capsys, "advised_models:gru", "--tokens", "1e5", results=tmp_path)
+    assert code == 2 and not out and "there is no map in" in err and err.count("\n") == 1
+
+
+def test_parameters_and_bytes_are_those_of_the_tied_model(results):
+    advice = advise(sized(["advised_models:gru"], Given(tokens=5e4, passes=3)), results)
+    for option in advice.options:
+        make = {"embedding": embedding, "cross_layer": cross_layer}.get(option.method)
+        if make is None:
+            continue
+        model = inside()
+        make(model).apply(model)
+        assert option.parameters == sum(p.numel() for p in model.parameters())
+        assert option.saved_bytes == 4 * option.saved == 4 * (untied_params(inside()) - option.parameters)
+
+
+@pytest.mark.parametrize(
+    ("plan", "distinct"),
+    [
+        (cross_layer, 1),
+        (lambda m: top_k(m, fraction=0.5), 3),
+        (lambda m: cycle(m, groups=2), 2),
+        (embedding, 4),
+    ],
+)
+def test_blocks_that_share_are_counted_as_records_count_them(plan, distinct):
+    assert distinct_of(plan(inside()), 4) == distinct
+
+
+def test_inside_of_what_was_measured_there_is_a_prediction(results):
+    asked = sized(["advised_models:gru"], Given(tokens=6e4, passes=4))
+    advice = advise(asked, results)
+    by_method = {option.method: option for option in advice.options}
+    generator_free = point_maker.measurement(replace(asked.point, corpus="pydocs"), "embedding")
+    mean, low, high, _ = by_method["embedding"].predicted
+    assert low < mean < high and abs(mean - generator_free.difference) < 0.03
+    assert len(by_method["embedding"].nearest) == 3
+    assert any("Press & Wolf" in row.source for row in by_method["embedding"].published)
+    assert by_method["cycle"].predicted is None and by_method["cycle"].outside == (
+        "cycle was measured nowhere",
+    )
+
+
+def test_outside_it_says_so_first_and_gives_no_number_of_its_own(capsys, results):
+    code, out, _ = run(capsys, "advised_models:wide", "--tokens", "2e9", results=results)
+    first = [line for line in out.splitlines() if line][1]
+    assert code == 0 and first.startswith("Outside of what was measured, so there is no prediction: ")
+    assert ", published: " in out and ", measured: " in out
+    code, out, _ = run(capsys, "advised_models:wide", "--tokens", "2e9", "--json", results=results)
+    content = json.loads(out)
+    assert content["outside"] and content["choice"] is None
+    assert all(option["predicted"] is None for option in content["options"])
+    assert all(option["saved"] > 0 for option in content["options"])
+
+
+def test_the_choice_saves_most_of_what_is_surely_no_worse(results):
+    advice = advise(sized(["advised_models:gru"], Given(tokens=4e4, passes=12)), results)
+    safe = [option for option in advice.options if option.is_safe]
+    assert advice.choice is not None and advice.choice.percent[2] <= 1
+    assert advice.choice.saved == max(option.saved for option in safe)
+
+
+def test_what_would_decide_has_seeds_from_the_noise():
+    found = point_maker.measurements(30)
+    place, noise = found[0].point, 0.02
+    option = Option("embedding", "tying=embedding", saved=10, parameters=90, noise=noise, nearest=(found[0],))
+    asked = Sized("a task", nn.Identity(), place, False, ("task=text_gru",))
+    experiment = _experiment(asked, [option], None, found)
+    assert experiment.seeds == seeds_needed(noise, torch.log1p(torch.tensor(0.01, dtype=float)).item())
+    assert experiment.command.startswith(
+        "python -m bench -m sweep.name=decide task=text_gru tying=none,embedding seed=1,2"
+    )
+    assert experiment.command.count(",") == experiment.seeds  # one comma between the arms
+    assert not experiment.is_stand_in
+    assert experiment.minutes == pytest.approx(2 * experiment.seeds * 20 / 60)
+
+
+def test_nothing_is_left_to_decide_where_all_is_safe_or_hopeless():
+    place = point_maker.measurements(1)[0].point
+    asked = Sized("a task", nn.Identity(), place, False, ("task=text_gru",))
+    hopeless = Option(
+        "embedding", "tying=embedding", saved=1, noise=0.01, predicted=points_interval(0.2, 0.1, 0.3)
+    )
+    assert _experiment(asked, [hopeless], None, []) is None
+
+
+def points_interval(mean, low, high):
+    from bench.analysis.statistics import Interval
+
+    return Interval(mean, low, high, 20)
+
+
+def test_the_page_the_json_and_the_text_say_the_same(capsys, results, tmp_path):
+    arguments = ("advised_models:gru", "--tokens", "6e4", "--passes", "4")
+    code, text, _ = run(capsys, *arguments, "--out", str(tmp_path), results=results)
+    assert code == 0
+    page, content = (tmp_path / "advice.md").read_text(), json.loads((tmp_path / "advice.json").read_text())
+    html = (tmp_path / "advice.html").read_text()
+    assert page.startswith("# Tying advised_models:gru") and "<table>" in html and "<h2>" in html
+    for option in content["options"]:
+        assert f"{option['saved_bytes']:,}" in text and f"{option['saved_bytes']:,}" in page
+        if option["predicted"]:
+            percent = option["predicted"]["perplexity_percent"]["mean"]
+            shown = f"{percent:+.1f}".replace("-", "−")
+            assert shown in text and shown in page and shown in html
+    assert re.search(r"tying +nll +perplexity %", text)
+
+
+def test_a_method_that_does_not_apply_says_why(capsys, results):
+    code, out, _ = run(capsys, "advised_models:convolutions", "--tokens", "1000", results=results)
+    assert code == 0 and "embedding does not apply: no input embedding" in out
+
+
+def test_the_command_that_it_names_is_found():
+    from importlib.util import find_spec
+
+    import bench
+
+    for name in ("bench.advise", "bench.map", "bench.foretell"):
+        assert name in bench.COMMANDS and find_spec(name) is not None
+
+
+def test_a_measured_place_is_inside_of_the_hull(results):
+    found = points.from_csv(results / "map" / points.FILE)
+    hull = hull_of(found, "embedding")
+    assert sum(not hull.outside(one) for one in hull.measured) >= 0.9 * len(hull.measured)

@@ -1,0 +1,179 @@
+"""The map's page: a question, its answer, and what they rest on, of ten points as of a hundred."""
+
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import point_maker
+import pytest
+
+from bench.analysis import points
+from bench.analysis.beside import method_of, near, percent_of, place_of
+from bench.analysis.prediction import DEPTH, PASSES, SHARE, TOKENS_PER_ROW, WIDTH
+from bench.analysis.published import complete, read
+from bench.analysis.zero_line import plane_of
+from bench.report import map as pages
+from bench.report.foretold import FILE, predictions_page
+from bench.report.map import FOLDER, build, page, the_map
+from bench.tying.errors import BadInput
+
+
+@pytest.fixture(scope="module")
+def few():
+    return the_map(point_maker.measurements(10))
+
+
+def test_the_page_begins_with_its_question_and_answer(few):
+    first = [line for line in page(few, {}).splitlines() if line and not line.startswith("<!--")]
+    assert first[0] == "# When does tying pay?"
+    assert first[1].startswith("- **embedding** was better")
+    assert first[2].startswith("- **cross_layer** was better")
+
+
+def test_counts_of_the_answer_add_up(few):
+    for kind in few.kinds:
+        assert sum(kind.counts) == len(kind.found) == kind.places == 10
+
+
+def test_a_few_points_have_no_zero_line_and_say_so(few):
+    assert page(few, {}).count("10 points at 10 places; not enough to draw the zero line") >= 2
+    assert all(kind.plane.surface is None for kind in few.kinds)
+
+
+def test_the_zero_line_lies_where_the_sign_turns():
+    generator = np.random.default_rng(0)
+    found = []
+    for place in sorted(point_maker.point(generator) for _ in range(80)):
+        one = point_maker.measurement(place, "embedding", generator)
+        found.append(
+            replace(one, difference=0.1 * (np.log10(place.passes) - 0.6) + 0.01 * generator.normal())
+        )
+    plane = plane_of(found, "embedding")
+    assert PASSES in plane.variables and plane.chosen and not plane.too_few
+    surface = plane.surface
+    passes = np.broadcast_to(
+        *(surface.x, surface.mean.shape)
+        if plane.variables[0] is PASSES
+        else (surface.y[:, None], surface.mean.shape)
+    )
+    assert abs(np.median(passes[np.abs(surface.mean) < 0.004]) - 0.6) < 0.12
+    along = plane.variables.index(PASSES)
+    other = plane.variables[1 - along]
+    middle = np.median([other.value(one) for one in found])
+    at, low, high = surface.crossing(along, middle)
+    assert low < at < high and abs(at - 0.6) < 0.12 and not surface.falls(along, middle)
+    open_sign = (surface.low <= 0) & (surface.high >= 0)
+    inside = np.isfinite(surface.mean)
+    assert 0 < open_sign[inside].mean() < 0.5  # a band, neither nothing nor everything
+
+
+def test_points_on_one_line_have_no_surface():
+    alike = {"width": 64, "depth": 4, "vocabulary": 1000, "parameters": 400_000}
+    found = [
+        replace(one, saved=64_000, point=replace(one.point, passes=one.point.tokens / 10_000, **alike))
+        for one in point_maker.measurements(30)
+    ]
+    assert "all on one line; not enough" in plane_of(found, "embedding").too_few
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    results, lines = tmp_path_factory.mktemp("results"), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pages, "read_measurements", lambda runs, results: point_maker.measurements(40))
+        build(results, results, out=lines.append)
+    return results / FOLDER, "\n".join(lines)
+
+
+def test_the_folder_has_page_picture_points_and_judgement(built):
+    folder, said = built
+    names = {path.name for path in folder.iterdir()}
+    assert {"map.md", "map.html", "points.csv", "models.json", "predictions.md", "embedding.png"} <= names
+    assert "embedding" in said and str(folder / "map.md") in said
+    text = (folder / "map.md").read_text()
+    for picture in re.findall(r"\]\((\w+\.png)\)", text):
+        assert (folder / picture).read_bytes().startswith(b"\x89PNG")
+    assert "Press & Wolf 2017" in text and "phi gru, embedding" in text
+    html = (folder / "map.html").read_text()
+    assert "data:image/png;base64" in html and 'src="embedding.png"' not in html and "<table>" in html
+    best = json.loads((folder / "models.json").read_text())
+    assert set(best["embedding"]) == {"place", "corpus"}
+
+
+def test_the_same_points_give_the_same_page(few):
+    assert page(few, {}) == page(the_map(point_maker.measurements(10)), {})
+
+
+def test_published_rows_with_a_missing_number_are_skipped_by_name(few):
+    rows, lines = complete(read())
+    assert lines and all(line in page(few, {}) for line in lines)
+    assert not {row.id for row in few.published} & {line.split()[0] for line in lines}
+
+
+def test_published_results_stand_where_their_source_puts_them():
+    rows = {row.id: row for row in read()}
+    small = rows["press_small"]
+    assert method_of(small) == "embedding" and percent_of(small) == pytest.approx(100 * (112.4 / 114.5 - 1))
+    assert place_of(small, TOKENS_PER_ROW) == pytest.approx(np.log10(929_589 / 10_000))
+    assert place_of(small, SHARE) == pytest.approx(10_000 * 200 / 4.65e6)
+    assert (place_of(small, WIDTH), place_of(small, DEPTH)) == pytest.approx((np.log10(200), np.log10(2)))
+    assert place_of(small, PASSES) is None
+    assert place_of(rows["word_language_model"], PASSES) == pytest.approx(np.log10(40))
+    assert percent_of(rows["press_large_train"]) is None
+    assert method_of(rows["takase_cycle_reversed"]) is None and method_of(rows["takase_all"]) == "cross_layer"
+
+
+def test_the_nearest_published_result_is_of_a_like_network_and_size():
+    generator = np.random.default_rng(0)
+    asked = replace(
+        point_maker.point(generator, network="gru"), vocabulary=10_000, tokens=900_000, parameters=4_600_000
+    )
+    rows, _ = complete(read())
+    assert near(rows, asked, "embedding", 2)[0].id == "press_small"
+    assert near(rows, asked, "top_k", 2) == []
+
+
+def foretold(folder, found, errors):
+    predictions = [
+        {
+            "method": one.method,
+            "distinct": one.distinct,
+            "point": vars(one.point),
+            "predicted": [one.difference + error, one.difference - 0.05, one.difference + 0.05],
+            "model": "law",
+            "outside": [],
+            "dummies": {"zero": 0.0},
+        }
+        for one, error in zip(found, errors, strict=True)
+    ]
+    (folder / FILE).write_text(json.dumps({"predictions": predictions}))
+
+
+def test_predictions_that_were_made_beforehand_are_scored(tmp_path):
+    found = point_maker.measurements(6)
+    extra = point_maker.measurements(1, seed=77)[:1]
+    foretold(tmp_path, [*found, *extra], [0.0] * 13)
+    text = predictions_page(found, tmp_path)
+    assert "1 of 13 have no number yet" in text
+    assert re.search(
+        r"Predicted beforehand: 100 % of \d+ signs right, 90 % intervals hold 100 % of 12; .* 0 of 2", text
+    )
+
+
+def test_a_dummy_that_wins_is_named_as_winning(tmp_path):
+    found = [replace(one, difference=0.0) for one in point_maker.measurements(3)]
+    foretold(tmp_path, found, [0.2] * len(found))
+    assert "zero on embedding, beforehand" in predictions_page(found, tmp_path)
+
+
+def test_torn_predictions_are_refused(tmp_path):
+    (tmp_path / FILE).write_text("{")
+    with pytest.raises(BadInput, match="holds no predictions"):
+        predictions_page(point_maker.measurements(3), tmp_path)
+
+
+def test_the_points_alone_take_no_fit(tmp_path, monkeypatch):
+    monkeypatch.setattr(pages, "read_measurements", lambda runs, results: point_maker.measurements(3))
+    folder = build(tmp_path, tmp_path, only_points=True, out=lambda line: None)
+    assert [path.name for path in folder.iterdir()] == [points.FILE]
