@@ -69,8 +69,10 @@ def _columns(section: Section) -> list[Column[str]]:
     def change_of(method: str) -> str:
         if method in chosen:
             row = chosen[method]
-            if row.difference is None:
+            if row.reference is None:
                 return interval_text(percent(row.cell.interval(), metric), places_of(section))
+            if row.difference is None:
+                return "no pair with none"
             return change_text(row.difference, metric, decimals)
         return "n/a" if all(cell.is_not_applicable for cell in section.tyings[method]) else "hole"
 
@@ -93,7 +95,7 @@ def _columns(section: Section) -> list[Column[str]]:
         return str(replace(judged, qualifiers=tuple(text for text in judged.qualifiers if text != floor)))
 
     return [
-        Column("change to none [95 %]", change_of),
+        Column("change to none [95 %]" if "none" in chosen else f"{metric.label} [95 %]", change_of),
         Column("parameters (% of untied)", parameters),
         Column("verdict", verdict, align="l"),
     ]
