@@ -19,8 +19,8 @@ Pair = tuple[SeedGroup, SeedGroup | None]
 class Compared:
     """A cell and what it is compared with, `none` or a control; None for what cannot be said.
 
-    `difference`, `margin` and `smallest` are in the unit of the metric (shares as 0 to 1), or nats where the section
-    `is_in_nats`. `effect` is the difference in standard deviations over seeds, pooled over both cells. `smallest` is
+    `difference`, `margin` and `smallest` are in the unit of the metric (shares as 0 to 1), of a perplexity in nats, its
+    logarithm. `effect` is the difference in standard deviations over seeds, pooled over both cells. `smallest` is
     the smallest difference that so many pairs of this spread would show four times in five, `seeds` how many pairs
     would show one as large as the margin; both at the corrected level. `rank` is 1 for the best test metric among the
     tyings looked at together, equal ones share it, and the last is that of all that lost a run. `rank_change` is how
@@ -119,7 +119,7 @@ def _judged(section: Section) -> dict[Pair, Compared]:
         pairs, differences, margins, known, judged, strict=True
     ):
         whole = _qualified(section, *pair, verdict or result.verdict)
-        effect = _effect(section, *pair, difference)
+        effect = _effect(*pair, difference)
         numbers = (result.p_holm, result.smallest, result.seeds)
         rows[pair] = Compared(*pair, difference, margin, effect, whole, *numbers)
     return rows
@@ -143,11 +143,17 @@ def _lost_text(cell: SeedGroup) -> str:
     return f"{sum(cell.lost.values())} of {len(cell.runs)} {' or '.join(sorted(cell.lost))}"
 
 
+def below_floor(section: Section, cell: SeedGroup) -> str:
+    """Return `worse than the trigram floor`; empty where no trivial prediction scores better."""
+    floor = section.floor_above(cell)
+    return f"worse than the {floor.replace('_', ' ')} floor" if floor else ""
+
+
 def _qualified(section: Section, cell: SeedGroup, reference: SeedGroup | None, verdict: Verdict) -> Verdict:
     """Add what else must be known: a budget that was too small, a floor that is better, seeds that are to come."""
     qualifiers = []
-    if floor := section.floor_above(cell):
-        qualifiers.append(f"worse than the {floor.replace('_', ' ')} floor")
+    if below := below_floor(section, cell):
+        qualifiers.append(below)
     if reference is not None and not cell.is_untied:
         if cell.is_improving or reference.is_improving:
             verdict = verdict.at_this_budget()
@@ -159,12 +165,10 @@ def _qualified(section: Section, cell: SeedGroup, reference: SeedGroup | None, v
     return replace(verdict, qualifiers=tuple(qualifiers))
 
 
-def _effect(
-    section: Section, cell: SeedGroup, reference: SeedGroup | None, difference: Paired | None
-) -> float | None:
+def _effect(cell: SeedGroup, reference: SeedGroup | None, difference: Paired | None) -> float | None:
     if difference is None or difference.n < 2:
         return None
-    ours, theirs = section.compared(cell), section.compared(reference)
+    ours, theirs = cell.compared, reference.compared
     both = sorted(ours.keys() & theirs.keys())
     spread = math.hypot(*(mean_sd(side[seed] for seed in both).sd for side in (ours, theirs)))
     return difference.mean / (spread / math.sqrt(2)) if spread else None

@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 from typing import Any, NamedTuple
 
+from bench.analysis.comparison import vs_untied
 from bench.analysis.groups import SAID, Section, SeedGroup, in_order
-from bench.analysis.runs import WORST
-from bench.analysis.statistics import ENOUGH, TOO_FEW, holm, paired
+from bench.analysis.runs import WORST, Metric
+from bench.analysis.statistics import ENOUGH, SIGNIFICANCE, TOO_FEW, holm, paired
 
 MOST_NAMED = 6
 """So many cells or runs of one sort are named in a line; the rest are counted."""
@@ -59,15 +60,16 @@ class Effect(NamedTuple):
 
     @property
     def is_shown(self) -> bool:
-        """The interval leaves out 0."""
-        return self.low is not None and (self.low > 0 or self.high < 0)
+        """Whether it is not 0, corrected for all effects of the table."""
+        return self.p_holm is not None and self.p_holm < SIGNIFICANCE
 
 
 @dataclass(frozen=True)
 class Factorial:
     """The effects of a section.
 
-    n: how many runs they are made of. seeds: those runs' seeds. metric: the response with its unit. reference: the cell
+    n: how many runs they are made of. seeds: those runs' seeds. response: what they are of, with its unit. metric: what
+    the runs are scored by. reference: the cell
     that every effect starts from. within: tying -> the main effects of the regularisers under it, in the order in which
     `effects` has them under `none`. left_out: a line per tying that has no effects here, and one for the runs that are
     missing.
@@ -76,7 +78,8 @@ class Factorial:
     effects: list[Effect]
     n: int
     seeds: list[int]
-    metric: str
+    response: str
+    metric: Metric
     reference: str
     within: dict[str, list[Effect]]
     left_out: list[str]
@@ -142,11 +145,9 @@ def grid(section: Section) -> Grid:
 
 
 def response(cell: SeedGroup) -> dict[int, float]:
-    """Seed -> what the effects are of: the loss of a perplexity, a share in percent, other metrics as they are."""
-    metric = cell.runs[0].metric
-    if metric.name == "perplexity":
-        return cell.values("test", "nll")
-    return {seed: value * (100 if metric.is_share else 1) for seed, value in cell.metric().items()}
+    """Seed -> what the effects are of: what seeds are compared by, a share in percent."""
+    scale = 100 if cell.runs[0].metric.is_share else 1
+    return {seed: value * scale for seed, value in cell.compared.items()}
 
 
 @lru_cache(maxsize=256)
@@ -205,10 +206,11 @@ def _estimated(section: Section, used: Grid, responses: Responses, left_out: lis
         tying: [_effect(used, responses, term, under=tying) for term in alone] for tying in used.tyings[1:]
     }
     return Factorial(
-        effects=_read(effects, used.terms, 1 if section.metric.higher_is_better else -1),
+        effects=_read(section, used, effects),
         n=sum(map(len, responses.values())),
         seeds=seeds,
-        metric=_response_name(section),
+        response=_response_name(section),
+        metric=section.metric,
         reference=f"none, {_place(used.reference[1:])}",
         within=within,
         left_out=left_out + _runs_without_a_number(used),
@@ -250,18 +252,29 @@ def _parts(term: Term) -> tuple[str, ...]:
     return tuple(parts)
 
 
-def _read(effects: list[Effect], terms: list[Term], sign: int) -> list[Effect]:
-    """Give each effect its reading and its corrected p; `sign` is 1 where a higher response is better, else -1."""
-    by_term = dict(zip(terms, effects, strict=True))
+def _read(section: Section, used: Grid, effects: list[Effect]) -> list[Effect]:
+    """Give each effect its corrected p and its reading, that of a tying alone from the section's verdicts."""
+    sign, verdicts = 1 if section.metric.higher_is_better else -1, _verdicts(section, used)
     tested = [effect.term for effect in effects if effect.p is not None]
     corrected = dict(zip(tested, holm([effect.p for effect in effects if effect.p is not None]), strict=True))
+    known = [effect._replace(p_holm=corrected.get(effect.term)) for effect in effects]
+    by_term = dict(zip(used.terms, known, strict=True))
     read = []
     for term, effect in by_term.items():
         axes = [axis for axis, level in enumerate(term) if level is not None]
         main = [by_term[_only(term, axis)] for axis in axes] if len(axes) > 1 else []
-        text = reading(effect, main, sign)
-        read.append(effect._replace(reading=text, p_holm=corrected.get(effect.term)))
+        text = verdicts.get(effect.term) if effect.p is not None and not effect.lost else None
+        read.append(effect._replace(reading=text or reading(effect, main, sign)))
     return read
+
+
+def _verdicts(section: Section, used: Grid) -> dict[str, str]:
+    """Return what the table of differences says of each tying at the reference: it is the same contrast."""
+    at_reference = {used.cells[tying, *used.reference[1:]]: tying for tying in used.tyings[1:]}
+    rows = {at_reference[row.cell]: row for row in vs_untied(section) if row.cell in at_reference}
+    return {
+        tying: str(replace(row.verdict, qualifiers=())) for tying, row in rows.items() if row.p is not None
+    }
 
 
 def reading(effect: Effect, main: Sequence[Effect], sign: int) -> str:

@@ -10,15 +10,16 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any, TypeVar
 
+from bench.analysis.power import margin_on_scale, scale_of
 from bench.analysis.runs import WORST, CostRecord, Metric, RunRecord, is_finite
 from bench.analysis.statistics import (
     LEAST_RESAMPLED,
     OTHER_MARGIN,
+    SHARE_MARGIN,
     Interval,
     Paired,
     bootstrap_of_groups,
     interval,
-    margin_of,
     paired,
 )
 from bench.meters.metrics import Estimate, mean_sd
@@ -60,7 +61,7 @@ def control_note(record: Mapping[str, Any]) -> str:
         return ""
     inner = f", feed-forward {control['feed_forward']}" if control["feed_forward"] else ""
     spec = recorded_spec(record) or TyingSpec.unknown(record["tying"])
-    of = "none" if control["kind"] == "respend" else spec.without_control.label
+    of = "none" if control["kind"] == "respend" else spec.without_control.called
     if control["kind"] == "delete":
         return f"depth {control['depth']}: {control['ratio']:.3f}x the parameters of {of}"
     far = ", the nearest there is" if abs(control["ratio"] - 1) > CLOSE else ""
@@ -78,9 +79,6 @@ SAID = {
 
 TRAINED_OUT = 0.005
 """A row whose validation loss fell by less than this share in the last quarter of its budget is trained out."""
-
-LARGE = 1e6
-"""A perplexity above this, of no use to anybody, and its square would overflow: losses are compared instead."""
 
 
 class Gaps(IntEnum):
@@ -106,8 +104,8 @@ class SeedGroup:
 
     @cached_property
     def tying(self) -> str:
-        """The label of its row: that of its spec without a start, and what else its tying differs in."""
-        return self.spec.label + self.more
+        """What its row is called: its spec without a start, and what else its tying differs in."""
+        return self.spec.called + self.more
 
     @property
     def place(self) -> tuple:
@@ -144,6 +142,16 @@ class SeedGroup:
 
     def metric(self, split: str = "test") -> dict[int, float]:
         return self.values(split, self.runs[0].metric.name)
+
+    @property
+    def compared(self) -> dict[int, float]:
+        """Seed -> what seeds are compared by: the test metric, or of a perplexity its logarithm, the loss in nats."""
+        metric, values = self.runs[0].metric, self.metric()
+        if scale_of(metric) == metric.name:
+            return values
+        # The recorded loss has digits that a perplexity near overflow has lost.
+        logarithms = {seed: math.log(value) for seed, value in values.items() if value > 0}
+        return logarithms | self.values("test", scale_of(metric))
 
     def metric_over_seeds(self, split: str = "test") -> Estimate | None:
         return self.over_seeds(split, self.runs[0].metric.name)
@@ -314,31 +322,19 @@ class Section:
             (c for c in same_size if (c.spec.without_control, c.more, c.dropout, c.weight_decay) == at), None
         )
 
-    @cached_property
-    def is_in_nats(self) -> bool:
-        """Whether losses are compared in the place of perplexities, of which one is near overflow."""
-        if not self.metric.name.endswith("perplexity"):
-            return False
-        values = [(cell.metric(), cell.values("test", "nll")) for cell in self.cells]
-        is_large = any(value > LARGE for perplexities, _ in values for value in perplexities.values())
-        return is_large and all(perplexities.keys() == losses.keys() for perplexities, losses in values)
-
-    def compared(self, cell: SeedGroup) -> dict[int, float]:
-        """Seed -> what is compared: the test metric, or the loss where `is_in_nats`."""
-        return cell.values("test", "nll") if self.is_in_nats else cell.metric()
-
     def difference(self, cell: SeedGroup, reference: SeedGroup | None) -> Paired | None:
-        """What is compared minus that of `reference`, paired by seed; None for `none` itself and without a pair."""
+        """`compared` minus that of `reference`, paired by seed; None for `none` itself and without a pair."""
         if reference is None or cell.is_untied:
             return None
-        return paired(self.compared(cell), self.compared(reference))
+        return paired(cell.compared, reference.compared)
 
     def margin(self, reference: SeedGroup) -> float | None:
         """Within how much of it another is equivalent, in the unit of `difference`; None without a number."""
-        if self.is_in_nats:
-            return math.log1p(OTHER_MARGIN)
-        estimate = reference.metric_over_seeds()
-        return estimate and margin_of(self.metric.is_share, estimate.mean)
+        values = reference.compared
+        if not values:
+            return None
+        mean = mean_sd(values[seed] for seed in sorted(values)).mean
+        return margin_on_scale(self.metric, SHARE_MARGIN if self.metric.is_share else OTHER_MARGIN, mean)
 
     @cached_property
     def best_cells(self) -> list[SeedGroup]:

@@ -3,7 +3,8 @@
 import math
 from functools import lru_cache
 
-from bench.analysis.runs import Metric
+from bench.analysis.runs import Metric, percent
+from bench.analysis.statistics import Paired
 
 MOST_SEEDS = 1_000_000
 """Nobody runs more seeds than this; a difference that takes more counts as out of reach."""
@@ -83,6 +84,30 @@ def margin_on_scale(metric: Metric, margin: float, reference: float) -> float:
     if metric.is_share:
         return margin
     return math.log1p(margin) if metric.name == "perplexity" else margin * abs(reference)
+
+
+def change(difference: Paired | None, metric: Metric) -> Paired | None:
+    """Return a difference on the scale of `scale_of` as people read it.
+
+    A share is in percentage points. Of a perplexity the bounds are the change in percent that the difference of losses
+    stands for; its standard deviation stays in nats. Other metrics stay as they are.
+    """
+    if difference is None or scale_of(metric) == metric.name:
+        return percent(difference, metric)
+    ends = {key: getattr(difference, key) for key in ("mean", "low", "high")}
+    return difference._replace(
+        **{key: change_of(end, metric) for key, end in ends.items() if end is not None}
+    )
+
+
+def change_of(value: float, metric: Metric) -> float:
+    """Return one number as `change` gives the ends of a difference; infinite beyond the largest number."""
+    if scale_of(metric) == metric.name:
+        return 100 * value if metric.is_share else value
+    try:
+        return 100 * math.expm1(value)
+    except OverflowError:
+        return math.inf
 
 
 def _check(sd: float, alpha: float, power: float) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from bench.analysis.groups import Section, SeedGroup, natural, place
+from bench.analysis.power import change
 from bench.analysis.runs import Metric, is_finite, look_up, percent
 from bench.analysis.statistics import Interval, Paired, interval, paired
 from bench.runs.tying_spec import Part, TyingSpec
@@ -111,7 +112,7 @@ def _within_section(section: Section, key: str) -> list[Curve]:
     for cell in cells.values():
         if (parts := split(cell.spec, key)) and cell.metric():
             spec, value = parts
-            label = spec.label + cell.more
+            label = spec.called + cell.more
             specs[label] = spec
             families.setdefault(_ends(spec), {}).setdefault(label, {})[value] = cell
     return [
@@ -178,10 +179,10 @@ def _value(cell: SeedGroup) -> Interval | None:
 
 
 def _difference(cell: SeedGroup, baseline: SeedGroup | None) -> Paired | None:
-    """Test metric minus that of `baseline`; None for the baseline itself and without a seed in common."""
+    """The change to `baseline` as people read it; None for the baseline itself and without a seed in common."""
     if baseline is None or cell is baseline:
         return None
-    return percent(paired(cell.metric(), baseline.metric()), cell.runs[0].metric)
+    return change(paired(cell.compared, baseline.compared), cell.runs[0].metric)
 
 
 def _depth(cell: SeedGroup | None) -> int | None:

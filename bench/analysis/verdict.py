@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from bench.analysis.power import seeds_needed, smallest_difference
+from bench.analysis.power import change_of, scale_of, seeds_needed, smallest_difference
 from bench.analysis.runs import Metric
 from bench.analysis.statistics import (
     ENOUGH,
@@ -92,7 +92,7 @@ def judge(differences: Sequence[tuple[Paired | None, float]], metric: Metric) ->
     together. Else not enough to tell. Below 5 pairs all of it is a hint.
 
     Args:
-        differences: (difference, margin), in the same unit.
+        differences: (difference, margin), in the same unit, of a perplexity in nats.
         metric: Says which sign is better.
     """
     tested = [at for at, (difference, _) in enumerate(differences) if _can_be_tested(difference)]
@@ -132,7 +132,8 @@ def _tested(
         kind = Kind.BETTER if is_better else Kind.WORSE
         verdict = Verdict(kind, kind.value, is_hint=is_hint)
     elif bound <= NEAR * margin:
-        text = f"smaller than {_rounded_up(bound * (100 if metric.is_share else 1))}"
+        unit = " %" if scale_of(metric) != metric.name else " points" if metric.is_share else ""
+        text = f"smaller than {_rounded_up(change_of(bound, metric))}{unit}"
         verdict = Verdict(Kind.SMALLER, text, is_hint=is_hint)
     else:
         detail = f"{margin_text(metric.is_share)} needs about {_about(seeds)} seeds" if seeds else ""

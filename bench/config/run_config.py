@@ -221,7 +221,7 @@ def check_one_sweep(cells: Sequence[RunConfig]) -> None:
     Raises:
         BadInput: the option, with the values that were given.
     """
-    whole = ("sweep.name", "sweep.note", "sweep.fail_fast", "sweep.stop")
+    whole = ("sweep.name", "sweep.question", "sweep.note", "sweep.fail_fast", "sweep.stop")
     for key in (*whole, "logger", "retry", "reuse", "runs", "results"):
         values = [
             functools.reduce(lambda section, name: section[name], key.split("."), cell.options)

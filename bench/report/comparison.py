@@ -6,11 +6,23 @@ from typing import Any
 from bench.analysis.comparison import Compared, chosen_vs_untied, vs_controls, vs_untied
 from bench.analysis.costs import cost_columns
 from bench.analysis.groups import Section, SeedGroup, in_order
+from bench.analysis.power import change, change_of, scale_of
 from bench.analysis.runs import percent
 from bench.analysis.statistics import Interval, Paired
 from bench.meters.metrics import Estimate
 from bench.report.markup import Column, Table, tabulate, width
-from bench.report.numbers import NOTHING, axis, fixed, interval_text, metric_places, p_text, short_count
+from bench.report.numbers import (
+    NOTHING,
+    axis,
+    change_places,
+    change_text,
+    change_unit,
+    fixed,
+    interval_text,
+    metric_places,
+    p_text,
+    short_count,
+)
 
 EFFECTIVE = (
     "Effective parameters: a softly tied group counts as numel x (tr G)^2 / tr(G^2), G the inner products of its n "
@@ -19,7 +31,8 @@ EFFECTIVE = (
 )
 TITLE = "Differences to none"
 NOTES = (
-    "Difference with its 95 % t interval and p of the paired t test, each for itself; p (Holm) and the verdict are "
+    "Difference (of a perplexity the change in percent, computed on its logarithm) with its 95 % t interval and p of "
+    "the paired t test, each for itself; p (Holm) and the verdict are "
     "corrected over all comparisons of the section, so that an interval may leave out 0 where nothing is shown. "
     "Effect: the difference in standard deviations over seeds, pooled over both cells.",
     "Could show: the smallest true difference that so many pairs of this spread show 4 times in 5, at the corrected "
@@ -36,7 +49,6 @@ CONTROLS_NOTES = (
     "less of the spread than in the differences to `none`.",
 )
 AXES = ["tying", "dropout", "weight decay"]
-NATS_PLACES = 4
 
 
 def mean(value: Estimate | Interval | Paired | None) -> float | None:
@@ -54,16 +66,21 @@ def places_of(section: Section) -> int:
 
 
 def difference_places(section: Section) -> int:
-    """At how many decimals a difference is printed: those of the metric, or of a loss where losses are compared."""
-    return NATS_PLACES if section.is_in_nats else places_of(section)
+    """At how many decimals a difference is printed: those of the metric, or of a change in percent."""
+    if scale_of(section.metric) == section.metric.name:
+        return places_of(section)
+    changes = (change(row.difference, section.metric) for row in vs_untied(section))
+    return change_places(filter(None, changes))
 
 
 def has_effective(cells: Iterable[SeedGroup]) -> bool:
     """Whether one of them is recorded as of fewer than its unique parameters, as soft tying alone is."""
-    return any((count := _effective(cell)) is not None and count < cell.count("num_params") for cell in cells)
+    return any(
+        (count := effective_params(cell)) is not None and count < cell.count("num_params") for cell in cells
+    )
 
 
-def _effective(cell: SeedGroup) -> float | None:
+def effective_params(cell: SeedGroup) -> float | None:
     """Mean over seeds; None where no run of it recorded one."""
     return mean(cell.over_seeds("effective_params"))
 
@@ -88,17 +105,17 @@ def comparison(section: Section) -> Table:
 def _columns(section: Section) -> list[Column[SeedGroup]]:
     metric, decimals = section.metric, places_of(section)
     compared = {row.cell: row for row in vs_untied(section)}
-    unit = " (nats)" if section.is_in_nats else ""
+    decimals_of_change = difference_places(section)
 
     def marked(value: Callable[[SeedGroup], float | None]) -> Callable[[SeedGroup], float | None]:
         """A row that lacks a seed is never the best of a column."""
         return lambda cell: value(cell) if cell in section.best_cells else None
 
     def difference(cell: SeedGroup) -> Paired | None:
-        return percent(compared[cell].difference, metric)
+        return change(compared[cell].difference, metric)
 
     def difference_text(cell: SeedGroup) -> str:
-        text = interval_text(difference(cell), difference_places(section), sign=True)
+        text = change_text(compared[cell].difference, metric, decimals_of_change)
         n = compared[cell].n_pairs
         # Of how many pairs it is, where that is not every run of the row.
         pairs = f" (n={n})" if 0 < n < len(cell.done) else ""
@@ -114,7 +131,13 @@ def _columns(section: Section) -> list[Column[SeedGroup]]:
         return "" if value is None else f"[{fixed(value.low, decimals)}, {fixed(value.high, decimals)}]"
 
     gap_text, gap = _over_seeds(3, "gap")
-    soft = [Column("effective\nparameters", lambda c: fixed(_effective(c), 0) if c.done else "", _effective)]
+    soft = [
+        Column(
+            "effective\nparameters",
+            lambda c: fixed(effective_params(c), 0) if c.done else "",
+            effective_params,
+        )
+    ]
     return [
         Column("unique\nparameters", _count_text, lambda c: c.count("num_params"), "min"),
         Column("% of\nuntied", _share_text),
@@ -122,9 +145,7 @@ def _columns(section: Section) -> list[Column[SeedGroup]]:
         Column("GFLOP\na train step", _gflop_text, optional=True),
         Column(metric.label, metric_text, marked(lambda c: mean(shown(c))), metric.mode),
         Column("by group\n[95 %]", group_text, optional=True),
-        Column(
-            f"difference\nto none{unit}", difference_text, marked(lambda c: mean(difference(c))), metric.mode
-        ),
+        Column("difference\nto none", difference_text, marked(lambda c: mean(difference(c))), metric.mode),
         Column("verdict", lambda c: str(compared[c].verdict), align="l", optional=True),
         Column("still improving\n% a quarter", improving_text, optional=True),
         Column("generalisation\ngap (nats)", gap_text, marked(gap), "min"),
@@ -205,22 +226,26 @@ def _labels(rows: Iterable[Compared]) -> list[list[str]]:
 def _tested_columns(section: Section) -> list[Column[Compared]]:
     """The difference first, then what a test says of it."""
     metric, decimals = section.metric, difference_places(section)
-    scale, unit = (100 if metric.is_share else 1), (", nats" if section.is_in_nats else "")
 
     def text(row: Compared) -> str:
         if not row.cell.done:
             return "hole"
-        return interval_text(percent(row.difference, metric), decimals, sign=True)
+        return change_text(row.difference, metric, decimals)
+
+    def could_show(row: Compared) -> str:
+        if row.smallest is None:
+            return NOTHING
+        return fixed(change_of(row.smallest, metric), decimals) + change_unit(metric)
 
     def marked(row: Compared) -> float | None:
         return mean(row.difference) if row.cell in section.best_cells else None
 
     return [
-        Column(f"difference\n[95 %{unit}]", text, marked, metric.mode),
+        Column("difference\n[95 %]", text, marked, metric.mode),
         Column("p", lambda row: p_text(row.p)),
         Column("p (Holm)", lambda row: p_text(row.p_holm)),
         Column("verdict", lambda row: str(row.verdict), align="l"),
-        Column("could\nshow", lambda row: fixed(row.smallest and scale * row.smallest, decimals)),
+        Column("could\nshow", could_show),
         Column("seeds for\nthe margin", lambda row: f"{row.seeds:,}" if row.seeds else NOTHING),
     ]
 
@@ -234,14 +259,14 @@ def _rank_text(row: Compared) -> str:
     return f"{row.rank} ({fixed(row.rank_change, 0, sign=True) if row.rank_change else '='})"
 
 
-def headline(sections: list[Section], *, with_chosen: bool = False) -> Table:
-    """Make a row per tying; per section the test metric (versus none), parameters, verdict and the choice if asked.
+def headline(sections: list[Section]) -> Table:
+    """Make a row per tying; per section the test metric (versus none), parameters and verdict.
 
     The cell of a tying is the one with the best validation metric; its *test* metric is shown. A section has a
     verdict where a tying has two pairs.
     """
     tyings = _tyings(sections)
-    columns = [column for section in sections for column in _headline_columns(section, with_chosen)]
+    columns = [column for section in sections for column in _headline_columns(section)]
     return tabulate(["tying"], [[tying] for tying in tyings], columns, tyings)
 
 
@@ -249,7 +274,7 @@ def _tyings(sections: list[Section]) -> list[str]:
     return list(in_order(cell for section in sections for cell in section.cells))
 
 
-def _headline_columns(section: Section, with_chosen: bool) -> list[Column[str]]:
+def _headline_columns(section: Section) -> list[Column[str]]:
     """The columns of a section; their rows are the labels of tyings."""
     metric, chosen = section.metric, chosen_vs_untied(section)
     decimals = metric_places([e.mean for row in chosen.values() if (e := shown(row.cell))], metric)
@@ -263,10 +288,8 @@ def _headline_columns(section: Section, with_chosen: bool) -> list[Column[str]]:
             return NOTHING if not cells else "n/a" if all(c.is_not_applicable for c in cells) else "hole"
         row = chosen[tying]
         text = interval_text(percent(row.cell.interval(), metric), decimals)
-        places = NATS_PLACES if section.is_in_nats else decimals
-        difference = interval_text(percent(row.difference, metric), places, sign=True)
-        unit = " nats" if section.is_in_nats and row.difference else ""
-        return text if row.cell.is_untied else f"{text} ({difference}{unit})"
+        difference = change_text(row.difference, metric, difference_places(section))
+        return text if row.cell.is_untied else f"{text} ({difference})"
 
     def metric_value(row: Compared) -> float | None:
         return mean(shown(row.cell)) if row.cell in section.best_cells else None
@@ -275,11 +298,8 @@ def _headline_columns(section: Section, with_chosen: bool) -> list[Column[str]]:
         return _of_untied(row.cell, row.cell.count("num_params") or 0)
 
     def effective_text(row: Compared) -> str:
-        count = _effective(row.cell)
+        count = effective_params(row.cell)
         return NOTHING if count is None or share_of_untied(row.cell) is None else _of_untied(row.cell, count)
-
-    def cells_text(row: Compared) -> str:
-        return f"{section.n_searched(row.cell.tying)} ({_n_text(row.cell)})"
 
     head = "\n".join([section.task, f"on {section.where}", metric.label, "(vs none)"])
     params = of_chosen(lambda row: row.cell.count("num_params"), None)
@@ -291,10 +311,6 @@ def _headline_columns(section: Section, with_chosen: bool) -> list[Column[str]]:
         columns.append(Column("\n\neffective\n% untied", of_chosen(effective_text)))
     if any(row.n_pairs > 1 for row in chosen.values()):
         columns.append(Column("\n\n\nverdict", of_chosen(lambda row: str(row.verdict)), align="l"))
-    if with_chosen:
-        axes = of_chosen(lambda row: f"{axis(row.cell.dropout)} / {axis(row.cell.weight_decay)}")
-        columns.append(Column("\n\ndropout /\nweight decay", axes))
-        columns.append(Column("\n\nof cells\n(n runs)", of_chosen(cells_text)))
     return columns
 
 
@@ -387,14 +403,14 @@ def _summary_csv_row(section: Section, tying: str) -> dict[str, Any]:
 
 
 def _compared(section: Section, row: Compared | None) -> dict[str, Any]:
-    """The comparison with `none`, in the unit of the metric or in nats; empty fields for what cannot be said."""
+    """The comparison with `none`, in the unit of the metric, of a perplexity in nats; empty for what cannot be said."""
     difference = row and row.difference
     keys = ("p", "p_holm", "effect", "margin", "smallest", "seeds")
     names = ("p", "p_holm", "effect", "margin", "could_show", "seeds_for_margin")
     return {
         **_estimate("difference_to_none", difference),
         **_bounds("difference", difference),
-        "difference_unit": "nats" if section.is_in_nats else section.metric.name,
+        "difference_unit": scale_of(section.metric).replace("nll", "nats"),
         **{name: getattr(row, key, None) for name, key in zip(names, keys, strict=True)},
         "verdict_kind": row and row.verdict.kind.value,
         "verdict": "" if row is None else str(row.verdict),

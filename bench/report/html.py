@@ -11,12 +11,13 @@ from xml.etree import ElementTree
 from bench.analysis.archive import FILE
 from bench.analysis.comparison import Compared, chosen_vs_untied
 from bench.analysis.groups import SAID, Section, SeedGroup
-from bench.analysis.runs import RunRecord, is_finite, percent
+from bench.analysis.power import change, change_of
+from bench.analysis.runs import RunRecord, is_finite
 from bench.analysis.verdict import Kind
 from bench.report.comparison import difference_places, mean, places_of, share_of_untied, shown
 from bench.report.markup import Column, Table, tabulate
 from bench.report.notes import READING, note_line
-from bench.report.numbers import NOTHING, axis, fixed, metric_places, p_text
+from bench.report.numbers import NOTHING, axis, change_unit, fixed, metric_places, p_text
 from bench.report.pages import CHOICE, Block, SectionReport, SweepReport
 from bench.runs import machine
 
@@ -71,20 +72,20 @@ def _reached(section: Section, cell: SeedGroup) -> str:
 
 
 def _compared(section: Section, row: Compared) -> list[str]:
-    reached, difference = f"It reaches {_reached(section, row.cell)}", percent(row.difference, section.metric)
+    reached, difference = f"It reaches {_reached(section, row.cell)}", change(row.difference, section.metric)
     if difference is None or row.reference is None:
         return [f"{reached}; there is no `none` to compare it with."]
-    unit = " nats" if section.is_in_nats else " points" if section.metric.is_share else ""
+    unit = change_unit(section.metric)
 
     def text(value: float) -> str:
-        return fixed(value, difference_places(section), sign=True)
+        return fixed(value, difference_places(section), sign=True) + unit
 
-    first = f"{reached}, {text(difference.mean)}{unit} against `none` at {_setting(row.reference)}"
+    first = f"{reached}, {text(difference.mean)} against `none` at {_setting(row.reference)}"
     if difference.n == 1:
         return [f"{first} (n = 1).", ONE_SEED]
     margin = ""
     if row.verdict.kind == Kind.EQUIVALENT:
-        margin = f", within ± {fixed(row.margin * (100 if section.metric.is_share else 1), 2)}{unit}"
+        margin = f", within ± {fixed(change_of(row.margin, section.metric), 2)}{unit}"
     verdict = f"Verdict: {row.verdict}{margin}."
     if difference.low is None or difference.high is None:
         return [f"{first} (n = {difference.n}).", verdict]
@@ -338,9 +339,15 @@ def page(
         }
         for task in report.tasks
     ]
-    overview = [_shown(Block("", report.headline, [CHOICE]), "Where validation is best")]
+    overview = [
+        _shown(Block(answer.title, answer.table, [answer.reference, answer.below]))
+        for answer in report.answers
+    ]
+    overview.append(_shown(Block("", None, [CHOICE])))
     html = _template().render(
         name=report.name,
+        title=report.title,
+        answer=report.answer_line,
         note=" ".join((report.note or "").split()),
         lacks=report.lacks,
         records=FILE,

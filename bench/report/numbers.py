@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 
+from bench.analysis.power import change, scale_of
 from bench.analysis.runs import Metric
 from bench.analysis.statistics import Interval, Paired
 
@@ -45,6 +46,26 @@ def bounded(
     if low is None or high is None:
         return text
     return f"{text} [{fixed(low, decimals, sign)}, {fixed(high, decimals, sign)}]"
+
+
+def change_text(difference: Paired | None, metric: Metric, decimals: int) -> str:
+    """`+6.2 % [+1.8, +10.8]`: a difference on the scale that seeds are compared by, as people read it."""
+    text = interval_text(change(difference, metric), decimals, sign=True)
+    number, space, rest = text.partition(" ")
+    return f"{number}{'' if difference is None else change_unit(metric)}{space}{rest}"
+
+
+def change_unit(metric: Metric) -> str:
+    """Return what stands after the number: a share is in points, a perplexity in percent of it, others have no unit."""
+    if scale_of(metric) != metric.name:
+        return " %"
+    return " points" if metric.is_share else ""
+
+
+def change_places(changes: Iterable[Paired]) -> int:
+    """Return the decimals of changes in percent: two digits of the middle one of all bounds, at least one decimal."""
+    bounds = [end for c in changes for end in (c.mean, c.low, c.high) if end is not None]
+    return min(3, max(1, places(bounds, 2)))
 
 
 def p_text(p: float | None) -> str:

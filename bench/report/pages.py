@@ -5,24 +5,30 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from yaml import safe_load
+
+from bench.analysis import traced
 from bench.analysis.aggregate import Scores, is_across, scores
-from bench.analysis.archive import FILE
+from bench.analysis.archive import FILE, Recorded
 from bench.analysis.factorial import Factorial, factorial
-from bench.analysis.groups import Section
+from bench.analysis.groups import Section, sections
+from bench.analysis.runs import rows
 from bench.analysis.scaling import Curve, curves
 from bench.report import across_tasks, block_pairs, comparison, scaling
+from bench.report import answer as answers
 from bench.report import factorial as effects
 from bench.report.costs import cost_notes, cost_tables
 from bench.report.markup import MADE_BY, Table, csv_text, latex, markdown
 from bench.report.notes import budgets, choice, floors, footer, note_line, training, verdict_rule
+from bench.runs import machine
 
 MARK = f"<!-- {MADE_BY} -->\n"
 FACTORIAL = "Tying x dropout x weight decay: does tying replace dropout, or add to it"
 CHOICE = (
-    "Each tying stands at the dropout and weight decay with the best validation metric of those searched, and at "
-    "its own learning rate where the sweep searched one, on validation too. The test metric of that cell is shown "
-    "with its 95 % interval, and in brackets its difference to `none`, chosen the same way, paired by seed. "
-    "Percentages are of the untied parameters; of cells: how many with a number were searched."
+    "Each method, and `none`, stands at the dropout and weight decay with the best validation metric of those "
+    "searched, and at its own learning rate where the sweep searched one, on validation too. Shown is the change of "
+    "its test metric to that of `none`, paired by seed, with its 95 % interval: of a share in points, of a perplexity "
+    "in percent, computed on its logarithm. What each method reaches at every setting is on the page of its task."
 )
 DRAWN = "Pictures: `make tables` draws them beside this page and puts them into index.html."
 
@@ -64,7 +70,8 @@ class TaskReport(NamedTuple):
 class SweepReport:
     """All that a sweep's files say; each block of it is built once.
 
-    lacks: what the records do not hold, as a sentence. scores: of each tying over all tasks; empty for one task.
+    question: what the sweep answers, the title of its pages. lacks: what the records do not hold, as a sentence.
+    scores: of each tying over all tasks; empty for one task.
     """
 
     name: str
@@ -73,10 +80,19 @@ class SweepReport:
     sections: list[Section]
     tasks: list[TaskReport]
     scores: list[Scores]
+    question: str | None = None
+
+    @property
+    def title(self) -> str:
+        return self.question or self.name
 
     @cached_property
-    def headline(self) -> Table:
-        return comparison.headline(self.sections, with_chosen=True)
+    def answers(self) -> list[answers.Answer]:
+        return [answers.answer(section) for section in self.sections]
+
+    @cached_property
+    def answer_line(self) -> str:
+        return answers.line(self.sections)
 
     @cached_property
     def across(self) -> list[Block]:
@@ -85,11 +101,31 @@ class SweepReport:
 
 
 def sweep_report(
-    name: str, sections: list[Section], note: str | None = None, lacks: str | None = None
+    name: str,
+    sections: list[Section],
+    note: str | None = None,
+    lacks: str | None = None,
+    question: str | None = None,
 ) -> SweepReport:
     """Build every table of a sweep and the statements below it."""
     tasks = [_task_report(stem, members, note) for stem, members in stems(sections).items()]
-    return SweepReport(name, note, lacks, sections, tasks, scores(sections) if is_across(sections) else [])
+    over_tasks = scores(sections) if is_across(sections) else []
+    return SweepReport(name, note, lacks, sections, tasks, over_tasks, question)
+
+
+def recorded_report(sweep: Recorded) -> SweepReport:
+    """Build the report of a sweep as it is recorded, with what its records lack and which of them nobody can trace."""
+    return sweep_report(
+        sweep.name, sections(rows(sweep)), sweep.note, traced.caveats(sweep), question_of(sweep)
+    )
+
+
+def question_of(sweep: Recorded) -> str | None:
+    """Return what a sweep answers: as recorded, else as its preset of today has it, if there is one."""
+    if sweep.question:
+        return sweep.question
+    preset = machine.CONF / "sweep" / f"{sweep.name}.yaml"
+    return safe_load(preset.read_text())["sweep"].get("question") if preset.is_file() else None
 
 
 def stems(sections: list[Section]) -> dict[str, list[Section]]:
@@ -172,14 +208,18 @@ def _task_page(task: TaskReport) -> dict[str, str]:
 def _summary(report: SweepReport) -> dict[str, str]:
     """What all tasks reach, side by side."""
     sections = report.sections
-    md, tex = [MARK, f"# {report.name}\n\n"], [f"% {MADE_BY}\n"]
-    if sections:
-        unequal = [f"- {section.title}: {line}\n" for section in sections for line in budgets(section)]
-        md += [*unequal, "\n" * bool(unequal), markdown(report.headline), f"\n{CHOICE}\n"]
-        tex.append(latex(comparison.headline(sections)))
-    else:
-        md.append("The sweep asked for no run.\n")
-    lines = [f"{section.title}: {text}" for section in sections if (text := _about(section))]
+    md, tex = [MARK, f"# {report.title}\n"], [f"% {MADE_BY}\n"]
+    md += [f"\n{report.answer_line}\n"] if report.answer_line else []
+    for section, answer in zip(sections, report.answers, strict=True):
+        above = [answer.reference, *budgets(section)]
+        below = [f"\n{answer.below}\n"] if answer.below else []
+        md += [f"\n## {answer.title}\n", *(f"\n{line}\n" for line in above)]
+        md += [f"\n{markdown(answer.table)}"] if answer.table else []
+        md += below
+        tex.append(_tex(section.title, Block("", answer.table, [answer.reference, answer.below])))
+    md.append("\n## How to read it\n" if sections else "\nThe sweep asked for no run.\n")
+    lines = [CHOICE] if sections else []
+    lines += [f"{section.title}: {text}" for section in sections if (text := _about(section))]
     lines += verdict_rule(sections) if sections else []
     if any(comparison.has_effective(section.cells) for section in sections):
         lines.append(comparison.EFFECTIVE)
@@ -187,6 +227,7 @@ def _summary(report: SweepReport) -> dict[str, str]:
     lines += [f"Records: {report.lacks}"] if report.lacks else []
     md += ["\n", *(f"- {line}\n" for line in lines), *map(_md, report.across)]
     tex += [_tex(report.name, block) for block in report.across]
+    md.append("\n## Where the rest is\n")
     links = [f"[{task.stem}]({task.stem}.md)" for task in report.tasks]
     links += [
         f"[{FILE}]({FILE}): every run and cost, a line of JSON each: all that these tables are made from",

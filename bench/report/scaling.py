@@ -2,10 +2,11 @@
 
 from typing import Any, NamedTuple
 
+from bench.analysis.power import scale_of
 from bench.analysis.scaling import Curve
 from bench.analysis.statistics import Interval, Paired
 from bench.report.markup import Column, Table, tabulate
-from bench.report.numbers import NOTHING, interval_text, metric_places
+from bench.report.numbers import NOTHING, change_places, change_unit, interval_text, metric_places
 
 FLIPS, ONE_SIGN = "the sign changes", "one sign"
 MAYBE = "the means change sign, not shown"
@@ -44,19 +45,28 @@ def curve_table(curve: Curve) -> Table:
     """Make a row per point: metric, difference to the baseline, and what its sign does along the axis."""
     points = points_of(curve)
     decimals = metric_places([point.value.mean for point in points], curve.metric)
+    of_change, unit = difference_places(curve), change_unit(curve.metric).strip()
     signs = {line: _sign(curve, line)[0] for line in curve.differences}
     columns = [
         Column[Point](
             f"test\n{curve.metric.label.removeprefix('test ')}", lambda p: interval_text(p.value, decimals)
         ),
         Column[Point](
-            f"difference to\n{curve.baseline}", lambda p: interval_text(p.difference, decimals, sign=True)
+            f"difference to\n{curve.baseline}{unit and f' ({unit})'}",
+            lambda p: interval_text(p.difference, of_change, sign=True),
         ),
         Column[Point]("spread", lambda p: interval_text(p.spread, 3), optional=True),
         Column[Point]("n runs", lambda p: str(p.value.n)),
         Column[Point]("sign along\nthe axis", lambda p: signs.get(p.line, NOTHING), align="l"),
     ]
     return tabulate(["tying", curve.axis], [[p.line, amount(p.x)] for p in points], columns, points)
+
+
+def difference_places(curve: Curve) -> int:
+    """Return the decimals of its differences: those of the metric, or of a change in percent."""
+    if scale_of(curve.metric) == curve.metric.name:
+        return metric_places([point.value.mean for point in points_of(curve)], curve.metric)
+    return change_places(change for points in curve.differences.values() for _, change in points)
 
 
 def curve_lines(curve: Curve) -> list[str]:

@@ -8,13 +8,11 @@ from pathlib import Path
 from textwrap import fill
 
 from bench.analysis import archive, traced
-from bench.analysis.groups import sections
-from bench.analysis.runs import rows
 from bench.report import html
 from bench.report.comparison import in_blocks
 from bench.report.markup import plain
 from bench.report.notes import floors
-from bench.report.pages import MARK, SweepReport, TaskReport, sweep_report, texts
+from bench.report.pages import MARK, SweepReport, TaskReport, recorded_report, texts
 from bench.report.plots.pictures import PICTURES, pictures
 from bench.runs import machine, sources
 from bench.runs.command_line import add_places, add_sweep, framed, parser
@@ -62,16 +60,22 @@ def build(
     """
     runs, results = Path(runs), Path(results)
     folders = [_build_sweep(runs, results, name, out) for name in _known(runs, results, names)]
-    lines = [
-        f"[{path.parent.name}]({path.parent.name}/summary.md)"
-        for path in sorted(results.glob("*/summary.md"))
-    ]
+    lines = [_entry(path) for path in sorted(results.glob("*/summary.md"))]
     lines += [
         f"[{Path(file).stem}]({file}): {what}" for file, what in BESIDE.items() if (results / file).exists()
     ]
     index = "".join(f"- {line}\n" for line in lines)
     _write(results / "README.md", f"{MARK}# Results\n\n{index}".encode())
     return folders
+
+
+def _entry(summary: Path) -> str:
+    """Return the question and the answer that a summary begins with, and its sweep."""
+    name = summary.parent.name
+    _, heading, _, answer, *_ = [*summary.read_text().split("\n"), "", "", ""]
+    question = heading.removeprefix("# ")
+    link = f"[{question}]({name}/summary.md){f' ({name})' if question != name else ''}"
+    return link if answer.startswith(("#", "|", "-")) or not answer else f"{link}: {answer}"
 
 
 def _known(runs: Path, results: Path, names: Sequence[str] | None) -> list[str]:
@@ -88,7 +92,7 @@ def _known(runs: Path, results: Path, names: Sequence[str] | None) -> list[str]:
 
 def _build_sweep(runs: Path, results: Path, name: str, out: Callable[[str], object]) -> Path:
     sweep, folder = archive.load(runs, results, name), results / name
-    report = sweep_report(name, sections(rows(sweep)), sweep.note, traced.caveats(sweep))
+    report = recorded_report(sweep)
     files = {file: text.encode() for file, text in texts(report).items()}
     failures: dict[str, str] = {}
     for task in report.tasks:

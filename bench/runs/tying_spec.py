@@ -94,6 +94,12 @@ class Part:
         return {name: keys[name] for name in names if name in keys}
 
     @property
+    def called(self) -> str:
+        """Return its label in tables and pictures, where random groups are not called learned."""
+        is_random = self.method == LEARNED and self.get("shuffle") is not None
+        return f"random{self.label.removeprefix(LEARNED)}" if is_random else self.label
+
+    @property
     def label(self) -> str:
         shown = [f"{name}={_text(value)}" for name, value in self.shown.items()]
         if self.get("scope") not in (None, "weights"):
@@ -150,7 +156,15 @@ class TyingSpec:
     @cached_property
     def label(self) -> str:
         """Return what people call it: `embedding+top_k(k=3)`, `cross_layer, control=params`, `soft, start=untied`."""
-        text = "+".join(part.label for part in self.parts) or "none"
+        return self._with_control_and_start("+".join(part.label for part in self.parts))
+
+    @cached_property
+    def called(self) -> str:
+        """Return what tables and pictures call it: its label, but for random groups."""
+        return self._with_control_and_start("+".join(part.called for part in self.parts))
+
+    def _with_control_and_start(self, parts: str) -> str:
+        text = parts or "none"
         text += f", control={self.control}" if self.control is not None else ""
         return text + (", start=untied" if self.start is not None else "")
 

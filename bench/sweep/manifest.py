@@ -42,7 +42,10 @@ def earlier(cell: RunConfig) -> tuple[dict[str, Any], list[str]]:
     archived = archive.path_of(Path(cell.options["results"]), name)
     if there is None and archived.exists():
         sweep = archive.read(archived)
-        there, records = {"note": sweep.note, "runs": list(sweep.entries.values())}, sweep.records
+        there, records = (
+            {"question": sweep.question, "note": sweep.note, "runs": list(sweep.entries.values())},
+            sweep.records,
+        )
     kept, old, unsettled = [], 0, 0
     for entry in (there or {}).get("runs", ()):
         record = recorded(run_folder(cell.runs, entry["id"]) / RECORD) or records.get(entry["id"]) or {}
@@ -92,8 +95,8 @@ def write(
         stopped: How cells were decided before they had all their seeds, a sentence by their group.
     """
     sweep = cells[0].options["sweep"]
-    note = sweep["note"] if sweep["note"] is not None else earlier.get("note")
-    content = {"schema": SCHEMA, "name": sweep["name"], "note": note}
+    about = {key: sweep[key] if sweep[key] is not None else earlier.get(key) for key in ("question", "note")}
+    content = {"schema": SCHEMA, "name": sweep["name"], **about}
     groups = {cell.group for cell in cells}
     before_now = {group: text for group, text in earlier.get("stopped", {}).items() if group not in groups}
     if all_stopped := before_now | dict(stopped):

@@ -66,7 +66,14 @@ def test_equivalent_asks_for_the_90_percent_interval_and_not_for_the_95():
 def test_a_bound_is_told_in_percentage_points_of_a_share_and_never_below_itself():
     values = [0.01 * value for value in NEARLY]
     verdict = judged(*values, margin=0.01, metric=Metric("accuracy", "max")).verdict
-    assert verdict.word == "smaller than 1.3" and 100 * bound_of(difference(*values), 0.05) <= 1.3
+    assert verdict.word == "smaller than 1.3 points" and 100 * bound_of(difference(*values), 0.05) <= 1.3
+
+
+def test_a_bound_on_the_logarithm_of_a_perplexity_is_told_as_a_change_in_percent():
+    values = [0.01 * value for value in NEARLY]
+    word = judged(*values, margin=0.01, metric=BEST_LOW).verdict.word
+    told = float(word.removeprefix("smaller than ").removesuffix(" %"))
+    assert told - 0.1 <= 100 * math.expm1(bound_of(difference(*values), 0.05)) <= told
 
 
 @given(st.lists(st.floats(-3, 3), min_size=2, max_size=7), st.floats(0.1, 3))

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 import record_maker as made
 
-from bench.analysis import archive, traced
-from bench.analysis.groups import sections
+from bench.analysis import archive
 from bench.analysis.runs import read_sweep, rows
-from bench.report.pages import sweep_report, texts
+from bench.report.pages import recorded_report, texts
 from bench.report.tables import build, main
 from bench.runs.store import manifest_path, run_folder
 from bench.tying.errors import BadInput
@@ -174,7 +173,7 @@ def test_a_sweep_that_is_nowhere_is_no_sweep(tmp_path):
 def test_committed_tables_are_made_from_the_committed_records(name):
     """What is committed as text is made anew from the records beside it, byte by byte."""
     sweep = archive.read(archive.path_of(RESULTS, name))
-    made_again = texts(sweep_report(sweep.name, sections(rows(sweep)), sweep.note, traced.caveats(sweep)))
+    made_again = texts(recorded_report(sweep))
     there = {
         file: (RESULTS / name / file).read_text() for file in made_again if (RESULTS / name / file).exists()
     }

@@ -376,7 +376,10 @@ def test_one_seed_is_hollow_and_has_no_bar_and_a_hole_says_why(tmp_path):
     records[3] = made.unfinished(lines[3], "diverged", "loss is nan")
     figure = forest(written(tmp_path, lines, records))
     (dots,) = [line for line in figure.axes[0].get_lines() if (line.get_gid() or "").startswith("tips:")]
-    assert list(dots.get_xdata()) == [2.0] and dots.get_markerfacecolor() == "white"
+    assert (
+        list(dots.get_xdata()) == pytest.approx([100 * (92 / 90 - 1)])
+        and dots.get_markerfacecolor() == "white"
+    )
     assert not any(c.get_paths() and len(c.get_paths()[0]) == 2 for c in figure.axes[0].collections)
     assert {"too few seeds", "1 diverged"} <= set(texts(figure))
     assert "Hollow: one seed" in notes(figure)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from itertools import product
 from pathlib import Path
+from statistics import fmean, stdev
 
 import pytest
 import record_maker as made
@@ -56,10 +57,12 @@ def test_mean_spread_and_paired_difference(tmp_path):
     assert float(none["test_perplexity_sd"]) == pytest.approx(math.sqrt(8))
     # Seed 3 has no untied twin: it counts in the mean, not in the difference.
     assert float(cross["test_perplexity_mean"]) == pytest.approx(700 / 3)
-    assert float(cross["difference_to_none_mean"]) == -2 and cross["difference_to_none_n"] == "2"
+    expected = (math.log(0.97) + math.log(103 / 104)) / 2
+    assert float(cross["difference_to_none_mean"]) == pytest.approx(expected)
+    assert cross["difference_to_none_n"] == "2"
     text = (folder / "text_gru.md").read_text()
     # The t interval of two values reaches 12.7 times half their distance.
-    assert "−2.0 [−14.7, +10.7] (n=2)" in text and "| 102.0 [76.6, 127.4] |" in text.replace("**", "")
+    assert "−2.0 % [−14.1, +11.9] (n=2)" in text and "| 102.0 [76.6, 127.4] |" in text.replace("**", "")
 
 
 def test_what_a_difference_is_worth_stands_below_and_in_the_csv_unrounded(tmp_path):
@@ -67,20 +70,23 @@ def test_what_a_difference_is_worth_stands_below_and_in_the_csv_unrounded(tmp_pa
     folder = built(tmp_path, untied[0] + tied[0], untied[1] + tied[1])
     none, cross = rows_of(folder / "text_gru.csv")
     assert (none["rank"], cross["rank"], none["verdict_kind"], none["p"]) == ("2", "1", "nothing", "")
-    # Six differences of -1 or -3: their standard error is the square root of 1.2 / 6, and t is 4.47.
+    # Six logarithms of 0.97 or 103 / 104.
+    pairs = [math.log(0.97), math.log(103 / 104)] * 3
+    mean, sd = fmean(pairs), stdev(pairs)
     low, high = float(cross["difference_low"]), float(cross["difference_high"])
-    assert (low + high) / 2 == pytest.approx(-2) and -4 < low < high < 0
+    assert (low + high) / 2 == pytest.approx(mean) and 2 * mean < low < high < 0
     assert 0.001 < float(cross["p"]) == float(cross["p_holm"]) < 0.01
-    assert float(cross["margin"]) == pytest.approx(1.02) and cross["verdict_kind"] == "better"
-    # 5 degrees of freedom, 80 % power: 1.435 standard deviations of a pair, which are the square root of 1.2.
-    assert float(cross["could_show"]) == pytest.approx(1.435 * math.sqrt(1.2), abs=0.002)
-    assert cross["seeds_for_margin"] == "12" and cross["difference_unit"] == "perplexity"
-    assert float(cross["effect"]) == pytest.approx(-2 / math.sqrt((4.8 + 10.8) / 2))
+    assert float(cross["margin"]) == pytest.approx(math.log(1.01)) and cross["verdict_kind"] == "better"
+    # 5 degrees of freedom, 80 % power: 1.435 standard deviations of a pair.
+    assert float(cross["could_show"]) == pytest.approx(1.435 * sd, rel=0.001)
+    assert int(cross["seeds_for_margin"]) > 6 and cross["difference_unit"] == "nats"
+    spreads = [stdev([math.log(value) for value in values] * 3) for values in ((100, 104), (97, 103))]
+    assert float(cross["effect"]) == pytest.approx(mean / math.hypot(*spreads) * math.sqrt(2))
     text, tex = (folder / "text_gru.md").read_text(), (folder / "text_gru.tex").read_text()
     assert text.count("Differences to none:") == 1 and "±1 % of the mean of `none`" in text
     assert (
         "text_gru on pydocs: Differences to none" in tex
-        and "| 6 | −2.0 [−3.1, −0.9] | −0.72 | 0.007 | 0.007 | better; worse than the trigram floor | 1.6 | 12 |"
+        and "| 6 | −2.0 % [−3.2, −0.8] | −0.72 | 0.008 | 0.008 | better; worse than the trigram floor | 1.6 % | "
         in text
     )
     assert [row["verdict_kind"] for row in rows_of(folder / "summary.csv")] == ["nothing", "better"]
@@ -194,11 +200,14 @@ def test_the_index_lists_what_is_there(tmp_path):
     built(tmp_path, lines, records, name="quick")
     built(tmp_path, lines, records, name="main")
     text = (tmp_path / "results" / "README.md").read_text()
-    assert text.endswith("- [main](main/summary.md)\n- [quick](quick/summary.md)\n")
+    # A sweep by its question, which its preset has, and by its answer.
+    main, quick = text.splitlines()[-2:]
+    assert main.startswith("- [What do ") and "](main/summary.md) (main): Nothing is tied here" in main
+    assert quick.startswith("- [What do ") and "](quick/summary.md) (quick): Nothing is tied here" in quick
     (tmp_path / "results" / "performance.md").write_text("what `make perf` wrote")
     built(tmp_path, lines, records, name="main")
     text = (tmp_path / "results" / "README.md").read_text()
-    assert "- [quick](quick/summary.md)\n- [performance](performance.md): " in text
+    assert quick + "\n- [performance](performance.md): " in text
 
 
 def test_the_headline_fits_the_terminal_and_says_where_the_rest_is(tmp_path, capsys):

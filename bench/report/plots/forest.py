@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bench.analysis.comparison import Compared, vs_untied
 from bench.analysis.groups import Section
-from bench.analysis.runs import percent
+from bench.analysis.power import change, change_of, scale_of
 from bench.analysis.statistics import Paired
 from bench.report.comparison import difference_places
 from bench.report.numbers import axis, fixed, interval_text, p_text
@@ -48,7 +48,7 @@ REACH = 3.0
 class Row:
     """A line of the plot at height `y`: `against` is None where it only names the tying of those below.
 
-    `difference` and `margin` are as printed: shares in percent.
+    `difference` and `margin` are as printed: shares in points, a perplexity's in percent.
     """
 
     y: float
@@ -87,8 +87,13 @@ def forest(sections: list[Section]) -> Figure | None:
         _draw_differences(axes, rows, styles(sections), difference_places(section))
         _write_texts(axes, rows, styles(sections), difference_places(section), left)
         left_side, right_side = ("better", "worse") if section.metric.mode == "min" else ("worse", "better")
-        name = "test loss (nats)" if section.is_in_nats else metric_name(section)
-        axes.set_xlabel(f"{name} minus that of none\n◀ {left_side}          {right_side} ▶")
+        is_log = scale_of(section.metric) != section.metric.name
+        change_name = (
+            f"change of test {section.metric.name} in % of"
+            if is_log
+            else f"{metric_name(section)} minus that of"
+        )
+        axes.set_xlabel(f"{change_name} none\n◀ {left_side}          {right_side} ▶")
         axes.xaxis.set_major_locator(MaxNLocator(5))
         without_y_axis(axes)
     return figure
@@ -99,7 +104,6 @@ def _rows(section: Section) -> list[Row]:
     several_dropouts = len({cell.dropout for cell in section.cells}) > 1
     several_decays = len({cell.weight_decay for cell in section.cells}) > 1
     comparison_of = {comparison.cell: comparison for comparison in vs_untied(section)}
-    scale = 100 if section.metric.is_share else 1
     rows: list[Row] = []
     for tying, cells in section.tyings.items():
         if tying == "none" or not any(cell.done for cell in cells):
@@ -110,9 +114,10 @@ def _rows(section: Section) -> list[Row]:
             place = [f"dropout {axis(cell.dropout)}"] * several_dropouts
             place += [f"decay {axis(cell.weight_decay)}"] * several_decays
             against = comparison_of[cell]
-            difference = percent(against.difference, section.metric)
+            difference = change(against.difference, section.metric)
+            margin = change_of(against.margin or 0.0, section.metric)
             text = ", ".join(place) or on_two_lines(tying)
-            rows.append(Row(-len(rows), text, tying, against, difference, scale * (against.margin or 0.0)))
+            rows.append(Row(-len(rows), text, tying, against, difference, margin))
     return rows
 
 

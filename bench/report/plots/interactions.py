@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bench.analysis.factorial import Effect, Factorial, Grid, factorial, grid
 from bench.analysis.groups import Section
-from bench.report.factorial import decimals_of, interaction_text
+from bench.report.factorial import as_read, decimals_of, interaction_text
 from bench.report.numbers import axis, metric_places, p_text
 from bench.report.plots.style import (
     MARGINS,
@@ -136,6 +136,7 @@ def _draw_effects(
     axes: Axes, section: Section, fit: Factorial, looks: dict[str, Look], height: float
 ) -> None:
     """Draw a row per interaction, from the top; `height` is the panel's in inches."""
+    fit = as_read(fit)
     effects, decimals = _drawn_effects(fit), decimals_of(fit.effects)
     box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
     name = {"transform": axes.get_yaxis_transform(), "fontsize": 10.5, "va": "bottom", "bbox": box}
@@ -153,5 +154,5 @@ def _draw_effects(
     axes.margins(x=0.05)
     without_y_axis(axes)
     better = "below" if section.metric.mode == "min" else "above"
-    unit = fit.metric.replace("percentage points", "points").partition(",")[0] + ")" * ("," in fit.metric)
+    unit = fit.response.replace("percentage points", "points")
     axes.set_xlabel(f"{unit}\n{better} 0: together better than the sum", fontsize=11.5)

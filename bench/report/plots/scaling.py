@@ -6,9 +6,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from bench.analysis.groups import Section
 from bench.analysis.scaling import Curve, curves, in_order
-from bench.report.numbers import interval_text, metric_places, short_count
+from bench.report.numbers import change_unit, interval_text, metric_places, short_count
 from bench.report.plots.style import MOST, QUIET, Look, direction, looks_of, panels, series
-from bench.report.scaling import amount
+from bench.report.scaling import amount, difference_places
 
 SIZE = (6.4, 4.4)
 LEFT, RIGHT, SECOND_AXIS, BELOW, ABOVE = 1.05, 0.25, 0.95, 0.7, 0.4
@@ -72,7 +72,8 @@ def _draw_difference(axes: Axes, curve: Curve, looks: dict[str, Look]) -> None:
         axes.text(0.5, 0.5, "no seed in common with none", ha="center", transform=axes.transAxes, color=QUIET)
     axes.axhline(0, color="#999999", linewidth=1, zorder=0)
     _draw_lines(axes, curve, looks, differences=True)
-    unit = "percentage points" if curve.metric.is_share else curve.metric.name.replace("_", " ")
+    name = curve.metric.name.replace("_", " ")
+    unit = {" points": "percentage points", " %": f"{name}, change in %"}.get(change_unit(curve.metric), name)
     axes.set_ylabel(f"{unit} ({'below' if curve.metric.mode == 'min' else 'above'} 0 is better)")
     _set_x_axis(axes, curve)
 
@@ -95,9 +96,8 @@ def _draw_lines(axes: Axes, curve: Curve, looks: dict[str, Look], *, differences
     lines, what = curve.lines, curve.metric.label
     if differences:
         lines, what = curve.differences, f"difference to {curve.baseline}"
-    decimals = metric_places(
-        [value.mean for points in curve.lines.values() for _, value in points], curve.metric
-    )
+    means = [value.mean for points in curve.lines.values() for _, value in points]
+    decimals = difference_places(curve) if differences else metric_places(means, curve.metric)
     every_x = [x for points in curve.lines.values() for x, _ in points]
     least, most = min(every_x), max(every_x)
     for at, (label, points) in enumerate(lines.items()):

@@ -1,0 +1,248 @@
+"""Answer a sweep's question: a narrow table for each section, and one line made of the verdicts."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+from bench.analysis.comparison import Compared, below_floor, chosen_vs_untied, vs_controls
+from bench.analysis.factorial import Factorial, factorial
+from bench.analysis.groups import Section, SeedGroup
+from bench.analysis.power import change
+from bench.analysis.runs import percent
+from bench.analysis.statistics import ENOUGH
+from bench.analysis.verdict import Kind
+from bench.report.comparison import effective_params, places_of
+from bench.report.markup import Column, Table, tabulate
+from bench.report.numbers import axis, change_places, change_text, interval_text, places, short_count
+
+MOST_BY_METHOD = 4
+"""With more methods than these the line goes by verdict, and of each verdict names as many."""
+
+
+class Answer(NamedTuple):
+    """A narrow table with the line above it and the line below it; no table where nothing is tied."""
+
+    title: str
+    reference: str
+    table: Table | None
+    below: str
+
+
+class Judgement(NamedTuple):
+    method: str
+    where: str
+    verdict: str
+
+
+def answer(section: Section) -> Answer:
+    """Make a row per method: its change to `none`, parameters, verdict; `none` and the settings in the lines around."""
+    chosen = chosen_vs_untied(section)
+    methods = [tying for tying in section.tyings if tying != "none"]
+    table = tabulate(["method"], [[method] for method in methods], _columns(section), methods)
+    below = " ".join(filter(None, (_settings(chosen), _floors(section))))
+    return Answer(section.title, _reference(section), table if methods else None, below)
+
+
+def _reference(section: Section) -> str:
+    """`none: test perplexity 81.8 [80.6, 82.9] (lower is better), n = 5.`"""
+    metric, cell = section.metric, section.chosen("none")
+    name = f"test {metric.name.replace('_', ' ')}"
+    better = f"{'higher' if metric.higher_is_better else 'lower'} is better"
+    if cell is None:
+        return f"none: no {name} ({better}), so that nothing can be compared with it."
+    value = percent(cell.interval(), metric)
+    decimals = places_of(section) if metric.is_share else places([value.mean], 3)
+    unit = " %" * metric.is_share
+    number, space, bounds = interval_text(value, decimals).partition(" ")
+    return f"none: {name} {number}{unit}{space}{bounds} ({better}), n = {value.n}."
+
+
+def _columns(section: Section) -> list[Column[str]]:
+    metric, chosen = section.metric, chosen_vs_untied(section)
+    decimals = places_of(section)
+    if changes := [c for row in chosen.values() if (c := change(row.difference, metric))]:
+        decimals = (
+            2 if metric.is_share else change_places(changes) if metric.name == "perplexity" else decimals
+        )
+
+    def change_of(method: str) -> str:
+        if method in chosen:
+            row = chosen[method]
+            if row.reference is None:
+                return interval_text(percent(row.cell.interval(), metric), places_of(section))
+            if row.difference is None:
+                return "no pair with none"
+            return change_text(row.difference, metric, decimals)
+        return "n/a" if all(cell.is_not_applicable for cell in section.tyings[method]) else "hole"
+
+    def parameters(method: str) -> str:
+        if method not in chosen:
+            return ""
+        cell = chosen[method].cell
+        count, effective = cell.count("num_params"), effective_params(cell)
+        if count is None:
+            return ""
+        text = _of_untied(count, cell)
+        is_soft = effective is not None and effective < count
+        return f"{text}, effective {_of_untied(effective, cell)}" if is_soft else text
+
+    def verdict(method: str) -> str:
+        """Floors stand below the table, once."""
+        if method not in chosen:
+            return ""
+        judged, floor = chosen[method].verdict, below_floor(section, chosen[method].cell)
+        return str(replace(judged, qualifiers=tuple(text for text in judged.qualifiers if text != floor)))
+
+    return [
+        Column("change to none [95 %]" if "none" in chosen else f"{metric.label} [95 %]", change_of),
+        Column("parameters (% of untied)", parameters),
+        Column("verdict", verdict, align="l"),
+    ]
+
+
+def _of_untied(count: float, cell: SeedGroup) -> str:
+    """`612k (61 %)`"""
+    untied = cell.count("num_params_untied")
+    return f"{short_count(count)} ({100 * count / untied:.0f} %)" if untied else short_count(count)
+
+
+def _settings(chosen: dict[str, Compared]) -> str:
+    """At which dropout and weight decay each method stands, and of how many runs it is where they differ from none."""
+    if not chosen:
+        return ""
+    at: dict[str, list[str]] = {}
+    for tying, row in chosen.items():
+        at.setdefault(f"{axis(row.cell.dropout)} / {axis(row.cell.weight_decay)}", []).append(tying)
+    (common, _), *others = sorted(at.items(), key=lambda item: -len(item[1]))
+    where = f"all at {common}" if not others else "; ".join(f"{', '.join(of)} at {s}" for s, of in at.items())
+    counts = {len(row.cell.done) for row in chosen.values()}
+    fewer = {tying: len(row.cell.done) for tying, row in chosen.items() if len(row.cell.done) < max(counts)}
+    lacking = "; ".join(f"{tying} {n}" for tying, n in fewer.items())
+    runs = f" Runs of each: {max(counts)}{f', but {lacking}' if lacking else ''}."
+    return f"Dropout / weight decay: {where}.{runs}"
+
+
+def _floors(section: Section) -> str:
+    """`Worse than the trigram floor: none, embedding.`; `all` where it is so of all."""
+    below: dict[str, list[str]] = {}
+    chosen = chosen_vs_untied(section)
+    for tying, row in chosen.items():
+        if text := below_floor(section, row.cell):
+            below.setdefault(text, []).append(tying)
+    texts = (f"{text}: {'all' if len(of) == len(chosen) else ', '.join(of)}" for text, of in below.items())
+    return " ".join(f"{text[0].upper()}{text[1:]}." for text in texts)
+
+
+def line(sections: list[Section]) -> str:
+    """Say in one line what the verdicts are; empty where none could be given."""
+    where = _places(sections)
+    rows = [(where[s], row) for s in sections for row in chosen_vs_untied(s).values()]
+    tied = [(at, row) for at, row in rows if row.cell.spec.control is None and not row.cell.is_untied]
+    controlled = [(where[s], row) for s in sections for row in _controlled(s)]
+    parts = [_said(_judgements(tied))]
+    if said := _said(_judgements(controlled)):
+        parts.append(f"Against an untied network of the same size: {said}")
+    if said := _interactions(sections):
+        parts.append(said)
+    if sections and not tied:
+        parts.append(
+            "nothing is tied here: what dropout and weight decay do to `none` is on the pages of the tasks"
+        )
+    return " ".join(f"{part[0].upper()}{part[1:]}." for part in parts if part)
+
+
+def _controlled(section: Section) -> Iterator[Compared]:
+    """The ties against their controls, at the settings at which the summary has them."""
+    chosen = {row.cell for row in chosen_vs_untied(section).values()}
+    return (row for row in vs_controls(section) if row.cell in chosen)
+
+
+def _interactions(sections: list[Section]) -> str:
+    """Say how many of the interactions of a tying with one regulariser have which reading."""
+    fits = [fit for section in sections if isinstance(fit := factorial(section), Factorial)]
+    readings = Counter(
+        effect.reading
+        for fit in fits
+        for effect in fit.effects
+        if effect.tying is not None and len(effect.parts) == 2 and effect.n >= ENOUGH
+    )
+    if not readings:
+        return ""
+    counts = "; ".join(
+        f"{reading} ({count} of {readings.total()})" for reading, count in readings.most_common()
+    )
+    return f"interactions of a tying with dropout or weight decay: {counts}"
+
+
+def _places(sections: list[Section]) -> dict[Section, str]:
+    """Each section by its task, and by what else tells it from the others of that task."""
+    tasks = [section.task for section in sections]
+    data = {section: (section.task, section.data) for section in sections}
+    names = {}
+    for section in sections:
+        several = tasks.count(section.task) > 1
+        of_data = list(data.values()).count(data[section]) < tasks.count(section.task)
+        alike = [other.variant for other in sections if data[other] == data[section]]
+        more = [section.data] * (several and of_data) + [_told_apart(section.variant, alike)] * several
+        names[section] = " with ".join(filter(None, (section.task, ", ".join(filter(None, more)))))
+    return names
+
+
+def _told_apart(variant: str, variants: list[str]) -> str:
+    """Return the first setting of a variant that none of the others has, by its last name; all of it without one."""
+    if len(variants) < 2:
+        return ""
+    others = [other.split(", ") for other in variants if other != variant]
+    own = (part for part in variant.split(", ") if not any(part in other for other in others))
+    key, _, value = next(own, variant).partition("=")
+    return f"{key.rpartition('.')[2]}={value}"
+
+
+def _judgements(rows: Iterable[tuple[str, Compared]]) -> list[Judgement]:
+    return [
+        Judgement(row.cell.tying, where, f"{row.verdict.word}{' (few seeds)' * row.verdict.is_hint}")
+        for where, row in rows
+        if row.verdict.kind != Kind.NOTHING
+    ]
+
+
+def _said(judgements: list[Judgement]) -> str:
+    methods = list(dict.fromkeys(judgement.method for judgement in judgements))
+    if len(methods) > MOST_BY_METHOD:
+        return _by_verdict(judgements)
+    several = len({judgement.where for judgement in judgements}) > 1
+    texts = {method: _of_method([j for j in judgements if j.method == method], several) for method in methods}
+    return ". ".join(f"`{method}`: {text}" for method, text in texts.items())
+
+
+def _of_method(judgements: list[Judgement], several: bool) -> str:
+    """`worse for text_gru and text_transformer; not enough to tell for image_cnn`; one place has no name."""
+    at: dict[str, list[str]] = {}
+    for judgement in judgements:
+        at.setdefault(judgement.verdict, []).append(judgement.where)
+    if len(at) == 1 and len(judgements) > 2:
+        return f"{judgements[0].verdict} in all {len(judgements)} comparisons"
+    return "; ".join(f"{verdict}{f' for {_listed(where)}' * several}" for verdict, where in at.items())
+
+
+def _by_verdict(judgements: list[Judgement]) -> str:
+    """`of 14 comparisons with none: 9 worse (...), 5 not enough to tell`; few methods that have it alone are named."""
+    methods = Counter(judgement.method for judgement in judgements)
+    at: dict[str, list[str]] = {}
+    for judgement in judgements:
+        word = "smaller than a bound" if judgement.verdict.startswith("smaller") else judgement.verdict
+        at.setdefault(word, []).append(judgement.method)
+    parts = []
+    for verdict, of in sorted(at.items(), key=lambda item: -len(item[1])):
+        names = list(dict.fromkeys(of))
+        # A method with another verdict elsewhere would stand twice.
+        names = [name for name in names if of.count(name) == methods[name]]
+        text = f" ({', '.join(f'`{name}`' for name in names)})" if 0 < len(names) <= MOST_BY_METHOD else ""
+        parts.append(f"{len(of)} {verdict}{text}")
+    return f"of {len(judgements)} comparisons with `none`: {', '.join(parts)}"
+
+
+def _listed(names: list[str]) -> str:
+    *before, last = names
+    return f"{', '.join(before)} and {last}" if before else last

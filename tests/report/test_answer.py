@@ -1,0 +1,104 @@
+"""What a reader sees first: the question, the verdicts in a line, and a narrow table of what validation chose."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+import record_maker as made
+import yaml
+
+from bench.analysis import archive
+from bench.analysis.comparison import chosen_vs_untied
+from bench.analysis.groups import sections
+from bench.analysis.runs import read_sweep, rows
+from bench.report.answer import answer, line
+from bench.report.pages import question_of
+from bench.report.tables import build
+from bench.runs.store import manifest_path
+from bench.runs.tying_spec import Part, TyingSpec
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "results"
+PRESETS = sorted((ROOT / "conf" / "sweep").glob("*.yaml"))
+COMMITTED = archive.archived_names(RESULTS)
+NONE = made.pair(100.0, 101.0, 102.0, 101.0, 100.0)
+CLEAR = made.pair(90.1, 91.0, 92.0, 90.9, 90.0, tying="cross_layer")
+NOISE = made.pair(95.0, 106.0, 97.0, 107.0, 99.0, tying="soft")
+
+
+def sections_of(folder, *cells):
+    lines, records = ([item for cell in cells for item in cell[at]] for at in (0, 1))
+    made.write_sweep(folder / "runs", lines, records)
+    return sections(read_sweep(folder / "runs", "quick")[0])
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=[path.stem for path in PRESETS])
+def test_every_named_sweep_asks_a_question(path):
+    assert yaml.safe_load(path.read_text())["sweep"]["question"].endswith("?")
+
+
+@pytest.mark.parametrize("name", COMMITTED)
+def test_a_committed_summary_begins_with_its_question_and_its_answer(name):
+    sweep = archive.read(archive.path_of(RESULTS, name))
+    _, heading, _, said, *rest = (RESULTS / name / "summary.md").read_text().splitlines()
+    assert heading == f"# {question_of(sweep)}" and heading.endswith("?")
+    assert said == line(sections(rows(sweep)))
+    index = (RESULTS / "README.md").read_text()
+    assert f"- [{heading[2:]}]({name}/summary.md)" in index
+    tables = [text for text in rest if text.startswith("| method |")]
+    assert all(text.count("|") == 5 for text in tables)
+
+
+@pytest.mark.parametrize("name", COMMITTED)
+def test_the_narrow_table_has_every_method_with_its_verdict(name):
+    for section in sections(rows(archive.read(archive.path_of(RESULTS, name)))):
+        answered, chosen = answer(section), chosen_vs_untied(section)
+        methods = [tying for tying in section.tyings if tying != "none"]
+        assert [row[0] for row in answered.table.rows] == methods if methods else answered.table is None
+        for method, _, _, verdict in answered.table.rows if methods else ():
+            assert method not in chosen or verdict.startswith(str(chosen[method].verdict.word))
+
+
+def test_the_line_above_has_none_and_that_below_the_settings(tmp_path):
+    (section,) = sections_of(tmp_path, NONE, CLEAR, NOISE)
+    answered = answer(section)
+    assert answered.reference.startswith("none: test perplexity 101 [") and "n = 5." in answered.reference
+    assert answered.below.startswith("Dropout / weight decay: all at 0 / 0. Runs of each: 5.")
+    assert "Worse than the trigram floor: all." in answered.below
+    (clear, noise) = answered.table.rows
+    assert clear[1].startswith("−9.9 % [") and clear[3] == "better"
+    assert noise[3].startswith("not enough to tell (±1 % needs about ")
+
+
+def test_the_line_names_methods_and_where_there_are_many_counts_verdicts(tmp_path):
+    assert line(sections_of(tmp_path / "a", NONE, CLEAR)) == "`cross_layer`: better."
+    several = line(sections_of(tmp_path / "b", NONE, CLEAR, NOISE))
+    assert several == "`cross_layer`: better. `soft`: not enough to tell."
+    more = [made.pair(95.0, 106.0, 97.0, 107.0, 99.0, tying=f"top_k(k={k})") for k in range(1, 5)]
+    many = line(sections_of(tmp_path / "c", NONE, CLEAR, *more))
+    assert (
+        many.startswith("Of 5 comparisons with `none`: 4 not enough to tell (")
+        and "1 better (`cross_layer`)" in many
+    )
+    assert line(sections_of(tmp_path / "d", NONE)).startswith("Nothing is tied here")
+
+
+def test_a_question_goes_from_the_manifest_into_the_archive(tmp_path):
+    made.write_sweep(tmp_path / "runs", *NONE)
+    path = manifest_path(tmp_path / "runs", "quick")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"question": "Is it so?"}))
+    (folder,) = build(tmp_path / "runs", tmp_path / "results", out=lambda text: None)
+    head = json.loads(gzip.decompress((folder / archive.FILE).read_bytes()).splitlines()[0])
+    assert head["question"] == archive.read(folder / archive.FILE).question == "Is it so?"
+    assert "\n# Is it so?\n" in (folder / "summary.md").read_text()
+    page = (folder / "index.html").read_text()
+    assert "<h1>Is it so?</h1>" in page and "<title>Is it so? · tying bench</title>" in page
+
+
+def test_random_groups_are_called_random_and_recorded_as_before():
+    drawn = TyingSpec((Part("embedding"), Part("learned", (("groups", 3), ("shuffle", 2)))))
+    assert drawn.called == "embedding+random(groups=3, shuffle=2)"
+    assert drawn.label == "embedding+learned(groups=3, shuffle=2)"
+    learned = TyingSpec((Part("learned", (("groups", 3),)),))
+    assert learned.called == learned.label == "learned(groups=3)"

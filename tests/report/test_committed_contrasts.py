@@ -1,0 +1,63 @@
+"""One contrast has one p in every file: the committed sweeps, table against factorial."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.analysis import archive
+from bench.analysis.comparison import vs_untied
+from bench.analysis.factorial import Factorial, factorial, grid
+from bench.analysis.groups import sections
+from bench.analysis.runs import rows
+from bench.report.comparison import csv_rows
+from bench.report.factorial import csv_rows as effect_rows
+
+RESULTS = Path(__file__).parents[2] / "results"
+OPPOSITE = {"better": "worse", "worse": "better"}
+COMMITTED = {
+    name: sections(rows(archive.read(archive.path_of(RESULTS, name))))
+    for name in archive.archived_names(RESULTS)
+}
+FITTED = [
+    pytest.param(section, fit, id=f"{name}: {section.title}")
+    for name, of_sweep in COMMITTED.items()
+    for section in of_sweep
+    if isinstance(fit := factorial(section), Factorial)
+]
+
+
+@pytest.mark.parametrize(("section", "fit"), FITTED)
+def test_a_tying_has_the_same_p_in_the_differences_and_in_the_factorial(section, fit):
+    reference = grid(section).reference
+    at_reference = [
+        row for row in vs_untied(section) if (row.cell.dropout, row.cell.weight_decay) == reference[1:]
+    ]
+    differences = {row.cell.tying: row for row in at_reference if row.p is not None}
+    mains = [effect for effect in fit.effects if effect.parts == (effect.tying,)]
+    same = [effect for effect in mains if effect.tying in differences]
+    assert same
+    for effect in same:
+        row = differences[effect.tying]
+        assert effect.n == row.n_pairs and effect.p == pytest.approx(row.p, rel=1e-8)
+        scale = 100 if section.metric.is_share else 1
+        assert effect.estimate == pytest.approx(scale * row.difference.mean, rel=1e-8)
+        # The words are those of the verdict.
+        assert effect.reading.startswith(row.verdict.word) or effect.lost
+
+
+@pytest.mark.parametrize(("section", "fit"), FITTED)
+def test_the_files_of_both_tables_hold_that_p(section, fit):
+    tables = {(row["tying"], row["dropout"], row["weight_decay"]): row["p"] for row in csv_rows(section)}
+    _, dropout, decay = grid(section).reference
+    effects = {row["term"]: row["p"] for row in effect_rows(section, fit)}
+    shared = [tying for tying in effects if tables.get((tying, dropout, decay)) is not None]
+    assert shared
+    for tying in shared:
+        assert effects[tying] == pytest.approx(tables[tying, dropout, decay], rel=1e-8)
+
+
+@pytest.mark.parametrize(("section", "fit"), FITTED)
+def test_no_reading_claims_what_the_correction_takes_back(section, fit):
+    for effect in fit.effects:
+        if effect.tying is None and effect.reading in OPPOSITE:
+            assert effect.p_holm < 0.05
