@@ -24,6 +24,7 @@ from typing import Any
 
 from bench.data.sources import Source, source_of
 from bench.runs.code import code_of_section, is_own
+from bench.runs.store import NoRecord
 from bench.tying.errors import BadInput
 
 PREPARE_VERSION = 2
@@ -72,7 +73,7 @@ def load(folder: Path | str) -> Prepared:
     folder = Path(folder)
     prepared = whole(folder)
     if prepared is None:
-        raise BadInput(
+        raise NoRecord(
             f"no complete prepared data in {folder}: run again with the same data settings to prepare it anew"
         )
     return prepared

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.runs.store import read_json, write_json
+from bench.runs.store import NoRecord, read_json, write_json
 from bench.runs.worker import one_line
 from bench.training import build
 from bench.tying import TyingPlan
@@ -36,6 +36,8 @@ def refusal(config: Mapping[str, Any]) -> str | None:
         read = ("model", "task", "dropout", "optimizer", "weight_decay", "trainer")
         model = _built(_text({key: sized[key] for key in read}), _text(shapes), _text(meta))
         build.plan_for(sized, model).check(model)
+    except NoRecord:  # data that are gone meanwhile are no fault of the config
+        return None
     except BadInput as reason:
         return one_line(reason)
     except Exception:
