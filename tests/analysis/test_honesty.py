@@ -1,5 +1,7 @@
 """What the intervals and verdicts promise, kept on simulated seeds: the functions themselves, thousands of times."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -125,9 +127,11 @@ def run_of(spec: TyingSpec, decay: int, seed: int, value: float) -> RunRecord:
 def false_pages(pages: int, settings: int, shift: float, seeds: int = 5) -> float:
     """The share of pages with a false word, on the page of the task or in the summary.
 
-    Runs of one seed share half of their variance, as they do here. shift: how much worse each tying is than `none`.
+    Runs of one seed share half of their variance, as they do here. shift: how much worse each tying is than `none`, of
+    a perplexity of 100; it is compared in nats.
     """
     count, truth = 0, {spec.label: 0.0 if not spec.parts or spec.control else shift for spec in SPECS}
+    nats = {label: math.log1p(worse / 100) for label, worse in truth.items()}
     noise = draws(pages, len(SPECS) + 1, settings, seeds)
     values = 100.0 + noise[:, 1:] + noise[:, :1, :1]
     values += np.array([truth[spec.label] for spec in SPECS])[None, :, None, None]
@@ -135,7 +139,7 @@ def false_pages(pages: int, settings: int, shift: float, seeds: int = 5) -> floa
         section = section_of(page)
         rows = [*vs_untied(section), *chosen_vs_untied(section).values(), *vs_controls(section)]
         count += any(
-            is_false(row.verdict, truth[row.cell.tying] - truth[row.reference.tying], row.margin)
+            is_false(row.verdict, nats[row.cell.tying] - nats[row.reference.tying], row.margin)
             for row in rows
         )
     return count / pages
@@ -145,10 +149,11 @@ def is_false(verdict, difference: float, margin: float) -> bool:
     if verdict.kind in (Kind.BETTER, Kind.WORSE):
         return (difference > 0) != (verdict.kind == Kind.WORSE) or difference == 0
     if verdict.kind == Kind.EQUIVALENT:
-        return abs(difference) > margin
-    return verdict.kind == Kind.SMALLER and abs(difference) > float(
-        verdict.word.removeprefix("smaller than ")
-    )
+        return abs(difference) >= margin * (1 - 1e-9)
+    if verdict.kind != Kind.SMALLER:
+        return False
+    percent = float(verdict.word.removeprefix("smaller than ").removesuffix(" %"))
+    return 100 * math.expm1(abs(difference)) > percent
 
 
 @pytest.mark.parametrize(
