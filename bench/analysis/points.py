@@ -122,7 +122,8 @@ def point_of(record: Mapping[str, Any], vocabulary: int | None = None) -> Point 
 
     Args:
         record: of a finished run.
-        vocabulary: rows of the embedding, where they are known better than from the config, which has a limit.
+        vocabulary: rows of the embedding, where they are known better than from the record. One of an older form has
+            the limit of its config alone.
     """
     config = record.get("config") or {}
     network = NETWORKS.get(str(look_up(config, "model", "_target_")).rpartition(".")[2])
@@ -136,7 +137,8 @@ def point_of(record: Mapping[str, Any], vocabulary: int | None = None) -> Point 
     if network is None or not has_sizes or not config.keys() >= _PARTS:
         return None
     if vocabulary is None:
-        vocabulary = look_up(config, "data", "vocab_size") if network in OF_TEXT else 0
+        reached, limit = look_up(record, "data_meta", "vocab_size"), look_up(config, "data", "vocab_size")
+        vocabulary = (reached or limit) if network in OF_TEXT else 0
     if vocabulary is None:
         return None
     unique, passes = _budget(config, network, sizes)
