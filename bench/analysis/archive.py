@@ -58,6 +58,11 @@ def archived_names(results: Path) -> list[str]:
     return sorted(path.parent.name for path in results.glob(f"*/{FILE}"))
 
 
+def recorded_names(runs: Path, results: Path) -> list[str]:
+    """The sweeps that are in either folder, sorted."""
+    return sorted({*sweep_names(runs), *archived_names(results)})
+
+
 def load(runs: Path, results: Path | None, name: str) -> Recorded:
     """Read a sweep from `runs`, and what is not there from `results`.
 

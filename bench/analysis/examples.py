@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from zipfile import BadZipFile
 
 from bench.analysis.runs import Metric
-from bench.analysis.statistics import SIGNIFICANCE, Paired, quantile
+from bench.analysis.statistics import SIGNIFICANCE, Paired, bounds, p_value
 from bench.runs.store import EXAMPLES, run_folder
 from bench.tying.errors import BadInput
 
@@ -76,16 +76,6 @@ def over_examples(ours: Sequence[ExampleScores], theirs: Sequence[ExampleScores]
     _, at = np.unique(cluster, return_inverse=True)
     sums = np.bincount(at, differences - mean)
     n = len(sums)
-    if n < 2 or not math.isfinite(mean):
-        return Paired(mean, None, None, None, None, n)
-    error = math.sqrt(n / (n - 1) * float(sums @ sums)) / len(differences)
-    half = quantile(n - 1, 1 - SIGNIFICANCE) * error
-    return Paired(mean, error * math.sqrt(n), mean - half, mean + half, _p(mean, error, n), n)
-
-
-def _p(mean: float, error: float, n: int) -> float | None:
-    if error == 0:
-        return 1.0 if mean == 0 else None
-    from scipy.special import stdtr
-
-    return 2 * float(stdtr(n - 1, -abs(mean) / error))
+    known = n > 1 and math.isfinite(mean)
+    sd = n * math.sqrt(float(sums @ sums) / (n - 1)) / len(differences) if known else None
+    return Paired(mean, sd, *bounds(mean, sd, n, 1 - SIGNIFICANCE), p_value(mean, sd, n), n)

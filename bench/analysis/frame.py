@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.analysis.archive import archived_names, load, sweep_names
+from bench.analysis.archive import load, recorded_names
 from bench.analysis.costs import cost_summary
 from bench.analysis.groups import flat
 from bench.analysis.runs import RunRecord, device, is_finite
@@ -32,7 +32,7 @@ def load_results(sweep: str, results: Path | str = "results", runs: Path | str =
     Raises:
         BadInput: for a sweep that is in neither folder, and for a torn file.
     """
-    there = sorted({*sweep_names(Path(runs)), *archived_names(Path(results))})
+    there = recorded_names(Path(runs), Path(results))
     if sweep not in there:
         names = ", ".join(there) or "none"
         raise BadInput(

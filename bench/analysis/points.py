@@ -333,7 +333,7 @@ def _measurement(place: Place, couples: Sequence[Couple], sweeps: Mapping[str, s
 
 def read_measurements(runs: Path, results: Path) -> list[Measurement]:
     """Measure every sweep that is recorded in `runs` or `results`. BadInput as `archive.load`, and where none is."""
-    names = sorted({*archive.sweep_names(runs), *archive.archived_names(results)})
+    names = archive.recorded_names(runs, results)
     if not names:
         raise BadInput(
             f"no sweep is recorded in {runs} or {results}: run `make sweep` first, or name another --runs"
@@ -341,8 +341,12 @@ def read_measurements(runs: Path, results: Path) -> list[Measurement]:
     return measurements((name, run) for name in names for run in rows(archive.load(runs, results, name)))
 
 
-# --- the file of points, which the advisor reads ---
+# --- what the advisor reads ---
 
+FOLDER = "map"
+"""Of the map, in a folder of results."""
+MODELS_FILE = "models.json"
+"""Beside the points: which model predicts each method best."""
 FILE = "points.csv"
 _POINT = [field.name for field in fields(Point)]
 _REST = [field.name for field in fields(Measurement) if field.name != "point"]

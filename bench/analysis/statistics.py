@@ -54,7 +54,7 @@ def interval(values: Iterable[float], level: float = 0.95) -> Interval | None:
     mean, and there are no bounds.
     """
     mean, sd, n = _moments(values)
-    return Interval(mean, *_bounds(mean, sd, n, level), n) if n else None
+    return Interval(mean, *bounds(mean, sd, n, level), n) if n else None
 
 
 def paired(ours: Mapping[int, float], theirs: Mapping[int, float], level: float = 0.95) -> Paired | None:
@@ -78,7 +78,7 @@ def paired(ours: Mapping[int, float], theirs: Mapping[int, float], level: float 
     if all(map(math.isfinite, differences)) and max(differences) - min(differences) <= rounding:
         differences = [0.0 if abs(differences[0]) <= rounding else differences[0]] * len(differences)
     mean, sd, n = _moments(differences)
-    return Paired(mean, sd, *_bounds(mean, sd, n, level), _p(mean, sd, n), n)
+    return Paired(mean, sd, *bounds(mean, sd, n, level), p_value(mean, sd, n), n)
 
 
 def p_beyond(difference: Paired, margin: float) -> float | None:
@@ -107,7 +107,7 @@ def bound_of(difference: Paired, alpha: float) -> float | None:
 
 def around(difference: Paired, level: float) -> tuple[float, float] | tuple[None, None]:
     """Return the bounds of a paired difference at another level."""
-    return _bounds(difference.mean, difference.sd, difference.n, level)
+    return bounds(difference.mean, difference.sd, difference.n, level)
 
 
 def _moments(values: Iterable[float]) -> tuple[float, float | None, int]:
@@ -124,14 +124,16 @@ def _moments(values: Iterable[float]) -> tuple[float, float | None, int]:
     return mean, math.hypot(*(value - mean for value in values)) / math.sqrt(n - 1), n
 
 
-def _bounds(mean: float, sd: float | None, n: int, level: float) -> tuple[float, float] | tuple[None, None]:
+def bounds(mean: float, sd: float | None, n: int, level: float) -> tuple[float, float] | tuple[None, None]:
+    """Return the Student t interval of a mean of n values; None and None where there is no spread to go by."""
     if sd is None:
         return None, None
     half = quantile(n - 1, level) * sd / math.sqrt(n)
     return mean - half, mean + half
 
 
-def _p(mean: float, sd: float | None, n: int) -> float | None:
+def p_value(mean: float, sd: float | None, n: int) -> float | None:
+    """Return the p of a true mean of 0; None where there is no spread, or none while the mean is not 0."""
     if sd is None:
         return None
     if sd == 0:

@@ -31,8 +31,6 @@ from bench.tying.apply import parameters_by_name
 from bench.tying.errors import BadInput
 
 NEAREST = 3
-MODELS_FILE = "models.json"
-"""Beside the points: which model predicts each method best, as the map found."""
 STAND_INS = {"gru": "text_gru", "transformer": "text_transformer", "cnn": "image_cnn"}
 """Kind of network -> the task that trains one."""
 
@@ -124,7 +122,7 @@ def advise(asked: Sized, results: Path) -> Advice:
     Raises:
         BadInput: there is no map in `results`.
     """
-    folder = results / "map"
+    folder = results / points.FOLDER
     found = points.from_csv(folder / points.FILE)
     best = _best_models(folder)
     rows, _ = published.complete(published.read())
@@ -135,7 +133,7 @@ def advise(asked: Sized, results: Path) -> Advice:
 
 
 def _best_models(folder: Path) -> Mapping[str, Mapping[str, str]]:
-    file = folder / MODELS_FILE
+    file = folder / points.MODELS_FILE
     return json.loads(file.read_text()) if file.is_file() else {}
 
 

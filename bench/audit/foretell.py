@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = options.parse_args(arguments)
     if chosen.count < 1 or (chosen.after is not None and chosen.after < 1):
         raise BadInput(f"--count {chosen.count}, --after {chosen.after}: give whole numbers from 1")
-    folder = Path(chosen.results) / "map"
+    folder = Path(chosen.results) / points.FOLDER
     found = points.from_csv(folder / points.FILE)
     if (folder / FILE).exists():
         raise BadInput(

@@ -200,7 +200,7 @@ def _of_task(overrides: tuple[str, ...], given: Given) -> Sized:
         "data_meta": config["data"]["meta"],
         "num_params_untied": untied_params(model),
     }
-    point = point_of(record, shapes.get("vocab_size", 0) if "vocab_size" in shapes else None)
+    point = point_of(record, shapes.get("vocab_size"))
     if point is None:
         raise BadInput(
             f"{' '.join(overrides)}: the map has language models and classifiers, and this is neither"

@@ -191,13 +191,13 @@ def from_hydra(cfg: DictConfig, overrides: Iterable[str] | None = None) -> RunCo
     composed = OmegaConf.to_container(cfg, resolve=True)
     check(composed)
     check_targets(composed)
-    if composed["control"] is not None and not composed["tying"]["parts"]:
-        unused, composed["control"] = (*unused, "control"), None  # its control is `none` itself
-    if composed["optimizer"]["shared_lr"] is not None and not composed["tying"]["parts"]:
-        unused, composed["optimizer"]["shared_lr"] = (
-            (*unused, "optimizer.shared_lr"),
-            None,
-        )  # nothing is shared
+    if not composed["tying"]["parts"]:  # the control of `none` is `none` itself, and nothing is shared
+        for path, section, key in (
+            ("control", composed, "control"),
+            ("optimizer.shared_lr", composed["optimizer"], "shared_lr"),
+        ):
+            if section[key] is not None:
+                unused, section[key] = (*unused, path), None
     config = {key: composed[key] for key in RUN_KEYS}
     prepared = _prepared(json.dumps(config["data"], sort_keys=True), composed["cache"])
     config["data"] |= {

@@ -15,8 +15,6 @@ from bench.runs.code import NoModule, UnknownCode, defines, definition, tree_of
 from bench.tying.errors import BadInput
 
 HYDRAS_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_"}
-OWN_KEYS = HYDRAS_KEYS | {"needs"}
-"""Keys of a section that its target does not take."""
 
 SHAPES = {
     "image": {"in_channels", "num_classes"},
@@ -52,7 +50,8 @@ def check_targets(config: Mapping[str, Any]) -> None:
     Raises:
         BadInput: The key, what is allowed in its place.
     """
-    sections = {"model": config["model"], "task.module": config["task"]["module"], "logger": config["logger"]}
+    logger = {key: value for key, value in config["logger"].items() if key != "needs"}
+    sections = {"model": config["model"], "task.module": config["task"]["module"], "logger": logger}
     sections |= {f"tying.parts.{name}": part for name, part in config["tying"]["parts"].items()}
     parameters = {path: _parameters_of_section(path, section) for path, section in sections.items()}
     _check_network(config, parameters["model"])
@@ -82,7 +81,7 @@ def _parameters_of_section(path: str, section: Mapping[str, Any]) -> Parameters 
 
 
 def _check_keys(path: str, section: Mapping[str, Any], allowed: Sequence[str]) -> None:
-    for key in sorted({*section} - OWN_KEYS - {*allowed}):
+    for key in sorted({*section} - HYDRAS_KEYS - {*allowed}):
         near = difflib.get_close_matches(key, allowed, n=1, cutoff=0.75)
         advice = f"did you mean {path}.{near[0]}?" if near else f"allowed are {', '.join(allowed) or 'none'}"
         raise BadInput(f"unknown key {path}.{key}: {advice}")

@@ -23,8 +23,6 @@ from bench.runs.command_line import add_places, framed, parser
 from bench.runs.store import write_bytes_atomic
 
 MADE_BY = "<!-- made by `python -m bench.map`; do not edit -->\n"
-FOLDER = "map"
-MODELS_FILE = "models.json"
 TITLES = {
     "embedding": "Tying the embedding to the output matrix",
     "cross_layer": "One block of weights for all",
@@ -210,8 +208,13 @@ def _of_kind(kind: Kind) -> str:
     return " ".join(sentence[0].upper() + sentence[1:] for sentence in sentences)
 
 
+def _rows(shown: Map, kind: Kind) -> list[Published]:
+    """Return the published results of a kind: all of them are of language models."""
+    return [row for row in shown.published if kind.is_text and method_of(row) == kind.method]
+
+
 def _published_lines(shown: Map, kind: Kind) -> list[str]:
-    rows = [row for row in shown.published if kind.is_text and method_of(row) == kind.method]
+    rows = _rows(shown, kind)
     return [*(f"- published: {row.shown}" for row in rows), ""] if rows else []
 
 
@@ -263,7 +266,7 @@ def _models_table(kinds: Sequence[Kind]) -> Table:
 
 def build(runs: Path, results: Path, only_points: bool = False, out: Callable[[str], object] = print) -> Path:
     """Write results/map/ from all recorded sweeps, and say the answer through `out`. BadInput where there is none."""
-    folder, found = results / FOLDER, read_measurements(runs, results)
+    folder, found = results / points.FOLDER, read_measurements(runs, results)
     write_bytes_atomic(folder / points.FILE, points.as_csv(found).encode())
     out(
         f"{len(found)} measurements at {len({one.point.group for one in found})} places: {folder / points.FILE}"
@@ -281,7 +284,7 @@ def build(runs: Path, results: Path, only_points: bool = False, out: Callable[[s
     files["map.html"] = html(
         "When does tying pay?", text, {name: data for name, data in files.items() if "png" in name}
     ).encode()
-    files[MODELS_FILE] = (json.dumps(best, indent=1, sort_keys=True) + "\n").encode()
+    files[points.MODELS_FILE] = (json.dumps(best, indent=1, sort_keys=True) + "\n").encode()
     for name, content in files.items():
         write_bytes_atomic(folder / name, content)
     out("\n".join([*answer(shown), str(folder / "map.md")]))
@@ -305,7 +308,7 @@ def _pictures(shown: Map) -> dict[str, bytes]:
 
 
 def _placed(shown: Map, kind: Kind) -> list[tuple[Published, float | None, float | None]]:
-    rows = [row for row in shown.published if kind.is_text and method_of(row) == kind.method]
+    rows = _rows(shown, kind)
     return [(row, *(place_of(row, variable) for variable in kind.plane.variables)) for row in rows]
 
 

@@ -10,10 +10,9 @@ from textwrap import fill
 from typing import Any
 
 from bench.analysis import archive
-from bench.analysis.aggregate import WORST
 from bench.analysis.groups import Section, SeedGroup, sections
 from bench.analysis.power import margin_on_scale, scale_of, seeds_needed, smallest_difference
-from bench.analysis.runs import read_sweep
+from bench.analysis.runs import WORST, read_sweep
 from bench.analysis.statistics import OTHER_MARGIN, SHARE_MARGIN, SIGNIFICANCE, paired
 from bench.report.markup import Column, Table, plain, tabulate
 from bench.report.numbers import NOTHING, fixed, places
@@ -245,7 +244,7 @@ def _check(chosen: Any) -> None:
 
 
 def _planned(runs: Path, results: Path, chosen: Any, alpha: float) -> list[tuple[Section, list[Need]]]:
-    there = sorted({*archive.sweep_names(runs), *archive.archived_names(results)})
+    there = archive.recorded_names(runs, results)
     if chosen.sweep not in there:
         known = f"there is {', '.join(there)}" if there else "none is recorded there: run a pilot first"
         raise BadInput(f"no sweep {chosen.sweep} in {runs} or {results}: {known}")

@@ -79,7 +79,7 @@ def _entry(summary: Path) -> str:
 
 
 def _known(runs: Path, results: Path, names: Sequence[str] | None) -> list[str]:
-    there = sorted({*archive.sweep_names(runs), *archive.archived_names(results)})
+    there = archive.recorded_names(runs, results)
     if not there:
         folder = manifest_path(runs, "any").parent
         sweep = machine.command("make sweep", "tying-bench -m sweep=quick")

@@ -8,6 +8,9 @@ from typing import Any
 RESULTS_VERSION = 2
 """Raised whenever the code changes a number: it is part of every identity, so old records are not reused."""
 
+VALIDATIONS = 12
+"""How many validations a budget in steps has, about: a quarter of it then has three. No key of a config says it."""
+
 RECORDED_NAMES: dict[str, str] = {
     "bench.data.batches.ImageData": "bench.data.images.ImageData",
     "bench.data.batches.SentenceData": "bench.data.sentences.SentenceData",

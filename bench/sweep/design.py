@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.runs.identity import VALIDATIONS
 from bench.sweep.rates import Overrides, rate_of
 from bench.tying.errors import BadInput
 
@@ -25,9 +26,6 @@ CNN_AXES = ("depth", "width", "unique", "passes")
 
 CNN_EVERY, EXTRA_EVERY, REPEATED_EVERY = 5, 3, 5
 """One point in so many is of the CNN; of either kind one in so many has more arms, and one in so many three seeds."""
-
-VALIDATIONS = 12
-"""Steps are a multiple of this, so that training ends with a validation."""
 
 # Chosen so that a run takes about 20 seconds of one thread on average.
 VOCAB_SIZES = (256, 512, 1024, 2048, 4096, 8192, 16_000)
@@ -228,5 +226,5 @@ def _choice(share: float, choices: Sequence[int]) -> int:
 
 
 def _steps(seen: float, of_step: int) -> int:
-    """Return how many steps read so much, as a multiple of the validations."""
+    """Return how many steps read so much, as a multiple of the validations, so that training ends with one."""
     return VALIDATIONS * max(1, round(seen / of_step / VALIDATIONS))

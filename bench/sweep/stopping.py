@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.analysis.power import margin_on_scale, scale_of
-from bench.analysis.runs import Metric
+from bench.analysis.runs import Metric, is_finite
 from bench.analysis.sequential import Decision, decide
 from bench.config.run_config import RunConfig
 from bench.runs.store import Status
+from bench.sweep.run_or_load import Record
 
-Record = dict[str, Any]
 Train = Callable[[Sequence[RunConfig]], dict[str, Record]]
 """Trains cells and returns their records by the identity of the run."""
 
@@ -120,7 +120,7 @@ def _value(record: Mapping[str, Any] | None) -> float | None:
     if record is None or record["status"] != Status.DONE:
         return None
     value = record["test"][scale_of(Metric(**record["metric"]))]
-    return value if isinstance(value, int | float) and math.isfinite(value) else None
+    return value if is_finite(value) else None
 
 
 def _told(arm: Arm, margin: float) -> str:

@@ -17,7 +17,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from bench.meters.memory import peak_rss_bytes
 from bench.models.checks import dropout_sites
 from bench.runs import loggers, machine
-from bench.runs.identity import identity
+from bench.runs.identity import VALIDATIONS, identity
 from bench.runs.store import EXAMPLES, write_bytes_atomic
 from bench.runs.worker import RENDEZVOUS, RESUME, run_and_record
 from bench.training import build, distributed
@@ -31,9 +31,6 @@ from bench.tying.int8 import num_bytes, quantize
 
 DROPOUT_STREAM, RANK_STREAM = 1_000_003, 7_919_000_033
 """What is added to a seed for its stream of dropout, and for that of each further rank."""
-
-VALIDATIONS = 12
-"""How many validations a budget in steps has, about: a quarter of it then has three."""
 
 
 def main(folder: Path, launched: float) -> None:

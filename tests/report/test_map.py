@@ -10,12 +10,13 @@ import pytest
 
 from bench.analysis import points
 from bench.analysis.beside import method_of, near, percent_of, place_of
+from bench.analysis.points import FOLDER
 from bench.analysis.prediction import DEPTH, PASSES, SHARE, TOKENS_PER_ROW, WIDTH
 from bench.analysis.published import complete, read
 from bench.analysis.zero_line import plane_of
 from bench.report import map as pages
 from bench.report.foretold import FILE, predictions_page
-from bench.report.map import FOLDER, build, page, the_map
+from bench.report.map import build, page, the_map
 from bench.tying.errors import BadInput
 
 
