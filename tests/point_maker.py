@@ -1,6 +1,7 @@
 """Made-up measurements from a law that is known: what fits and pages of the map are tested on."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -75,3 +76,12 @@ def measurements(count, seed=0, noise=0.01, methods=("embedding", "cross_layer")
     generator = np.random.default_rng(seed)
     places = [point(generator, **given) for _ in range(count)]
     return [measurement(place, method, generator, noise) for method in methods for place in sorted(places)]
+
+
+def by_passes(count, difference, noise, seed=0):
+    """Measurements of a tied embedding whose difference in nll hangs on the passes alone, but for noise."""
+    generator, found = np.random.default_rng(seed), []
+    for place in sorted(point(generator) for _ in range(count)):
+        one = measurement(place, "embedding", generator)
+        found.append(replace(one, difference=difference(place.passes) + noise * generator.normal()))
+    return found

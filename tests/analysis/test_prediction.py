@@ -73,13 +73,7 @@ def test_points_that_differ_in_regularisation_are_held_out_together():
 
 
 def test_what_matters_is_found():
-    generator = np.random.default_rng(0)
-    found = []
-    for place in sorted(point_maker.point(generator) for _ in range(60)):
-        one = point_maker.measurement(place, "embedding", generator)
-        found.append(
-            replace(one, difference=0.2 - 0.3 * math.log10(place.passes) + 0.005 * generator.normal())
-        )
+    found = point_maker.by_passes(60, lambda passes: 0.2 - 0.3 * math.log10(passes), noise=0.005)
     growth = importances(found, "embedding")
     assert next(iter(growth)) == "passes" and growth["passes"] > 2
     assert importances(found[:5], "embedding") == {}

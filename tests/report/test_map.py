@@ -1,6 +1,7 @@
 """The map's page: a question, its answer, and what they rest on, of ten points as of a hundred."""
 
 import json
+import math
 import re
 from dataclasses import replace
 
@@ -43,13 +44,7 @@ def test_a_few_points_have_no_zero_line_and_say_so(few):
 
 
 def test_the_zero_line_lies_where_the_sign_turns():
-    generator = np.random.default_rng(0)
-    found = []
-    for place in sorted(point_maker.point(generator) for _ in range(80)):
-        one = point_maker.measurement(place, "embedding", generator)
-        found.append(
-            replace(one, difference=0.1 * (np.log10(place.passes) - 0.6) + 0.01 * generator.normal())
-        )
+    found = point_maker.by_passes(80, lambda passes: 0.1 * (math.log10(passes) - 0.6), noise=0.01)
     plane = plane_of(found, "embedding")
     assert PASSES in plane.variables and plane.chosen and not plane.too_few
     surface = plane.surface
