@@ -8,7 +8,7 @@ from typing import Any
 from bench.config.run_config import RunConfig
 from bench.runs.code import other_code
 from bench.runs.store import Status, cost_folder, recorded
-from bench.sweep import prerequisites
+from bench.sweep import manifest, prerequisites
 from bench.sweep.launchers.local import Joblib
 from bench.sweep.state import (
     COST,
@@ -45,9 +45,12 @@ class Phase:
         return cls(unique, {key: _state_of_run(cell) for key, cell in unique.items()})
 
     @classmethod
-    def of_costs(cls, cells: Iterable[RunConfig]) -> "Phase":
+    def of_costs(cls, cells: Iterable[RunConfig], archived: Mapping[Path, State]) -> "Phase":
         unique = {cell.cost: cell for cell in cells}
-        return cls(unique, {key: _state_of_cost(cell) for key, cell in unique.items()})
+        files = {key: cost_folder(cell.runs, key) / COST for key, cell in unique.items()}
+        return cls(
+            unique, {key: archived.get(files[key]) or _state_of_cost(cell) for key, cell in unique.items()}
+        )
 
     @property
     def to_do(self) -> list[tuple[RunConfig, State]]:
@@ -79,6 +82,9 @@ class Plan:
 
     @classmethod
     def of(cls, cells: Sequence[RunConfig]) -> "Plan":
+        archived = {
+            path: State(Status(record["status"])) for path, record in manifest.archived(cells).items()
+        }
         asked = {cell.id: cell for cell in cells}
         grouped = {key: _with_groups(cell) for key, cell in asked.items()}
         known = {key: cell or asked[key] for key, cell in grouped.items()}
@@ -92,11 +98,13 @@ class Plan:
             grid=Phase(
                 {key: final[key] or known[key] for key in asked},
                 {
-                    k: State(Status.QUEUED) if cell is None else _state_of_run(cell)
-                    for k, cell in final.items()
+                    key: State(Status.QUEUED)
+                    if cell is None
+                    else archived.get(cell.folder / RECORD) or _state_of_run(cell)
+                    for key, cell in final.items()
                 },
             ),
-            costs=Phase.of_costs(cell for cell in known.values() if cell.is_measured),
+            costs=Phase.of_costs((c for c in known.values() if c.is_measured), archived),
             waiting_for_groups=sum(cell is None for cell in grouped.values()),
             waiting_for_rates=sum(cell is None and grouped[key] is not None for key, cell in final.items()),
         )

@@ -8,8 +8,17 @@ from typing import Any
 from bench.analysis import archive
 from bench.config.run_config import RunConfig
 from bench.runs.identity import RESULTS_VERSION
-from bench.runs.store import SCHEMA, manifest_path, recorded, run_folder, write_json
-from bench.sweep.state import PHASES, RECORD, count
+from bench.runs.store import (
+    ENDED,
+    SCHEMA,
+    Status,
+    cost_folder,
+    manifest_path,
+    recorded,
+    run_folder,
+    write_json,
+)
+from bench.sweep.state import COST, PHASES, RECORD, count
 
 KEYS = ("id", "task", "data", "tying", "spec", "dropout", "weight_decay", "seed", "cell", "cost", "metric")
 """What of a run's header its line holds."""
@@ -60,6 +69,30 @@ def earlier(cell: RunConfig) -> tuple[dict[str, Any], list[str]]:
     if unsettled:
         lines.append(f"{gone}: {count(unsettled, 'run')} whose groups or learning rate were never settled")
     return {**there, "runs": kept} if there else {}, lines
+
+
+def archived(cells: Sequence[RunConfig]) -> dict[Path, dict[str, Any]]:
+    """Return the records in `results` that `reuse=true` takes for runs and costs of `cells` that `runs` lacks.
+
+    A failure of another machine does not count.
+
+    Returns:
+        Record by the file in `runs` where it belongs; none without `reuse=true`.
+
+    Raises:
+        BadInput: For an archive of a newer schema or a damaged one.
+    """
+    file = archive.path_of(Path(cells[0].options["results"]), _name(cells[0]))
+    if not cells[0].options["reuse"] or not file.exists():
+        return {}
+    sweep = archive.read(file)
+    ended = {cell.folder / RECORD: sweep.records.get(cell.id) for cell in cells}
+    ended |= {cost_folder(cell.runs, cell.cost) / COST: sweep.costs.get(cell.cost) for cell in cells}
+    return {
+        path: record
+        for path, record in ended.items()
+        if record and record["status"] in ENDED and record["status"] != Status.FAILED and not path.exists()
+    }
 
 
 def kept(cells: Sequence[RunConfig], earlier: Mapping[str, Any]) -> str:

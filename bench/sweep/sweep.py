@@ -10,7 +10,7 @@ from bench.config.run_config import RunConfig
 from bench.runs import lock
 from bench.runs.code import other_code
 from bench.runs.process import kill_all, preload, stop_all
-from bench.runs.store import Status, remove_stale_temporaries, require_writable
+from bench.runs.store import Status, remove_stale_temporaries, require_writable, write_json
 from bench.sweep import manifest, precheck, prerequisites, stopping
 from bench.sweep.launchers import Launcher
 from bench.sweep.launchers.local import Joblib
@@ -113,12 +113,15 @@ def run_sweep(cells: Sequence[RunConfig], launcher: Launcher, sweep: bool = Fals
         BadInput: A cell that is not recorded cannot be built; nothing has been run or written.
     """
     launcher.check(cells)
-    _refuse_bad_input(cells, ensure_run)
+    archived = manifest.archived(cells) if sweep else {}
+    _refuse_bad_input([cell for cell in cells if ensure_run.path(cell) not in archived], ensure_run)
     if sweep:
         for place in (Path(cells[0].options["results"]), cells[0].runs):
             require_writable(place)
     for folder in (cells[0].runs, cells[0].runs / "sweeps"):
         remove_stale_temporaries(folder)
+    for path, record in archived.items():
+        write_json(path, record)
     earlier, dropped = manifest.earlier(cells[0]) if sweep else ({}, [])
     before = {"sources": _unique(prerequisites.source(cell) for cell in cells)}
     if sweep and before["sources"]:
@@ -128,6 +131,10 @@ def run_sweep(cells: Sequence[RunConfig], launcher: Launcher, sweep: bool = Fals
     with Progress() as progress:
         for line in dropped:
             progress.say(line)
+        if archived:
+            progress.say(
+                f"{count(len(archived), 'record')} of results/{cells[0].options['sweep']['name']} taken over"
+            )
         phase = _Phases(launcher, progress)
         sources = phase.run(before["sources"], PHASES["sources"])
         cells, ended = _with_learned_groups(cells, sources)

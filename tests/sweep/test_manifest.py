@@ -9,6 +9,7 @@ from bench.analysis import archive
 from bench.runs.identity import RESULTS_VERSION
 from bench.runs.store import read_json, write_json
 from bench.sweep import manifest
+from bench.sweep.dry_run import Plan
 from bench.sweep.launchers.local import Joblib
 from bench.sweep.sweep import run_sweep
 from bench.tying.errors import BadInput
@@ -18,6 +19,10 @@ def cells_of(folder, *seeds, given=()):
     cells = [made("sweep.name=mine", "measure.max_seconds=0", *given, f"seed={seed}") for seed in seeds]
     places = {"runs": str(folder / "runs"), "results": str(folder / "results"), "reuse": True}
     return [replace(cell, options={**cell.options, **places}) for cell in cells]
+
+
+def without_reuse(cell):
+    return replace(cell, options={**cell.options, "reuse": False})
 
 
 def swept(cells, status="done", version=RESULTS_VERSION):
@@ -64,6 +69,21 @@ def test_a_fresh_clone_adds_to_what_is_archived(tmp_path):
     loaded = archive.load(second[0].runs, tmp_path / "b" / "results", "mine")
     assert set(loaded.entries) == set(loaded.records) == {cell.id for cell in (*first, *second)}
     assert loaded.left_out == ()
+
+
+def test_reuse_goes_on_from_what_another_machine_recorded(tmp_path, capsys):
+    first, second = cells_of(tmp_path / "a", 1, 2), cells_of(tmp_path / "b", 1, 2)
+    swept(first)
+    sweep = archive.load(first[0].runs, None, "mine")
+    path = archive.path_of(tmp_path / "b" / "results", "mine")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(archive.content(sweep))
+    assert len(Plan.of([without_reuse(cell) for cell in second]).grid.to_do) == 2
+    assert not Plan.of(second).grid.to_do and not second[0].runs.exists()
+    ran = run_sweep(second, Joblib(n_jobs=1), sweep=True)
+    assert [record["test"] for record in ran.records] == [{"accuracy": 0.5, "nll": 1.0}] * 2
+    assert "2 records of results/mine taken over" in capsys.readouterr().err
+    assert archive.content(archive.load(second[0].runs, None, "mine")) == path.read_bytes()
 
 
 def test_runs_of_another_version_of_the_results_go_with_a_word(tmp_path, capsys):
