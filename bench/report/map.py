@@ -3,17 +3,20 @@
 import json
 import os
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import median
 
-from bench.analysis import laws, points, published
+from bench.analysis import archive, laws, points, published
 from bench.analysis.beside import method_of, place_of
 from bench.analysis.points import METHODS, Measurement, as_percent, read_measurements
 from bench.analysis.prediction import MATTERS, MODELS, best_predictor, law
 from bench.analysis.published import Published
+from bench.analysis.rate_rule import SWEEP, Arm
+from bench.analysis.runs import read_sweep
 from bench.analysis.zero_line import Plane, plane_of
 from bench.report.document import html
 from bench.report.foretold import predictions_page
@@ -86,10 +89,15 @@ class Map:
     laws: Mapping[str, laws.Law]
     published: tuple[Published, ...]
     skipped: tuple[str, ...]
+    rates: tuple[Arm, ...] = ()
 
 
-def the_map(found: Sequence[Measurement]) -> Map:
-    """Fit everything that the page shows."""
+def the_map(found: Sequence[Measurement], rates: Sequence[Arm] = ()) -> Map:
+    """Fit everything that the page shows.
+
+    Args:
+        rates: Arms at three rates, which tell what the rule of rates costs.
+    """
     start = law(found)
     kinds = []
     for method in METHODS:
@@ -104,7 +112,7 @@ def the_map(found: Sequence[Measurement]) -> Map:
         if (known := laws.fit([one for one in found if one.point.is_text == is_text]))
     }
     rows, skipped = published.complete(published.read())
-    return Map(tuple(found), tuple(kinds), fitted, tuple(rows), tuple(skipped))
+    return Map(tuple(found), tuple(kinds), fitted, tuple(rows), tuple(skipped), tuple(rates))
 
 
 def page(shown: Map, pictures: Mapping[str, str]) -> str:
@@ -121,6 +129,8 @@ def page(shown: Map, pictures: Mapping[str, str]) -> str:
         lines += _published_lines(shown, kind)
     lines += ["## What a shared tensor is worth", "", *_laws(shown.laws), ""]
     lines += ["## What the predictions are made with", "", markdown(_models_table(shown.kinds)), HOW, ""]
+    if shown.rates:
+        lines += ["## What the rule of learning rates costs", "", *_rates(shown.rates), ""]
     if shown.skipped:
         lines += ["Published rows with a missing number:", "", *(f"- {line}" for line in shown.skipped), ""]
     lines += [
@@ -245,6 +255,32 @@ def _laws(fitted: Mapping[str, laws.Law]) -> list[str]:
     return lines
 
 
+def _rates(arms: Sequence[Arm]) -> list[str]:
+    """Return how much is lost at the rate of the rule, by network and method, against the best of three rates."""
+    groups: dict[tuple[str, str], list[Arm]] = defaultdict(list)
+    for arm in arms:
+        groups[arm.task, arm.method].append(arm)
+    columns = [
+        Column("arms", lambda group: str(len(group))),
+        Column("lost in the middle, %", lambda group: _percent(median(arm.regret for arm in group))),
+        Column("lost at most, %", lambda group: _percent(max(arm.regret for arm in group))),
+        Column("lower rate best", lambda group: str(sum(arm.best < 0 for arm in group))),
+        Column("the rule's best", lambda group: str(sum(arm.best == 0 for arm in group))),
+        Column("higher rate best", lambda group: str(sum(arm.best > 0 for arm in group))),
+    ]
+    table = tabulate(["task", "tying"], [list(key) for key in groups], columns, list(groups.values()))
+    return [
+        "Each arm of a tenth of the points at 0.4, 1 and 2.5 times the rate of `conf/rates.yaml`, one seed: by how "
+        "much the perplexity of validation at the rule's rate is above the least of the three.",
+        "",
+        markdown(table),
+    ]
+
+
+def _percent(nll: float) -> str:
+    return "diverged" if nll == float("inf") else fixed(as_percent(nll), 1)
+
+
 def _models_table(kinds: Sequence[Kind]) -> Table:
     by_method = {kind.method: kind for kind in kinds}
     rows = [(kind, new) for kind in by_method.values() for new in JUDGED if kind.errors[new]]
@@ -274,7 +310,7 @@ def build(runs: Path, results: Path, only_points: bool = False, out: Callable[[s
     if only_points:
         return folder
     # Numbers of the file: what it has lost, no reader of it can know.
-    shown = the_map(points.from_csv(folder / points.FILE))
+    shown = the_map(points.from_csv(folder / points.FILE), _checked_rates(runs, results))
     best = {kind.method: kind.best for kind in shown.kinds if kind.best}
     pictures = _pictures(shown)
     text = page(shown, {name: _file(name) for name in pictures})
@@ -289,6 +325,13 @@ def build(runs: Path, results: Path, only_points: bool = False, out: Callable[[s
         write_bytes_atomic(folder / name, content)
     out("\n".join([*answer(shown), str(folder / "map.md")]))
     return folder
+
+
+def _checked_rates(runs: Path, results: Path) -> list[Arm]:
+    """Return the arms of the sweep that checks the rule of rates; none where it is not recorded."""
+    if SWEEP not in archive.recorded_names(runs, results):
+        return []
+    return Arm.of(read_sweep(runs, SWEEP, results)[0])
 
 
 def _file(name: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from bench.runs.identity import VALIDATIONS
-from bench.sweep.rates import Overrides, rate_of
+from bench.sweep.rates import PILOT_METHODS, Overrides, rate_of
 from bench.tying.errors import BadInput
 
 SEED = 17
@@ -26,6 +26,9 @@ CNN_AXES = ("depth", "width", "unique", "passes")
 
 CNN_EVERY, EXTRA_EVERY, REPEATED_EVERY = 5, 3, 5
 """One point in so many is of the CNN; of either kind one in so many has more arms, and one in so many three seeds."""
+
+CHECKED_EVERY, CHECKED_FACTORS = 10, (0.4, 1.0, 2.5)
+"""At one point in so many the rule of rates is checked: each arm runs at its rate times these."""
 
 # Chosen so that a run takes about 20 seconds of one thread on average.
 VOCAB_SIZES = (256, 512, 1024, 2048, 4096, 8192, 16_000)
@@ -150,6 +153,28 @@ def map_runs(cfg: Any) -> list[Overrides]:
     Args:
         cfg: The composed config: its `sweep.points`, and the folder of data sets in `data.root`.
     """
+    return _overrides(cfg, [(point, run) for point in _present(cfg) for run in point.overrides()])
+
+
+def rate_check_runs(cfg: Any) -> list[Overrides]:
+    """Return the overrides of the runs that check conf/rates.yaml: a tenth of the map's points, each at three rates.
+
+    The runs at the rate of the rule are those of the map itself.
+
+    Args:
+        cfg: As `map_runs` takes it.
+    """
+    runs = []
+    for point in _present(cfg):
+        for run in point.overrides() if point.number % CHECKED_EVERY == 0 else ():
+            if run["tying"] in PILOT_METHODS and "control" not in run and run["seed"] == "1":
+                rates = (f"{float(run['optimizer.lr']) * factor:.3g}" for factor in CHECKED_FACTORS)
+                runs += [(point, run | {"optimizer.lr": rate}) for rate in rates]
+    return _overrides(cfg, runs)
+
+
+def _present(cfg: Any) -> list[Point]:
+    """Return the points whose data is here, and print how many are left out."""
     chosen = points(cfg.sweep.points)
     root = cfg.data.root
     present = [p for p in chosen if p.data != "wikitext2" or (root and Path(root, "wikitext").is_dir())]
@@ -158,11 +183,16 @@ def map_runs(cfg: Any) -> list[Overrides]:
             f"note: {len(chosen) - len(present)} of {len(chosen)} points are of WikiText-2 and are left out: "
             "data.root=FOLDER says where it is, as FOLDER/wikitext"
         )
-    runs = [(point, overrides) for point in present for overrides in point.overrides()]
+    return present
+
+
+def _overrides(cfg: Any, runs: Sequence[tuple[Point, Overrides]]) -> list[Overrides]:
+    """Return the overrides of runs, and print about how long they take."""
     if not runs:
         raise BadInput(f"sweep.points={cfg.sweep.points}: none of them has its data here; give more points")
     hours = sum(point.seconds for point, _ in runs) / 3600
-    print(f"note: {len(present)} points, {len(runs)} runs, about {hours:.1f} hours of one core in all")
+    places = len({point.number for point, _ in runs})
+    print(f"note: {places} points, {len(runs)} runs, about {hours:.1f} hours of one core in all")
     return [overrides for _, overrides in runs]
 
 

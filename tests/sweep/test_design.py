@@ -90,6 +90,17 @@ def test_points_without_their_data_are_left_out_and_the_others_stay(tmp_path, ca
     assert [run for run in every if run["data"] != "wikitext2"] == without != every
 
 
+def test_the_check_of_the_rule_has_the_rate_of_the_map_between_two_others(tmp_path):
+    (tmp_path / "wikitext").mkdir()
+    asked = cfg(40, str(tmp_path))
+    checked, of_map = design.rate_check_runs(asked), design.map_runs(asked)
+    arms = [checked[start : start + 3] for start in range(0, len(checked), 3)]
+    assert {arm[0]["tying"] for arm in arms} == {"none", "embedding", "cross_layer"} and len(arms) >= 4 * 2
+    for low, rule, high in arms:
+        assert rule in of_map and low not in of_map and high not in of_map
+        assert float(low["optimizer.lr"]) < float(rule["optimizer.lr"]) < float(high["optimizer.lr"])
+
+
 def test_a_sweep_without_any_data_is_refused(monkeypatch):
     wikitext = next(point for point in MANY if point.data == "wikitext2")
     monkeypatch.setattr(design, "points", lambda count: [wikitext])
