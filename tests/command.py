@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import forked
+
 ROOT = Path(__file__).parents[1]
 TINY = [
     "model.depth=6",
@@ -29,23 +31,35 @@ def _hear_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+Process = subprocess.Popen[str] | forked.Started
+
+
+def _ended(process: Process) -> subprocess.CompletedProcess[str]:
+    out, err = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
 class Bench:
     """The command with folders of its own; its lock on the machine is its own too."""
 
     def __init__(self, folder: Path, cache: Path, scratch: str) -> None:
         self.folder, self.runs, self.results = folder, folder / "runs", folder / "results"
-        self.started: list[subprocess.Popen[str]] = []
+        self.started: list[Process] = []
         self.places = [f"runs={self.runs}", f"results={self.results}", f"cache={cache}"]
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "HYDRA_", "BENCH_"))}
         self.env = {**kept, "TMPDIR": scratch, "OMP_NUM_THREADS": "1"}
         self.env["PYTHONPATH"] = str(ROOT / "tests")  # of `broken_network`
 
-    def start(
+    def start(self, *overrides: str, **env: str) -> forked.Started:
+        """Start the command in a process that is spared the imports."""
+        return self._kept(forked.Started(self.command(*overrides), ROOT, {**self.env, **env}))
+
+    def start_python(
         self, *overrides: str, cwd: Path = ROOT, inside: Sequence[str] = (), **env: str
     ) -> subprocess.Popen[str]:
-        flag, rest = (["-m"], overrides[1:]) if overrides[0] == "-m" else ([], overrides)
+        """Start the command in a new interpreter, as a user does."""
         process = subprocess.Popen(
-            [*inside, sys.executable, "-m", "bench", *flag, *self.places, *TINY, *rest],
+            [*inside, *self.command(*overrides)],
             cwd=cwd,
             env={**self.env, **env},
             stdout=subprocess.PIPE,
@@ -54,13 +68,21 @@ class Bench:
             start_new_session=True,  # a Ctrl-C of the test goes to what it started alone
             preexec_fn=_hear_ctrl_c,
         )
+        return self._kept(process)
+
+    def __call__(self, *overrides: str, **env: str) -> subprocess.CompletedProcess[str]:
+        return _ended(self.start(*overrides, **env))
+
+    def as_a_user(self, *overrides: str, **env: str) -> subprocess.CompletedProcess[str]:
+        return _ended(self.start_python(*overrides, **env))
+
+    def _kept(self, process: Process) -> Process:
         self.started.append(process)
         return process
 
-    def __call__(self, *overrides: str, **env: str) -> subprocess.CompletedProcess[str]:
-        with self.start(*overrides, **env) as process:
-            out, err = process.communicate(timeout=300)
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+    def command(self, *overrides: str) -> list[str]:
+        flag, rest = (["-m"], overrides[1:]) if overrides[0] == "-m" else ([], overrides)
+        return [sys.executable, "-m", "bench", *flag, *self.places, *TINY, *rest]
 
     def records(self) -> dict[str, dict[str, Any]]:
         found = {path.parent.name: json.loads(path.read_text()) for path in self.runs.glob("*/record.json")}

@@ -33,8 +33,11 @@ LONGEST = (
 """Files of tests that start whole sweeps. Of files tested side by side these must not begin last."""
 
 
-PRELOADED = ("ddp_body", "transformers.models.gpt2.modeling_gpt2")
-"""What runs of tests import beside the workers."""
+PRELOADED = (
+    *("ddp_body", "transformers.models.gpt2.modeling_gpt2"),
+    *("hydra", "jinja2", "matplotlib.pyplot", "pandas", "pydantic", "rich.progress", "scipy.stats"),
+)
+"""What runs and commands of tests import beside the workers."""
 
 
 def pytest_configure() -> None:

@@ -235,7 +235,7 @@ RANKS = {"MASTER_PORT": "1", "MASTER_ADDR": "10.0.0.1", "RANK": "3", "LOCAL_RANK
 def swept(make: Callable[[], Bench]) -> tuple[Bench, subprocess.CompletedProcess[str]]:
     """A sweep of three, started from within what looks like another job's rank."""
     bench = make()
-    return bench, bench(*GRID, **RANKS, SLURM_NTASKS="4", PL_GLOBAL_SEED="7")
+    return bench, bench.as_a_user(*GRID, **RANKS, SLURM_NTASKS="4", PL_GLOBAL_SEED="7")
 
 
 def test_a_sweep_ends_well(swept) -> None:
@@ -389,7 +389,7 @@ def test_death_and_ctrl_c_leave_no_process_and_no_half_of_a_record(bench: Bench)
         running.pop(but, None)
         return next(iter(running.items()), None)
 
-    controller = bench.start(*long)
+    controller = bench.start_python(*long)
     victim, pid = until(training, "the first run")
     os.kill(pid, signal.SIGKILL)
     second, pid = until(lambda: training(victim), "the second run")
@@ -399,7 +399,7 @@ def test_death_and_ctrl_c_leave_no_process_and_no_half_of_a_record(bench: Bench)
     until(lambda: not bench.workers(), "the end of the run", seconds=20)
     assert set(bench.records()) == {victim}
 
-    controller = bench.start(*long)
+    controller = bench.start_python(*long)
     until(training, "the second run again")
     os.killpg(controller.pid, signal.SIGINT)
     _, err = controller.communicate(timeout=60)
@@ -417,7 +417,7 @@ def test_death_and_ctrl_c_leave_no_process_and_no_half_of_a_record(bench: Bench)
 
 
 def test_ctrl_c_at_once_is_one_line_too(bench: Bench) -> None:
-    controller = bench.start("seed=1")
+    controller = bench.start_python("seed=1")
     until(lambda: list(bench.runs.glob("costs/*/env")), "the first folder")
     os.killpg(controller.pid, signal.SIGINT)
     out, err = controller.communicate(timeout=60)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import forked
 import pytest
 import record_maker
 from cell_maker import made
@@ -19,7 +20,7 @@ GRID = ["tying=none,embedding,cross_layer"]
 
 def measure(bench: Bench, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "bench.measure", *bench.places, *TINY, *words]
-    return subprocess.run(command, cwd=ROOT, env=bench.env, capture_output=True, text=True, timeout=300)
+    return forked.run(command, ROOT, bench.env)
 
 
 def costs(bench: Bench) -> dict[str, dict]:

@@ -42,21 +42,21 @@ def test_records_are_those_of_the_default_launcher_and_are_not_made_twice(
 ) -> None:
     here, there = make(), make()
     sweep = ["tying=none,top_k", "seed=1,2"]
-    first = there(*RAY, *sweep)
+    first = there.as_a_user(*RAY, *sweep)
     assert first.returncode == 0, first.stderr
     assert here("-m", *sweep).returncode == 0
     assert outcomes(there) == outcomes(here)
     assert len(outcomes(here)) == 4
 
     stamps = there.stamps()
-    assert there(*RAY, *sweep).returncode == 0
+    assert there.as_a_user(*RAY, *sweep).returncode == 0
     assert there.stamps() == stamps
 
 
 @needs_ray
 def test_a_worker_that_dies_fails_its_run_alone_which_then_goes_on(make: Callable[[], Bench]) -> None:
     here, there = make(), make()
-    process = there.start(*RAY, *LONG, "seed=1")
+    process = there.start_python(*RAY, *LONG, "seed=1")
     os.kill(ray_worker(there), signal.SIGKILL)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 1
@@ -75,7 +75,7 @@ def test_a_worker_that_dies_fails_its_run_alone_which_then_goes_on(make: Callabl
 
 @needs_ray
 def test_ctrl_c_ends_everything_and_keeps_checkpoints(bench: Bench) -> None:
-    process = bench.start(*RAY, *LONG, "seed=1,2,3")
+    process = bench.start_python(*RAY, *LONG, "seed=1,2,3")
     worker = ray_worker(bench)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
@@ -95,7 +95,7 @@ def test_ctrl_c_ends_everything_and_keeps_checkpoints(bench: Bench) -> None:
     ],
 )
 def test_what_the_cluster_does_not_have_is_one_line(bench: Bench, setting: str, said: list[str]) -> None:
-    refused(bench(*RAY, f"hydra.launcher.{setting}", "seed=1"), *said)
+    refused(bench.as_a_user(*RAY, f"hydra.launcher.{setting}", "seed=1"), *said)
     assert not bench.records()
 
 

@@ -69,7 +69,7 @@ def test_records_are_those_of_the_default_launcher_and_are_not_made_twice(
     sweep = ["tying=none,top_k", "seed=1,2"]
     before = set(slurm.jobs())
     packed = [*SLURM, "hydra.launcher.runs_per_job=2", *sweep]
-    first = there(*packed, **slurm.env)
+    first = there.as_a_user(*packed, **slurm.env)
     assert first.returncode == 0, first.stderr
     assert len(set(slurm.jobs()) - before) == 3  # two at once in each: 2 costs, then 4 runs
     assert here("-m", *sweep).returncode == 0
@@ -77,7 +77,7 @@ def test_records_are_those_of_the_default_launcher_and_are_not_made_twice(
     assert len(outcomes(here)) == 4
 
     jobs, stamps = slurm.jobs(), there.stamps()
-    assert there(*packed, **slurm.env).returncode == 0
+    assert there.as_a_user(*packed, **slurm.env).returncode == 0
     assert there.stamps() == stamps
     assert slurm.jobs() == jobs
 
@@ -86,7 +86,7 @@ def test_a_preempted_run_goes_on_from_its_checkpoint_to_the_same_numbers(
     make: Callable[[], Bench], slurm: Sandbox
 ) -> None:
     here, there = make(), make()
-    process = there.start(*SLURM, *LONG, "seed=1", **slurm.env)
+    process = there.start_python(*SLURM, *LONG, "seed=1", **slurm.env)
     folder = one_run(there)
     (job,) = slurm.running()
     slurm("scancel", "--signal=USR2", job)  # what SLURM sends before the time is over, and where it preempts
@@ -103,7 +103,7 @@ def test_a_preempted_run_goes_on_from_its_checkpoint_to_the_same_numbers(
 
 
 def test_a_job_that_is_lost_leaves_a_failed_record_that_names_it(bench: Bench, slurm: Sandbox) -> None:
-    process = bench.start(*SLURM, *LONG, "seed=1", **slurm.env)
+    process = bench.start_python(*SLURM, *LONG, "seed=1", **slurm.env)
     one_run(bench)
     (job,) = slurm.running()
     slurm("scancel", job)
@@ -117,7 +117,7 @@ def test_a_job_that_is_lost_leaves_a_failed_record_that_names_it(bench: Bench, s
 
 
 def test_ctrl_c_cancels_the_jobs(bench: Bench, slurm: Sandbox) -> None:
-    process = bench.start(*SLURM, *LONG, "seed=1,2,3", **slurm.env)
+    process = bench.start_python(*SLURM, *LONG, "seed=1,2,3", **slurm.env)
     until(slurm.running, "a job that runs")
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
@@ -140,7 +140,7 @@ def test_ctrl_c_cancels_the_jobs(bench: Bench, slurm: Sandbox) -> None:
 def test_what_the_cluster_does_not_have_is_one_line(
     bench: Bench, slurm: Sandbox, setting: str, said: list[str]
 ) -> None:
-    refused(bench(*SLURM, f"hydra.launcher.{setting}", "seed=1", **slurm.env), *said)
+    refused(bench.as_a_user(*SLURM, f"hydra.launcher.{setting}", "seed=1", **slurm.env), *said)
     assert not bench.records()
 
 

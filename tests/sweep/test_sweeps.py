@@ -76,7 +76,7 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bits(bench: Bench, un
 
 def test_a_run_that_is_told_to_stop_saves_first(bench: Bench, undisturbed) -> None:
     """SIGTERM to the controller, as a cluster or a reboot sends it: what is lost is a step."""
-    controller = bench.start("-m", *LONG)
+    controller = bench.start_python("-m", *LONG)
     until(lambda: list(bench.runs.glob("*/best.ckpt")), "the first validation")
     controller.terminate()
     _, err = controller.communicate(timeout=60)
@@ -162,14 +162,14 @@ def test_editing_conf_during_a_sweep_changes_nothing(bench: Bench, tmp_path: Pat
     for name in kept:
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     sweep = ["-m", "seed=1,2", "hydra.launcher.n_jobs=1"]
-    controller = bench.start(*sweep, cwd=tmp_path)
+    controller = bench.start_python(*sweep, cwd=tmp_path)
     until(lambda: list(bench.runs.glob("*/request.json")), "the first run")
     (tmp_path / "conf" / "task" / "image_cnn.yaml").write_text("optimizer: [broken")
     _, err = controller.communicate(timeout=120)
     assert controller.returncode == 0, err
     assert {record["config"]["optimizer"]["lr"] for record in bench.records().values()} == {0.003}
     stamps = bench.stamps()
-    with bench.start(*sweep, cwd=tmp_path) as again:
+    with bench.start_python(*sweep, cwd=tmp_path) as again:
         _, err = again.communicate(timeout=120)
     assert again.returncode == 2 and err.startswith("error: a file of conf/ is no yaml"), err
     assert "image_cnn.yaml" in err and err.count("\n") == 1
@@ -187,7 +187,7 @@ def namespaced() -> list[str]:
 def test_two_machines_on_one_runs_folder_do_each_run_once(bench: Bench) -> None:
     grid = ["-m", "seed=1,2,3,4", "tying=none,cross_layer", "hydra.launcher.n_jobs=1"]
     here = bench.start(*grid)
-    there = bench.start(*grid, inside=namespaced())
+    there = bench.start_python(*grid, inside=namespaced())
     first: dict[Path, int] = {}
     while any(process.poll() is None for process in (here, there)):
         for path, stamp in bench.stamps().items():
