@@ -234,27 +234,27 @@ def interaction(
 
 
 def gain_at_size(
-    frame: "DataFrame", *, ours: str, theirs: str, by: Sequence[str], strength: str, within: float
+    frame: "DataFrame", *, ours: str, theirs: str, by: Sequence[str], size: str, strength: str, within: float
 ) -> list[Part]:
     """Measure `gain` of ours over that strength of theirs which is nearest to it in size, paired by seed.
 
-    The size of theirs is `effective_params`, a mean over seeds, that of ours its `num_params`; no score is looked at.
-    `ratio` is the one over the other.
+    The size of either is a mean over seeds, and no score is looked at. `ratio` is that of theirs over that of ours.
 
     Args:
+        size: the column of the size of both, such as `effective_params_by_use`.
         strength: the column that theirs is searched over.
         within: where `ratio` is farther from 1 there is nothing to compare: no gain, and the part decides nothing.
     """
     parts = []
     for name, mine, other in pairs(frame, ours, theirs, by):
-        counts, cells = by_seed(mine, "num_params"), grouped(other, [strength])
-        effective = {values: by_seed(rows, "effective_params") for values, rows in cells.items()}
+        counts, cells = by_seed(mine, size), grouped(other, [strength])
+        effective = {values: by_seed(rows, size) for values, rows in cells.items()}
         sizes = {values: fmean(seeds.values()) for values, seeds in effective.items() if seeds}
         gain, ratio, close = Measure("gain", None), None, True
         if counts and sizes:
-            size = next(iter(counts.values()))
-            nearest = min(sizes, key=lambda values: abs(math.log(sizes[values] / size)))
-            ratio, rows = sizes[nearest] / size, cells[nearest]
+            count = fmean(counts.values())
+            nearest = min(sizes, key=lambda values: abs(math.log(sizes[values] / count)))
+            ratio, rows = sizes[nearest] / count, cells[nearest]
             close = abs(ratio - 1) <= within
             notes = [f"theirs: {named([strength], nearest)}, of {len(sizes)} the nearest in size"]
             if close:
