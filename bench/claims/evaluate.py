@@ -101,16 +101,18 @@ class Part:
     """A claim on one task, data set or network.
 
     It is not yet run where no measure is known. Where `decides` is False it is shown, and has no say in the verdict.
+    lost: which runs have no number; with one the part neither supports nor refutes, as the rest are not all.
     """
 
     name: str
     measures: tuple[Measure, ...] = ()
     notes: Sequence[str] = ()
     decides: bool = True
+    lost: Sequence[str] = ()
 
     @property
     def note(self) -> str:
-        return "; ".join(note for note in self.notes if note)
+        return "; ".join(note for note in (*self.notes, *self.lost) if note)
 
     @property
     def is_measured(self) -> bool:
@@ -240,6 +242,8 @@ def _of_part(claim: Claim, part: Part, together: int) -> Verdict:
     word = verdict(claim.rule, part.numbers(together)) or Word.NOT_RUN
     if part.seeds == 1:
         return Verdict(Word.INCONCLUSIVE, "one seed shows no spread", is_hint=True)
+    if part.lost and word != Word.NOT_RUN:
+        return Verdict(Word.INCONCLUSIVE, "; ".join(part.lost))
     detail = _could_have_shown(claim, part, together) if word == Word.INCONCLUSIVE else ""
     is_hint = word != Word.NOT_RUN and part.seeds is not None and part.seeds < ENOUGH
     return Verdict(word, detail, is_hint)

@@ -30,6 +30,10 @@ FAMILY = (
     f"Below {ENOUGH} seeds no verdict is more than a hint."
 )
 UNTESTED = "Nothing was tested: it takes two seeds of a tying and of `none`."
+ACROSS = (
+    "Across sections nothing is corrected: each of the {n} has its own chance of a wrong verdict, so that with no true "
+    "difference at all some verdict of this page is wrong in up to {wrong:.0f} % of such pages (independent sections)."
+)
 AT_THIS_BUDGET = (
     "At this budget: the row, or what it is compared with, was still improving: its best validation loss fell by "
     f"{100 * TRAINED_OUT:g} % or more in the last quarter of training. Trained longer, the verdict may be another."
@@ -88,10 +92,12 @@ def verdict_rule(sections: Sequence[Section]) -> list[str]:
     low, high = min(counts), max(counts)
     count = f"{high}" if low == high else f"{low} to {high}"
     of_each = " of each section" if len(sections) > 1 else ""
+    tested = sum(count > 0 for count in counts)
     cells = [cell for section in sections for cell in section.cells]
     return [
         VERDICT.format(margin=_margin(sections)),
         FAMILY.format(count=count, of_each=of_each, level=100 * SIGNIFICANCE),
+        *([ACROSS.format(n=tested, wrong=100 * (1 - (1 - SIGNIFICANCE) ** tested))] if tested > 1 else []),
         *([AT_THIS_BUDGET] if any(cell.is_improving for cell in cells) else []),
         *([LOST] if any(cell.lost for cell in cells) else []),
     ]
