@@ -87,10 +87,11 @@ class Measure(NamedTuple):
         """`gain −1.2 [−3.0, 0.6] points of accuracy, n = 5`."""
         if self.value is None:
             return f"{self.name} not known"
-        numbers = [self.value] if self.low is None else [self.value, self.low, self.high]
+        has_width = self.low is not None and self.high is not None and self.low != self.high
+        numbers = [self.value, self.low, self.high] if has_width else [self.value]
         decimals = 0 if all(number == round(number) for number in numbers) else places(numbers, 3)
         text = f"{self.value:.0e}" if 0 < abs(self.value) < 1e-4 else fixed(self.value, decimals)
-        if self.low is not None and self.high is not None:
+        if has_width:
             text += f" [{fixed(self.low, decimals)}, {fixed(self.high, decimals)}]"
         unit = f" {self.unit}" if self.unit else ""
         return f"{self.name.replace('_', ' ')} {text}{unit}" + (f", n = {self.n}" if self.n else "")

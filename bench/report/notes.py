@@ -25,7 +25,7 @@ VERDICT = (
     f"as the margin {POWER * 10:.0f} times in 10."
 )
 FAMILY = (
-    "Tested together: {count} comparisons{of_each}, so that in at most {level:g} % of such tables any verdict is wrong "
+    "Tested together: {count}{of_each}, so that in at most {level:g} % of such tables any verdict is wrong "
     "(Holm 1979, Shaffer 1986; equivalence by two one-sided tests, Schuirmann 1987). "
     f"Below {ENOUGH} seeds no verdict is more than a hint."
 )
@@ -90,7 +90,7 @@ def verdict_rule(sections: Sequence[Section]) -> list[str]:
     if not any(counts):
         return [UNTESTED]
     low, high = min(counts), max(counts)
-    count = f"{high}" if low == high else f"{low} to {high}"
+    count = f"{high if low == high else f'{low} to {high}'} comparison{'s' * (high != 1)}"
     of_each = " of each section" if len(sections) > 1 else ""
     tested = sum(count > 0 for count in counts)
     cells = [cell for section in sections for cell in section.cells]
@@ -131,12 +131,13 @@ BUDGETS = {
     "epochs": ("config", "trainer", "max_epochs"),
     "steps": ("steps",),
     "learning rates": ("config", "optimizer", "lr"),
+    "results_version (code that changes numbers)": ("results_version",),
 }
 """What a row was given to train with, and where a record has it."""
 
 
 def budgets(section: Section) -> list[str]:
-    """Return a line for each of epochs, steps and learning rates in which the tyings of a section differ."""
+    """Return a line for each of epochs, steps, learning rates and versions in which the tyings of a section differ."""
     lines = []
     for name, keys in BUDGETS.items():
         tyings_with: dict[str, list[str]] = {}
