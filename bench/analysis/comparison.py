@@ -134,7 +134,8 @@ def _known_verdict(cell: SeedGroup, reference: SeedGroup | None) -> Verdict | No
     if lost:
         return Verdict(Kind.LOST, ", ".join(lost))
     if cell.is_seed_ignored or reference.is_seed_ignored:
-        return Verdict(Kind.NO_SPREAD, "seeds have no effect", "is the seed ignored?")
+        whose = "seeds" if cell.is_seed_ignored else f"seeds of {reference.tying}"
+        return Verdict(Kind.NO_SPREAD, f"{whose} have no effect", "is the seed ignored?")
     return None
 
 

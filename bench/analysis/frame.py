@@ -59,7 +59,8 @@ def _row(run: RunRecord, cost: dict[str, Any]) -> dict[str, Any]:
         "metric": run.metric.name,
         "metric_mode": run.metric.mode,
     }
-    for key in ("num_params", "num_params_untied", "effective_params", "best_epoch", "epochs", "steps"):
+    counts = ("num_params", "num_params_untied", "effective_params", "effective_params_by_use")
+    for key in (*counts, "best_epoch", "epochs", "steps"):
         row[key] = run.number(key)
     if run.number("control"):
         row |= {f"control_{key}": run.number("control", key) for key in ("ratio", "width", "feed_forward")}

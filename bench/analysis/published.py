@@ -83,7 +83,8 @@ class Published:
             else ", equal"
         )
         how = "" if self.read == Read.SOURCE else f" (read: {self.read} only)"
-        return f"{where}, {self.network}, {self.tying}, {self.data}: {self.metric} {numbers}{word}{how}"
+        what = ", ".join(text for text in (where, self.network, self.tying, self.data) if text)
+        return f"{what}: {self.metric} {numbers}{word}{how}"
 
 
 def read(path: Path = FILE) -> list[Published]:

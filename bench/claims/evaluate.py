@@ -87,10 +87,11 @@ class Measure(NamedTuple):
         """`gain −1.2 [−3.0, 0.6] points of accuracy, n = 5`."""
         if self.value is None:
             return f"{self.name} not known"
-        numbers = [self.value] if self.low is None else [self.value, self.low, self.high]
+        has_width = self.low is not None and self.high is not None and self.low != self.high
+        numbers = [self.value, self.low, self.high] if has_width else [self.value]
         decimals = 0 if all(number == round(number) for number in numbers) else places(numbers, 3)
         text = f"{self.value:.0e}" if 0 < abs(self.value) < 1e-4 else fixed(self.value, decimals)
-        if self.low is not None and self.high is not None:
+        if has_width:
             text += f" [{fixed(self.low, decimals)}, {fixed(self.high, decimals)}]"
         unit = f" {self.unit}" if self.unit else ""
         return f"{self.name.replace('_', ' ')} {text}{unit}" + (f", n = {self.n}" if self.n else "")
@@ -101,16 +102,18 @@ class Part:
     """A claim on one task, data set or network.
 
     It is not yet run where no measure is known. Where `decides` is False it is shown, and has no say in the verdict.
+    lost: which runs have no number; with one the part neither supports nor refutes, as the rest are not all.
     """
 
     name: str
     measures: tuple[Measure, ...] = ()
     notes: Sequence[str] = ()
     decides: bool = True
+    lost: Sequence[str] = ()
 
     @property
     def note(self) -> str:
-        return "; ".join(note for note in self.notes if note)
+        return "; ".join(note for note in (*self.notes, *self.lost) if note)
 
     @property
     def is_measured(self) -> bool:
@@ -240,6 +243,8 @@ def _of_part(claim: Claim, part: Part, together: int) -> Verdict:
     word = verdict(claim.rule, part.numbers(together)) or Word.NOT_RUN
     if part.seeds == 1:
         return Verdict(Word.INCONCLUSIVE, "one seed shows no spread", is_hint=True)
+    if part.lost and word != Word.NOT_RUN:
+        return Verdict(Word.INCONCLUSIVE, "; ".join(part.lost))
     detail = _could_have_shown(claim, part, together) if word == Word.INCONCLUSIVE else ""
     is_hint = word != Word.NOT_RUN and part.seeds is not None and part.seeds < ENOUGH
     return Verdict(word, detail, is_hint)

@@ -235,6 +235,7 @@ class Model(Called):
     depth: Count
     width: Count = None
     injection: _choice("none", "add") = None  # of stacks that begin with an embedding
+    init_scale: Positive = None  # of the stack's weights
     window: Count = None
     architecture: Name = None
 

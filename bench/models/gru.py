@@ -13,6 +13,7 @@ class GRULanguageModel(nn.Module):
     The state carries the past from one window to the next; detach it between windows (truncated
     back-propagation through time, Mikolov et al. 2010). Every layer has the same width, so any block can
     share with any other. `injection`: "add" adds the embedded input again before each block after the first.
+    `init_scale`: what the weights of the blocks are multiplied by at the start, biases and norms not.
     """
 
     def __init__(
@@ -22,6 +23,7 @@ class GRULanguageModel(nn.Module):
         width: int = 128,
         dropout: float = 0.0,
         injection: str = "none",
+        init_scale: float = 1,
     ) -> None:
         super().__init__()
         check_positive(vocab_size=vocab_size, depth=depth, width=width)
@@ -40,6 +42,10 @@ class GRULanguageModel(nn.Module):
         nn.init.normal_(self.embedding.weight, std=0.02)
         nn.init.normal_(self.output.weight, std=0.02)
         nn.init.zeros_(self.output.bias)
+        with torch.no_grad():
+            for weight in self.blocks.parameters():
+                if weight.ndim >= 2:
+                    weight.mul_(init_scale)
 
     @property
     def parts(self) -> Parts:

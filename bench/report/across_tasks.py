@@ -16,7 +16,8 @@ NOTES = (
     "Over tasks: the geometric mean of the tasks' with equal weights and its 95 % Student t interval over tasks, "
     "which holds what differs from task to task as well as what seeds do. Two tasks say little of a third: their "
     "interval is more than 5 times as wide as that of four tasks that differ as much. There is no mean where a run "
-    "has score 0, and no interval from one value or from equal ones.",
+    "has score 0, and no interval from one value or from equal ones. Each interval is for itself: over tyings nothing "
+    "is corrected, and an interval that leaves out 1 is no verdict.",
     "Share of runs: with at least that score (Agarwal et al. 2021, sec. 4.3). Rows over different tasks do not "
     "compare.",
 )

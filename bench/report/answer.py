@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from bench.analysis.comparison import Compared, below_floor, chosen_vs_untied, vs_controls
 from bench.analysis.factorial import Factorial, factorial
-from bench.analysis.groups import Section, SeedGroup
+from bench.analysis.groups import SAID, Section, SeedGroup
 from bench.analysis.power import change
 from bench.analysis.runs import percent
 from bench.analysis.statistics import ENOUGH
@@ -15,6 +15,7 @@ from bench.analysis.verdict import Kind
 from bench.report.comparison import effective_params, places_of
 from bench.report.markup import Column, Table, tabulate
 from bench.report.numbers import axis, change_places, change_text, interval_text, places, short_count
+from bench.runs.store import Status
 
 MOST_BY_METHOD = 4
 """With more methods than these the line goes by verdict, and of each verdict names as many."""
@@ -50,7 +51,8 @@ def _reference(section: Section) -> str:
     name = f"test {metric.name.replace('_', ' ')}"
     better = f"{'higher' if metric.higher_is_better else 'lower'} is better"
     if cell is None:
-        return f"none: no {name} ({better}), so that nothing can be compared with it."
+        why = f": {text}" if (text := _absent(section).get("none")) else ""
+        return f"none: no {name} ({better}){why}, so that nothing can be compared with it."
     value = percent(cell.interval(), metric)
     decimals = places_of(section) if metric.is_share else places([value.mean], 3)
     unit = " %" * metric.is_share
@@ -59,7 +61,7 @@ def _reference(section: Section) -> str:
 
 
 def _columns(section: Section) -> list[Column[str]]:
-    metric, chosen = section.metric, chosen_vs_untied(section)
+    metric, chosen, absent = section.metric, chosen_vs_untied(section), _absent(section)
     decimals = places_of(section)
     if changes := [c for row in chosen.values() if (c := change(row.difference, metric))]:
         decimals = (
@@ -74,7 +76,7 @@ def _columns(section: Section) -> list[Column[str]]:
             if row.difference is None:
                 return "no pair with none"
             return change_text(row.difference, metric, decimals)
-        return "n/a" if all(cell.is_not_applicable for cell in section.tyings[method]) else "hole"
+        return "" if method in absent else "n/a"
 
     def parameters(method: str) -> str:
         if method not in chosen:
@@ -90,7 +92,7 @@ def _columns(section: Section) -> list[Column[str]]:
     def verdict(method: str) -> str:
         """Floors stand below the table, once."""
         if method not in chosen:
-            return ""
+            return absent.get(method, "")
         judged, floor = chosen[method].verdict, below_floor(section, chosen[method].cell)
         return str(replace(judged, qualifiers=tuple(text for text in judged.qualifiers if text != floor)))
 
@@ -134,18 +136,37 @@ def _floors(section: Section) -> str:
     return " ".join(f"{text[0].upper()}{text[1:]}." for text in texts)
 
 
+def _absent(section: Section) -> dict[str, str]:
+    """Return why a tying has no number at all, as `all diverged`, for each that could have had one."""
+    chosen, texts = chosen_vs_untied(section), {}
+    for tying, cells in section.tyings.items():
+        words = {SAID.get(run.status, run.status) for cell in cells for run in cell.runs if not run.is_done}
+        if tying not in chosen and not all(cell.is_not_applicable for cell in cells):
+            word = " or ".join(sorted(words))
+            texts[tying] = word if word == SAID[Status.NOT_RUN] else f"all {word}"
+    return texts
+
+
 def line(sections: list[Section]) -> str:
-    """Say in one line what the verdicts are; empty where none could be given."""
+    """Say in one line what the verdicts are; that there is none where none could be given."""
     where = _places(sections)
     rows = [(where[s], row) for s in sections for row in chosen_vs_untied(s).values()]
     tied = [(at, row) for at, row in rows if row.cell.spec.control is None and not row.cell.is_untied]
     controlled = [(where[s], row) for s in sections for row in _controlled(s)]
-    parts = [_said(_judgements(tied))]
+    lost = [
+        Judgement(tying, where[s], text)
+        for s in sections
+        for tying, text in _absent(s).items()
+        if tying != "none" and s.tyings[tying][0].spec.control is None
+    ]
+    parts = [_said([*_judgements(tied), *lost])]
     if said := _said(_judgements(controlled)):
         parts.append(f"Against an untied network of the same size: {said}")
     if said := _interactions(sections):
         parts.append(said)
-    if sections and not tied:
+    if tied and not any(parts):
+        parts.append("no verdict: no tying has a number beside one of `none` on the same data")
+    if sections and not tied and not lost:
         parts.append(
             "nothing is tied here: what dropout and weight decay do to `none` is on the pages of the tasks"
         )

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from bench.analysis import archive, examples, frame, runs
 from bench.analysis.archive import FILE, parse
-from bench.analysis.groups import flat, place
+from bench.analysis.groups import SAID, flat, place
 from bench.analysis.power import scale_of
-from bench.analysis.runs import Metric, RunRecord
+from bench.analysis.runs import WORST, Metric, RunRecord
 from bench.analysis.statistics import OTHER_MARGIN, Paired, interval, margin_of, paired
 from bench.analysis.verdict import judge
 from bench.report.markup import Column, Table, plain, tabulate
@@ -110,7 +110,7 @@ class Change:
     """One cell on either side. `before` and `after`: seed -> test metric, None where the side has no such cell.
 
     Of a perplexity the values are its logarithm, the nll: it is what a perplexity is tested on everywhere, and it is
-    finite where the perplexity is near overflow.
+    finite where the perplexity is near overflow. lost: on either side, seed -> how its run ended without a number.
     """
 
     key: Key
@@ -119,6 +119,7 @@ class Change:
     after: dict[int, float] | None
     missing: str
     same_data: bool
+    lost: tuple[dict[int, str], dict[int, str]] = ({}, {})
     over_examples: Paired | None = None
 
     @property
@@ -147,11 +148,13 @@ def changes(
         for key in sorted(places, key=lambda key: (key.variant, places[key], key)):
             both = [side.get(key) for side in members]
             values = [None if cell is None else _values(cell) for cell in both]
-            missing = "; ".join(filter(None, (_missing(cell or []) for cell in both)))
+            told = zip(("before", "after"), map(_missing, (cell or [] for cell in both)), strict=True)
+            missing = "; ".join(f"{name}: {text}" for name, text in told if text)
             metric = next(cell for cell in both if cell)[0].metric
             same_data = len(marks) == 1
             scored = _over_examples(both, folders, metric) if same_data else None
-            cells.append(Change(key, metric, *values, missing, same_data, scored))
+            lost = tuple(_lost(cell or []) for cell in both)
+            cells.append(Change(key, metric, *values, missing, same_data, lost, scored))
     return cells
 
 
@@ -223,8 +226,12 @@ def _over_examples(
 
 
 def _missing(cell: list[RunRecord]) -> str:
-    statuses = [run.status.value for run in cell if not run.is_done]
-    return ", ".join(f"{statuses.count(status)} {status}" for status in sorted(set(statuses)))
+    words = [SAID.get(run.status, run.status.value) for run in cell if not run.is_done]
+    return ", ".join(f"{words.count(word)} {word}" for word in sorted(set(words)))
+
+
+def _lost(cell: list[RunRecord]) -> dict[int, str]:
+    return {run.seed: SAID[run.status] for run in cell if run.status in WORST}
 
 
 EXAMPLES = """examples:
@@ -326,6 +333,18 @@ def judged(cell: Change) -> str:
     """The verdict on a cell, each by itself: a change of code is one question, not a family of them."""
     if cell.before is None or cell.after is None:
         return "only after" if cell.before is None else "only before"
+    if not cell.same_data:
+        return ""
+    before, after = cell.lost
+    if more := after.keys() - before.keys():  # a run that is lost is worse than any number
+        return f"worse: {len(more)} more {' or '.join(sorted({after[seed] for seed in more}))}"
+    fewer = before.keys() - after.keys()
+    gained = f"{len(fewer)} fewer {' or '.join(sorted({before[seed] for seed in fewer}))}" if fewer else ""
+    return "; ".join(filter(None, (_judged_by_seeds(cell), gained)))
+
+
+def _judged_by_seeds(cell: Change) -> str:
+    """The verdict on the seeds that have a number on both sides."""
     if cell.before == cell.after and cell.before:
         return "the same"
     difference = cell.difference

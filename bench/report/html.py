@@ -348,6 +348,7 @@ def page(
         name=report.name,
         title=report.title,
         answer=report.answer_line,
+        claims=report.claims,
         note=" ".join((report.note or "").split()),
         lacks=report.lacks,
         records=FILE,

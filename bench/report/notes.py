@@ -25,11 +25,15 @@ VERDICT = (
     f"as the margin {POWER * 10:.0f} times in 10."
 )
 FAMILY = (
-    "Tested together: {count} comparisons{of_each}, so that in at most {level:g} % of such tables any verdict is wrong "
+    "Tested together: {count}{of_each}, so that in at most {level:g} % of such tables any verdict is wrong "
     "(Holm 1979, Shaffer 1986; equivalence by two one-sided tests, Schuirmann 1987). "
     f"Below {ENOUGH} seeds no verdict is more than a hint."
 )
 UNTESTED = "Nothing was tested: it takes two seeds of a tying and of `none`."
+ACROSS = (
+    "Across sections nothing is corrected: each of the {n} has its own chance of a wrong verdict, so that with no true "
+    "difference at all some verdict of this page is wrong in up to {wrong:.0f} % of such pages (independent sections)."
+)
 AT_THIS_BUDGET = (
     "At this budget: the row, or what it is compared with, was still improving: its best validation loss fell by "
     f"{100 * TRAINED_OUT:g} % or more in the last quarter of training. Trained longer, the verdict may be another."
@@ -86,12 +90,14 @@ def verdict_rule(sections: Sequence[Section]) -> list[str]:
     if not any(counts):
         return [UNTESTED]
     low, high = min(counts), max(counts)
-    count = f"{high}" if low == high else f"{low} to {high}"
+    count = f"{high if low == high else f'{low} to {high}'} comparison{'s' * (high != 1)}"
     of_each = " of each section" if len(sections) > 1 else ""
+    tested = sum(count > 0 for count in counts)
     cells = [cell for section in sections for cell in section.cells]
     return [
         VERDICT.format(margin=_margin(sections)),
         FAMILY.format(count=count, of_each=of_each, level=100 * SIGNIFICANCE),
+        *([ACROSS.format(n=tested, wrong=100 * (1 - (1 - SIGNIFICANCE) ** tested))] if tested > 1 else []),
         *([AT_THIS_BUDGET] if any(cell.is_improving for cell in cells) else []),
         *([LOST] if any(cell.lost for cell in cells) else []),
     ]
@@ -125,12 +131,13 @@ BUDGETS = {
     "epochs": ("config", "trainer", "max_epochs"),
     "steps": ("steps",),
     "learning rates": ("config", "optimizer", "lr"),
+    "results_version (code that changes numbers)": ("results_version",),
 }
 """What a row was given to train with, and where a record has it."""
 
 
 def budgets(section: Section) -> list[str]:
-    """Return a line for each of epochs, steps and learning rates in which the tyings of a section differ."""
+    """Return a line for each of epochs, steps, learning rates and versions in which the tyings of a section differ."""
     lines = []
     for name, keys in BUDGETS.items():
         tyings_with: dict[str, list[str]] = {}

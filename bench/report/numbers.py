@@ -35,7 +35,7 @@ def fixed(value: float | None, decimals: int, sign: bool = False) -> str:
 
 
 def interval_text(value: Interval | Paired | None, decimals: int, sign: bool = False) -> str:
-    """`101.2 [99.8, 102.6]`; the mean alone where one value gives no interval."""
+    """`101.2 [99.8, 102.6]`; the mean alone where one value, or equal ones, give no interval."""
     return NOTHING if value is None else bounded(value.mean, value.low, value.high, decimals, sign)
 
 
@@ -43,7 +43,7 @@ def bounded(
     value: float | None, low: float | None, high: float | None, decimals: int, sign: bool = False
 ) -> str:
     text = fixed(value, decimals, sign)
-    if low is None or high is None:
+    if low is None or high is None or low == high:
         return text
     return f"{text} [{fixed(low, decimals, sign)}, {fixed(high, decimals, sign)}]"
 

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 from yaml import safe_load
@@ -18,6 +19,7 @@ from bench.report import across_tasks, block_pairs, comparison, scaling
 from bench.report import answer as answers
 from bench.report import factorial as effects
 from bench.report.costs import cost_notes, cost_tables
+from bench.report.ledger import Judged, judged
 from bench.report.markup import MADE_BY, Table, csv_text, latex, markdown
 from bench.report.notes import budgets, choice, floors, footer, note_line, training, verdict_rule
 from bench.runs import machine
@@ -71,7 +73,7 @@ class SweepReport:
     """All that a sweep's files say; each block of it is built once.
 
     question: what the sweep answers, the title of its pages. lacks: what the records do not hold, as a sentence.
-    scores: of each tying over all tasks; empty for one task.
+    scores: of each tying over all tasks; empty for one task. claims: those that it is the test of, as they are judged.
     """
 
     name: str
@@ -81,6 +83,7 @@ class SweepReport:
     tasks: list[TaskReport]
     scores: list[Scores]
     question: str | None = None
+    claims: tuple[Judged, ...] = ()
 
     @property
     def title(self) -> str:
@@ -92,7 +95,8 @@ class SweepReport:
 
     @cached_property
     def answer_line(self) -> str:
-        return answers.line(self.sections)
+        """What the claims are judged and what was measured; the line that stands for the sweep in an index."""
+        return " ".join(filter(None, (*(claim.short for claim in self.claims), answers.line(self.sections))))
 
     @cached_property
     def across(self) -> list[Block]:
@@ -106,17 +110,26 @@ def sweep_report(
     note: str | None = None,
     lacks: str | None = None,
     question: str | None = None,
+    claims: tuple[Judged, ...] = (),
 ) -> SweepReport:
     """Build every table of a sweep and the statements below it."""
     tasks = [_task_report(stem, members, note) for stem, members in stems(sections).items()]
     over_tasks = scores(sections) if is_across(sections) else []
-    return SweepReport(name, note, lacks, sections, tasks, over_tasks, question)
+    return SweepReport(name, note, lacks, sections, tasks, over_tasks, question, claims)
 
 
-def recorded_report(sweep: Recorded) -> SweepReport:
-    """Build the report of a sweep as it is recorded, with what its records lack and which of them nobody can trace."""
+def recorded_report(sweep: Recorded, results: Path) -> SweepReport:
+    """Build the report of a sweep as it is recorded, with what its records lack and which of them nobody can trace.
+
+    results: the folder whose ledger of claims, if it has one, is quoted.
+    """
     return sweep_report(
-        sweep.name, sections(rows(sweep)), sweep.note, traced.caveats(sweep), question_of(sweep)
+        sweep.name,
+        sections(rows(sweep)),
+        sweep.note,
+        traced.caveats(sweep),
+        question_of(sweep),
+        judged(results, sweep.name),
     )
 
 
@@ -210,6 +223,7 @@ def _summary(report: SweepReport) -> dict[str, str]:
     sections = report.sections
     md, tex = [MARK, f"# {report.title}\n"], [f"% {MADE_BY}\n"]
     md += [f"\n{report.answer_line}\n"] if report.answer_line else []
+    md += [f"\n{claim.line}\n" for claim in report.claims]
     for section, answer in zip(sections, report.answers, strict=True):
         above = [answer.reference, *budgets(section)]
         below = [f"\n{answer.below}\n"] if answer.below else []

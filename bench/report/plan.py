@@ -172,7 +172,7 @@ def _note(need: Need) -> str:
     if need.tying != "none" and need.sd is None:
         parts.append("no spread: it takes 2 seeds with none")
     elif need.sd == 0:
-        parts.append("all seeds say the same: is the seed ignored?")
+        parts.append("the same difference at all seeds: is the seed ignored?")
     elif need.tying != "none" and need.seeds is None:
         parts.append("out of reach")
     return "; ".join(parts)

@@ -92,7 +92,7 @@ def _known(runs: Path, results: Path, names: Sequence[str] | None) -> list[str]:
 
 def _build_sweep(runs: Path, results: Path, name: str, out: Callable[[str], object]) -> Path:
     sweep, folder = archive.load(runs, results, name), results / name
-    report = recorded_report(sweep)
+    report = recorded_report(sweep, results)
     files = {file: text.encode() for file, text in texts(report).items()}
     failures: dict[str, str] = {}
     for task in report.tasks:

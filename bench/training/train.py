@@ -88,6 +88,7 @@ def train(
             **_evaluate(trainer, module, plan, best, metrics),
             **_example_scores(trainer, module, config, folder),
             "int8": _evaluate_int8(trainer, module, plan) if config["trainer"]["quantize"] else None,
+            "effective_params_by_use": measured_ties["depth"].effective_params_by_use(model),
             "spread": {name: ties.spread(model) for name, ties in measured_ties.items()},
             "similarity": build.similarity(model),
             "dropout_sites": dropout_sites(model),

@@ -21,7 +21,7 @@ from bench.tying.apply import (
     tensors_when_shared,
 )
 from bench.tying.errors import BadInput
-from bench.tying.penalty import effective_count
+from bench.tying.penalty import effective_copies, effective_count, gram
 from bench.tying.proof import Example
 from bench.tying.tie import HARD, Tie, checked_rank, checked_strength, is_integer, normal_form
 
@@ -350,6 +350,20 @@ class TyingPlan:
         named = {name: parameters[name] for tie in soft for name in tie.names}
         gate.check_values(named, "to count how far copies are apart")
         return float(effective_count(_hard(ties), soft, parameters))
+
+    def effective_params_by_use(self, model: nn.Module) -> float | None:
+        """`effective_params` with hard ties counted as soft ones are: by the inner products of all uses of a tie.
+
+        One count so holds for networks that share tensors and for networks that do not, as they are now. Of n
+        orthogonal weights of one norm, two that are one tensor leave n^2 / (n + 2), where their tensors are n - 1.
+        None where a use is no parameter of the model, as under relaxed ties.
+        """
+        uses = [[getattr(*use) for use in uses] for uses in self.bind(model).uses]
+        if not all(isinstance(weight, nn.Parameter) for group in uses for weight in group):
+            return None
+        counted = {id(weight) for group in uses for weight in group}
+        others = sum(p.numel() for p in model.parameters() if id(p) not in counted)
+        return others + sum(effective_copies(gram(group)) * group[0].numel() for group in uses)
 
     def num_tensors(self, model: nn.Module) -> int:
         """How many distinct parameters those elements are in; counted, and refused, as `num_params` does."""

@@ -91,12 +91,12 @@ def test_an_effect_is_in_spreads_of_the_seeds_that_are_paired(tmp_path):
     assert found.effect == pytest.approx(3 / math.sqrt(2)) and found.difference.n == 2
 
 
-@pytest.mark.parametrize("tied", [(103.0, 103.0), (103.0, 104.0)])
-def test_seeds_that_do_not_spread_are_asked_about_and_not_tested(tmp_path, tied):
+@pytest.mark.parametrize(("tied", "whose"), [((103.0, 103.0), "seeds"), ((103.0, 104.0), "seeds of none")])
+def test_seeds_that_do_not_spread_are_asked_about_and_not_tested(tmp_path, tied, whose):
     section = section_of(tmp_path, made.pair(100.0, 100.0), made.pair(*tied, tying="cross_layer"))
     found = by_tying(section)["cross_layer"]
     assert found.p is found.p_holm is None and found.verdict.kind == Kind.NO_SPREAD
-    assert text_of(found) == "seeds have no effect (is the seed ignored?)"
+    assert text_of(found) == f"{whose} have no effect (is the seed ignored?)"
 
 
 def test_an_accuracy_that_is_the_same_at_all_seeds_is_none_of_an_ignored_seed(tmp_path):

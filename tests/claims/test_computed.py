@@ -55,15 +55,6 @@ def test_layers_that_share_all_are_near_one_of_them_on_disk():
     assert whole.numbers()["reload_error"] == 0
 
 
-def test_a_network_tied_to_itself_starts_at_the_scale_of_the_untied():
-    (same,) = arithmetic.scales(TEXT, "none", seeds=2)
-    assert {name: same.numbers()[name] for name in ("activation", "gradient", "weight")} == {
-        "activation": 1,
-        "gradient": 1,
-        "weight": 1,
-    }
-
-
 @pytest.mark.parametrize(
     ("error", "shown"), [(0.0, 1e-14), (3e-15, 1e-14), (2e-13, 1e-12), (0.00234, 0.0023)]
 )

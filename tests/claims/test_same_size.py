@@ -27,7 +27,7 @@ def cell(tying, values, size, strength=None, untied=1100.0, **given):
 def part(*cells, within=0.01):
     frame = pd.DataFrame([row for rows in cells for row in rows])
     sides = {"ours": "tying == 'top'", "theirs": "tying == 'soft'", "by": ["task"]}
-    (found,) = gain_at_size(frame, **sides, strength="strength", within=within)
+    (found,) = gain_at_size(frame, **sides, size="effective_params", strength="strength", within=within)
     return found
 
 
@@ -51,6 +51,12 @@ def test_the_size_of_a_strength_is_a_mean_over_seeds():
     mixed[1]["effective_params"] = 1020.0
     found = part(TOP, NEAR, mixed)
     assert found.numbers()["ratio"] == pytest.approx(1) and "strength=0.02" in found.note
+
+
+def test_the_size_of_ours_is_counted_as_that_of_theirs_and_a_mean_over_seeds_too():
+    mine = [row | {"effective_params": size} for row, size in zip(TOP, (890, 900, 910), strict=True)]
+    found = part(mine, NEAR, STRONG)
+    assert found.numbers()["ratio"] == pytest.approx(1) and "strength=0.1" in found.note
 
 
 def test_nearest_is_meant_in_ratios():

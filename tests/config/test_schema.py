@@ -164,6 +164,7 @@ def test_a_learned_grouping_is_not_given(composed, labels, more):
 
 OPEN = (
     "model.injection",
+    "model.init_scale",
     "model.width",
     "model.window",
     "model.architecture",

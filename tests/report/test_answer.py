@@ -13,6 +13,7 @@ from bench.analysis.comparison import chosen_vs_untied
 from bench.analysis.groups import sections
 from bench.analysis.runs import read_sweep, rows
 from bench.report.answer import answer, line
+from bench.report.ledger import judged
 from bench.report.pages import question_of
 from bench.report.tables import build
 from bench.runs.store import manifest_path
@@ -43,7 +44,8 @@ def test_a_committed_summary_begins_with_its_question_and_its_answer(name):
     sweep = archive.read(archive.path_of(RESULTS, name))
     _, heading, _, said, *rest = (RESULTS / name / "summary.md").read_text().splitlines()
     assert heading == f"# {question_of(sweep)}" and heading.endswith("?")
-    assert said == line(sections(rows(sweep)))
+    claims = (claim.short for claim in judged(RESULTS, name))
+    assert said == " ".join([*claims, line(sections(rows(sweep)))])
     index = (RESULTS / "README.md").read_text()
     assert f"- [{heading[2:]}]({name}/summary.md)" in index
     tables = [text for text in rest if text.startswith("| method |")]

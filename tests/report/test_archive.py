@@ -173,7 +173,7 @@ def test_a_sweep_that_is_nowhere_is_no_sweep(tmp_path):
 def test_committed_tables_are_made_from_the_committed_records(name):
     """What is committed as text is made anew from the records beside it, byte by byte."""
     sweep = archive.read(archive.path_of(RESULTS, name))
-    made_again = texts(recorded_report(sweep))
+    made_again = texts(recorded_report(sweep, RESULTS))
     there = {
         file: (RESULTS / name / file).read_text() for file in made_again if (RESULTS / name / file).exists()
     }

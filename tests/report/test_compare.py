@@ -112,7 +112,10 @@ def test_a_failed_run_is_said_and_not_averaged_away(tmp_path, capsys):
         none[1] + [*records, made.unfinished(lost, "failed", "boom")],
     )
     row = line_of(said(capsys, before, after).out, "cross_layer")
-    assert "(n=3)" in row and "(n=2)" in row and "1 failed" in row
+    assert "(n=3)" in row and "(n=2)" in row and "worse: 1 more failed" in row and "after: 1 failed" in row
+    said(capsys, before, after, "--fail-if-worse", code=1)
+    row = line_of(said(capsys, after, before, "--fail-if-worse").out, "cross_layer")
+    assert "; 1 fewer failed" in row and "before: 1 failed" in row
 
 
 def test_other_data_are_not_compared(tmp_path, capsys):

@@ -86,6 +86,7 @@ def test_runs_of_two_versions_say_so_and_are_compared(tmp_path):
         }
     text = pages(tmp_path, lines, records)["text_gru.md"]
     assert "Runs come from more than one results_version." in text and "| soft | 0 | 0 | 3 | −5.1 % [" in text
+    assert "The rows differ in results_version (code that changes numbers): 1 (none); 2 (soft)." in text
 
 
 @pytest.mark.parametrize("tying", ["soft", "none"])
@@ -100,12 +101,30 @@ def test_a_diverged_seed_is_in_the_verdict_of_every_page(tmp_path, tying):
     assert "ranked as the worst" in texts["text_gru.md"]
 
 
+@pytest.mark.parametrize(("status", "word"), [("diverged", "all diverged"), (None, "not run yet")])
+def test_a_tying_without_any_number_is_in_the_answer(tmp_path, status, word):
+    lines, records = grid(100.0, 101.0, 102.5)
+    records[3:] = [made.unfinished(line, status, "loss is nan") for line in lines[3:]] if status else []
+    summary = pages(tmp_path, lines, records)["summary.md"]
+    assert f"\n`soft`: {word}.\n" in summary and f"| soft |  |  | {word} |" in summary
+
+
+def test_where_nothing_can_be_compared_the_answer_says_so(tmp_path):
+    lines, records = grid(100.0, 101.0)
+    records[:2] = [made.unfinished(line, "failed", "killed") for line in lines[:2]]
+    summary = pages(tmp_path, lines, records)["summary.md"]
+    assert "\nNo verdict: no tying has a number beside one of `none`" in summary
+    assert (
+        "none: no test perplexity (lower is better): all failed, so that nothing can be compared" in summary
+    )
+
+
 def test_an_ignored_seed_is_asked_about_and_has_no_p(tmp_path):
     lines, records = grid(100.0, 100.0, 100.0)
     text = pages(tmp_path, lines, records)["text_gru.md"]
     assert "seeds have no effect (is the seed ignored?)" in text
     (row,) = [line for line in text.splitlines() if line.startswith("| soft | 0 | 0 | 3 | ")]
-    assert "| — | — | — | seeds have no effect" in row
+    assert "| — | — | — | seeds have no effect" in row and "[" not in row
 
 
 def test_records_of_an_older_schema_beside_new_ones(tmp_path):

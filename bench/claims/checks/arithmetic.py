@@ -6,7 +6,6 @@ They are taken of the bench's own networks at their default sizes, and of random
 import copy
 import functools
 import io
-import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
@@ -17,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AlbertConfig, AlbertModel, BertConfig, BertModel, GPT2Config, GPT2LMHeadModel
 
-from bench.analysis.statistics import interval
 from bench.claims.evaluate import Measure, Part
 from bench.models.transformer import CausalLM
 from bench.runs import machine
@@ -305,49 +303,3 @@ def _reload_error(task: str, plan: TyingPlan, tied: nn.Module, saved: bytes) -> 
     inputs = batch(task)[0]
     one, other = (logits(model.eval(), inputs) for model in (tied, loaded))
     return float((one - other).abs().max())
-
-
-def scales(tasks: Sequence[str], tying: str, seeds: int) -> list[Part]:
-    """Measure ratios tied over untied, geometric means over seeds with the interval of their logarithms.
-
-    `activation`: root mean square of what the last block gives; `gradient`: of the loss's gradient with respect
-    to what the first block gives; `weight`: of the gradient of the blocks' weights, which a shared tensor gets
-    from all its uses. One random batch a seed, in float64. One part per network of the bench.
-    """
-    parts = []
-    for task, _, plan in plans(tasks, [tying]):
-        logs: dict[str, list[float]] = {"activation": [], "gradient": [], "weight": []}
-        for seed in range(1, seeds + 1):
-            model = network(task, seed, torch.float64)
-            tied = _scales(tied_copy(model, plan), task, seed)
-            untied = _scales(model, task, seed)
-            for name in logs:
-                logs[name].append(math.log(tied[name] / untied[name]))
-        parts.append(
-            Part(task, tuple(Measure.ratio(name, interval(values)) for name, values in logs.items()))
-        )
-    return parts
-
-
-def _scales(model: nn.Module, task: str, seed: int) -> dict[str, float]:
-    outputs: list[Tensor] = []
-
-    def keep(module: nn.Module, inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
-        outputs.append(output[0] if isinstance(output, tuple) else output)
-        outputs[-1].retain_grad()
-
-    blocks = [model.get_submodule(name) for name in model.parts.stack]
-    for block in blocks:
-        block.register_forward_hook(keep)
-    loss(model, task, seed).backward()
-    weights = {id(p): p for block in blocks for p in block.parameters() if p.ndim >= 2}
-    return {
-        "activation": _rms([outputs[-1]]),
-        "gradient": _rms([outputs[0].grad]),
-        "weight": _rms([weight.grad for weight in weights.values()]),
-    }
-
-
-def _rms(tensors: Sequence[Tensor]) -> float:
-    total = sum(float(tensor.detach().square().sum()) for tensor in tensors)
-    return math.sqrt(total / sum(tensor.numel() for tensor in tensors))

@@ -111,7 +111,7 @@ def race(
             Measure.ratio("time", steps, step),
             Measure("step", step if steps else None, "x the time of a step"),
         )
-        parts.append(Part(name, measures, [*missing(ours=mine, theirs=other), disturbed(mine)]))
+        parts.append(Part(name, measures, [disturbed(mine)], lost=missing(ours=mine, theirs=other)))
     return parts
 
 

@@ -51,8 +51,8 @@ def gain(
             if choose and side in choose and len(sides[side]):
                 best = named(choose[side], [sides[side][column].iloc[0] for column in choose[side]])
                 notes.append(f"{side}: {best} by validation, best of {len(grouped(rows, choose[side]))}")
-            notes += missing(**{side: sides[side]})
-        parts.append(Part(name, (difference("gain", *sides.values(), metric),), notes, not is_context))
+        measures = (difference("gain", *sides.values(), metric),)
+        parts.append(Part(name, measures, notes, not is_context, missing(**sides)))
     return parts
 
 
@@ -97,7 +97,7 @@ def gains(
         ]
         done = rows[rows.status == Status.DONE]
         is_context = context is not None and len(done) > 0 and len(chosen(done, context)) == len(done)
-        parts.append(Part(name, tuple(measures), [*notes, *missing(ours=rows, **others)], not is_context))
+        parts.append(Part(name, tuple(measures), notes, not is_context, missing(ours=rows, **others)))
     return parts
 
 
@@ -136,9 +136,8 @@ def gain_by_size(
                 measured("more", seeds[value], largest, unit(metric)),
             )
             notes = [f"ours: {named(choose, [best[column].iloc[0] for column in choose])}"] if choose else []
-            notes += missing(ours=best, theirs=rows)
-            is_small = len(chosen(best, small)) == len(best)
-            parts.append(Part(f"{name}, {named([size], value)}", measures, notes, is_small))
+            is_small, lost = len(chosen(best, small)) == len(best), missing(ours=best, theirs=rows)
+            parts.append(Part(f"{name}, {named([size], value)}", measures, notes, is_small, lost))
     return parts
 
 
@@ -173,7 +172,7 @@ def lowering(
                 measured("beyond", less, low, unit),
                 Measure("percent", percent, "% of theirs"),
             )
-            parts.append(Part(f"{name}, {condition}", measures, missing(ours=mine, theirs=other)))
+            parts.append(Part(f"{name}, {condition}", measures, lost=missing(ours=mine, theirs=other)))
     return parts
 
 
@@ -193,7 +192,7 @@ def between(
         position = over_one.value / way if over_one.value is not None and way else None
         over_other = difference("over_other", mine, second, metric)
         measures = (over_one, over_other, Measure("position", position, "of the way"))
-        parts.append(Part(name, measures, missing(ours=mine, one=first, other=second)))
+        parts.append(Part(name, measures, lost=missing(ours=mine, one=first, other=second)))
     return parts
 
 
@@ -229,43 +228,43 @@ def interaction(
                 measured("interaction", differences(on_tied, off_tied), alone, unit(metric)),
                 mean_of("alone", alone, unit(metric)),
             )
-            parts.append(Part(f"{name} x {axis}", measures, missing(tied=mine, untied=other)))
+            parts.append(Part(f"{name} x {axis}", measures, lost=missing(tied=mine, untied=other)))
     return parts
 
 
 def gain_at_size(
-    frame: "DataFrame", *, ours: str, theirs: str, by: Sequence[str], strength: str, within: float
+    frame: "DataFrame", *, ours: str, theirs: str, by: Sequence[str], size: str, strength: str, within: float
 ) -> list[Part]:
     """Measure `gain` of ours over that strength of theirs which is nearest to it in size, paired by seed.
 
-    The size of theirs is `effective_params`, a mean over seeds, that of ours its `num_params`; no score is looked at.
-    `ratio` is the one over the other.
+    The size of either is a mean over seeds, and no score is looked at. `ratio` is that of theirs over that of ours.
 
     Args:
+        size: the column of the size of both, such as `effective_params_by_use`.
         strength: the column that theirs is searched over.
         within: where `ratio` is farther from 1 there is nothing to compare: no gain, and the part decides nothing.
     """
     parts = []
     for name, mine, other in pairs(frame, ours, theirs, by):
-        counts, cells = by_seed(mine, "num_params"), grouped(other, [strength])
-        effective = {values: by_seed(rows, "effective_params") for values, rows in cells.items()}
+        counts, cells = by_seed(mine, size), grouped(other, [strength])
+        effective = {values: by_seed(rows, size) for values, rows in cells.items()}
         sizes = {values: fmean(seeds.values()) for values, seeds in effective.items() if seeds}
-        gain, ratio, close = Measure("gain", None), None, True
+        gain, ratio, close, lost = Measure("gain", None), None, True, missing(ours=mine, theirs=other)
         if counts and sizes:
-            size = next(iter(counts.values()))
-            nearest = min(sizes, key=lambda values: abs(math.log(sizes[values] / size)))
-            ratio, rows = sizes[nearest] / size, cells[nearest]
+            count = fmean(counts.values())
+            nearest = min(sizes, key=lambda values: abs(math.log(sizes[values] / count)))
+            ratio, rows = sizes[nearest] / count, cells[nearest]
             close = abs(ratio - 1) <= within
             notes = [f"theirs: {named([strength], nearest)}, of {len(sizes)} the nearest in size"]
             if close:
                 gain = difference("gain", mine, rows, metric_of(mine))
             else:
                 notes.append(f"n/a: not within {100 * within:g} % of the size of ours")
-            notes += missing(ours=mine, theirs=rows)
+            lost = missing(ours=mine, theirs=rows)
         else:
-            unsized = [] if sizes or not len(other) else ["theirs: no effective number of parameters"]
-            notes = missing(ours=mine, theirs=other) + unsized
-        parts.append(Part(name, (gain, Measure("ratio", ratio, "x the parameters of ours")), notes, close))
+            notes = [] if sizes or not len(other) else ["theirs: no effective number of parameters"]
+        measures = (gain, Measure("ratio", ratio, "x the parameters of ours"))
+        parts.append(Part(name, measures, notes, close, lost))
     return parts
 
 
@@ -285,7 +284,7 @@ def partial(
     for name, mine, whole in pairs(frame, ours, full, by, [k]):
         saved = Measure("saved", _percent_saved(mine, whole, k, depth), "% of the weights of those layers")
         measures = (difference("gain", mine, whole, metric_of(mine)), saved)
-        parts.append(Part(name, measures, missing(ours=mine, theirs=whole)))
+        parts.append(Part(name, measures, lost=missing(ours=mine, theirs=whole)))
     for part in gain(frame, ours=ours, theirs=none, by=by, over=[k]):
         parts.append(replace(part, name=f"{part.name}, against none", decides=False))
     return parts
@@ -328,7 +327,7 @@ def further(
             measured("lost_more", lost, lost_untied, "% of nll"),
             measured("metric_lost_more", worse, worse_untied, unit(metric)),
         )
-        parts.append(Part(name, measures, missing(tied=mine, untied=other)))
+        parts.append(Part(name, measures, lost=missing(tied=mine, untied=other)))
     return parts
 
 
@@ -369,10 +368,14 @@ def pairs(
 
 
 def best_on_validation(rows: "DataFrame", columns: Sequence[str], metric: Metric) -> "DataFrame":
-    """Return the rows of the cell whose mean validation metric is best, the first in order among equals."""
+    """Return the rows of the cell whose mean validation metric is best, the first in order among equals.
+
+    A cell with fewer scores than another has, as some of its runs diverged, is not chosen.
+    """
     cells = grouped(rows, columns)
     seeds = {values: by_seed(cell, f"val_{metric.name}") for values, cell in cells.items()}
-    means = {values: fmean(scores.values()) for values, scores in seeds.items() if scores}
+    most = max(map(len, seeds.values()), default=0)
+    means = {values: fmean(scores.values()) for values, scores in seeds.items() if len(scores) == most > 0}
     if not means:
         return rows.iloc[:0]
     best = metric.best(list(means.values()))
