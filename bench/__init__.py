@@ -21,6 +21,7 @@ COMMANDS = {
     "bench.status": "sweep/status.py",
     "bench.measure": "sweep/measure.py",
     "bench.map": "report/map.py",
+    "bench.site": "report/site.py",
     "bench.advise": "audit/advise.py",
     "bench.foretell": "audit/foretell.py",
 }

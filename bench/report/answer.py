@@ -1,7 +1,7 @@
 """Answer a sweep's question: a narrow table for each section, and one line made of the verdicts."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -149,7 +149,7 @@ def _absent(section: Section) -> dict[str, str]:
 
 def line(sections: list[Section]) -> str:
     """Say in one line what the verdicts are; that there is none where none could be given."""
-    where = _places(sections)
+    where = short_names(sections)
     rows = [(where[s], row) for s in sections for row in chosen_vs_untied(s).values()]
     tied = [(at, row) for at, row in rows if row.cell.spec.control is None and not row.cell.is_untied]
     controlled = [(where[s], row) for s in sections for row in _controlled(s)]
@@ -196,7 +196,7 @@ def _interactions(sections: list[Section]) -> str:
     return f"interactions of a tying with dropout or weight decay: {counts}"
 
 
-def _places(sections: list[Section]) -> dict[Section, str]:
+def short_names(sections: Sequence[Section]) -> dict[Section, str]:
     """Each section by its task, and by what else tells it from the others of that task."""
     tasks = [section.task for section in sections]
     data = {section: (section.task, section.data) for section in sections}
@@ -205,7 +205,9 @@ def _places(sections: list[Section]) -> dict[Section, str]:
         several = tasks.count(section.task) > 1
         of_data = list(data.values()).count(data[section]) < tasks.count(section.task)
         alike = [other.variant for other in sections if data[other] == data[section]]
-        more = [section.data] * (several and of_data) + [_told_apart(section.variant, alike)] * several
+        mark = f"data {(section.fingerprint or '')[:6]}" if section.among_several else ""
+        apart = _told_apart(section.variant, alike) if section.variant else mark
+        more = [section.data] * (several and of_data) + [apart] * several
         names[section] = " with ".join(filter(None, (section.task, ", ".join(filter(None, more)))))
     return names
 

@@ -4,8 +4,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 from bench.analysis.archive import FILE
@@ -15,6 +14,7 @@ from bench.analysis.power import change, change_of
 from bench.analysis.runs import RunRecord, is_finite
 from bench.analysis.verdict import Kind
 from bench.report.comparison import difference_places, mean, places_of, share_of_untied, shown
+from bench.report.document import template
 from bench.report.markup import Column, Table, tabulate
 from bench.report.notes import READING, note_line
 from bench.report.numbers import NOTHING, axis, change_unit, fixed, metric_places, p_text
@@ -291,7 +291,6 @@ def command(run: RunRecord) -> str:
     return shlex.join([*PROGRAM.split(), *overrides])
 
 
-HERE = Path(__file__).parent
 MANY_RUNS = 2000
 """Above so many a row per run makes a page that no browser scrolls well; the file of the records has them."""
 
@@ -344,7 +343,7 @@ def page(
         for answer in report.answers
     ]
     overview.append(_shown(Block("", None, [CHOICE])))
-    html = _template().render(
+    html = template("page.html.j2").render(
         name=report.name,
         title=report.title,
         answer=report.answer_line,
@@ -359,8 +358,6 @@ def page(
         reading=READING,
         many=many and MANY_RUNS,
         preset=(machine.CONF / "sweep" / f"{report.name}.yaml").is_file(),
-        css=(HERE / "page.css").read_text(),
-        js=(HERE / "page.js").read_text(),
     )
     return html.encode()
 
@@ -399,26 +396,3 @@ def _pictures(
                 else Picture("", 0, title, failures[name])
             )
     return shown
-
-
-def _template() -> Any:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    rules = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
-    environment = Environment(loader=FileSystemLoader(HERE), keep_trailing_newline=True, **rules)
-    environment.filters |= {"ticked": _ticked, "breakable": _breakable}
-    return environment.get_template("page.html.j2")
-
-
-def _ticked(text: str) -> str:
-    """`names` in backticks as code, everything escaped."""
-    from markupsafe import Markup, escape
-
-    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
-
-
-def _breakable(text: str) -> str:
-    """A label may go on in a line of its own before its brackets."""
-    from markupsafe import Markup, escape
-
-    return Markup(str(escape(text)).replace("(", "<wbr>("))

@@ -99,20 +99,37 @@ def the_map(found: Sequence[Measurement], rates: Sequence[Arm] = ()) -> Map:
         rates: Arms at three rates, which tell what the rule of rates costs.
     """
     start = law(found)
-    kinds = []
-    for method in METHODS:
-        errors = {new: best_predictor(found, method, start, new=new)[1] for new in JUDGED}
-        for is_text in KINDS.values():
-            alike = [one for one in found if one.point.is_text == is_text]
-            if ours := tuple(one for one in alike if one.method == method):
-                kinds.append(Kind(method, is_text, ours, plane_of(alike, method), errors))
+    errors = {
+        method: {new: best_predictor(found, method, start, new=new)[1] for new in JUDGED}
+        for method in METHODS
+    }
     fitted = {
         name: known
         for name, is_text in KINDS.items()
         if (known := laws.fit([one for one in found if one.point.is_text == is_text]))
     }
     rows, skipped = published.complete(published.read())
-    return Map(tuple(found), tuple(kinds), fitted, tuple(rows), tuple(skipped), tuple(rates))
+    kinds = _kinds(found, errors)
+    return Map(tuple(found), kinds, fitted, tuple(rows), tuple(skipped), tuple(rates))
+
+
+def _kinds(
+    found: Sequence[Measurement], errors: Mapping[str, Mapping[str, Mapping[str, float]]]
+) -> tuple[Kind, ...]:
+    kinds = []
+    for method in METHODS:
+        for is_text in KINDS.values():
+            alike = [one for one in found if one.point.is_text == is_text]
+            if ours := tuple(one for one in alike if one.method == method):
+                kinds.append(Kind(method, is_text, ours, plane_of(alike, method), errors.get(method, {})))
+    return tuple(kinds)
+
+
+def pictures(folder: Path) -> dict[str, bytes]:
+    """Draw the pictures of the map out of its points, as a fresh clone has them: file name -> png."""
+    found = points.from_csv(folder / points.FILE)
+    shown = Map(tuple(found), _kinds(found, {}), {}, tuple(published.complete(published.read())[0]), ())
+    return {_file(name): content for name, content in _pictures(shown).items()}
 
 
 def page(shown: Map, pictures: Mapping[str, str]) -> str:
@@ -345,9 +362,16 @@ def _pictures(shown: Map) -> dict[str, bytes]:
     from bench.report.plots.style import draw
 
     return {
-        kind.name: draw(picture, kind.name, kind.found, kind.plane, _placed(shown, kind))[".png"]
+        kind.name: draw(picture, _message(kind), kind.found, kind.plane, _placed(shown, kind))[".png"]
         for kind in shown.kinds
     }
+
+
+def _message(kind: Kind) -> str:
+    """Say what the picture of a kind shows: how often tying was better, and where the middle lies."""
+    better, _, worse = kind.counts
+    middle = fixed(median(one.percent for one in kind.found), 1, True)
+    return f"{kind.name}: better at {better} of {len(kind.found)} points, worse at {worse}; median {middle} %"
 
 
 def _placed(shown: Map, kind: Kind) -> list[tuple[Published, float | None, float | None]]:

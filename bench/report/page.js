@@ -6,6 +6,16 @@
     element.append(...children);
     return element;
   };
+  // What is chosen stands in the address, as table.what=value, so that a link to a filtered table can be passed on.
+  const state = new URLSearchParams(location.search);
+  function keep(key, value) {
+    if (value) state.set(key, value);
+    else state.delete(key);
+    try {
+      history.replaceState(null, "", `${location.pathname}${state.size ? `?${state}` : ""}${location.hash}`);
+    } catch { /* a browser that lets no page from disk do so */ }
+  }
+
   const natural = new Intl.Collator("en", { numeric: true });
   const said = (cell) => cell.dataset.sort ?? cell.textContent;
 
@@ -13,12 +23,13 @@
     return isNumber ? Number(a) - Number(b) : natural.compare(a, b);
   }
 
-  function sortable(table) {
+  function sortable(table, place) {
     const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells], order = [...body.rows];
     heads.forEach((head, at) => {
       const button = make("button", { type: "button", title: "sort by this column" }, ...head.childNodes);
       head.append(button);
       head.setAttribute("aria-sort", "none");
+      const name = head.textContent;
       button.addEventListener("click", () => {
         const next = { none: "ascending", ascending: "descending", descending: "none" }[head.getAttribute("aria-sort")];
         heads.forEach((other) => other.setAttribute("aria-sort", "none"));
@@ -31,14 +42,18 @@
           return sign * compare(a, b, isNumber);
         });
         body.append(...rows);
+        keep(`${place}.sort`, { ascending: name, descending: `-${name}`, none: "" }[next]);
       });
+      const kept = state.get(`${place}.sort`);
+      if (kept === name) button.click();
+      if (kept === `-${name}`) [button, button].forEach((one) => one.click());
     });
   }
 
-  function filterable(table) {
+  function filterable(table, place) {
     const rows = [...table.tBodies[0].rows], heads = [...table.tHead.rows[0].cells];
     if (rows.length < 2) return;
-    const name = table.caption.textContent, tests = [];
+    const name = table.caption?.textContent ?? "", tests = [];
     const tools = make("div", { className: "tools", role: "search" }), count = make("output");
     tools.setAttribute("aria-label", `filter ${name}`);
     const apply = () => {
@@ -49,7 +64,8 @@
     const box = make("input", { type: "search", placeholder: "words", autocomplete: "off", size: 14 });
     const texts = new Map(rows.map((row) => [row, row.textContent.toLowerCase()]));
     tests.push((row) => box.value.toLowerCase().split(/\s+/).every((word) => texts.get(row).includes(word)));
-    box.addEventListener("input", apply);
+    box.value = state.get(`${place}.filter`) ?? "";
+    box.addEventListener("input", () => { apply(); keep(`${place}.filter`, box.value); });
     tools.append(make("label", {}, "filter", box));
     heads.forEach((head, at) => {
       const values = [...new Set(rows.map((row) => row.cells[at].textContent))];
@@ -57,7 +73,9 @@
       const select = make("select", {}, make("option", { value: "" }, "all"));
       select.append(...values.sort(natural.compare).map((value) => make("option", { value: `=${value}` }, value)));
       tests.push((row) => !select.value || select.value === `=${row.cells[at].textContent}`);
-      select.addEventListener("change", apply);
+      const key = `${place}.${head.textContent}`;
+      if (values.includes(state.get(key))) select.value = `=${state.get(key)}`;
+      select.addEventListener("change", () => { apply(); keep(key, select.value.slice(1)); });
       tools.append(make("label", {}, head.textContent, select));
     });
     tools.append(count);
@@ -156,7 +174,7 @@
     });
   }
 
-  document.querySelectorAll("table[data-table]").forEach((table) => { filterable(table); sortable(table); });
+  document.querySelectorAll("table[data-table]").forEach((table, at) => { filterable(table, at + 1); sortable(table, at + 1); });
   document.querySelectorAll("code.command").forEach(copyable);
   document.querySelectorAll(".plate svg").forEach(speaking);
   addEventListener("scroll", hide, { passive: true });

@@ -1,4 +1,4 @@
-"""Records to results/: tables (md, csv, tex), plots, a page, and the records themselves. No torch."""
+"""Records to results/: tables (md, csv, tex), plots, pages, an index, and the records themselves. No torch."""
 
 import contextlib
 import gc
@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from textwrap import fill
 
-from bench.analysis import archive, traced
-from bench.report import html
+from bench.analysis import archive, points, traced
+from bench.report import html, index
 from bench.report.comparison import in_blocks
 from bench.report.markup import plain
 from bench.report.notes import floors
@@ -22,13 +22,6 @@ from bench.tying.errors import BadInput
 COLUMNS = 120
 TEXTS = (".md", ".csv", ".tex")
 SUFFIXES = (".png", ".svg")
-BESIDE = {
-    "map/map.md": "when tying pays, over all sweeps (`make map`)",
-    "claims.md": "what is said about tying, and what was measured (`make claims`)",
-    "performance.md": "what training costs here, and against what else (`make perf`)",
-}
-"""What other commands write beside the sweeps."""
-
 COLLECT = (50_000, 50, 100)
 """Python's default looks for cycles so often that it takes a seventh of the time of 10,000 records."""
 
@@ -51,6 +44,8 @@ def build(
     A sweep is read as `archive.load` says: from `runs`, and what is not there from results/<name>/records.jsonl.gz.
     The same records give the same bytes.
 
+    Beside them it writes what results/ begins with, and with every sweep the pictures of the map.
+
     Returns:
         The folders.
 
@@ -60,22 +55,27 @@ def build(
     """
     runs, results = Path(runs), Path(results)
     folders = [_build_sweep(runs, results, name, out) for name in _known(runs, results, names)]
-    lines = [_entry(path) for path in sorted(results.glob("*/summary.md"))]
-    lines += [
-        f"[{Path(file).stem}]({file}): {what}" for file, what in BESIDE.items() if (results / file).exists()
-    ]
-    index = "".join(f"- {line}\n" for line in lines)
-    _write(results / "README.md", f"{MARK}# Results\n\n{index}".encode())
+    failure = _draw_map(results / points.FOLDER, out) if names is None else ""
+    for path, content in index.pages(results, failure).items():
+        _write(path, content)
     return folders
 
 
-def _entry(summary: Path) -> str:
-    """Return the question and the answer that a summary begins with, and its sweep."""
-    name = summary.parent.name
-    _, heading, _, answer, *_ = [*summary.read_text().split("\n"), "", "", ""]
-    question = heading.removeprefix("# ")
-    link = f"[{question}]({name}/summary.md){f' ({name})' if question != name else ''}"
-    return link if answer.startswith(("#", "|", "-")) or not answer else f"{link}: {answer}"
+def _draw_map(folder: Path, out: Callable[[str], object]) -> str:
+    """Draw the pictures of the map where its page is there; returns why that failed, empty where it did not."""
+    if not (folder / "map.md").exists() or not (folder / points.FILE).exists():
+        return ""
+    from bench.report.map import pictures as map_pictures  # scipy's optimizers, which no sweep needs
+
+    try:
+        drawn = map_pictures(folder)
+    except Exception as error:  # whatever went wrong, the tables are sound
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        out(f"no picture of the map: {reason}. The tables do not need it; please report this")
+        return reason
+    for name, content in drawn.items():
+        _write(folder / name, content)
+    return ""
 
 
 def _known(runs: Path, results: Path, names: Sequence[str] | None) -> list[str]:

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from bench.analysis.groups import Section, sections
 from bench.analysis.runs import read_sweep
 from bench.analysis.statistics import Interval
-from bench.report.plots.curves import curve, curves
+from bench.report.plots.curves import BANDS, curve, curves
 from bench.report.plots.forest import forest
 from bench.report.plots.heat import HOLE, heat_maps
 from bench.report.plots.labels import Label, annotate
@@ -27,7 +28,7 @@ from bench.report.plots.pareto import Point, front, pareto
 from bench.report.plots.pictures import PICTURES, pictures
 from bench.report.plots.similarity import cosines, similarity
 from bench.report.plots.style import MARGINS, MOST, draw, panels, styles, tip, tips
-from bench.runs.tying_spec import METHODS, colours
+from bench.runs.tying_spec import METHODS, OTHER, colours
 
 TASK = {"text_gru": "pydocs"}
 OWN = {"pareto": pareto, "forest": forest, "curves": curves, "heat": heat_maps, "similarity": similarity}
@@ -156,7 +157,9 @@ def test_a_tying_has_the_same_colour_in_every_picture(many, picture):
                 seen.setdefault(named, set()).add(to_hex(line.get_color()).upper())
     assert seen.keys() == set(MANY) - ({"none"} if picture is forest else set())
     known = colours([])
-    assert all(inks == {known[made.spec_of(tying).family]} for tying, inks in seen.items())
+    # Grey is what has no name in a crowded picture.
+    assert all(inks <= {known[made.spec_of(tying).family], OTHER} for tying, inks in seen.items())
+    assert picture is not forest or OTHER not in set().union(*seen.values())
 
 
 # Hover.
@@ -230,9 +233,14 @@ def test_every_tying_is_labelled_in_every_panel_and_no_two_labels_overlap(tmp_pa
         assert overlapping(text.get_window_extent(renderer) for text in axes.texts) == []
 
 
-def test_of_more_tyings_a_legend_tells(many):
+def test_of_more_tyings_the_front_the_best_the_worst_and_none_are_named(many):
     figure = pareto(many)
-    assert set(legend(figure)) == set(MANY) and texts(figure) == []
+    (section,), (axes, *_) = many, figure.axes
+    values = {tying: section.chosen(tying).interval().mean for tying in MANY if section.chosen(tying)}
+    best, worst = min(values, key=values.get), max(values, key=values.get)
+    named = {text.replace("\n", "").replace(",", ", ").replace(",  ", ", ") for text in texts(figure)}
+    assert {"none", best, worst} <= named < set(MANY) and not figure.legends
+    assert "Grey: the other tyings" in notes(figure) and best in axes.get_title(loc="left")
 
 
 def test_times_of_a_busy_machine_are_marked(tmp_path, grid):
@@ -260,20 +268,22 @@ def test_what_is_not_measured_has_no_panel(tmp_path):
     assert len(pareto(written(tmp_path / "c", lines, records, costs)).axes) == 3
 
 
-def test_a_point_is_the_cell_that_validation_chose_with_its_interval_and_equal_costs_stand_apart(grid):
-    (axes, *_) = pareto(grid).axes
+def test_a_point_stands_at_its_own_cost_and_of_equal_costs_the_best_has_its_interval(grid):
+    (section,), (axes, *_) = grid, pareto(grid).axes
     marks = [line for line in axes.get_lines() if (line.get_gid() or "").startswith("tip:")]
-    assert len({round(float(mark.get_xdata()[0]), 3) for mark in marks}) == len(made.TYINGS)
     said = {mark.get_gid()[4:].split(",")[0]: mark for mark in marks}
+    (intervals,) = [c for c in axes.collections if c.get_linewidths() == [2]]
+    bars = [bar for bar in intervals.get_segments() if bar[0][0] == bar[1][0]]
+    at_cost = {}
     for tying in made.TYINGS:
-        value = grid[0].chosen(tying).interval()
-        assert said[tying].get_ydata()[0] == value.mean
-        assert any(
-            np.allclose(bar[:, 1], (value.low, value.high))
-            for c in axes.collections
-            for bar in c.get_segments()
-            if len(bar) == 2
-        )
+        cell = section.chosen(tying)
+        value, cost = cell.interval(), cell.count("num_params")
+        assert said[tying].get_ydata()[0] == value.mean and said[tying].get_xdata()[0] == cost
+        at_cost.setdefault(cost, []).append(value)
+    assert len(at_cost) < len(made.TYINGS) and len(bars) == len(at_cost)
+    for cost, values in at_cost.items():
+        best = min(values, key=lambda value: value.mean)
+        assert any(np.allclose(bar, [(cost, best.low), (cost, best.high)]) for bar in bars)
 
 
 @given(
@@ -282,7 +292,7 @@ def test_a_point_is_the_cell_that_validation_chose_with_its_interval_and_equal_c
 )
 def test_the_front_beats_all_others_and_none_of_itself(given_points, mode):
     points = [
-        Point(str(at), SimpleNamespace(), x, x, Interval(y, None, None, 1), None)
+        Point(str(at), SimpleNamespace(), x, Interval(y, None, None, 1), None)
         for at, (x, y) in enumerate(given_points)
     ]
     sign = 1 if mode == "min" else -1
@@ -316,8 +326,14 @@ def test_more_sections_than_a_picture_holds_are_said_to_be_left_out(tmp_path):
 # Learning curves.
 
 
-def test_every_tying_stands_in_the_legend_once(grid):
-    assert legend(curves(grid)) == list(made.TYINGS)
+def test_every_line_is_named_once_at_its_end_and_no_two_names_overlap(grid):
+    figure = curves(grid)
+    FigureCanvasAgg(figure).draw()
+    (axes,) = figure.axes
+    assert sorted(text.get_text().replace("\n", "") for text in axes.texts) == sorted(made.TYINGS)
+    boxes = [Text.get_window_extent(text) for text in axes.texts]  # without the lines that lead there
+    assert overlapping(boxes) == [] and not figure.legends
+    assert all(box.x0 > axes.bbox.x1 and box.x1 < figure.bbox.x1 for box in boxes)
 
 
 def test_a_curve_is_the_mean_over_seeds_of_the_epochs_all_have(tmp_path):
@@ -348,7 +364,7 @@ def test_curves_have_a_band_only_where_there_are_seeds_and_say_what_it_is(tmp_pa
 
 def test_bands_that_would_hide_the_lines_are_left_out(tmp_path):
     tyings = ["none", *(f"top_k(k={k})" for k in range(2, 10))]
-    for drawn, bands in ((tyings[:8], 8), (tyings, 0)):
+    for drawn, bands in ((tyings[:BANDS], BANDS), (tyings[: BANDS + 1], 0)):
         lines = [made.entry(tying, seed=seed) for tying in drawn for seed in (1, 2)]
         records = [made.record(line, 90.0 + line["seed"]) for line in lines]
         figure = curves(written(tmp_path / str(bands), lines, records))
@@ -443,5 +459,5 @@ def test_naming_the_pictures_loads_no_matplotlib_and_every_name_is_there():
 
 def test_a_title_of_many_lines_leaves_room_for_the_plot():
     figure, (axes,) = panels(["model.key=value, " * 60], None, (), 2, (5.0, 1.2), MARGINS)
-    assert axes.get_title().count("\n") > 10
+    assert axes.get_title(loc="left").count("\n") > 10
     assert axes.get_position().height * figure.get_size_inches()[1] >= 1

@@ -5,6 +5,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bench.analysis.block_pairs import MEASURES, predictions, tied_pairs
 from bench.analysis.groups import Section
+from bench.analysis.statistics import Interval
 from bench.report.numbers import fixed, interval_text
 from bench.report.plots.style import MARKERS, metric_name, panels, shown_sections, tips
 from bench.runs.tying_spec import COMPOSITION, METHODS, OTHER
@@ -40,8 +41,7 @@ def pairs(sections: list[Section]) -> Figure | None:
         for at, seed in enumerate(numbers)
     }
     titles = [
-        f"{section.task}, {measure.label}: {interval_text(rank, 2, sign=True)}"
-        for section, _, measure, rank in shown
+        f"{measure.label} {_says(rank)}: {interval_text(rank, 2, sign=True)}" for _, _, measure, rank in shown
     ]
     figure, all_axes = panels(titles, looks, (NOTE, more))
     for (section, seeds, measure, _), axes in zip(shown, all_axes, strict=True):
@@ -61,3 +61,10 @@ def pairs(sections: list[Section]) -> Figure | None:
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set(xlabel=measure.label, ylabel=f"cost in {metric_name(section)}")
     return figure
+
+
+def _says(rank: Interval) -> str:
+    """Say whether the interval of a rank correlation leaves out 0."""
+    if rank.low is None or rank.high is None or rank.low <= 0 <= rank.high:
+        return "is not shown to tell the cost"
+    return "tells what is cheap" if rank.low > 0 else "tells the opposite"

@@ -1,5 +1,7 @@
 """Draw learning curves: the validation loss over epochs of the cells that validation chose, with bands."""
 
+from collections.abc import Mapping
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -7,14 +9,29 @@ from matplotlib.ticker import MaxNLocator
 from bench.analysis.groups import Section, SeedGroup
 from bench.analysis.runs import is_finite
 from bench.analysis.statistics import Interval, interval
-from bench.report.numbers import interval_text
-from bench.report.plots.style import Look, panels, setting, shown_sections, styles, tips
+from bench.report.numbers import fixed, interval_text
+from bench.report.plots.style import (
+    ENDS,
+    MARGINS,
+    SIZES,
+    Look,
+    label_ends,
+    panels,
+    room_for_ends,
+    setting,
+    shown_sections,
+    styles,
+    tips,
+    titles,
+)
+from bench.runs.tying_spec import OTHER
 
 NOTE = "Per tying the cell that validation chose: mean over seeds."
 BAND = "The band is the 95 % interval of the mean."
-BANDS = 8
+BANDS = 4
 """So many bands of a panel can be told apart; more would hide the lines."""
-CROWDED = f"Of more than {BANDS} lines the bands, 95 % intervals, are left out."
+BANDLESS = f"Of more than {BANDS} lines the bands, 95 % intervals, are left out."
+CROWDED = f"Of more than {ENDS} lines those are named that end lowest and highest, and none."
 POINTS = 240
 """Values of one picture that say their number on hover."""
 
@@ -28,23 +45,49 @@ def curves(sections: list[Section]) -> Figure | None:
     lines_of = [(section, lines) for section in sections if (lines := _lines(section))]
     if not lines_of:
         return None
-    shown = {tying for _, lines in lines_of for tying in lines}
-    looks = {tying: look for tying, look in styles(sections).items() if tying in shown}
-    crowded = {len(lines) > BANDS for _, lines in lines_of if _several_seeds(lines)}
-    note = (NOTE, BAND if False in crowded else "", CROWDED if True in crowded else "", more)
-    figure, all_axes = panels([section.title for section, _ in lines_of], looks, note)
+    looks = styles(sections)
+    bandless = {len(lines) > BANDS for _, lines in lines_of if _several_seeds(lines)}
+    crowded = CROWDED if any(len(lines) > ENDS for _, lines in lines_of) else ""
+    note = (NOTE, BAND if False in bandless else "", BANDLESS if True in bandless else "", crowded, more)
+    names = titles(sections)
+    right = room_for_ends(tying for _, lines in lines_of for tying in _named(lines))
+    width, height = SIZES[min(len(SIZES), len(lines_of))]
+    size, margins = (width + right - MARGINS[1], height), (MARGINS[0], right, *MARGINS[2:])
+    above = [f"{names[section]}: {message(lines)}" for section, lines in lines_of]
+    figure, all_axes = panels(above, None, note, size=size, margins=margins)
     points = POINTS // sum(len(lines) for _, lines in lines_of)
     for (section, lines), axes in zip(lines_of, all_axes, strict=True):
-        banded = _several_seeds(lines) and len(lines) <= BANDS
+        banded, named = _several_seeds(lines) and len(lines) <= BANDS, _named(lines)
         for tying, line in lines.items():
-            _draw(axes, line, looks[tying], banded)
+            colour, marker, dash = looks[tying]
+            _draw(axes, line, (colour if tying in named else OTHER, marker, dash), banded, tying in named)
         _cut_off_start(axes, list(lines.values()), banded)
         for tying, line in lines.items():
             _add_hover(axes, f"{tying}, {setting(section.chosen(tying))}", line, looks[tying], points)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(6))
         axes.set(xlabel="epoch", ylabel="validation loss (nats)")
+        ends = {tying: (list(lines[tying])[-1], list(lines[tying].values())[-1].mean) for tying in named}
+        label_ends(axes, ends, {tying: looks[tying][0] for tying in named})
     return figure
+
+
+def _named(lines: Mapping[str, Curve]) -> list[str]:
+    """Return the tyings that are named: all of few, else those that end lowest and highest, and `none`."""
+    if len(lines) <= ENDS:
+        return list(lines)
+    order = sorted(lines, key=lambda tying: list(lines[tying].values())[-1].mean)
+    return [tying for tying in lines if tying in (order[0], order[-1], "none")]
+
+
+def message(lines: Mapping[str, Curve]) -> str:
+    """Say which line comes lowest, where, and whether it rises again."""
+    lowest = {tying: min(line, key=lambda epoch: line[epoch].mean) for tying, line in lines.items()}
+    best = min(lines, key=lambda tying: lines[tying][lowest[tying]].mean)
+    at, last = lowest[best], max(lines[best])
+    value = fixed(lines[best][at].mean, 3)
+    who = f"{best} comes lowest" if len(lines) > 1 else "lowest"
+    return f"{who}, {value} nats {'at its end' if at == last else f'at epoch {at:.3g} of {last:.3g}'}"
 
 
 def curve(cell: SeedGroup) -> Curve:
@@ -66,12 +109,20 @@ def _several_seeds(lines: dict[str, Curve]) -> bool:
     return any(value.n > 1 for line in lines.values() for value in line.values())
 
 
-def _draw(axes: Axes, line: Curve, look: Look, banded: bool) -> None:
+def _draw(axes: Axes, line: Curve, look: Look, banded: bool, is_named: bool) -> None:
     colour, marker, dash = look
     epochs, values = list(line), list(line.values())
     # A line of few epochs shows where they are.
     mark = {"marker": marker, "markersize": 6} if len(epochs) < 15 else {}
-    axes.plot(epochs, [value.mean for value in values], color=colour, linestyle=dash, linewidth=2, **mark)
+    axes.plot(
+        epochs,
+        [value.mean for value in values],
+        color=colour,
+        linestyle=dash,
+        linewidth=2 if is_named else 1,
+        alpha=1 if is_named else 0.5,
+        **mark,
+    )
     if banded and all(value.low is not None for value in values):
         low, high = [value.low for value in values], [value.high for value in values]
         axes.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)

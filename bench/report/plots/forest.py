@@ -1,5 +1,6 @@
 """Forest plot: what each tying changes against `none` at the same dropout and weight decay, paired by seed."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,7 @@ from bench.report.plots.style import (
     styles,
     tip,
     tips,
+    titles,
     without_y_axis,
 )
 
@@ -38,8 +40,8 @@ NOTE = (
 )
 HOLLOW = "Hollow: one seed, no interval."
 STAR = "* too few seeds: fewer than five."
-ROW, PLOT, VERDICT = 0.27, 3.1, 2.05
-"""Inches: a row's height, the width of the plot and of the verdicts on its right."""
+ROW, PLOT = 0.27, 3.1
+"""Inches: a row's height, the width of the plot."""
 REACH = 3.0
 """How far bars are drawn, in multiples of the largest difference: an interval of two seeds is ten times as wide."""
 
@@ -75,13 +77,16 @@ def forest(sections: list[Section]) -> Figure | None:
     every = [row for _, rows in shown for row in rows]
     most = max(len(rows) for _, rows in shown)
     longest = max(len(line) for row in every if row.against for line in row.text.split("\n"))
-    left, _, low, top = margins = (0.25 + LETTER * longest, VERDICT, MARGINS[2] + LINE, MARGINS[3])
+    verdict = 0.3 + 0.9 * LETTER * max(len(_verdict(row)) for row in every if row.against)
+    left, _, low, top = margins = (0.25 + LETTER * longest, verdict, MARGINS[2] + LINE, MARGINS[3])
     row_height = ROW * max(1 + row.text.count("\n") for row in every)
-    size = (left + PLOT + VERDICT, (most + 0.4) * row_height + low + top)
+    size = (left + PLOT + verdict, (most + 0.4) * row_height + low + top)
     hollow = HOLLOW if any(row.difference and row.difference.n == 1 for row in every) else ""
     star = STAR if any(row.against and row.against.verdict.is_hint for row in every) else ""
     note = (NOTE, hollow, star, left_out([section for section, _ in shown]), more)
-    figure, all_axes = panels([section.title for section, _ in shown], None, note, 2, size, margins)
+    names = titles(sections)
+    above = [f"{names[section]}: {message(rows)}" for section, rows in shown]
+    figure, all_axes = panels(above, None, note, 2, size, margins)
     for (section, rows), axes in zip(shown, all_axes, strict=True):
         axes.set_ylim(-most + 0.4, 0.8)
         _draw_differences(axes, rows, styles(sections), difference_places(section))
@@ -94,9 +99,19 @@ def forest(sections: list[Section]) -> Figure | None:
             else f"{metric_name(section)} minus that of"
         )
         axes.set_xlabel(f"{change_name} none\n◀ {left_side}          {right_side} ▶")
-        axes.xaxis.set_major_locator(MaxNLocator(5))
+        # Numbers of many digits need the room of two.
+        axes.xaxis.set_major_locator(MaxNLocator(3 if max(map(abs, axes.get_xlim())) < 0.1 else 5))
         without_y_axis(axes)
     return figure
+
+
+def message(rows: Sequence[Row]) -> str:
+    """Count the verdicts of the rows; one that all have is said once."""
+    words = [_verdict(row) for row in rows if row.against]
+    counts = Counter("smaller than a bound" if word.startswith("smaller") else word for word in words)
+    if len(counts) == 1:
+        return f"{'all ' * (len(words) > 1)}{words[0] if len(words) == 1 else next(iter(counts))}"
+    return ", ".join(f"{count} {word}" for word, count in counts.most_common())
 
 
 def _rows(section: Section) -> list[Row]:

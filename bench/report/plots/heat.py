@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from bench.analysis.groups import Section, SeedGroup
 from bench.report.comparison import places_of
 from bench.report.numbers import axis, fixed
-from bench.report.plots.maps import Map, map_sheet, map_title, sheet_heading
-from bench.report.plots.style import cell_text, direction, left_out, printed_metric, shown_sections
+from bench.report.plots.maps import Map, map_sheet, map_title, places, sheet_heading
+from bench.report.plots.style import cell_text, direction, left_out, printed_metric, setting, shown_sections
 
 HOLE = "hole"
 CELL = (1.05, 0.62)
@@ -25,18 +25,19 @@ def heat_maps(sections: list[Section]) -> Figure | None:
     than what a cell of the grid does. None where no section has a second dropout or weight decay.
     """
     sections, more = shown_sections([section for section in sections if _has_grid(section)])
-    several, maps = len(sections) > 1, []
+    several, maps, place = len(sections) > 1, [], places(sections)
     for section in sections:
         scale = _scale(section)
         maps += [
-            _map(map_title(section, tying, several), tying, cells, scale, places_of(section))
+            _map(map_title(tying, place[section]), tying, cells, scale, places_of(section))
             for tying, cells in section.tyings.items()
             if any(printed_metric(cell) for cell in cells)
         ]
     if not maps:
         return None
     note = [sentence for sentence in (left_out(sections), more) if sentence]
-    figure, bar = map_sheet(sheet_heading(sections), maps, ("dropout", "weight decay"), note)
+    heading = sheet_heading(sections) if several else f"{sections[0].title}: {message(sections[0])}"
+    figure, bar = map_sheet(heading, maps, ("dropout", "weight decay"), note)
     if several:
         ends = ["best", "worst"] if sections[0].metric.mode == "min" else ["worst", "best"]
         colours = ScalarMappable(Normalize(0, 1), _palette(sections[0]))
@@ -44,6 +45,14 @@ def heat_maps(sections: list[Section]) -> Figure | None:
     else:
         figure.colorbar(maps[0].scale, cax=bar, label=direction(sections[0]).replace(" (", "\n("))
     return figure
+
+
+def message(section: Section) -> str:
+    """Say which cell has the best mean."""
+    sign = 1 if section.metric.mode == "min" else -1
+    cells = [cell for cell in section.cells if printed_metric(cell)]
+    best = min(cells, key=lambda cell: sign * printed_metric(cell).mean)
+    return f"best is {best.tying} at {setting(best)}"
 
 
 def _has_grid(section: Section) -> bool:

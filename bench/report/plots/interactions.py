@@ -1,5 +1,6 @@
 """Does tying replace dropout, or add to it? Lines over dropout that would be parallel, and the interactions."""
 
+from collections import Counter
 from textwrap import shorten, wrap
 
 from matplotlib.axes import Axes
@@ -11,18 +12,22 @@ from bench.analysis.groups import Section
 from bench.report.factorial import as_read, decimals_of, interaction_text
 from bench.report.numbers import axis, metric_places, p_text
 from bench.report.plots.style import (
+    ENDS,
     MARGINS,
     QUIET,
     Look,
     cell_text,
     direction,
+    label_ends,
     left_out,
     panels,
     printed_metric,
+    room_for_ends,
     series,
     shown_sections,
     styles,
     tip,
+    titles,
     without_y_axis,
 )
 
@@ -56,19 +61,22 @@ def interactions(sections: list[Section]) -> Figure | None:
         return None
     grids, fits = [grid(section) for section in shown], [factorial(section) for section in shown]
     columns = max(len(_views(cells)) for cells in grids)
-    titles = []
-    for section, cells in zip(shown, grids, strict=True):
-        views = [", ".join(filter(None, (section.title, text))) for text, _ in _views(cells)]
-        titles += [*views, *[""] * (columns - len(views)), f"{section.title}: interactions"]
+    names, above = titles(shown), []
+    for section, cells, fit in zip(shown, grids, fits, strict=True):
+        views = [", ".join(filter(None, (names[section], text))) for text, _ in _views(cells)]
+        above += [*views, *[""] * (columns - len(views)), message(fit)]
     most = max((len(_drawn_effects(fit)) for fit in fits if isinstance(fit, Factorial)), default=0)
     height = max(HEIGHT, most * ROW + LOW + TOP)
     with_number = {tying for cells in grids for tying in _tyings(cells)}
     looks = {tying: look for tying, look in styles(shown).items() if tying in with_number}
-    note, margins = (NOTE, left_out(shown), more), (*MARGINS[:2], LOW, TOP)
-    figure, all_axes = panels(titles, looks, note, columns + 1, (WIDTH, height), margins)
+    is_named = len(looks) <= ENDS
+    right = room_for_ends(looks) if is_named else MARGINS[1]
+    note, margins = (NOTE, left_out(shown), more), (MARGINS[0], right, LOW, TOP)
+    size = (WIDTH + right - MARGINS[1], height)
+    figure, all_axes = panels(above, None if is_named else looks, note, columns + 1, size, margins)
     for at, (section, cells, fit) in enumerate(zip(shown, grids, fits, strict=True)):
         *row, last = all_axes[at * (columns + 1) : (at + 1) * (columns + 1)]
-        _draw_lines(row, section, cells, looks)
+        _draw_lines(row, section, cells, looks, is_named)
         if isinstance(fit, Factorial):
             _draw_effects(last, section, fit, looks, height - LOW - TOP)
         else:
@@ -76,6 +84,17 @@ def interactions(sections: list[Section]) -> Figure | None:
             reason = shorten(fit[0].upper() + fit[1:] + ".", 480, placeholder=" ...")
             last.text(0.0, 0.95, "\n".join(wrap(reason, 42)), va="top", transform=last.transAxes, color=QUIET)
     return figure
+
+
+def message(fit: Factorial | list[str]) -> str:
+    """Count the readings of the drawn interactions."""
+    if not isinstance(fit, Factorial):
+        return "interactions"
+    readings = Counter(effect.reading for effect in _drawn_effects(as_read(fit)))
+    counts = ", ".join(
+        f"{reading} ({count} of {readings.total()})" for reading, count in readings.most_common()
+    )
+    return f"interactions: {counts}" if counts else "interactions"
 
 
 def _tyings(cells: Grid) -> list[str]:
@@ -97,12 +116,15 @@ def _views(cells: Grid) -> list[View]:
     ]
 
 
-def _draw_lines(row: list[Axes], section: Section, cells: Grid, looks: dict[str, Look]) -> None:
+def _draw_lines(
+    row: list[Axes], section: Section, cells: Grid, looks: dict[str, Look], is_named: bool
+) -> None:
     """Draw each view in a panel; panels that are left over are hidden."""
     views, over_dropout = _views(cells), len(cells.dropouts) > 1
     tyings = [tying for tying in looks if tying in _tyings(cells)]
     used = row[: len(views)]
-    for axes, (_, places) in zip(used, views, strict=True):
+    ends: list[dict[str, tuple[float, float]]] = [{} for _ in used]
+    for axes, (_, places), own in zip(used, views, ends, strict=True):
         for at, tying in enumerate(tyings):
             apart = 0.28 * (at / max(1, len(tyings) - 1) - 0.5)
             at_place = {x + apart: cells.cells.get((tying, *place)) for x, place in enumerate(places)}
@@ -113,13 +135,16 @@ def _draw_lines(row: list[Axes], section: Section, cells: Grid, looks: dict[str,
             decimals = metric_places([value.mean for value in values], section.metric)
             texts = [cell_text(tying, cell, decimals) for cell in line.values()]
             series(axes, list(line), values, looks[tying], texts)
+            own[tying] = (list(line)[-1], values[-1].mean)
         levels = [axis(dropout if over_dropout else decay) for dropout, decay in places]
         axes.set_xticks(range(len(places)), levels)
         axes.set_xlim(-0.35, len(places) - 0.65)
         axes.set(xlabel="dropout" if over_dropout else "weight decay", ylabel=direction(section))
     limits = [axes.get_ylim() for axes in used]
-    for axes in used:
+    for axes, own in zip(used, ends, strict=True):
         axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+        if is_named and own:
+            label_ends(axes, own, {tying: looks[tying][0] for tying in own})
     for axes in row[len(views) :]:
         axes.set_axis_off()
 

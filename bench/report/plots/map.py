@@ -1,6 +1,7 @@
 """Draw the map of one kind of tying: measured points, the line where the sign turns, and published results."""
 
 from collections.abc import Sequence
+from textwrap import shorten
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,9 +16,10 @@ from bench.analysis.prediction import Variable
 from bench.analysis.published import Published
 from bench.analysis.zero_line import Plane
 from bench.report.numbers import fixed
+from bench.report.plots.labels import Label, annotate
 from bench.report.plots.style import QUIET, panels, tips
 
-SIZE, MARGINS = (9.8, 6.2), (1.0, 2.1, 0.75, 0.5)
+SIZE, MARGINS = (9.8, 6.4), (1.0, 2.1, 0.75, 0.7)
 MOST = 15.0
 """Percent from which on a colour gets no stronger."""
 WIDER = 0.4
@@ -27,7 +29,7 @@ Row = tuple[Published, float | None, float | None]
 
 
 def picture(
-    name: str,
+    message: str,
     found: Sequence[Measurement],
     plane: Plane,
     rows: Sequence[Row],
@@ -35,7 +37,7 @@ def picture(
     """Draw one kind of tying over the two variables of its plane.
 
     Args:
-        name: of the kind. found: its measurements.
+        message: what is seen, the title. found: the measurements of the kind.
         rows: published results with their place on either axis, in the units of the models; None where unknown.
     """
     across, up = plane.variables
@@ -47,7 +49,7 @@ def picture(
         if rows
         else "",
     ]
-    figure, (axes,) = panels([f"{name}: difference tied − untied, %"], None, note, 1, SIZE, MARGINS)
+    figure, (axes,) = panels([message], None, note, 1, SIZE, MARGINS)
     if plane.surface is not None:
         _draw_zero_line(axes, plane)
     scale = Normalize(-MOST, MOST)
@@ -76,7 +78,7 @@ def picture(
     axes.use_sticky_edges = False
     axes.margins(0.04)
     axes.autoscale()
-    _draw_published(axes, rows, scale)
+    _draw_published(axes, rows, scale, [(across.value(one), up.value(one)) for one in found])
     _label(axes, plane.variables)
     handles = [
         Line2D(
@@ -120,8 +122,13 @@ def _draw_zero_line(axes: Axes, plane: Plane) -> None:
         axes.contour(surface.x, surface.y, mean, (0.0,), colors="black", linewidths=2, zorder=3)
 
 
-def _draw_published(axes: Axes, rows: Sequence[Row], scale: Normalize) -> None:
-    """Draw a star at each published result; at the far end of an axis of which its source says nothing."""
+def _draw_published(
+    axes: Axes, rows: Sequence[Row], scale: Normalize, drawn: Sequence[tuple[float, float]]
+) -> None:
+    """Draw a star with its name at each published result; at the far end of an axis of which its source says nothing.
+
+    drawn: the measured points, which names are not to cover.
+    """
     known = [(row, x, y) for row, x, y in rows if percent_of(row) is not None and (x, y) != (None, None)]
     if not known:
         return
@@ -131,16 +138,16 @@ def _draw_published(axes: Axes, rows: Sequence[Row], scale: Normalize) -> None:
     ]
     axes.set_xlim(places[0][1])
     axes.set_ylim(places[1][1])
+    labels = []
     for (row, _, _), *at in zip(known, places[0][0], places[1][0], strict=True):
         star = axes.scatter(
             *at, c=[percent_of(row)], norm=scale, cmap="RdBu_r", marker="*", s=230, edgecolors="black", zorder=6,
             clip_on=False,
         )  # fmt: skip
         tips(star, [row.shown])
-        axes.annotate(
-            f"{row.source.split(' ')[0]} {fixed(percent_of(row), 1, True)}", at, (-9, -4),
-            textcoords="offset points", ha="right", fontsize=8, color=QUIET, zorder=7,
-        )  # fmt: skip
+        name = shorten(row.source.partition(" (")[0].replace("_", " "), 30, placeholder=" ...")
+        labels.append(Label(*at, f"{name} {fixed(percent_of(row), 1, True)} %", QUIET))
+    annotate(axes, labels, [(x, y, x, y) for x, y in drawn])
 
 
 def _within(
@@ -162,7 +169,10 @@ def _label(axes: Axes, variables: tuple[Variable, Variable]) -> None:
         axis.set_major_formatter(FuncFormatter(lambda value, _, variable=variable: variable.text(value)))
         if variable.is_log:
             low, high = axis.get_view_interval()
-            round_values = [
-                np.log10(digit) + power for power in range(int(low) - 1, int(high) + 1) for digit in (1, 2, 5)
-            ]
-            axis.set_major_locator(FixedLocator([value for value in round_values if low <= value <= high]))
+            powers = range(int(low) - 1, int(high) + 1)
+            for digits in ((1, 2, 5), range(1, 10)):
+                values = [np.log10(digit) + power for power in powers for digit in digits]
+                inside = [value for value in values if low <= value <= high]
+                if len(inside) > 1:
+                    break
+            axis.set_major_locator(FixedLocator(inside))

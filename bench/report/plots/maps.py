@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from bench.analysis.groups import Section
-from bench.report.plots.style import LETTER, LINE, QUIET, tip, tips
+from bench.report.plots.style import LETTER, LINE, QUIET, tip, tips, titles
 
 ACROSS = 4
 """Maps in a row."""
@@ -114,11 +114,16 @@ def _label(axes: Axes, each: Map, corner: tuple[float, float], names: tuple[str,
     axes.text(left + width / 2, low + height + 0.07, each.title, ha="center", va="bottom", fontsize=TITLE)
 
 
-def map_title(section: Section, tying: str, several: bool) -> str:
-    """Return a map's title: its tying, and with several sections also which one it is of."""
+def map_title(tying: str, place: str) -> str:
+    """Return a map's title: its tying, and where there are several sections also the place of its own."""
     title = tying if len(tying) < 24 else tying.replace("(", "\n(", 1).replace(", control", ",\ncontrol", 1)
-    place = section.where.removeprefix(f"{section.data}, ")
-    return "\n".join([title, *wrap(place, 26)]) if several else title
+    return "\n".join([title, *wrap(place, 26)])
+
+
+def places(sections: Sequence[Section]) -> dict[Section, str]:
+    """Return how each of several sections is called in the titles of its maps; empty for one."""
+    several = len(sections) > 1
+    return {section: name.partition(" with ")[2] * several for section, name in titles(sections).items()}
 
 
 def sheet_heading(sections: Sequence[Section]) -> str:

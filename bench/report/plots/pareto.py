@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from bench.analysis.groups import Section, SeedGroup
 from bench.analysis.runs import is_finite
 from bench.analysis.statistics import Interval
-from bench.report.comparison import places_of
+from bench.report.comparison import places_of, share_of_untied
 from bench.report.numbers import fixed, short_count
 from bench.report.plots.labels import Box, Label, annotate
 from bench.report.plots.style import (
@@ -29,22 +29,25 @@ from bench.report.plots.style import (
     styles,
     tip,
     tips,
+    titles,
 )
+from bench.runs.tying_spec import OTHER
 
 NOTE = (
     "The cell that validation chose, with the 95 % interval of its mean over seeds. The line joins what no other tying "
-    "beats on both axes. Equal costs stand side by side."
+    "beats on both axes."
 )
+ALIKE = "Of (nearly) equal costs the best alone has its interval."
 SUSPECT = "(?): some of it was measured while other processes ran, or in too few turns for an interval."
 FAINT = "Faint: the other cells of the grid."
 MANY = 8
-"""Of more tyings than that a legend tells, and the faint cells are left out."""
+"""Of more tyings than that those are named that no other beats, and the best and the worst; the others are grey."""
+GREY = "Grey: the other tyings; the tables have their names."
 BEYOND = 0.7
 """How far faint cells may stretch the axis, in spans of the solid ones: they would flatten what is compared."""
-SIDE, ASIDE, NARROW = 0.03, 0.15, 0.1
-"""Shares of an axis: (nearly) equal costs are moved apart by the first, and by less where all together would be moved
-by more than the second. The least span of it, in shares of the highest cost: differences too small to matter stay
-small."""
+NEAR, NARROW = 0.02, 0.1
+"""Shares of an axis: costs nearer than the first are nearly equal. The least span of it, in shares of the highest
+cost: differences too small to matter stay small."""
 
 
 @dataclass(frozen=True)
@@ -85,37 +88,68 @@ MEASURES = (
 
 @dataclass(frozen=True)
 class Point:
-    """The chosen cell of a tying and where it is drawn: `at` is `cost` unless another is as near as that.
+    """The chosen cell of a tying and where it is drawn.
 
-    across: the ends of the cost's interval, as drawn; None where it is exact or has none.
+    across: the ends of the cost's interval; None where it is exact or has none.
     """
 
     tying: str
     cell: SeedGroup
     cost: float
-    at: float
     value: Interval
     across: tuple[float, float] | None
 
 
 def points_of(section: Section, measure: Measure) -> list[Point]:
-    """Return the points in order of cost, (nearly) equal costs side by side.
-
-    Of equal costs the first in table order stands farthest to the right.
-    """
-    measured = []
+    """Return the points in order of cost; of equal costs in table order."""
+    points = []
     for tying in section.tyings:
         cell = section.chosen(tying)
         if cell and (value := printed_metric(cell)) and measure.of(cell)[0] is not None:
-            measured.append((tying, cell, value, measure.of(cell)))
-    costs = [cost for _, _, _, (cost, _, _) in measured]
-    step = min(SIDE, ASIDE / len(costs)) * _span(costs) if costs else 0
-    points: list[Point] = []
-    for tying, cell, value, (cost, low, high) in sorted(measured, key=lambda point: -point[3][0]):
-        at = min(cost, points[-1].at - step) if points else cost
-        across = None if low is None or high is None else (low + at - cost, high + at - cost)
-        points.append(Point(tying, cell, cost, at, value, across))
-    return points[::-1]
+            cost, low, high = measure.of(cell)
+            points.append(
+                Point(tying, cell, cost, value, None if low is None or high is None else (low, high))
+            )
+    return sorted(points, key=lambda point: point.cost)
+
+
+def _barred(points: list[Point], mode: str) -> list[Point]:
+    """Return the points whose interval of the metric is drawn: of those of (nearly) one cost the best."""
+    near = NEAR * _span([point.cost for point in points])
+    sign = 1 if mode == "min" else -1
+    kept: list[Point] = []
+    for point in sorted(points, key=lambda point: sign * point.value.mean):
+        if all(abs(point.cost - other.cost) > near for other in kept):
+            kept.append(point)
+    return kept
+
+
+def _named(points: list[Point], mode: str) -> list[Point]:
+    """Return the points that have a name and a colour: all of few, else the front, the best, the worst and `none`."""
+    if len(points) <= MANY:
+        return points
+    order = sorted(points, key=lambda point: point.value.mean)
+    chosen = {id(point) for point in [*front(points, mode), order[0], order[-1]]}
+    return [point for point in points if id(point) in chosen or point.tying == "none"]
+
+
+def message(section: Section) -> str:
+    """Say which tying has the fewest parameters and which the best metric."""
+    points = points_of(section, MEASURES[0])
+    if len(points) < 2:
+        return ""
+    sign = 1 if section.metric.mode == "min" else -1
+    order = sorted(points, key=lambda point: sign * point.value.mean)
+    name, least = section.metric.name.replace("_", " "), points[0].cost
+    fewest = [point for point in order if point.cost == least]
+    if len(fewest) == len(points):
+        return f"best {name}, at equal parameters: {order[0].tying}"
+    share = share_of_untied(fewest[0].cell)
+    of = f" ({100 * share:.0f} % of untied)" if share else ""
+    if fewest[0] is order[0]:
+        return f"fewest parameters{of} and best {name}: {order[0].tying}"
+    others = f" and {len(fewest) - 1} others" if len(fewest) > 1 else ""
+    return f"fewest parameters: {fewest[0].tying}{others}{of}; best {name}: {order[0].tying}"
 
 
 def _span(costs: list[float]) -> float:
@@ -139,7 +173,7 @@ def front(points: list[Point], mode: str) -> list[Point]:
 def pareto(sections: list[Section]) -> Figure | None:
     """Draw a row of panels per section: the test metric against parameters, memory and latency, as far as measured.
 
-    Of more than three sections only the parameters are drawn, a panel each. Few tyings are named where they stand.
+    Of more than three sections only the parameters are drawn, a panel each. Tyings are named where they stand.
     None where no section has two tyings to compare.
     """
     shown, more = shown_sections(sections)
@@ -148,12 +182,11 @@ def pareto(sections: list[Section]) -> Figure | None:
         return None
     if len(shown) > 3:
         measures, more = measures[:1], more or "Memory and latency are in the tables."
-    crowded = any(len(section.tyings) > MANY for section in shown)
     looks = styles(sections)
-    figure, all_axes = _layout(shown, measures, looks, crowded, more)
+    figure, all_axes = _layout(shown, measures, more)
     for at, axes in enumerate(all_axes):
         section, measure = shown[at // len(measures)], measures[at % len(measures)]
-        _draw(axes, section, measure, looks, crowded)
+        _draw(axes, section, measure, looks)
         if measure is measures[0]:
             axes.set_ylabel(direction(section))
         else:
@@ -161,28 +194,40 @@ def pareto(sections: list[Section]) -> Figure | None:
     return figure
 
 
-def _layout(
-    sections: list[Section], measures: list[Measure], looks: dict[str, Look], crowded: bool, more: str
-) -> tuple[Figure, list[Axes]]:
-    """Make the panels, high enough for their labels, with the note and, where it is crowded, a legend."""
+def _layout(sections: list[Section], measures: list[Measure], more: str) -> tuple[Figure, list[Axes]]:
+    """Make the panels, high enough for their labels, with the note."""
     across = len(measures) if len(measures) > 1 else min(3, len(sections))
-    labels = max(sum(1 + on_two_lines(tying).count("\n") for tying in section.tyings) for section in sections)
-    height = 1.15 + max(3.0, 0.0 if crowded else 1.1 * LINE * labels)
-    size = ({1: 7.6, 2: 6.0}.get(across, 4.9), height)
-    legend = {tying: (colour, marker, "") for tying, (colour, marker, _) in looks.items()}
+    every = [(section, each, points_of(section, each)) for section in sections for each in measures]
+    labels = max(
+        sum(1 + on_two_lines(point.tying).count("\n") for point in _named(points, section.metric.mode))
+        for section, _, points in every
+    )
+    size = ({1: 7.6, 2: 6.0}.get(across, 4.9), 1.15 + max(3.0, 1.1 * LINE * labels))
+    crowded = any(len(points) > MANY for _, _, points in every)
     has_faint = any(len(cells) > 1 for section in sections for cells in section.tyings.values())
-    is_suspect = any(_suspect(points_of(section, each), each) for section in sections for each in measures)
-    note = (NOTE, FAINT if has_faint and not crowded else "", more, SUSPECT if is_suspect else "")
-    titles = [title for section in sections for title in (section.title, *[""] * (len(measures) - 1))]
-    return panels(titles, legend if crowded else None, note, across, size, (0.85, 0.1, 0.7, 0.4))
+    alike = any(len(_barred(points, section.metric.mode)) < len(points) for section, _, points in every)
+    is_suspect = any(_suspect(points, each) for _, each, points in every)
+    note = (
+        NOTE,
+        ALIKE if alike else "",
+        GREY if crowded else FAINT if has_faint else "",
+        more,
+        SUSPECT if is_suspect else "",
+    )
+    names = titles(sections)
+    above = []
+    for section in sections:
+        text = ": ".join(filter(None, (names[section], message(section))))
+        above += [text, *[""] * (len(measures) - 1)]
+    return panels(above, None, note, across, size, (1.05, 0.25, 0.7, 0.4))
 
 
 def _suspect(points: list[Point], measure: Measure) -> bool:
     return measure.timed and any(p.across is None or p.cell.cost.suspect for p in points)
 
 
-def _draw(axes: Axes, section: Section, measure: Measure, looks: dict[str, Look], crowded: bool) -> None:
-    points, places = points_of(section, measure), places_of(section)
+def _draw(axes: Axes, section: Section, measure: Measure, looks: dict[str, Look]) -> None:
+    points, places, mode = points_of(section, measure), places_of(section), section.metric.mode
     axes.set_xlabel(f"{measure.name} (?)" if _suspect(points, measure) else measure.name)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.yaxis.set_major_locator(MaxNLocator(6))
@@ -190,39 +235,43 @@ def _draw(axes: Axes, section: Section, measure: Measure, looks: dict[str, Look]
     if not points:
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=QUIET)
         return
+    named = _named(points, mode)
+    inks = {point.tying: looks[point.tying][0] if point in named else OTHER for point in points}
     others: dict[str, list[tuple[float, SeedGroup]]] = {}
-    for point in [] if crowded else points:
+    for point in [] if len(named) < len(points) else points:
         values = [
             (printed_metric(cell), cell) for cell in section.tyings[point.tying] if cell is not point.cell
         ]
         others[point.tying] = [(value.mean, cell) for value, cell in values if value]
     low, high, beyond = _set_limits(axes, points, [mean for faint in others.values() for mean, _ in faint])
     # A cell that lost a run beats none.
-    best = front([point for point in points if not point.cell.lost], section.metric.mode)
+    best = front([point for point in points if not point.cell.lost], mode)
     drawn = _draw_front(axes, best) if best else []
-    drawn += _draw_bars(axes, points, looks)
+    drawn += _draw_bars(axes, _barred(named, mode), named, inks)
     for point in points:
-        colour, marker, _ = looks[point.tying]
+        colour, marker = inks[point.tying], looks[point.tying][1]
         faint = [(mean, cell) for mean, cell in others.get(point.tying, []) if low <= mean <= high]
         if faint:
             means, look = [mean for mean, _ in faint], {"markersize": 6, "alpha": 0.35, "markeredgewidth": 0}
-            (marks,) = axes.plot([point.at] * len(means), means, marker, color=colour, zorder=1.2, **look)
+            (marks,) = axes.plot([point.cost] * len(means), means, marker, color=colour, zorder=1.2, **look)
             tips(marks, [cell_text(point.tying, cell, places) for _, cell in faint])
-            drawn += [(point.at, mean, point.at, mean) for mean in means]
-        (mark,) = axes.plot([point.at], [point.value.mean], marker, color=colour, markersize=10, zorder=3)
+            drawn += [(point.cost, mean, point.cost, mean) for mean in means]
+        look = (
+            {"markersize": 10, "zorder": 3}
+            if point in named
+            else {"markersize": 6, "zorder": 2, "alpha": 0.6}
+        )
+        (mark,) = axes.plot([point.cost], [point.value.mean], marker, color=colour, **look)
         tip(mark, f"{cell_text(point.tying, point.cell, places)}\n{measure.name}: {measure.text(point.cost)}")
     if beyond and measure is MEASURES[0]:
         drawn.append(_say_beyond(axes, beyond, high, places))
-    if not crowded:
-        labels = [
-            Label(p.at, p.value.mean, on_two_lines(p.tying), readable(looks[p.tying][0])) for p in points
-        ]
-        annotate(axes, labels, drawn)
+    labels = [Label(p.cost, p.value.mean, on_two_lines(p.tying), readable(inks[p.tying])) for p in named]
+    annotate(axes, labels, drawn)
 
 
 def _set_limits(axes: Axes, points: list[Point], faint: list[float]) -> tuple[float, float, list[float]]:
     """Set the limits of both axes. Return the lowest and highest value within, and the faint values beyond."""
-    ends = [end for point in points for end in (point.across or (point.at,))]
+    ends = [end for point in points for end in (point.across or (point.cost,))]
     middle, half = (min(ends) + max(ends)) / 2, 0.6 * _span(ends)
     axes.set_xlim(middle - half, middle + half)
     bounds = [(p.value.low, p.value.mean, p.value.high) for p in points]
@@ -238,21 +287,21 @@ def _set_limits(axes: Axes, points: list[Point], faint: list[float]) -> tuple[fl
 
 def _draw_front(axes: Axes, best: list[Point]) -> list[Box]:
     """Draw the front: on from each point it is as good as that, until the next. Return the boxes of its parts."""
-    x = [*(point.at for point in best), axes.get_xlim()[1]]
+    x = [*(point.cost for point in best), axes.get_xlim()[1]]
     y = [*(point.value.mean for point in best), best[-1].value.mean]
     axes.plot(x, y, color="#AAAAAA", drawstyle="steps-post", zorder=1)
     along = [(x[k], y[k], x[k + 1], y[k]) for k in range(len(best))]
     return along + [(x[k], min(y[k - 1 : k + 1]), x[k], max(y[k - 1 : k + 1])) for k in range(1, len(best))]
 
 
-def _draw_bars(axes: Axes, points: list[Point], looks: dict[str, Look]) -> list[Box]:
-    """Draw the intervals of metric and cost. Return their boxes."""
-    known = [point for point in points if point.value.low is not None and point.value.high is not None]
-    measured = [point for point in points if point.across]
-    boxes = [(p.at, p.value.low, p.at, p.value.high) for p in known]
+def _draw_bars(axes: Axes, barred: list[Point], named: list[Point], inks: dict[str, str]) -> list[Box]:
+    """Draw the intervals of the metric of `barred`, and of the cost of `named`. Return their boxes."""
+    known = [point for point in barred if point.value.low is not None and point.value.high is not None]
+    measured = [point for point in named if point.across]
+    boxes = [(p.cost, p.value.low, p.cost, p.value.high) for p in known]
     boxes += [(p.across[0], p.value.mean, p.across[1], p.value.mean) for p in measured]
     segments = [[box[:2], box[2:]] for box in boxes]
-    colours = [looks[p.tying][0] for p in known + measured]
+    colours = [inks[p.tying] for p in known + measured]
     axes.add_collection(LineCollection(segments, colors=colours, linewidths=2, zorder=2), autolim=False)
     return boxes
 

@@ -1,45 +1,108 @@
 """Draw curves over an axis (k, groups, strength, data, budget, model size): the metric and its difference to `none`."""
 
+from collections.abc import Mapping, Sequence
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from bench.analysis.groups import Section
 from bench.analysis.scaling import Curve, curves, in_order
-from bench.report.numbers import change_unit, interval_text, metric_places, short_count
-from bench.report.plots.style import MOST, QUIET, Look, direction, looks_of, panels, series
+from bench.analysis.statistics import Interval, Paired
+from bench.report.numbers import change_unit, fixed, interval_text, metric_places, short_count
+from bench.report.plots.style import (
+    ENDS,
+    MOST,
+    QUIET,
+    Look,
+    direction,
+    label_ends,
+    looks_of,
+    panels,
+    room_for_ends,
+    series,
+)
 from bench.report.scaling import amount, difference_places
 
-SIZE = (6.4, 4.4)
-LEFT, RIGHT, SECOND_AXIS, BELOW, ABOVE = 1.05, 0.25, 0.95, 0.7, 0.4
-"""Inches: a panel, and its margins; the second on the right where there is a second axis."""
+PLOT, HEIGHT = 4.6, 4.4
+LEFT, BELOW, ABOVE = 1.2, 0.7, 0.4
+"""Inches: a plot's width, a panel's height, and its margins; at the right stand the names of the lines."""
 STEP = 0.012
 """How far lines stand apart, in shares of the axis."""
 TICKS = 7
 """With more values on an axis than these, matplotlib chooses its ticks."""
 NOTE = "Mean and 95 % interval over seeds; differences are paired by seed."
-SPREAD = "Hollow, on the right axis: how far the tied copies are apart."
+SPREAD = "Spread: how far the tied copies are apart; 0 is one shared tensor."
+APART = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
+"""Colours of lines where all are of one tying, as of `none` at several dropouts."""
 MARKS = "Level lines: the two ends of the dose, with their intervals."
 
 
 def doses(sections: list[Section]) -> Figure | None:
-    """Draw two panels per curve, the metric and its difference to the baseline. None where a sweep has no curve."""
+    """Draw a row per curve: the metric, its difference to the baseline, and how far copies are apart where they are.
+
+    None where a sweep has no curve.
+    """
     every = curves(sections)
     shown = every[:MOST]
     if not shown:
         return None
     specs = {label: curve.specs[label] for curve in shown for label in (*curve.marks, *curve.lines)}
-    looks = looks_of(in_order(specs, specs))
+    looks = _told_apart(looks_of(in_order(specs, specs)))
     has_spread = any(curve.spread for curve in shown)
     note = [NOTE, MARKS if any(curve.marks for curve in shown) else "", SPREAD if has_spread else ""]
     note.append(f"The first {MOST} of {len(every)} curves; the tables have all." if len(every) > MOST else "")
-    titles = [text for curve in shown for text in (curve.title, f"difference to {curve.baseline}")]
-    margins = (LEFT, SECOND_AXIS if has_spread else RIGHT, BELOW, ABOVE)
-    figure, all_axes = panels(titles, looks, note, 2, SIZE, margins)
-    for curve, metric, difference in zip(shown, all_axes[::2], all_axes[1::2], strict=True):
+    titles = []
+    for curve in shown:
+        titles += [curve.title, ": ".join(filter(None, (f"difference to {curve.baseline}", message(curve))))]
+        titles += ["spread of the copies"] * has_spread
+    is_named = len(looks) <= ENDS
+    right = room_for_ends(looks) if is_named else 0.3
+    size, margins = (LEFT + PLOT + right, HEIGHT), (LEFT, right, BELOW, ABOVE)
+    across = 3 if has_spread else 2
+    figure, all_axes = panels(titles, None if is_named else looks, note, across, size, margins)
+    for at, curve in enumerate(shown):
+        metric, difference, *spread = all_axes[at * across : (at + 1) * across]
         _draw_metric(metric, curve, looks)
         _draw_difference(difference, curve, looks)
+        ends = {name: (metric.get_xlim()[1], value.mean) for name, value in curve.marks.items()}
+        ends |= _ends({name: points for name, points in curve.lines.items() if points})
+        named = [(metric, ends), (difference, _ends(curve.differences))]
+        if spread:
+            _draw_spread(spread[0], curve, looks)
+            named.append((spread[0], _ends(curve.spread)))
+        for axes, places in named if is_named else ():
+            if places:
+                label_ends(axes, places, {name: colour for name, (colour, _, _) in looks.items()})
     return figure
+
+
+def _ends(lines: Mapping[str, Sequence[tuple[float, Interval | Paired]]]) -> dict[str, tuple[float, float]]:
+    return {name: (points[-1][0], points[-1][1].mean) for name, points in lines.items() if points}
+
+
+def _told_apart(looks: dict[str, Look]) -> dict[str, Look]:
+    """Return looks in colours of their own where all would have one."""
+    if len({colour for colour, _, _ in looks.values()}) > 1 or len(looks) == 1:
+        return looks
+    return {
+        name: (APART[at % len(APART)], marker, dash)
+        for at, (name, (_, marker, dash)) in enumerate(looks.items())
+    }
+
+
+def message(curve: Curve) -> str:
+    """Say from what to what the difference goes along the axis; empty with more than two lines."""
+    lines = {label: points for label, points in curve.differences.items() if points}
+    if not 0 < len(lines) <= 2:
+        return ""
+    decimals, unit, axis = difference_places(curve), change_unit(curve.metric), curve.name.replace("_", " ")
+    texts = []
+    for label, ((first, start), *_, (last, end)) in ((k, [*v, v[-1]]) for k, v in lines.items()):
+        values = [f"{fixed(value.mean, decimals, sign=True)}{unit}" for value in (start, end)]
+        name = f"{label} " * (len(lines) > 1)
+        texts.append(f"{name}{values[0]} at {axis} {amount(first)}, {values[1]} at {amount(last)}")
+    return "; ".join(texts)
 
 
 def _draw_metric(axes: Axes, curve: Curve, looks: dict[str, Look]) -> None:
@@ -53,8 +116,6 @@ def _draw_metric(axes: Axes, curve: Curve, looks: dict[str, Look]) -> None:
         _draw_ends(axes, curve, looks)
     axes.set_ylabel(direction(curve))
     _set_x_axis(axes, curve)
-    if curve.spread:
-        _draw_spread(axes, curve, looks)
 
 
 def _draw_ends(axes: Axes, curve: Curve, looks: dict[str, Look]) -> None:
@@ -74,21 +135,19 @@ def _draw_difference(axes: Axes, curve: Curve, looks: dict[str, Look]) -> None:
     _draw_lines(axes, curve, looks, differences=True)
     name = curve.metric.name.replace("_", " ")
     unit = {" points": "percentage points", " %": f"{name}, change in %"}.get(change_unit(curve.metric), name)
-    axes.set_ylabel(f"{unit} ({'below' if curve.metric.mode == 'min' else 'above'} 0 is better)")
+    axes.set_ylabel(f"{unit}\n({'below' if curve.metric.mode == 'min' else 'above'} 0 is better)")
     _set_x_axis(axes, curve)
 
 
 def _draw_spread(axes: Axes, curve: Curve, looks: dict[str, Look]) -> None:
-    right = axes.twinx()
-    right.spines["right"].set_visible(True)
     for label, points in curve.spread.items():
         colour, marker, dash = looks[label]
-        right.plot(
-            [x for x, _ in points], [value.mean for _, value in points], color=colour, marker=marker,
-            markerfacecolor="white", markersize=6, linestyle=dash, linewidth=1, alpha=0.75,
-        )  # fmt: skip
-    right.set_ylim(0, 1.04 * max(1.0, *(v.mean for points in curve.spread.values() for _, v in points)))
-    right.set_ylabel("spread of the copies (hollow)", color=QUIET)
+        x, y = [x for x, _ in points], [value.mean for _, value in points]
+        axes.plot(x, y, color=colour, marker=marker, markersize=7, linestyle=dash, linewidth=2)
+    axes.set_ylim(0, 1.04 * max(1.0, *(v.mean for points in curve.spread.values() for _, v in points), 0.0))
+    axes.set_ylabel("spread of the copies")
+    _set_x_axis(axes, curve)
+    axes.set_ylim(bottom=0)
 
 
 def _draw_lines(axes: Axes, curve: Curve, looks: dict[str, Look], *, differences: bool = False) -> None:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from bench.analysis.groups import Section, SeedGroup
 from bench.report.numbers import fixed
-from bench.report.plots.maps import Map, map_sheet, map_title, sheet_heading
+from bench.report.plots.maps import Map, map_sheet, map_title, places, sheet_heading
 from bench.report.plots.style import setting, shown_sections
 
 NOTE = "Cosine of two blocks' weights, mean over seeds, of the cell that validation chose."
@@ -24,14 +24,30 @@ SCALE = Normalize(-1, 1), "RdBu_r"
 def similarity(sections: list[Section]) -> Figure | None:
     """Draw a map per tying and section, on the same scale from -1 to 1. None where no record knows of it."""
     sections, more = shown_sections(sections)
-    maps = []
+    maps, place = [], places(sections)
     for section in sections:
         for tying in section.tyings:
             cell = section.chosen(tying)
             if cell and (mean_and_n := cosines(cell)):
-                title = map_title(section, tying, len(sections) > 1)
+                title = map_title(tying, place[section])
                 maps.append(block_map(title, f"{tying}, {setting(cell)}", *mean_and_n))
-    return block_sheet(sheet_heading(sections), maps, NOTE, more) if maps else None
+    if not maps:
+        return None
+    return block_sheet(
+        ": ".join(filter(None, (sheet_heading(sections), message(sections)))), maps, NOTE, more
+    )
+
+
+def message(sections: Sequence[Section]) -> str:
+    """Say how alike two blocks of the untied network are in the middle, over all sections; empty without one."""
+    values = []
+    for section in sections:
+        cell = section.chosen("none")
+        if cell and (known := cosines(cell)):
+            values += [value for (a, b), value in np.ndenumerate(known[0]) if a < b and np.isfinite(value)]
+    return (
+        f"untied blocks have a cosine of {fixed(float(np.median(values)), 2)} in the middle" if values else ""
+    )
 
 
 def cosines(cell: SeedGroup) -> tuple[np.ndarray, int] | None:

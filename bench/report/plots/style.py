@@ -18,6 +18,7 @@ from matplotlib.lines import Line2D
 from bench.analysis.groups import Section, SeedGroup, in_order
 from bench.analysis.runs import percent
 from bench.analysis.statistics import Interval, Paired
+from bench.report.answer import short_names
 from bench.report.numbers import axis, interval_text
 from bench.runs.tying_spec import TyingSpec, colours
 
@@ -150,7 +151,8 @@ def panels(
 ) -> tuple[Figure, list[Axes]]:
     """Make a figure with a panel for each title, and below them the sentences of `note` and a legend of `looks`.
 
-    Sizes are fixed, in inches, as a layout engine doubles the time.
+    A title runs on over panels at its right whose title is empty. Sizes are fixed, in inches, as a
+    layout engine doubles the time.
 
     Args:
         across: panels in a row, at most.
@@ -160,7 +162,10 @@ def panels(
     columns, labels = min(across, len(titles)), list(looks or {})
     width, height = size or SIZES[columns]
     left, right, low, top = margins
-    title_lines = [wrap(title, int(width / LETTER / 1.05)) for title in titles]
+    title_lines = [
+        wrap(title, int((_span(titles, at, columns) * width - left) / LETTER / 1.02))
+        for at, title in enumerate(titles)
+    ]
     top += LINE * (max(map(len, title_lines)) - 1)
     height = max(height, low + top + LEAST_PLOT)
     note_lines = wrap(" ".join(filter(None, note)), int(columns * width / LETTER * 1.1))
@@ -175,7 +180,7 @@ def panels(
         x, y = at % columns * width + left, foot + row_below * height + low
         inside = (width - left - right, height - low - top)
         axes = figure.add_axes((x / total[0], y / total[1], inside[0] / total[0], inside[1] / total[1]))
-        axes.set_title("\n".join(lines))
+        axes.set_title("\n".join(lines), loc="left")
         all_axes.append(axes)
     if looks:
         handles = [
@@ -188,6 +193,13 @@ def panels(
         up, text = (LINE * legend_rows + 0.1) / total[1], "\n".join(note_lines)
         figure.text(0.5, up, text, ha="center", va="bottom", fontsize=11, color=QUIET)
     return figure, all_axes
+
+
+def _span(titles: Sequence[str], at: int, columns: int) -> int:
+    """Return how many panels of its row a title may stand over."""
+    row_end = (at // columns + 1) * columns
+    after = next((k for k in range(at + 1, min(row_end, len(titles))) if titles[k]), row_end)
+    return after - at
 
 
 def series(
@@ -204,6 +216,45 @@ def series(
     tips(markers, texts)
 
 
+ENDS = 8
+"""So many lines can be named at their ends; of more, some are named and the others are grey."""
+ABOVE_PLOT = 1.05
+"""Where the highest of these names stands at most, in heights of the plot."""
+
+
+def room_for_ends(labels: Iterable[str]) -> float:
+    """Return the inches that a panel needs at its right for the names of its lines."""
+    return 0.25 + 0.9 * LETTER * max(
+        (len(part) for label in labels for part in on_two_lines(label).split("\n")), default=0
+    )
+
+
+def label_ends(axes: Axes, ends: Mapping[str, tuple[float, float]], colours: Mapping[str, str]) -> None:
+    """Name lines at the right of a panel, in their colours and one above the other, with a thin line to each end.
+
+    The limits of the axes must be set.
+
+    Args:
+        ends: name -> where its line ends, in data coordinates.
+    """
+    low, high = axes.get_ylim()
+    order = sorted(ends, key=lambda name: ends[name][1])
+    inches = axes.get_position().height * axes.figure.get_size_inches()[1]
+    half = {name: 0.43 * LINE * (1 + on_two_lines(name).count("\n")) / inches for name in order}
+    places = {name: min(1.0, max(0.0, (ends[name][1] - low) / (high - low))) for name in order}
+    for one, other in zip(order, order[1:], strict=False):
+        places[other] = max(places[other], places[one] + half[one] + half[other])
+    places[order[-1]] = min(places[order[-1]], ABOVE_PLOT)
+    for one, other in zip(order[-2::-1], order[::-1], strict=False):
+        places[one] = min(places[one], places[other] - half[one] - half[other])
+    for name in order:
+        x, y = ends[name]
+        lead = {"arrowstyle": "-", "color": "#BBBBBB", "linewidth": 0.8, "shrinkA": 1, "shrinkB": 4}
+        look = {"color": readable(colours[name]), "fontsize": 11.5, "va": "center", "annotation_clip": False}
+        at = {"xytext": (1.02, places[name]), "textcoords": "axes fraction", "arrowprops": lead}
+        axes.annotate(on_two_lines(name), (x, min(high, max(low, y))), **at, **look)
+
+
 def without_y_axis(axes: Axes) -> None:
     """Hide the y axis of a panel whose rows are named in it."""
     axes.set_yticks([])
@@ -211,6 +262,27 @@ def without_y_axis(axes: Axes) -> None:
 
 
 # What sections and cells are called.
+
+
+def titles(sections: Sequence[Section]) -> dict[Section, str]:
+    """Return what each section is called above a panel: among several by what tells it from the others."""
+    if len(sections) == 1:
+        return {sections[0]: sections[0].title}
+    return {section: _in_words(name) for section, name in short_names(sections).items()}
+
+
+def _in_words(name: str) -> str:
+    """`train limit 11,605` of `train_limit=11605`."""
+
+    def words(match: re.Match) -> str:
+        key, value = match[1].replace("_", " "), match[2]
+        return (
+            f"{key} {int(value):,}"
+            if value.isdigit()
+            else f"{key} {'as it is' if value == 'None' else value}"
+        )
+
+    return re.sub(r"(\w+)=([^\s,]+)", words, name)
 
 
 def shown_sections(sections: Sequence[Section]) -> tuple[list[Section], str]:

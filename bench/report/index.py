@@ -1,0 +1,116 @@
+"""Write what results/ begins with: README.md, a list for git, and index.html, one page for a browser."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.analysis.archive import FILE
+from bench.report.document import data_address, html, template
+from bench.report.markup import MADE_BY
+
+BESIDE = {
+    "map/map.md": "when tying pays, over all sweeps (`make map`)",
+    "claims.md": "what is said about tying, and what was measured (`make claims`)",
+    "performance.md": "what training costs here, and against what else (`make perf`)",
+}
+"""What other commands write beside the sweeps."""
+GUIDES = {"How to read a table": "docs/reading-tables.md", "All about it": "README.md"}
+"""Pages of the project that the index leads to, as they lie beside results/."""
+
+
+class Entry(NamedTuple):
+    """A sweep as its summary.md begins: the question that it answers, and the answer."""
+
+    name: str
+    question: str
+    answer: str
+    is_shipped: bool
+
+    @property
+    def link(self) -> str:
+        return f"{self.name}/index.html"
+
+
+class Beside(NamedTuple):
+    """How a page that is no sweep's begins: the lines of its first list, and its first picture, as an address."""
+
+    lines: list[str]
+    picture: str
+    alt: str
+
+
+def pages(results: Path, failure: str = "") -> dict[Path, bytes]:
+    """Return path -> content of README.md, index.html, and the pages beside the sweeps as html.
+
+    README.md names the sweeps that git holds (`shipped`), index.html all that are there.
+
+    Args:
+        failure: why the map's pictures could not be drawn.
+    """
+    names = shipped(results)
+    sweeps = [entry(path, names) for path in sorted(results.glob("*/summary.md"))]
+    there = [name for name in BESIDE if (results / name).exists()]
+    text = template("index.html.j2").render(
+        title="The tying bench: questions and answers",
+        sweeps=sweeps,
+        beside={name: _beside(results / name) for name in there},
+        failure=failure,
+        guides=[(name, f"../{file}") for name, file in GUIDES.items() if (results.parent / file).exists()],
+        records=FILE,
+    )
+    documents = {(results / name).with_suffix(".html"): _document(results / name) for name in there}
+    files = documents | {results / "README.md": readme(sweeps, there), results / "index.html": text}
+    return {path: content.encode() for path, content in files.items()}
+
+
+def readme(sweeps: list[Entry], beside: list[str]) -> str:
+    """Return the list of the shipped sweeps and of what lies beside them, as markdown."""
+    lines = []
+    for sweep in sweeps:
+        if sweep.is_shipped:
+            named = f" ({sweep.name})" * (sweep.question != sweep.name)
+            answer = f": {sweep.answer}" * bool(sweep.answer)
+            lines.append(f"[{sweep.question}]({sweep.name}/summary.md){named}{answer}")
+    lines += [f"[{Path(file).stem}]({file}): {BESIDE[file]}" for file in beside]
+    return f"<!-- {MADE_BY} -->\n# Results\n\n" + "".join(f"- {line}\n" for line in lines)
+
+
+def entry(summary: Path, names: set[str] | None) -> Entry:
+    """Return the question and the answer that a summary begins with; no answer where it has none."""
+    _, heading, _, answer, *_ = [*summary.read_text().split("\n"), "", "", ""]
+    name = summary.parent.name
+    answer = "" if answer.startswith(("#", "|", "-")) else answer
+    return Entry(name, heading.removeprefix("# "), answer, names is None or name in names)
+
+
+def shipped(results: Path) -> set[str] | None:
+    """Return the sweeps that results/.gitignore lets into git; None where there is no such file: all that are there.
+
+    A sweep of one's own is in no list that git holds, so that it changes no file of the project.
+    """
+    rules = results / ".gitignore"
+    return set(re.findall(r"^!/(\w+)/$", rules.read_text(), re.M)) if rules.exists() else None
+
+
+def _beside(path: Path) -> Beside:
+    """Read the first list of a page, and its first picture."""
+    lines = re.search(r"(?:^- .+\n)+", path.read_text(), re.M)
+    pictures = list(_pictures(path).items())
+    alt, content = pictures[0] if pictures else ("", b"")
+    return Beside(
+        [line.removeprefix("- ") for line in lines[0].splitlines()] if lines else [],
+        data_address(content) if content else "",
+        alt.removesuffix(".png"),
+    )
+
+
+def _document(path: Path) -> str:
+    text = path.read_text()
+    title = re.search(r"^# (.+)$", text, re.M)
+    return html(title[1] if title else path.stem, text, _pictures(path))
+
+
+def _pictures(page: Path) -> dict[str, bytes]:
+    """Name of a picture in a page -> its content, in their order, of those that are there."""
+    names = re.findall(r"!\[[^\]]*\]\(([^)]+\.png)\)", page.read_text())
+    return {name: (page.parent / name).read_bytes() for name in names if (page.parent / name).exists()}
