@@ -52,7 +52,7 @@ _LATER: dict[str | None, dict[str, Any]] = {
     None: dict.fromkeys(("control", "start")),
     "data": dict.fromkeys(("range", "time_format", "val_limit", "test_limit")),
     "model": {"injection": "none", "init_scale": 1},
-    "tying": dict.fromkeys(("groups", "repeats", "rank", "grouping", "shuffle")),
+    "tying": dict.fromkeys(("groups", "repeats", "kv_heads", "rank", "grouping", "shuffle")),
     "optimizer": dict.fromkeys(("shared_lr",)),
     "trainer": dict.fromkeys(("use_gradients", "quantize", "max_steps", "patience", "example_scores")),
 }

@@ -245,6 +245,7 @@ class Tying(Section):
     fraction: _or_null(Fraction, "a number in (0, 1]")
     groups: _or_null(UpToDepth, "a whole number from 1 to model.depth")
     repeats: _or_null(UpToDepth, "a whole number from 1 to model.depth")
+    kv_heads: _or_null(Count, "a whole number >= 1")
     rank: _or_null(Whole, "a whole number >= 0")
     grouping: _or_null(
         Annotated[list[Whole], Field(min_length=1)],

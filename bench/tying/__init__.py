@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bench.tying.attention import gqa, k_equals_v, kv_across_layers, mqa
     from bench.tying.gradients import untied
     from bench.tying.methods import (
         block_wise,
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
         cycle,
         cycle_rev,
         embedding,
+        gates,
         grouped,
+        hashed,
         none,
         relaxed,
         sandwich,
@@ -27,10 +30,13 @@ if TYPE_CHECKING:
         top_k,
     )
     from bench.tying.plan import HARD, BoundPlan, NotApplicable, Tie, TyingPlan
+    from bench.tying.view import View
 
 PLACES = {
+    "attention": ("gqa", "k_equals_v", "kv_across_layers", "mqa"),
     "gradients": ("untied",),
     "plan": ("HARD", "BoundPlan", "NotApplicable", "Tie", "TyingPlan"),
+    "view": ("View",),
     "methods": (
         "block_wise",
         "bottom_k",
@@ -39,7 +45,9 @@ PLACES = {
         "cycle",
         "cycle_rev",
         "embedding",
+        "gates",
         "grouped",
+        "hashed",
     )
     + ("none", "relaxed", "sandwich", "sequence", "soft", "soft_embedding", "top_k"),
 }

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import math
 import sys
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
 from bench.tying import gate, low_rank
+from bench.tying.classes import EntryClasses, joined, partition
 from bench.tying.errors import BadInput
 from bench.tying.low_rank import LowRank
 from bench.tying.structure import (
@@ -27,7 +29,9 @@ from bench.tying.structure import (
     submodule,
     wrappers,
 )
-from bench.tying.tie import Tie, closure
+from bench.tying.structure import joined as joined_name
+from bench.tying.tie import Tie, closure, normal_form
+from bench.tying.view import Made, View, lifted, unread
 
 INT8, SCALE = "_int8", "_scale"
 """What the name of a quantised weight gets: `weight` becomes the parameters `weight_int8` and `weight_scale`."""
@@ -41,9 +45,15 @@ class Parameters(dict[str, Parameter]):
 
     stacks: names of those of three dimensions or more that belong to no convolution: each is a stack of matrices over
         its last two dimensions, as those of experts are.
+    views: of each name whose weight is made of a shared tensor, which is the parameter, its view.
     """
 
     stacks: frozenset[str] = frozenset()
+    views: Mapping[str, View] = {}
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of the weight that the module reads."""
+        return self.views[name].result if name in self.views else tuple(self[name].shape)
 
 
 def parameters_by_name(model: nn.Module) -> Parameters:
@@ -55,9 +65,17 @@ def parameters_by_name(model: nn.Module) -> Parameters:
     gate.check_model(model)
     named = Parameters(named_parameters(model))
     gate.check_shaped(named)
-    deep = [name for name, parameter in named.items() if parameter.ndim > 2]
+    named.views = dict(_views(model))
+    deep = [name for name, parameter in named.items() if parameter.ndim > 2 and name not in named.views]
     named.stacks = frozenset(name for name in deep if not _is_of_convolution(model, name))
     return named
+
+
+def _views(model: nn.Module) -> Iterator[tuple[str, View]]:
+    for path, module in modules_by_name(model).items():
+        for leaf, made in module.parametrizations.items() if parametrize.is_parametrized(module) else ():
+            if isinstance(made[0], Made):
+                yield joined_name(path, leaf), made[0].view
 
 
 def _is_of_convolution(model: nn.Module, name: str) -> bool:
@@ -114,8 +132,11 @@ def members(tie: Tie, parameters: Mapping[str, Parameter]) -> list[Parameter]:
     return list({id(parameters[name]): parameters[name] for name in tie.names}.values())
 
 
-def check(ties: Iterable[Tie], parameters: Mapping[str, Parameter]) -> None:
-    """BadInput unless every name exists and each tie has one shape, one dtype and one device."""
+def check(ties: Iterable[Tie], parameters: Parameters) -> None:
+    """BadInput unless every name exists and each tie has one shape, one dtype and one device.
+
+    Of a tie with views each must give the shape of its weight, and all together read the whole shared tensor.
+    """
     for tie in ties:
         for name in tie.names:
             if name not in parameters:
@@ -125,13 +146,25 @@ def check(ties: Iterable[Tie], parameters: Mapping[str, Parameter]) -> None:
         first, like = tie.names[0], parameters[tie.names[0]]
         for name in tie.names[1:]:
             other = parameters[name]
+            shapes = () if tie.views else (("shape", parameters.shape(first), parameters.shape(name)),)
             for what, a, b in (
-                ("shape", tuple(like.shape), tuple(other.shape)),
+                *shapes,
                 ("dtype", like.dtype, other.dtype),
                 ("device", like.device, other.device),
             ):
                 if a != b:
                     raise BadInput(f"cannot tie {first} with {name}: {what} {a} and {b}; one {what} per tie")
+        for name, view in tie.uses() if tie.views else ():
+            if view.result != parameters.shape(name):
+                raise BadInput(
+                    f"the view of {name} ({view.spelled}) makes a weight of shape {view.result}, and that is "
+                    f"{parameters.shape(name)}: correct its steps or the shape {view.shape} that it begins with"
+                )
+        if tie.views and (lost := unread(tie.views)):
+            raise BadInput(
+                f"{lost} entries of the tensor of shape {tie.views[0].shape} that {first} shares are read by no use: "
+                "make it smaller, or give the views that read them"
+            )
 
 
 def check_named(ties: Iterable[Tie], model: nn.Module, parameters: Mapping[str, Parameter]) -> None:
@@ -156,6 +189,11 @@ def check_shareable(ties: Iterable[Tie], parameters: Mapping[str, Parameter]) ->
             raise BadInput(
                 f"the plan ties {frozen[0]}, which is frozen, with {free}, which is not: freeze both or neither, or "
                 "leave one of them out of the tie"
+            )
+        if frozen and tie.views:
+            raise BadInput(
+                f"the plan makes {frozen[0]} of a shared tensor, and it is frozen: its values would change; make it "
+                "trainable, or leave it out"
             )
 
 
@@ -195,27 +233,71 @@ def added(ties: Iterable[Tie], parameters: Parameters) -> Iterator[tuple[str, in
                 yield name, numel
 
 
+def own_ties(parameters: Parameters) -> list[Tie]:
+    """The ties that the model has: names of one Parameter, with their views. Those that are relaxed stay out."""
+    names_of: dict[int, list[str]] = {}
+    for name, parameter in parameters.items():
+        names_of.setdefault(id(parameter), []).append(name)
+    ties = []
+    for names in names_of.values():
+        if any(name in parameters.views for name in names):
+            whole = View(tuple(parameters[names[0]].shape))
+            ties.append(Tie(tuple(names), views=tuple(parameters.views.get(name, whole) for name in names)))
+        elif len(names) > 1 and not any(is_relaxed(name, parameters) for name in names):
+            ties.append(Tie(tuple(names)))
+    return ties
+
+
+def resolved(ties: Iterable[Tie], parameters: Parameters) -> tuple[list[Tie], list[Tie]]:
+    """The hard ties of whole tensors, and those with views, the model's own included, each name in one of them."""
+    hard = [tie for tie in ties if tie.is_hard]
+    if not parameters.views and not any(tie.views for tie in hard):
+        return hard, []
+    normal = normal_form([*hard, *own_ties(parameters)])
+    shapes = {name: parameters.shape(name) for name in parameters}
+    made = joined([tie for tie in normal if tie.views], shapes)
+    names = {name for tie in made for name in tie.names}
+    return [tie for tie in hard if not tie.views and not names & {*tie.names}], made
+
+
+def is_made(tie: Tie, parameters: Parameters) -> bool:
+    """Whether the model makes each weight of the tie by its view from one Parameter."""
+    shared = parameters[tie.names[0]]
+    return all(
+        parameters[name] is shared and parameters.views.get(name, View(view.shape)) == view
+        for name, view in tie.uses()
+    )
+
+
+def _sizes_when_shared(ties: Sequence[Tie], parameters: Parameters) -> list[int]:
+    """Elements of each distinct parameter, each of these ties counted as one tensor and without differences."""
+    whole, made = resolved(ties, parameters)
+    apart = {name for tie in made for name in tie.names}
+    size = {id(p): p.numel() for name, p in parameters.items() if name not in apart}
+    for group in closure([id(parameters[name]) for name in tie.names] for tie in whole):
+        for one in list(group)[1:]:
+            del size[one]
+    return [*size.values(), *(math.prod(tie.views[0].shape) for tie in made)]
+
+
 def count_when_shared(ties: Sequence[Tie], parameters: Parameters) -> int:
     """Elements of all distinct parameters, each of these ties counted as one tensor and its differences."""
-    size = {id(parameter): parameter.numel() for parameter in parameters.values()}
-    shared = closure([id(parameters[name]) for name in tie.names] for tie in ties)
-    spared = sum(sum(size[one] for one in group) - size[next(iter(group))] for group in shared)
-    return sum(size.values()) - spared + sum(numel for _, numel in added(ties, parameters))
+    return sum(_sizes_when_shared(ties, parameters)) + sum(numel for _, numel in added(ties, parameters))
 
 
 def tensors_when_shared(ties: Sequence[Tie], parameters: Parameters) -> int:
     """How many distinct parameters there are, each of these ties counted as one and two for each difference."""
-    shared = closure([id(parameters[name]) for name in tie.names] for tie in ties)
-    distinct = len({id(p) for p in parameters.values()}) - sum(len(group) - 1 for group in shared)
-    return distinct + 2 * sum(1 for _ in added(ties, parameters))
+    return len(_sizes_when_shared(ties, parameters)) + 2 * sum(1 for _ in added(ties, parameters))
 
 
 def check_shared(ties: Iterable[Tie], parameters: Parameters) -> None:
     """RuntimeError, naming the pair, where two names of a tie are not one Parameter, or one lacks its difference.
 
-    One storage is not enough: two Parameters over it get two gradients and two optimizer states.
+    One storage is not enough: two Parameters over it get two gradients and two optimizer states. Of a tie with views
+    each weight must be made by its own.
     """
-    for tie in ties:
+    whole, made = resolved(ties, parameters)
+    for tie in whole:
         first = tie.names[0]
         for name in tie.names[1:]:
             if parameters[name] is not parameters[first]:
@@ -225,6 +307,49 @@ def check_shared(ties: Iterable[Tie], parameters: Parameters) -> None:
                 )
         for name, _ in added([tie], parameters):
             raise RuntimeError(f"the tie is broken: {name} has no difference of rank {tie.rank} beside it")
+    for tie in made:
+        if not is_made(tie, parameters):
+            names = " and ".join(dict.fromkeys((tie.names[0], tie.names[-1])))
+            raise RuntimeError(f"the tie is broken: {names} are not made of one shared tensor by their views")
+
+
+def soft_classes(
+    ties: Iterable[Tie], parameters: Parameters
+) -> tuple[list[Tie], list[tuple[EntryClasses, float]]]:
+    """The soft ties of whole tensors, and the classes, with their strength, of those that a view has a part in.
+
+    Their members are entries of distinct parameters: what a hard view makes many entries of counts once.
+    """
+    soft = [tie for tie in ties if not tie.is_hard]
+    whole: list[Tie] = []
+    classes = []
+    for strength in dict.fromkeys(tie.strength for tie in soft):
+        mine = [tie for tie in soft if tie.strength == strength]
+        for ids in closure([id(parameters[name]) for name in tie.names] for tie in mine):
+            group = [tie for tie in mine if id(parameters[tie.names[0]]) in ids]
+            tied = (name for tie in group for name in tie.names)
+            known = (name for name, parameter in parameters.items() if id(parameter) in ids)
+            names = list(dict.fromkeys((*tied, *known)))
+            if not any(tie.views for tie in group) and not any(name in parameters.views for name in names):
+                whole += group
+            else:
+                classes.append((_classes_of(group, names, parameters), strength))
+    return whole, classes
+
+
+def _classes_of(ties: Sequence[Tie], names: Sequence[str], parameters: Parameters) -> EntryClasses:
+    own = [tie for tie in own_ties(parameters) if tie.names[0] in names]
+    of_weights = partition([*ties, *own], {name: parameters.shape(name) for name in names})
+    tensors = {id(parameters[name]): parameters[name] for name in names}
+    entries = {key: tuple(torch.zeros(2, *tensor.shape, dtype=torch.long)) for key, tensor in tensors.items()}
+    for name in names:
+        parameter = parameters[name]
+        index, sign = parameters.views.get(name, View(tuple(parameter.shape))).entries()
+        read = sign != 0
+        label, signs = (part.flatten() for part in entries[id(parameter)])
+        label[index[read]] = of_weights[name][0][read]
+        signs[index[read]] = (of_weights[name][1] * sign)[read]
+    return EntryClasses.of(list(tensors.values()), [entries[key] for key in tensors])
 
 
 Merge = Literal["first", "mean", "least_squares"]
@@ -237,6 +362,12 @@ def check_relaxed(ties: Iterable[Tie], model: nn.Module, parameters: Parameters)
     none or another, or no matrix of all these ties has such a rank.
     """
     ties = [tie for tie in ties if tie.is_hard]
+    for name, view in (use for tie in ties for use in (tie.uses() if tie.views else ())):
+        module, leaf = place(model, name)
+        if view.steps and parametrize.is_parametrized(module, leaf) and name not in parameters.views:
+            kinds = ", ".join(type(one).__name__ for one in module.parametrizations[leaf])
+            raise BadInput(f"{name} is parametrised already ({kinds}): a view must be made before that")
+    ties = [tie for tie in ties if not tie.views]
     for tie in ties:
         owners: dict[tuple[int, str], str] = {}
         for name in tie.names:
@@ -317,20 +448,30 @@ def relaxed(
     return merged, differences
 
 
-def check_none(ties: Iterable[Tie], model: nn.Module, parameters: Mapping[str, Parameter]) -> None:
+def kept_whole(tie: Tie, parameters: Parameters) -> str | None:
+    """The first name that goes on with its own Parameter, of which the other weights of the tie are made."""
+    uses = (name for name, view in tie.uses() if not view.steps and name not in parameters.views)
+    return next(uses, None)
+
+
+def check_none(ties: Iterable[Tie], model: nn.Module, parameters: Parameters) -> None:
     """BadInput where an optimizer holds a parameter that sharing these hard ties would take out of the model.
 
     Nobody keeps a list of optimizers, but Python's collector of garbage knows them all. That takes a tenth of a second,
     so it is asked only where more holds such a parameter than the model; optimizers that are garbage themselves are
     collected before one is blamed. DistributedDataParallel holds the parameters that it was made of in the same way.
     """
+    whole, made = resolved(ties, parameters)
     replaced = {
         id(member): name
-        for tie in ties
+        for tie in whole
         for member in members(tie, parameters)[1:]
         for name in tie.names
         if parameters[name] is member
     }
+    for tie in (tie for tie in made if not is_made(tie, parameters)):
+        kept = kept_whole(tie, parameters)
+        replaced |= {id(parameters[name]): name for name in tie.names if name != kept}
     if replaced and any(isinstance(wrapper, DistributedDataParallel) for wrapper in wrappers(model)):
         raise BadInput(_refusal(next(iter(replaced.values())), DistributedDataParallel))
     if replaced and _others_hold(replaced, model, parameters) and _held(replaced):
@@ -387,12 +528,14 @@ class Changes:
     """What a plan does to one model.
 
     values: parameters and what they are to hold. shared: each name that is to read another parameter, and which.
-    differences: each name that is to have a difference of low rank, and that.
+    differences: each name that is to have a difference of low rank, and that. made: each name whose weight is to be
+    made of another parameter, with the view and that.
     """
 
     values: tuple[tuple[Parameter, Tensor], ...]
     shared: dict[str, Parameter]
     differences: dict[str, LowRank]
+    made: dict[str, tuple[View, Parameter]]
 
     @torch.no_grad()
     def make(self, model: nn.Module) -> None:
@@ -404,6 +547,20 @@ class Changes:
                 put(model, name, parameter)
             for name, difference in self.differences.items():
                 low_rank.register(*place(model, name), difference)
+            for name, (view, shared) in self.made.items():
+                _make(model, name, view, shared)
+
+
+def _make(model: nn.Module, name: str, view: View, shared: Parameter) -> None:
+    """Have the module read what the view makes of `shared`."""
+    module, leaf = place(model, name)
+    if parametrize.is_parametrized(module, leaf):
+        module.parametrizations[leaf][0] = Made(view)
+    elif view.steps:
+        # In the place of the module's own Parameter, which torch would overwrite with the shared values.
+        module._parameters[leaf] = Parameter(view(shared).detach().clone())
+        low_rank.register(module, leaf, Made(view))
+    put(model, name, shared)
 
 
 @torch.no_grad()
@@ -416,7 +573,8 @@ def changes_of(
     """
     after, values = dict(parameters), _Values()
     differences: dict[str, LowRank] = {}
-    for tie in (tie for tie in ties if tie.is_hard):
+    whole, with_views = resolved(ties, parameters)
+    for tie in whole:
         if tie.rank:
             merged, made = relaxed(tie, model, parameters, merge)
             differences |= made
@@ -425,14 +583,30 @@ def changes_of(
         elif merge != "first":
             values.put_mean(tie.names[0], members(tie, after))
         after |= redirected(tie, after)
-    for tie in (tie for tie in ties if not tie.is_hard and init == "shared"):
+    made_of: dict[str, tuple[View, Parameter]] = {}
+    for tie in (tie for tie in with_views if not is_made(tie, parameters)):
+        named = {name: parameters[name] for name in tie.names}
+        gate.check_in_memory(named, "to be made of a shared tensor")
+        if merge != "first":
+            gate.check_values(named, "for a mean")
+        value = lifted([(v, weight(model, n).detach()) for n, v in tie.uses()], mean=merge != "first")
+        kept = kept_whole(tie, parameters)
+        shared = Parameter(value) if kept is None else parameters[kept]
+        if kept is not None:
+            values.put(shared, value)
+        made_of |= {name: (view, shared) for name, view in tie.uses() if name != kept}
+    soft, classes = soft_classes(ties, parameters) if init == "shared" else ([], [])
+    for group, _ in classes:
+        for tensor, value in group.as_one(by_mean=merge != "first"):
+            values.put(tensor, value)
+    for tie in soft:
         tensors = members(tie, after)
         if merge != "first":
             values.put_mean(tie.names[0], tensors)
         for other in tensors[1:]:
             values.put(other, values.of(tensors[0]))
     shared = {name: after[name] for name in parameters if after[name] is not parameters[name]}
-    return Changes(values.items(), shared, differences)
+    return Changes(values.items(), shared, differences, made_of)
 
 
 class _Values:

@@ -26,6 +26,7 @@ from bench.tying.int8 import is_quantised, quantize, stored_plan
 from bench.tying.proof import answer, does_not_run, tensors_in
 from bench.tying.structure import joined, modules_by_name, plain_name, unwrapped
 from bench.tying.tie import closure
+from bench.tying.view import View
 
 TIES_ENDS = "tie_word_embeddings"
 
@@ -94,7 +95,7 @@ def _fingerprint(model: nn.Module, plan: TyingPlan) -> Fingerprint:
         if name.endswith(SCALE) and name.removesuffix(SCALE) + INT8 in parameters:
             continue
         float_name = name.removesuffix(INT8) if name in parameters else name
-        shapes[float_name] = tuple(tensor.shape)
+        shapes[float_name] = parameters.shape(name) if name in parameters else tuple(tensor.shape)
         names.setdefault(id(tensor), set()).add(float_name)
     hard = (tie.names for tie in plan.ties if tie.is_hard)
     return shapes, {frozenset(group) for group in closure([*names.values(), *hard]) if len(group) > 1}
@@ -215,12 +216,14 @@ def digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
 
 def as_data(tie: Tie) -> dict[str, Any]:
     strength = "hard" if tie.is_hard else tie.strength
-    return {"names": tie.names, "strength": strength, "blocks": tie.blocks, "rank": tie.rank}
+    views = {"views": [[view.shape, view.steps] for view in tie.views]} if tie.views else {}
+    return {"names": tie.names, "strength": strength, "blocks": tie.blocks, "rank": tie.rank, **views}
 
 
 def from_data(entry: Mapping[str, Any]) -> Tie:
     strength = HARD if entry["strength"] == "hard" else entry["strength"]
-    return Tie(tuple(entry["names"]), strength, tuple(entry["blocks"]), entry.get("rank", 0))
+    views = tuple(View(shape, steps) for shape, steps in entry.get("views", ()))
+    return Tie(tuple(entry["names"]), strength, tuple(entry["blocks"]), entry.get("rank", 0), views)
 
 
 def answer_of(model: nn.Module, example: Example) -> Tensor:
@@ -256,9 +259,10 @@ def load(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Module, T
     file = _read(path)
     whole = {name: file.tensors[file.shared.get(name, name)] for name in _names(file)}
     model = _built(path, file.model, whole) if model is None else model
-    # What a quantised model will hold is known once there is one.
-    like = _prepared(file, copy.deepcopy(model)) if file.is_quantised else model
-    _check_fits(path, whole, names_of(like), {} if file.is_quantised else file.plan.differences(like))
+    # What a quantised model, or one that views make weights of, will hold is known once there is one.
+    is_made = file.is_quantised or any(tie.is_hard and tie.views for tie in file.plan.ties)
+    like = _prepared(file, copy.deepcopy(model)) if is_made else model
+    _check_fits(path, whole, names_of(like), {} if is_made else file.plan.differences(like))
     _check_shares(path, file, names_of(like))
     names = names_of(_prepared(file, model))
     with torch.no_grad():

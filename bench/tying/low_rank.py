@@ -9,6 +9,7 @@ from torch.nn.utils import parametrize
 
 from bench.tying.errors import BadInput
 from bench.tying.gate import as_real
+from bench.tying.view import Made
 
 
 class ReadAnew:
@@ -129,8 +130,8 @@ def difference(factors: Factors, like: Tensor) -> Tensor:
     return (left @ right).view(like.shape)
 
 
-def register(module: nn.Module, leaf: str, difference: LowRank) -> None:
-    """From now on `module` reads its parameter `leaf` plus the difference."""
+def register(module: nn.Module, leaf: str, difference: LowRank | Made) -> None:
+    """From now on `module` reads its parameter `leaf` plus the difference, or what the view makes of it."""
     if isinstance(module, nn.RNNBase) and not isinstance(module, ReadAnew):
         forget(module)
         module.__class__ = type(type(module).__name__, (ReadAnew, type(module)), {})
@@ -157,10 +158,15 @@ def is_difference(module: nn.Module, leaf: str) -> bool:
 
 
 def fold(module: nn.Module) -> None:
-    """Make each weight that has a difference one Parameter, the sum, and the module what it was before."""
+    """Make each weight that has a difference, or a view, one Parameter, and the module what it was before."""
     if not parametrize.is_parametrized(module):
         return
-    kind, leaves = type(module), [leaf for leaf in module.parametrizations if is_difference(module, leaf)]
+    kind = type(module)
+    leaves = [
+        leaf
+        for leaf, made in module.parametrizations.items()
+        if len(made) == 1 and isinstance(made[0], LowRank | Made)
+    ]
     folded = {leaf: getattr(module, leaf).detach().clone() for leaf in leaves}
     trained = {leaf: module.parametrizations[leaf].original.requires_grad for leaf in leaves}
     for leaf in leaves:

@@ -1,6 +1,7 @@
 """Make plans: the named tying methods, functions of any model that return a TyingPlan."""
 
 import math
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from numbers import Real
@@ -16,12 +17,14 @@ from bench.tying.structure import (
     adapters_of,
     class_name,
     expand,
+    joined,
     modules_by_name,
     parts_of,
     spelled,
     submodule,
 )
 from bench.tying.tie import Tie, is_integer
+from bench.tying.view import View
 
 ROLES = ("attention", "feed_forward", "recurrent", "input", "conv", "norm", "bias", "adapter", "other")
 
@@ -124,6 +127,54 @@ def soft(model: nn.Module, *, strength: float, scope: Scope = "weights", stack: 
 def soft_embedding(model: nn.Module, *, strength: float) -> TyingPlan:
     """`embedding` as a penalty: strength 0 ties nothing, math.inf is `embedding` itself."""
     return embedding(model).soften(strength)
+
+
+def gates(model: nn.Module) -> TyingPlan:
+    """Share one matrix of input weights between the gates of each GRU or LSTM; each gate keeps its recurrent weights.
+
+    Raises NotApplicable where the network has neither.
+    """
+    kinds = {nn.GRU: 3, nn.GRUCell: 3, nn.LSTM: 4, nn.LSTMCell: 4}
+    ties = []
+    for path, module in modules_by_name(model).items():
+        count = next((count for kind, count in kinds.items() if isinstance(module, kind)), None)
+        own = dict(module.named_parameters(recurse=False)) if count else {}
+        for leaf, parameter in own.items():
+            if leaf.startswith("weight_ih"):
+                rows, width = parameter.shape
+                view = View((rows // count, width), (("expand", 0, count), ("reshape", rows, width)))
+                ties.append(Tie((joined(path, leaf),), views=(view,)))
+    if not ties:
+        raise NotApplicable("no GRU or LSTM in this network, whose gates could share their input weights")
+    return TyingPlan(tuple(ties))
+
+
+def hashed(model: nn.Module, *, fraction: float, scope: Scope = "weights", stack: Stack = None) -> TyingPlan:
+    """Draw the entries of each weight of the blocks, with random signs, from a `fraction` as many shared ones.
+
+    fraction: of a weight's entries, above 0 and up to 1, at least one. Which entries share follows from the weight's
+        name alone. scope, stack: as `cross_layer` has them.
+    Raises BadInput for a fraction or scope out of range; NotApplicable where no parameter of the blocks is in scope.
+
+    Source: Chen et al. 2015 (HashedNets), sections 4.1 and 4.3; here the buckets of a weight are of one size.
+    """
+    if isinstance(fraction, bool) or not isinstance(fraction, Real) or not 0 < fraction <= 1:
+        raise BadInput(f"fraction is {fraction!r}; it must be a number above 0 and up to 1")
+    roles, parts = _roles(scope), _parts(model)
+    blocks, is_adapter = _blocks(model, parts, stack), adapters_of(model)
+    ties = []
+    for position, block in enumerate(blocks):
+        for leaf, parameter in _inside(model, block):
+            name, shape = f"{block}.{leaf}", tuple(parameter.shape)
+            wanted = parts.role(name) in roles if roles else scope == "all" or parameter.ndim >= 2
+            if wanted and (roles or not is_adapter(name)):
+                buckets = max(1, round(fraction * parameter.numel()))
+                size = (1, buckets) if parameter.ndim > 1 else (buckets,)
+                view = View(size, (("hash", zlib.crc32(name.encode()), *shape),))
+                ties.append(Tie((name,), blocks=(position - len(blocks),), views=(view,)))
+    if not ties:
+        raise NotApplicable(f"no parameter of the blocks ({spelled(blocks)}) is within scope {scope!r}")
+    return TyingPlan(tuple(ties))
 
 
 def compose(model: nn.Module, *, parts: Sequence[Callable[[nn.Module], TyingPlan]]) -> TyingPlan:

@@ -154,11 +154,16 @@ def _sum_of_squares(tensors: Sequence[Tensor]) -> float:
     return sum(norm**2 for norm in torch.stack(torch._foreach_norm(tensors)).tolist())
 
 
-def effective_count(hard: Sequence[Tie], soft: Sequence[Tie], parameters: Mapping[str, Parameter]) -> float:
-    """Elements of all distinct parameters when `hard` is shared, soft groups as many copies as they amount to."""
+def effective_count(hard: Sequence[Tie], soft: Sequence[Tie], parameters: apply.Parameters) -> float:
+    """Elements of all distinct parameters when `hard` is shared, soft groups as many copies as they amount to.
+
+    Classes of n entries, where views draw entries together, are n copies.
+    """
+    whole, classes = apply.soft_classes(soft, parameters)
+    groups = list(_groups(whole, apply.when_shared([tie for tie in hard if not tie.views], parameters)))
+    groups += [copies for entries, _ in classes for copies in entries.copies()]
     return apply.count_when_shared(hard, parameters) - sum(
-        (len(group) - effective_copies(gram(group))) * group[0].numel()
-        for group in _groups(soft, apply.when_shared(hard, parameters))
+        (len(group) - effective_copies(gram(list(group)))) * group[0].numel() for group in groups
     )
 
 

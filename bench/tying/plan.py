@@ -1,5 +1,6 @@
 """Define plans: sets of ties in normal form, added, cut, softened, summarised and applied to a model."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from bench.tying.apply import (
     members,
     tensors_when_shared,
 )
+from bench.tying.classes import EntryClasses, partition
 from bench.tying.errors import BadInput
 from bench.tying.penalty import effective_copies, effective_count, gram
 from bench.tying.proof import Example
@@ -33,8 +35,8 @@ class Row:
     """The ties of one kind of weight: namesakes along a stack, or other names of one tensor.
 
     weights: their name, `*` where it differs. groups: what stands there, a bracket for each tie, or the strength
-    where it is soft, the rank where it is relaxed. uses: how many names are tied, of how many that the model has of
-    this kind.
+    where it is soft, the rank where it is relaxed, the steps of views. uses: how many names are tied, of how many that
+    the model has of this kind.
     tensors, num_params: (before, after). bytes_saved: of the parameters alone; gradients and optimizer come on top.
     """
 
@@ -73,12 +75,13 @@ class Summary:
         return ("the whole model", "", "", "", *counts)
 
 
-def summarised(ties: Sequence[Tie], parameters: Mapping[str, Parameter]) -> Summary:
+def summarised(ties: Sequence[Tie], parameters: Parameters) -> Summary:
     """The table of these ties; `parameters` has every name of every parameter of the model."""
     kinds: dict[tuple, list[Tie]] = {}
     for tie in ties:
-        shape = tuple(parameters[tie.names[0]].shape)
-        kinds.setdefault((pattern_of(tie.names), shape, tie.strength, tie.rank), []).append(tie)
+        shape = parameters.shape(tie.names[0])
+        views = tuple(view.spelled for view in tie.views)
+        kinds.setdefault((pattern_of(tie.names), shape, tie.strength, tie.rank, views), []).append(tie)
     hard = [tie for tie in ties if tie.is_hard]
     distinct = {id(p): p for p in parameters.values()}.values()
     names: dict[int, list[str]] = {}
@@ -103,7 +106,7 @@ def _row(
     distinct = [len(members(tie, parameters)) for tie in ties]
     after = [1 if tie.is_hard else before for tie, before in zip(ties, distinct, strict=True)]
     differences = [numel for _, numel in added(ties, parameters)]
-    size = parameters[ties[0].names[0]].numel()
+    sizes = [_before_and_after(tie, parameters) for tie in ties]
     matching = re.compile("[^.]+".join(map(re.escape, pattern.split("*")))) if "*" in pattern else None
     used = sum(len(tie.names) for tie in ties)
     return Row(
@@ -112,15 +115,23 @@ def _row(
         shape=shape,
         uses=(used, sum(bool(matching.fullmatch(name)) for name in parameters) if matching else used),
         tensors=(sum(distinct), sum(after) + 2 * len(differences)),
-        num_params=(sum(distinct) * size, sum(after) * size + sum(differences)),
+        num_params=(sum(size for size, _ in sizes), sum(size for _, size in sizes) + sum(differences)),
         bytes_saved=sum(_saved(tie, parameters) for tie in ties),
     )
 
 
+def _before_and_after(tie: Tie, parameters: Mapping[str, Parameter]) -> tuple[int, int]:
+    """Elements of the tie's distinct tensors, and of what is left of them without differences."""
+    sizes = [member.numel() for member in members(tie, parameters)]
+    if not tie.is_hard:
+        return sum(sizes), sum(sizes)
+    return sum(sizes), math.prod(tie.views[0].shape) if tie.views else sizes[0]
+
+
 def _saved(tie: Tie, parameters: Mapping[str, Parameter]) -> int:
-    found = members(tie, parameters)
-    differences = sum(numel for _, numel in added([tie], parameters)) * found[0].element_size()
-    return sum(p.numel() * p.element_size() for p in found[1:]) - differences if tie.is_hard else 0
+    before, after = _before_and_after(tie, parameters)
+    differences = sum(numel for _, numel in added([tie], parameters))
+    return (before - after - differences) * parameters[tie.names[0]].element_size() if tie.is_hard else 0
 
 
 def pattern_of(names: Sequence[str]) -> str:
@@ -136,7 +147,7 @@ def pattern_of(names: Sequence[str]) -> str:
 
 def _group(tie: Tie, pattern: str) -> str:
     """`{0-3}`, `{0,2}`, or `{0.0,0.1,1.0}` where a name differs in two places; after the strength of a soft tie, the
-    rank of a relaxed one."""
+    rank of a relaxed one, the steps of views."""
     if "*" not in pattern:
         inside = ""
     else:
@@ -146,7 +157,12 @@ def _group(tie: Tie, pattern: str) -> str:
             _ranges(sorted(p[0] for p in places)) if len(at) == 1 else map(_dotted, sorted(places))
         )
     kind = f"rank {tie.rank} " if tie.rank else "" if tie.is_hard else f"soft {tie.strength:g} "
-    return kind + (f"{{{inside}}}" if inside else "")
+    kind += "".join(f"{spelled} " for spelled in dict.fromkeys(view.spelled for view in tie.views))
+    return (
+        (kind + (f"{{{inside}}}" if inside else "")).rstrip()
+        if tie.views
+        else kind + (f"{{{inside}}}" if inside else "")
+    )
 
 
 def _dotted(place: Iterable[int]) -> str:
@@ -218,7 +234,7 @@ class TyingPlan:
         """Keep the names that sit in the k blocks nearest the output, and those that sit off the stack."""
         if not is_integer(k) or k < 1:
             raise BadInput(f"k is {k!r}; it counts blocks from the output end and must be an integer from 1")
-        return TyingPlan(tuple(_last(tie, k) for tie in self.ties))
+        return TyingPlan(tuple(tie.where(lambda block: block is None or block >= -k) for tie in self.ties))
 
     def within(self, grouping: Sequence[int]) -> "TyingPlan":
         """Cut each tie at the borders of groups of blocks: `grouping` has one label per block, input first.
@@ -230,10 +246,13 @@ class TyingPlan:
     def soften(self, strength: float) -> "TyingPlan":
         """The same ties, each with this strength and no rank. 0 unties everything, math.inf makes every tie hard."""
         strength = checked_strength(strength)
-        return TyingPlan(tuple(Tie(tie.names, strength, tie.blocks) for tie in self.ties))
+        return TyingPlan(tuple(replace(tie, strength=strength, rank=0) for tie in self.ties))
 
     def relax(self, rank: int) -> "TyingPlan":
-        """The same ties, each name of a hard one with a difference of this rank of its own. 0 takes them away."""
+        """The same ties, each name of a hard one with a difference of this rank of its own. 0 takes them away.
+
+        Raises BadInput for a tie with views.
+        """
         rank = checked_rank(rank)
         return TyingPlan(tuple(replace(tie, rank=rank) if tie.is_hard else tie for tie in self.ties))
 
@@ -306,10 +325,15 @@ class TyingPlan:
         ties, parameters = self._checked(model)
         soft = [tie for tie in ties if not tie.is_hard]
         gate.check_values({tie.names[0]: parameters[tie.names[0]] for tie in soft}, "for a soft tie")
-        groups = [(apply.members(tie, parameters), tie.strength) for tie in soft]
+        whole, classes = apply.soft_classes(soft, parameters)
+        groups = [(apply.members(tie, parameters), tie.strength) for tie in whole]
         return BoundPlan(
             soft=tuple((members, strength) for members, strength in groups if len(members) > 1),
-            uses=tuple([apply.place(model, name) for name in tie.names] for tie in self.ties),
+            classes=tuple(classes),
+            uses=tuple(
+                [apply.place(model, name) for name in tie.names] for tie in self.ties if not tie.views
+            ),
+            made=tuple(_entries_of(tie, model, parameters) for tie in self.ties if tie.views),
         )
 
     def penalty(self, model: nn.Module) -> Tensor:
@@ -412,60 +436,72 @@ class BoundPlan:
     `load_state_dict` and `.to()`, and must be made again after deepcopy and `load_state_dict(assign=True)`.
 
     soft: for each soft tie its distinct tensors (a hard class is one of them) and its strength.
+    classes: for the soft ties that views have a part in, what entries are drawn together, and the strength.
     uses: for each tie the module and the attribute where each name is read.
+    made: the same for each tie with views, with the signed class of every entry.
     """
 
     soft: tuple[tuple[list[Parameter], float], ...]
+    classes: tuple[tuple[EntryClasses, float], ...]
     uses: tuple[list[tuple[nn.Module, str]], ...]
+    made: tuple[tuple[list[tuple[nn.Module, str]], list[tuple[Tensor, Tensor]]], ...]
 
     def penalty(self) -> Tensor:
         """The penalty of all soft ties: a differentiable scalar, zero without any."""
-        return sum((penalty.penalty(members, strength) for members, strength in self.soft), torch.zeros(()))
+        pieces = [penalty.penalty(members, strength) for members, strength in self.soft]
+        pieces += [entries.penalty(strength) for entries, strength in self.classes]
+        return sum(pieces, torch.zeros(()))
 
     def add_gradient(self) -> None:
         """Add the penalty's gradient to `.grad`. Call it after clipping, or it is clipped away.
 
         BadInput, before anything is added, where a gradient is sparse.
         """
-        if any(
-            m.grad is not None and m.grad.layout != torch.strided for members, _ in self.soft for m in members
-        ):
+        drawn = [tensors for tensors, _ in self.soft] + [entries.tensors for entries, _ in self.classes]
+        if any(m.grad is not None and m.grad.layout != torch.strided for members in drawn for m in members):
             raise BadInput(
                 "the gradient of a softly tied weight is sparse, which a penalty cannot be added to: make the "
                 "embedding with sparse=False"
             )
         for tensors, strength in self.soft:
             penalty.add_gradient(tensors, strength)
+        for entries, strength in self.classes:
+            entries.add_gradient(strength)
 
     def pull(self, lr: float) -> None:
         """Draw the members of each soft tie together, after an optimizer step of rate lr."""
         for tensors, strength in self.soft:
             penalty.pull(tensors, lr, strength)
+        for entries, strength in self.classes:
+            entries.pull(lr, strength)
 
     def spread(self) -> float | None:
         """sqrt(sum ||W_i - mean||^2 / sum ||W_i||^2) over the names of all ties; None without ties."""
-        if not self.uses:
+        if not self.uses and not self.made:
             return None
-        return penalty.spread([penalty.squares([getattr(*use) for use in uses]) for uses in self.uses])
-
-
-def _last(tie: Tie, k: int) -> Tie:
-    kept = [(name, block) for name, block in tie.placed() if block is None or block >= -k]
-    names, blocks = (tuple(each) for each in zip(*kept, strict=True)) if kept else ((), ())
-    return replace(tie, names=names, blocks=blocks)
+        pieces = [penalty.squares([getattr(*use) for use in uses]) for uses in self.uses]
+        for uses, entries in self.made:
+            pieces.append(EntryClasses.of([getattr(*use).detach() for use in uses], entries).squares())
+        return penalty.spread(pieces)
 
 
 def _within(tie: Tie, grouping: Sequence[int]) -> Iterable[Tie]:
-    groups: dict[int | None, list[tuple[str, int | None]]] = {}
     for name, block in tie.placed():
         if block is not None and block < -len(grouping):
             raise BadInput(
                 f"{name} sits in block {block}; the grouping has labels for {len(grouping)} blocks"
             )
-        groups.setdefault(None if block is None else grouping[block], []).append((name, block))
-    for placed in groups.values():
-        names, blocks = zip(*placed, strict=True)
-        yield replace(tie, names=names, blocks=blocks)
+    groups = {None if block is None else grouping[block] for _, block in tie.placed()}
+    for group in groups:
+        yield tie.where(lambda block, group=group: (None if block is None else grouping[block]) == group)
+
+
+def _entries_of(
+    tie: Tie, model: nn.Module, parameters: Parameters
+) -> tuple[list[tuple[nn.Module, str]], list[tuple[Tensor, Tensor]]]:
+    """Where the weights of a tie with views are read, and the signed classes of their entries."""
+    classes = partition([tie], {name: parameters.shape(name) for name in tie.names})
+    return [apply.place(model, name) for name in classes], list(classes.values())
 
 
 def _hard(ties: Iterable[Tie]) -> list[Tie]:

@@ -103,7 +103,7 @@ def check_kept(
     functions and closures inside them. A copy of the values cannot be seen so: that takes an example (`check`).
     """
     relaxed = {name for tie in ties for name in tie.names if tie.is_hard and tie.rank}
-    taken = {_memory(parameters[name]): name for name in (*changes.shared, *relaxed)}
+    taken = {_memory(parameters[name]): name for name in (*changes.shared, *changes.made, *relaxed)}
     taken.pop(None, None)
     for path, module in modules_by_name(model).items() if taken else ():
         for attribute, value in vars(module).items():

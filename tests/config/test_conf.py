@@ -40,6 +40,7 @@ KEYS = [
     "fraction",
     "groups",
     "repeats",
+    "kv_heads",
     "rank",
     "grouping",
     "shuffle",
@@ -103,7 +104,7 @@ def test_every_tying_has_the_same_keys(tying):
 def test_a_tying_keeps_what_its_parts_read_and_nothing_else(tying):
     """What they read is seen from outside: which key, when it changes, changes them."""
     given = {"k": 2, "fraction": 0.25, "strength": 3.0, "form": "penalty", "init": "shared", "scope": "all"}
-    given |= {"groups": 2, "repeats": 3, "grouping": [0, 0, 1], "shuffle": 1}
+    given |= {"groups": 2, "repeats": 3, "grouping": [0, 0, 1], "shuffle": 1, "kv_heads": 4}
     before = composed(f"tying={tying}")
     before.tying.update(given)
     read = set()
