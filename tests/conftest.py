@@ -34,7 +34,7 @@ LONGEST = (
 
 
 PRELOADED = (
-    *("ddp_body", "transformers.models.gpt2.modeling_gpt2"),
+    *("ddp_body", "transformers.models.gpt2.modeling_gpt2", "wandb.sdk.launch"),
     *("hydra", "jinja2", "matplotlib.pyplot", "pandas", "pydantic", "rich.progress", "scipy.stats"),
 )
 """What runs and commands of tests import beside the workers."""

@@ -36,8 +36,8 @@ WANDB_ACCOUNT = {
 """The variables of W&B that a run inherits: which account and server, and where W&B keeps files. The others, such as
 WANDB_RUN_ID and WANDB_RESUME, say which run it is, and how it is made: that is decided here."""
 
-WORKERS = ("bench.training.train", "bench.training.cost", "wandb.sdk.launch")
-"""What every run imports; the last of them is half a second inside wandb.init, which imports it late."""
+WORKERS = ("bench.training.train", "bench.training.cost")
+"""What every run imports."""
 
 GRACE_S = 5.0
 """How long the other ranks of a run may live on after one of them died."""

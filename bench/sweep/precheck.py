@@ -9,7 +9,7 @@ from bench.config.run_config import RunConfig
 from bench.runs.process import Runner, preload
 from bench.runs.store import recorded, write_json
 from bench.sweep import prerequisites
-from bench.sweep.run_or_load import architectures
+from bench.sweep.run_or_load import imports_of
 
 MODULE = "bench.training.precheck"
 
@@ -29,7 +29,7 @@ def refusal(cells: Sequence[RunConfig]) -> str | None:
     }
     if not configs:
         return None
-    preload(architectures(cells))
+    preload(imports_of(cells))
     runner = Runner()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         folder = Path(scratch)

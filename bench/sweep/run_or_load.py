@@ -21,10 +21,15 @@ from bench.runs.worker import BUSY, CONFIG, FULL, REQUEST, RESUME, STOPPED
 Record = dict[str, Any]
 
 
-def architectures(cells: Iterable[RunConfig]) -> list[str]:
-    """Return the modules that these cells' processes import beyond the worker's: `process.preload` spares seconds."""
+def imports_of(cells: Iterable[RunConfig]) -> list[str]:
+    """Return the modules that these cells' processes import beyond the worker's: `process.preload` spares seconds.
+
+    `wandb.init` imports W&B's launch, for a second.
+    """
     names = {cell.config["model"].get("architecture") for cell in cells} - {None}
-    return [f"transformers.models.{name}.modeling_{name}" for name in sorted(names)]
+    loggers = {cell.options["logger"]["_target_"] for cell in cells}
+    wandb = ["wandb.sdk.launch"] if "bench.runs.loggers.wandb_logger" in loggers else []
+    return [*wandb, *(f"transformers.models.{name}.modeling_{name}" for name in sorted(names))]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from bench.sweep import manifest, precheck, prerequisites, stopping
 from bench.sweep.launchers import Launcher
 from bench.sweep.launchers.local import Joblib
 from bench.sweep.progress import Progress, outcome
-from bench.sweep.run_or_load import RunOrLoad, architectures, ensure_cost, ensure_run
+from bench.sweep.run_or_load import RunOrLoad, ensure_cost, ensure_run, imports_of
 from bench.sweep.state import PHASES, count
 from bench.tying.errors import BadInput
 
@@ -127,7 +127,7 @@ def run_sweep(cells: Sequence[RunConfig], launcher: Launcher, sweep: bool = Fals
     if sweep and before["sources"]:
         unsettled = {c.id for c in cells if prerequisites.source(c) or prerequisites.candidates(c)}
         manifest.write(cells, before, earlier, unsettled)
-    preload(architectures(cells))
+    preload(imports_of(cells))
     with Progress() as progress:
         for line in dropped:
             progress.say(line)
@@ -186,7 +186,7 @@ def measure(cells: Sequence[RunConfig], again: bool = False) -> list[tuple[RunCo
     if again:
         for cell in cells:
             _remove_cost(cell)
-    preload(architectures(cells))
+    preload(imports_of(cells))
     with Progress() as progress:
         return _Phases(launcher, progress).measure(cells)
 

@@ -15,7 +15,7 @@ from bench.config.run_config import RunConfig
 from bench.runs import machine, process
 from bench.runs.worker import one_line
 from bench.sweep.launchers import reachable
-from bench.sweep.run_or_load import Record, RunOrLoad, architectures
+from bench.sweep.run_or_load import Record, RunOrLoad, imports_of
 from bench.tying.errors import BadInput
 
 RAY = "ray==2.60.0"
@@ -70,7 +70,7 @@ class Ray:
     ) -> Iterator[tuple[RunConfig, Record | None]]:
         ray = self._cluster()
         task = ray.remote(max_retries=0)(_on_worker)
-        modules = architectures(cells)
+        modules = imports_of(cells)
         left = {}
         try:
             for cell in cells:

@@ -23,7 +23,7 @@ from bench.runs import machine, process
 from bench.runs.store import Status
 from bench.runs.worker import one_line
 from bench.sweep.launchers import reachable
-from bench.sweep.run_or_load import Record, RunOrLoad, architectures
+from bench.sweep.run_or_load import Record, RunOrLoad, imports_of
 from bench.tying.errors import BadInput
 
 COMMANDS = ("sbatch", "srun", "squeue", "scancel", "sinfo")
@@ -130,7 +130,7 @@ class Job:
         """How each cell ended; None: a living process elsewhere is at it."""
         self.runner = process.Runner()  # here: the job was sent to its node as it was made
         signal.signal(signal.SIGTERM, self._told_to_end)
-        process.preload(architectures(self.cells))
+        process.preload(imports_of(self.cells))
         with ThreadPoolExecutor(self.at_once, initializer=_leave_signals_to_main) as pool:
             ends = list(pool.map(self._one, self.cells))
         if self.ending:
