@@ -268,6 +268,7 @@ def test_what_cells_may_differ_in_is_swept_over():
             for key in ("trainer.max_steps", "trainer.patience", "optimizer.shared_lr")
         ),
         ("text_gru", "model.injection=none"),
+        ("text_gru", "model.init_scale=1.0"),
         ("text_transformer", "model.injection=none"),
         *(("text_gru", f"data.{key}=null") for key in ("val_limit", "test_limit")),
     ],
@@ -283,6 +284,7 @@ def test_what_came_with_budgets_in_steps_is_no_part_of_older_identities(task, ov
     ("task", "override"),
     [
         ("text_gru", "model.injection=add"),
+        ("text_gru", "model.init_scale=0.5"),
         ("text_gru", "data.val_limit=9"),
         ("text_gru", "data.test_limit=9"),
         ("text_gru", "optimizer.shared_lr=sqrt"),

@@ -74,3 +74,13 @@ def test_bad_sizes_are_named() -> None:
         GRULanguageModel(11, depth=0)
     with pytest.raises(BadInput, match=r"dropout is -0\.1"):
         GRULanguageModel(11, dropout=-0.1)
+
+
+def test_a_smaller_start_is_of_the_weights_of_the_blocks_alone() -> None:
+    whole, half = ({}, {"init_scale": 0.5})
+    for given in (whole, half):
+        torch.manual_seed(0)
+        given |= dict(GRULanguageModel(11, depth=2, width=8, **given).named_parameters())
+    for name, weight in whole.items():
+        is_scaled = name.startswith("blocks.") and weight.ndim == 2
+        assert torch.equal(half[name], 0.5 * weight if is_scaled else weight), name

@@ -121,3 +121,14 @@ def test_it_falls_to_the_hard_count_as_copies_are_pulled_together():
 def test_it_refuses_as_the_count_does():
     with pytest.raises(BadInput, match="no parameter of that name"):
         soft(("0.weight", "9.weight")).effective_params(stack())
+
+
+def test_by_use_hard_and_soft_ties_are_counted_alike():
+    """Two of n orthogonal weights that are one tensor leave n^2 / (n + 2), and all of them 1."""
+    for tied, copies in ((NAMES[:1], 4), (NAMES[:2], 16 / 6), (NAMES, 1)):
+        plan = TyingPlan((Tie(tied),)) if len(tied) > 1 else TyingPlan()
+        model = plan.apply(stack(*ORTHOGONAL))
+        assert soft().effective_params_by_use(model) == pytest.approx(copies * SIZE + REST)
+    assert plan.effective_params_by_use(model) == plan.num_params(model)
+    apart = stack(*[torch.randn(4, 4) for _ in NAMES])
+    assert soft().effective_params_by_use(apart) == pytest.approx(soft().effective_params(apart))
