@@ -138,7 +138,7 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
             self._write(f"{text}\n")
 
     def line(self) -> str:
-        """`training 12/60: 11 done, 1 failed, 48 left, 2:10 elapsed, 9:40 to go | perplexity 121, step 3/9: text_gru`"""
+        """`training 12/60: 11 done, 1 failed, 48 left, 2:10 elapsed, 9:40 to go | perplexity 9, step 3/9: text_gru`"""
         with self.lock:
             text = f"{self.phase} {self._ended}/{self.total}: {self._counted()}, {self._times()}"
         return f"{text} | {where}" if (where := self._where()) else text
