@@ -10,7 +10,7 @@ ARGS ?=
 RUNS ?= runs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep retry status dry-run run measure tables sync zoo test lint lock selftest perf chaos map claims clean
+.PHONY: help setup sweep retry status dry-run run measure tables site sync zoo test lint lock selftest perf chaos map claims clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 10
@@ -52,8 +52,12 @@ run: $(READY) ## one run: make run ARGS='task=text_gru tying=soft'
 measure: $(READY) ## what cells cost, without training: make measure ARGS='task=text_gru tying=none,cross_layer'
 	@$(VENV)/bin/python -m bench.measure $(ARGS)
 
-tables: $(READY) ## write tables, pictures and pages again from the records in runs/, else those in results/
+tables: $(READY) ## write tables, pictures and pages again from the records in runs/, else those in results/: results/index.html
 	@$(VENV)/bin/python -m bench.tables $(ARGS)
+
+site: $(READY) ## gather the pages of results/ in site/, for any web server (made first where they are not there)
+	@test -e results/index.html || $(VENV)/bin/python -m bench.tables
+	@$(VENV)/bin/python -m bench.site $(ARGS)
 
 sync: $(READY) ## upload the offline W&B runs (needs WANDB_API_KEY or `wandb login`; ARGS=--dry-run lists them)
 	@set -- $(RUNS)/*/wandb/offline-run-*; \

@@ -340,6 +340,7 @@ class Sweep(Section):
     name: _or_null(Name, "letters, digits, _, - and . (it names a folder of results), at most 100, or null")
     question: _or_null(str, "a text, or null")
     note: _or_null(str, "a text, or null")
+    takes: _or_null(str, "a text, or null")
     fail_fast: Flag
     points: _or_null(Count, "a whole number >= 1, or null where nothing is designed")
     point: _or_null(dict[str, Any], "keys with values, such as {dropout: 0, weight_decay: 1}, or null")

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from statistics import median
 from typing import NamedTuple
 
 from bench.analysis.comparison import Compared, below_floor, chosen_vs_untied, vs_controls
@@ -14,7 +15,16 @@ from bench.analysis.statistics import ENOUGH
 from bench.analysis.verdict import Kind
 from bench.report.comparison import effective_params, places_of
 from bench.report.markup import Column, Table, tabulate
-from bench.report.numbers import axis, change_places, change_text, interval_text, places, short_count
+from bench.report.numbers import (
+    axis,
+    change_places,
+    change_text,
+    change_unit,
+    fixed,
+    interval_text,
+    places,
+    short_count,
+)
 from bench.runs.store import Status
 
 MOST_BY_METHOD = 4
@@ -43,6 +53,35 @@ def answer(section: Section) -> Answer:
     table = tabulate(["method"], [[method] for method in methods], _columns(section), methods)
     below = " ".join(filter(None, (_settings(chosen), _floors(section))))
     return Answer(section.title, _reference(section), table if methods else None, below)
+
+
+def over_settings(sections: Sequence[Section]) -> Table:
+    """Make a row per method over many sections: in how many it stands, its changes to none, and its verdicts."""
+    rows: dict[str, list[Compared]] = {}
+    for section in sections:
+        for tying, row in chosen_vs_untied(section).items():
+            if tying != "none" and row.difference is not None:
+                rows.setdefault(tying, []).append(row)
+    metric = sections[0].metric
+
+    def changes(tying: str) -> str:
+        values = sorted(change(row.difference, metric).mean for row in rows[tying])
+        shown = [fixed(value, 1, sign=True) for value in (median(values), values[0], values[-1])]
+        return f"{shown[0]}{change_unit(metric)} ({shown[1]} to {shown[2]})"
+
+    def verdicts(tying: str) -> str:
+        counts = Counter(
+            "smaller than a bound" if row.verdict.kind == Kind.SMALLER else row.verdict.word
+            for row in rows[tying]
+        )
+        return ", ".join(f"{count} {word}" for word, count in counts.most_common())
+
+    columns = [
+        Column("settings", lambda tying: str(len(rows[tying]))),
+        Column("median change to none (least to most)", changes),
+        Column("verdicts", verdicts, align="l"),
+    ]
+    return tabulate(["method"], [[tying] for tying in rows], columns, list(rows))
 
 
 def _reference(section: Section) -> str:

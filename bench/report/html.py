@@ -339,8 +339,9 @@ def page(
         for task in report.tasks
     ]
     overview = [
-        _shown(Block(answer.title, answer.table, [answer.reference, answer.below]))
-        for answer in report.answers
+        _shown(block)
+        for block in report.over_settings
+        or [Block(answer.title, answer.table, [answer.reference, answer.below]) for answer in report.answers]
     ]
     overview.append(_shown(Block("", None, [CHOICE])))
     html = template("page.html.j2").render(
@@ -354,6 +355,7 @@ def page(
         counted=counted(runs),
         sentences=[(section.title, sentences(section)) for section in report.sections],
         overview=[*overview, *map(_shown, report.across)] if report.sections else [],
+        is_crowded=report.is_crowded,
         groups=groups,
         reading=READING,
         many=many and MANY_RUNS,

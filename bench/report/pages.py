@@ -32,6 +32,8 @@ CHOICE = (
     "its test metric to that of `none`, paired by seed, with its 95 % interval: of a share in points, of a perplexity "
     "in percent, computed on its logarithm. What each method reaches at every setting is on the page of its task."
 )
+MANY = 8
+"""Of more sections than these the summary counts verdicts; the pages of the tasks show each."""
 DRAWN = "Pictures: `make tables` draws them beside this page and puts them into index.html."
 
 
@@ -92,6 +94,22 @@ class SweepReport:
     @cached_property
     def answers(self) -> list[answers.Answer]:
         return [answers.answer(section) for section in self.sections]
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether the sections are too many to stand in the summary one by one."""
+        return len(self.sections) > MANY
+
+    @cached_property
+    def over_settings(self) -> list[Block]:
+        """A table for each task of a crowded sweep, over all its settings."""
+        if not self.is_crowded:
+            return []
+        title = "{} over its {} settings, each on the page of the task"
+        return [
+            Block(title.format(task.stem, len(task.parts)), answers.over_settings(task.sections), [])
+            for task in self.tasks
+        ]
 
     @cached_property
     def answer_line(self) -> str:
@@ -224,16 +242,20 @@ def _summary(report: SweepReport) -> dict[str, str]:
     md, tex = [MARK, f"# {report.title}\n"], [f"% {MADE_BY}\n"]
     md += [f"\n{report.answer_line}\n"] if report.answer_line else []
     md += [f"\n{claim.line}\n" for claim in report.claims]
+    md += map(_md, report.over_settings)
+    told = [] if report.is_crowded else sections
     for section, answer in zip(sections, report.answers, strict=True):
+        tex.append(_tex(section.title, Block("", answer.table, [answer.reference, answer.below])))
+        if report.is_crowded:
+            continue
         above = [answer.reference, *budgets(section)]
         below = [f"\n{answer.below}\n"] if answer.below else []
         md += [f"\n## {answer.title}\n", *(f"\n{line}\n" for line in above)]
         md += [f"\n{markdown(answer.table)}"] if answer.table else []
         md += below
-        tex.append(_tex(section.title, Block("", answer.table, [answer.reference, answer.below])))
     md.append("\n## How to read it\n" if sections else "\nThe sweep asked for no run.\n")
     lines = [CHOICE] if sections else []
-    lines += [f"{section.title}: {text}" for section in sections if (text := _about(section))]
+    lines += [f"{s.title}: {text}" for s in told if (text := _about(s))]
     lines += verdict_rule(sections) if sections else []
     if any(comparison.has_effective(section.cells) for section in sections):
         lines.append(comparison.EFFECTIVE)

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from bench.report.document import html
 from bench.runs import machine
-from bench.runs.command_line import framed, parser
+from bench.runs.command_line import add_places, framed, parser
 from bench.runs.store import write_bytes_atomic
 from bench.tying.errors import BadInput
 
@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser(
         "bench.site", "Gather the pages of results/ as a site that any web server shows.", EXAMPLES
     )
-    options.add_argument("--results", default="results", help="folder of the pages (default: %(default)s)")
+    add_places(options, results="of the pages")
     options.add_argument("--out", default="site", help="folder to write to (default: %(default)s)")
     chosen = options.parse_args(arguments)
     start = Path(chosen.results) / "index.html"

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bench.analysis import archive
 from bench.config.run_config import RunConfig
 from bench.runs.code import other_code
 from bench.runs.store import Status, cost_folder, recorded
@@ -189,17 +190,23 @@ def _time(plan: Plan) -> str:
     """Return the estimate of what is to do, from what this runs folder has seen."""
     if not plan.costs.to_do and not any(phase.to_do for phase in plan.phases):
         return "nothing to run: all is recorded"
-    runs = plan.cells[0].runs
+    runs, sweep = plan.cells[0].runs, plan.cells[0].options["sweep"]["name"]
     workers = Joblib().at_once(list(plan.grid.cells.values()))
-    spans = [_measuring(plan.costs), *_training(plan.phases, _durations(runs), workers)]
+    took, by = _durations(runs), "the finished runs"
+    spans = [_measuring(plan.costs), *_training(plan.phases, took, workers)]
+    if not any(seconds for seconds, _ in spans):
+        took, by = _archived(Path(plan.cells[0].options["results"]), sweep), "those recorded in results/"
+        spans = [_measuring(plan.costs), *_training(plan.phases, took, workers)]
     known = [seconds for seconds, _ in spans if seconds is not None]
     if not sum(known):
-        return f"time: unknown, no run of these configs has finished in {runs}/"
+        takes = plan.cells[0].options["sweep"].get("takes")
+        shipped = f"; whole and on two cores the sweep takes {takes}" if takes else ""
+        return f"time: unknown, no run of these configs has finished in {runs}/{shipped}"
     least = "at least " if len(known) < len(spans) else ""
     unknown = sum(missing for _, missing in spans)
     return (
         f"time: {least}about {in_words(sum(known))} with {count(workers, 'run')} at once,\n"
-        "  by the finished runs of the same config at any regularisation, learning rate and seed"
+        f"  by {by} of the same config at any regularisation, learning rate and seed"
         + (f";\n  {unknown} without such count as long as the others on average" if unknown else "")
     )
 
@@ -264,6 +271,15 @@ def _durations(runs: Path) -> Durations:
     took = Durations()
     for path in runs.glob(f"*/{RECORD}"):
         record = recorded(path) or {}
+        if record.get("status") == Status.DONE and isinstance(record.get("seconds"), Mapping):
+            took.add(_kinship(RunConfig(record["config"], {})), record["seconds"].get("total"))
+    return took
+
+
+def _archived(results: Path, sweep: str) -> Durations:
+    """Return how long the runs of a sweep took where its records in `results` were made, of those that say so."""
+    took, path = Durations(), archive.path_of(results, sweep)
+    for record in archive.read(path).records.values() if path.exists() else ():
         if record.get("status") == Status.DONE and isinstance(record.get("seconds"), Mapping):
             took.add(_kinship(RunConfig(record["config"], {})), record["seconds"].get("total"))
     return took

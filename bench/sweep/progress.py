@@ -138,10 +138,9 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
             self._write(f"{text}\n")
 
     def line(self) -> str:
-        """`training 12/60: 11 done, 1 failed, 48 left, 9:40 to go | text_gru soft(...) step 340/900 perplexity 121`"""
+        """`training 12/60: 11 done, 1 failed, 48 left, 2:10 elapsed, 9:40 to go | perplexity 9, step 3/9: text_gru`"""
         with self.lock:
-            to_go = [f"{_clock(seconds)} to go"] if (seconds := self._to_go_s()) is not None else []
-            text = f"{self.phase} {self._ended}/{self.total}: {', '.join([self._counted(), *to_go])}"
+            text = f"{self.phase} {self._ended}/{self.total}: {self._counted()}, {self._times()}"
         return f"{text} | {where}" if (where := self._where()) else text
 
     def drawn(self) -> "RenderableType":
@@ -152,15 +151,12 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         from rich.text import Text
 
         with self.lock:
-            times = f"{_clock(time.monotonic() - self.begun)} elapsed"
-            if (seconds := self._to_go_s()) is not None:
-                times += f", {_clock(seconds)} to go"
             bar = Table.grid(padding=(0, 1))
             bar.add_row(
                 self.phase,
                 ProgressBar(self.total, self._ended, width=30),
                 f"{self._ended}/{self.total}",
-                times,
+                self._times(),
             )
             counts = self._counted()
         lines = [Text(part, no_wrap=True, overflow="ellipsis") for part in (counts, self._where()) if part]
@@ -177,6 +173,11 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
             parts.append("0 failed")
         return ", ".join([*parts, f"{self.total - self._ended} left"])
 
+    def _times(self) -> str:
+        elapsed = f"{_clock(time.monotonic() - self.begun)} elapsed"
+        seconds = self._to_go_s()
+        return elapsed if seconds is None else f"{elapsed}, {_clock(seconds)} to go"
+
     def _to_go_s(self) -> float | None:
         """Seconds until the phase ends, as long as its runs took so far; None where none has ended or is left."""
         if not self.spent or self._ended == self.total:
@@ -186,18 +187,22 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         return ((self.total - self._ended - len(self.running)) * mean + under_way) / self.at_once
 
     def _where(self) -> str:
-        """The newest run and how far it is, or what is waited for; empty where nothing is under way."""
+        """How far the newest run is, and which it is, or what is waited for; empty where nothing is under way.
+
+        What changes comes first: a narrow terminal shows no more.
+        """
         with self.lock:
             newest = next(reversed(self.running.values()), None)
             others = list(self.others.values())
         if newest is not None:
-            return _name(newest) + _position(self.folder(newest))
+            return ": ".join(filter(None, (_position(self.folder(newest)), _name(newest))))
         if not others:
             return ""
         folder = self.folder(others[0])
         holder = lock.holder(folder)
         host = f" on {holder.host}, heard of {holder.age_s:.0f} s ago" if holder else ""
-        return f"waiting for another controller's {_name(others[0])}{_position(folder)}{host}"
+        position = f", {where}" if (where := _position(folder)) else ""
+        return f"waiting for another controller's {_name(others[0])}{position}{host}"
 
     def _write_lines(self) -> None:
         while not self.over.wait(LINE_S):
@@ -241,9 +246,9 @@ def _position(folder: Path) -> str:
     status = recorded(folder / "status.json")
     if status is None:
         waiting = _last_line(folder / "log")
-        return f" {waiting.removeprefix('note: ')}" if waiting.startswith(WAITING) else ""
-    text = f" step {status['step']}/{status['steps']}"
-    return text if status.get("value") is None else f"{text} {status['metric']} {status['value']:.4g}"
+        return waiting.removeprefix("note: ") if waiting.startswith(WAITING) else ""
+    text = f"step {status['step']}/{status['steps']}"
+    return text if status.get("value") is None else f"{status['metric']} {status['value']:.4g}, {text}"
 
 
 def _last_line(path: Path) -> str:

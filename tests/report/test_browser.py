@@ -147,6 +147,39 @@ def test_words_and_choices_filter_the_rows(shown):
     assert set(shown.column(0)) == {"none"}
 
 
+def test_what_is_chosen_stands_in_the_address_and_is_there_again(shown):
+    shown.open()
+    everything, at = shown.column(0), shown.at("unique parameters")
+    box, select, *_ = shown.driver.find_elements("css selector", ".tools")[1].find_elements(
+        "css selector", "input, select"
+    )
+    box.send_keys("0.2")
+    select.send_keys("cross_layer")
+    shown.click(at)
+    shown.click(at)
+    rows = [shown.column(0), shown.column(1), shown.column(at)]
+    address = shown.driver.current_url
+    assert rows[0] and len(rows[0]) < len(everything) and "cross_layer" in address
+    shown.driver.get("about:blank")
+    shown.driver.get(address)
+    assert [shown.column(0), shown.column(1), shown.column(at)] == rows
+    assert shown.says(f"{TABLE}.tHead.rows[0].cells[{at}].getAttribute('aria-sort')") == "descending"
+    shown.open()
+    assert shown.column(0) == everything
+
+
+def test_a_dark_screen_has_dark_pictures_and_paper_has_none(shown):
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    look = "getComputedStyle(document.querySelector('.plate svg')).filter"
+    shown.open()
+    assert shown.says(look) == "none"
+    shown.does("Emulation.setEmulatedMedia", features=dark)
+    assert shown.says(look).startswith("invert")
+    shown.does("Emulation.setEmulatedMedia", media="print", features=dark)
+    assert shown.says(look) == "none"
+    shown.does("Emulation.setEmulatedMedia", media="", features=[])
+
+
 def test_a_picture_shows_its_values_to_pointer_and_keyboard(shown):
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys

@@ -1,10 +1,12 @@
 import functools
+import json
 from dataclasses import replace
 
 import pytest
 import record_maker
 from cell_maker import made
 
+from bench.analysis import archive
 from bench.runs import machine
 from bench.runs.store import cost_folder, write_json
 from bench.sweep.dry_run import report
@@ -192,3 +194,17 @@ def test_a_sweep_that_measures_no_costs_says_so(tmp_path):
     assert "costs: 0 measurements, each alone on the machine, 0 to make" in report(cells)
     assert {cell.header()["cost"] for cell in cells} == {None}
     assert [cell.id for cell in cells] == [cell.id for cell in grid(tmp_path)]
+
+
+def test_where_nothing_has_run_the_recorded_sweep_tells_else_its_preset(tmp_path):
+    results = tmp_path / "results"
+    cells = grid(tmp_path / "new", f"results={results}", "sweep.takes='an hour'")
+    assert report(cells).endswith("/; whole and on two cores the sweep takes an hour")
+    done = grid(tmp_path / "old", tyings=["none"], seeds=[9])
+    put(done[0], seconds=60.0)
+    record = json.loads((done[0].folder / "record.json").read_text())
+    sweep = archive.Recorded("mine", None, {done[0].id: done[0].header()}, {done[0].id: record}, {})
+    archive.path_of(results, "mine").parent.mkdir(parents=True)
+    archive.path_of(results, "mine").write_bytes(archive.content(sweep))
+    text = report(cells)
+    assert "about 2 min" in text and "by those recorded in results/" in text

@@ -24,19 +24,19 @@ def clock(monkeypatch):
 def test_counts_left_and_time_to_go(clock):
     shown = Progress(io.StringIO())
     shown.begin("training", 6)
-    assert shown.line() == "training 0/6: 0 done, 0 failed, 6 left"
+    assert shown.line() == "training 0/6: 0 done, 0 failed, 6 left, 0:00 elapsed"
     for cell in CELLS[:2]:
         shown.started(cell)
     clock[0] = 10.0
     shown.ended(CELLS[0], {"status": "done"})
     shown.ended(CELLS[1], {"status": "done"})
     # Four left of 10 s each, two at a time.
-    assert shown.line() == "training 2/6: 2 done, 0 failed, 4 left, 0:20 to go"
+    assert shown.line() == "training 2/6: 2 done, 0 failed, 4 left, 0:10 elapsed, 0:20 to go"
     shown.started(CELLS[2])
     clock[0] = 14.0
     # Three to come, and 6 s of the one that has run for 4.
     counts, newest = shown.line().split(" | ")
-    assert counts == "training 2/6: 2 done, 0 failed, 4 left, 0:18 to go"
+    assert counts == "training 2/6: 2 done, 0 failed, 4 left, 0:14 elapsed, 0:18 to go"
     assert newest == "image_cnn none dropout=0 wd=0 seed=3"
 
 
@@ -44,7 +44,7 @@ def test_what_was_recorded_already_says_nothing_about_the_time(clock):
     shown = Progress(io.StringIO())
     shown.begin("training", 3)
     shown.ended(CELLS[0], {"status": "done"})
-    assert shown.line() == "training 1/3: 1 done, 0 failed, 2 left"
+    assert shown.line() == "training 1/3: 1 done, 0 failed, 2 left, 0:00 elapsed"
 
 
 def test_what_had_failed_before_is_counted_and_not_told_again():
@@ -52,7 +52,7 @@ def test_what_had_failed_before_is_counted_and_not_told_again():
     shown = Progress(out)
     shown.begin("training", 2)
     shown.ended(CELLS[0], {"status": "failed", "reason": "why"})
-    assert shown.line() == "training 1/2: 0 done, 1 failed, 1 left" and out.getvalue() == ""
+    assert shown.line() == "training 1/2: 0 done, 1 failed, 1 left, 0:00 elapsed" and out.getvalue() == ""
 
 
 def test_what_another_controller_is_at_is_left(clock):
@@ -61,7 +61,7 @@ def test_what_another_controller_is_at_is_left(clock):
     shown.started(CELLS[0])
     shown.elsewhere(CELLS[0])
     counts, waits = shown.line().split(" | ")
-    assert counts == "training 0/2: 0 done, 0 failed, 2 left"
+    assert counts == "training 0/2: 0 done, 0 failed, 2 left, 0:00 elapsed"
     assert waits == "waiting for another controller's image_cnn none dropout=0 wd=0 seed=1"
 
 
@@ -72,7 +72,9 @@ def test_every_end_is_counted_and_a_failure_is_told_at_once(clock):
     for cell, status in zip(CELLS, ("done", "failed", "diverged", "not_applicable"), strict=False):
         shown.started(cell)
         shown.ended(cell, {"status": status, "reason": f"why {status}"})
-    assert shown.line() == "training 4/4: 1 done, 1 diverged, 1 failed, 1 not applicable, 0 left"
+    assert (
+        shown.line() == "training 4/4: 1 done, 1 diverged, 1 failed, 1 not applicable, 0 left, 0:00 elapsed"
+    )
     assert out.getvalue().splitlines() == [
         "failed: image_cnn none dropout=0 wd=0 seed=2: why failed",
         "diverged: image_cnn none dropout=0 wd=0 seed=3: why diverged",
@@ -87,9 +89,9 @@ def test_the_newest_run_tells_where_it_is(tmp_path):
     shown.started(cell)
     assert shown.line().endswith("| image_cnn none dropout=0 wd=0 seed=1")
     write_json(cell.folder / "status.json", status)
-    assert shown.line().endswith("seed=1 step 340/900")
+    assert shown.line().endswith("| step 340/900: image_cnn none dropout=0 wd=0 seed=1")
     write_json(cell.folder / "status.json", status | {"value": 0.98765})
-    assert shown.line().endswith("seed=1 step 340/900 accuracy 0.9877")
+    assert shown.line().endswith("| accuracy 0.9877, step 340/900: image_cnn none dropout=0 wd=0 seed=1")
 
 
 def test_a_run_that_waits_says_for_whom(tmp_path):
@@ -101,9 +103,13 @@ def test_a_run_that_waits_says_for_whom(tmp_path):
     (cell.folder / "log").write_text(
         "earlier\nnote: waiting for a measurement to end: process 7 (python x)\n"
     )
-    assert shown.line().endswith(" seed=1 waiting for a measurement to end: process 7 (python x)")
+    assert (
+        shown.line()
+        .split(" | ")[1]
+        .startswith("waiting for a measurement to end: process 7 (python x): image_cnn ")
+    )
     (cell.folder / "log").write_text("note: waiting for a measurement to end: process 7\nnote: waited 3 s\n")
-    assert shown.line().endswith(" seed=1")
+    assert shown.line().endswith("| image_cnn none dropout=0 wd=0 seed=1")
 
 
 def test_a_measurement_that_waits_says_so_in_its_own_log(tmp_path):
@@ -113,7 +119,11 @@ def test_a_measurement_that_waits_says_so_in_its_own_log(tmp_path):
     shown.started(cell)
     (tmp_path / cell.cost).mkdir()
     (tmp_path / cell.cost / "log").write_text("note: waiting for the machine to be free: process 7 (x)\n")
-    assert shown.line().endswith(" seed=1 waiting for the machine to be free: process 7 (x)")
+    assert (
+        shown.line()
+        .split(" | ")[1]
+        .startswith("waiting for the machine to be free: process 7 (x): image_cnn ")
+    )
 
 
 def test_what_another_controller_is_at_says_where(tmp_path):
@@ -125,7 +135,7 @@ def test_what_another_controller_is_at_says_where(tmp_path):
     write_json(cell.folder / lock.LOCK_FILE, {"owner": owner.token(), "host": "node7"})
     assert re.search(r"waiting for another controller's .* seed=1 on node7, heard of \d s ago$", shown.line())
     shown.ended(cell, {"status": "done"})
-    assert shown.line() == "training 1/1: 1 done, 0 failed, 0 left"
+    assert shown.line() == "training 1/1: 1 done, 0 failed, 0 left, 0:00 elapsed"
 
 
 class Terminal(io.StringIO):
@@ -148,7 +158,7 @@ def run_of(out):
 def test_plain_lines_in_a_log():
     assert run_of(io.StringIO()).splitlines() == [
         "failed: image_cnn none dropout=0 wd=0 seed=2: [why] 1",
-        "training 2/2: 1 done, 1 failed, 0 left",
+        "training 2/2: 1 done, 1 failed, 0 left, 0:00 elapsed",
     ]
 
 
@@ -188,7 +198,7 @@ def test_a_terminal_line_holds_the_counts_and_the_newest_run(clock, tmp_path):
     bar, counts, newest = out.getvalue().splitlines()
     assert bar.startswith("training ") and bar.rstrip().endswith(" 1/6 0:10 elapsed, 0:50 to go")
     assert counts.rstrip() == "1 done, 0 failed, 5 left"
-    assert newest.rstrip() == "image_cnn none dropout=0 wd=0 seed=1 step 3/9 accuracy 0.5"
+    assert newest.rstrip() == "accuracy 0.5, step 3/9: image_cnn none dropout=0 wd=0 seed=1"
 
 
 @pytest.mark.parametrize("out", [Terminal(), io.StringIO()], ids=["terminal", "log"])
