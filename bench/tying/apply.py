@@ -18,26 +18,23 @@ from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
 from bench.tying import gate, low_rank
-from bench.tying.classes import EntryClasses, joined, partition
+from bench.tying.classes import is_made, kept_whole, resolved, soft_classes
 from bench.tying.errors import BadInput
-from bench.tying.low_rank import LowRank
+from bench.tying.low_rank import FACTORS, LowRank, factor, is_relaxed
 from bench.tying.structure import (
     CONVOLUTIONS,
+    joined,
     modules_by_name,
     named_buffers,
     named_parameters,
     submodule,
     wrappers,
 )
-from bench.tying.structure import joined as joined_name
-from bench.tying.tie import Tie, closure, normal_form
+from bench.tying.tie import Tie, closure
 from bench.tying.view import Made, View, lifted, unread
 
 INT8, SCALE = "_int8", "_scale"
 """What the name of a quantised weight gets: `weight` becomes the parameters `weight_int8` and `weight_scale`."""
-
-FACTORS = ("left", "right")
-"""Of the difference of a relaxed weight (`bench.tying.low_rank.LowRank`)."""
 
 
 class Parameters(dict[str, Parameter]):
@@ -75,7 +72,7 @@ def _views(model: nn.Module) -> Iterator[tuple[str, View]]:
     for path, module in modules_by_name(model).items():
         for leaf, made in module.parametrizations.items() if parametrize.is_parametrized(module) else ():
             if isinstance(made[0], Made):
-                yield joined_name(path, leaf), made[0].view
+                yield joined(path, leaf), made[0].view
 
 
 def _is_of_convolution(model: nn.Module, name: str) -> bool:
@@ -110,21 +107,11 @@ def weight(model: nn.Module, name: str) -> Tensor:
     return getattr(*place(model, name))
 
 
-def factor(name: str, which: str) -> str:
-    """The name of one factor ("left", "right") of the difference of a relaxed weight."""
-    path, dot, leaf = name.rpartition(".")
-    return f"{path}{dot}parametrizations.{leaf}.0.{which}"
-
-
 def is_factor(name: str, parameters: Mapping[str, Parameter]) -> bool:
     """Whether it is one of the two of a relaxed weight of these parameters."""
     path, _, rest = name.rpartition("parametrizations.")
     leaf, _, which = rest.partition(".0.")
     return which in FACTORS and f"{path}{leaf}" in parameters and is_relaxed(f"{path}{leaf}", parameters)
-
-
-def is_relaxed(name: str, parameters: Mapping[str, Parameter]) -> bool:
-    return factor(name, "left") in parameters
 
 
 def members(tie: Tie, parameters: Mapping[str, Parameter]) -> list[Parameter]:
@@ -233,42 +220,6 @@ def added(ties: Iterable[Tie], parameters: Parameters) -> Iterator[tuple[str, in
                 yield name, numel
 
 
-def own_ties(parameters: Parameters) -> list[Tie]:
-    """The ties that the model has: names of one Parameter, with their views. Those that are relaxed stay out."""
-    names_of: dict[int, list[str]] = {}
-    for name, parameter in parameters.items():
-        names_of.setdefault(id(parameter), []).append(name)
-    ties = []
-    for names in names_of.values():
-        if any(name in parameters.views for name in names):
-            whole = View(tuple(parameters[names[0]].shape))
-            ties.append(Tie(tuple(names), views=tuple(parameters.views.get(name, whole) for name in names)))
-        elif len(names) > 1 and not any(is_relaxed(name, parameters) for name in names):
-            ties.append(Tie(tuple(names)))
-    return ties
-
-
-def resolved(ties: Iterable[Tie], parameters: Parameters) -> tuple[list[Tie], list[Tie]]:
-    """The hard ties of whole tensors, and those with views, the model's own included, each name in one of them."""
-    hard = [tie for tie in ties if tie.is_hard]
-    if not parameters.views and not any(tie.views for tie in hard):
-        return hard, []
-    normal = normal_form([*hard, *own_ties(parameters)])
-    shapes = {name: parameters.shape(name) for name in parameters}
-    made = joined([tie for tie in normal if tie.views], shapes)
-    names = {name for tie in made for name in tie.names}
-    return [tie for tie in hard if not tie.views and not names & {*tie.names}], made
-
-
-def is_made(tie: Tie, parameters: Parameters) -> bool:
-    """Whether the model makes each weight of the tie by its view from one Parameter."""
-    shared = parameters[tie.names[0]]
-    return all(
-        parameters[name] is shared and parameters.views.get(name, View(view.shape)) == view
-        for name, view in tie.uses()
-    )
-
-
 def _sizes_when_shared(ties: Sequence[Tie], parameters: Parameters) -> list[int]:
     """Elements of each distinct parameter, each of these ties counted as one tensor and without differences."""
     whole, made = resolved(ties, parameters)
@@ -311,45 +262,6 @@ def check_shared(ties: Iterable[Tie], parameters: Parameters) -> None:
         if not is_made(tie, parameters):
             names = " and ".join(dict.fromkeys((tie.names[0], tie.names[-1])))
             raise RuntimeError(f"the tie is broken: {names} are not made of one shared tensor by their views")
-
-
-def soft_classes(
-    ties: Iterable[Tie], parameters: Parameters
-) -> tuple[list[Tie], list[tuple[EntryClasses, float]]]:
-    """The soft ties of whole tensors, and the classes, with their strength, of those that a view has a part in.
-
-    Their members are entries of distinct parameters: what a hard view makes many entries of counts once.
-    """
-    soft = [tie for tie in ties if not tie.is_hard]
-    whole: list[Tie] = []
-    classes = []
-    for strength in dict.fromkeys(tie.strength for tie in soft):
-        mine = [tie for tie in soft if tie.strength == strength]
-        for ids in closure([id(parameters[name]) for name in tie.names] for tie in mine):
-            group = [tie for tie in mine if id(parameters[tie.names[0]]) in ids]
-            tied = (name for tie in group for name in tie.names)
-            known = (name for name, parameter in parameters.items() if id(parameter) in ids)
-            names = list(dict.fromkeys((*tied, *known)))
-            if not any(tie.views for tie in group) and not any(name in parameters.views for name in names):
-                whole += group
-            else:
-                classes.append((_classes_of(group, names, parameters), strength))
-    return whole, classes
-
-
-def _classes_of(ties: Sequence[Tie], names: Sequence[str], parameters: Parameters) -> EntryClasses:
-    own = [tie for tie in own_ties(parameters) if tie.names[0] in names]
-    of_weights = partition([*ties, *own], {name: parameters.shape(name) for name in names})
-    tensors = {id(parameters[name]): parameters[name] for name in names}
-    entries = {key: tuple(torch.zeros(2, *tensor.shape, dtype=torch.long)) for key, tensor in tensors.items()}
-    for name in names:
-        parameter = parameters[name]
-        index, sign = parameters.views.get(name, View(tuple(parameter.shape))).entries()
-        read = sign != 0
-        label, signs = (part.flatten() for part in entries[id(parameter)])
-        label[index[read]] = of_weights[name][0][read]
-        signs[index[read]] = (of_weights[name][1] * sign)[read]
-    return EntryClasses.of(list(tensors.values()), [entries[key] for key in tensors])
 
 
 Merge = Literal["first", "mean", "least_squares"]
@@ -446,12 +358,6 @@ def relaxed(
         difference = LowRank(*low_rank.nearest(own[name] - shared, rank, is_stack))
         differences[name] = difference.requires_grad_(parameters[name].requires_grad)
     return merged, differences
-
-
-def kept_whole(tie: Tie, parameters: Parameters) -> str | None:
-    """The first name that goes on with its own Parameter, of which the other weights of the tie are made."""
-    uses = (name for name, view in tie.uses() if not view.steps and name not in parameters.views)
-    return next(uses, None)
 
 
 def check_none(ties: Iterable[Tie], model: nn.Module, parameters: Parameters) -> None:

@@ -1,8 +1,9 @@
 """Which entries of a model's weights are one, up to their sign: the normal form of ties with views."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,8 +12,12 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from bench.tying.errors import BadInput
-from bench.tying.tie import Tie, closure
+from bench.tying.low_rank import is_relaxed
+from bench.tying.tie import Tie, closure, normal_form
 from bench.tying.view import View, gather
+
+if TYPE_CHECKING:
+    from bench.tying.apply import Parameters
 
 Shapes = Mapping[str, tuple[int, ...]]
 Partition = dict[str, tuple[Tensor, Tensor]]
@@ -188,3 +193,84 @@ class EntryClasses:
         sizes = [tensor.numel() for tensor in self.tensors]
         for tensor, part in zip(self.tensors, flat.split(sizes), strict=True):
             yield tensor, part.view(tensor.shape)
+
+
+def own_ties(parameters: "Parameters") -> list[Tie]:
+    """The ties that the model has: names of one Parameter, with their views. Those that are relaxed stay out."""
+    names_of: dict[int, list[str]] = {}
+    for name, parameter in parameters.items():
+        names_of.setdefault(id(parameter), []).append(name)
+    ties = []
+    for names in names_of.values():
+        if any(name in parameters.views for name in names):
+            whole = View(tuple(parameters[names[0]].shape))
+            ties.append(Tie(tuple(names), views=tuple(parameters.views.get(name, whole) for name in names)))
+        elif len(names) > 1 and not any(is_relaxed(name, parameters) for name in names):
+            ties.append(Tie(tuple(names)))
+    return ties
+
+
+def resolved(ties: Iterable[Tie], parameters: "Parameters") -> tuple[list[Tie], list[Tie]]:
+    """The hard ties of whole tensors, and those with views, the model's own included, each name in one of them."""
+    hard = [tie for tie in ties if tie.is_hard]
+    if not parameters.views and not any(tie.views for tie in hard):
+        return hard, []
+    normal = normal_form([*hard, *own_ties(parameters)])
+    shapes = {name: parameters.shape(name) for name in parameters}
+    made = joined([tie for tie in normal if tie.views], shapes)
+    names = {name for tie in made for name in tie.names}
+    return [tie for tie in hard if not tie.views and not names & {*tie.names}], made
+
+
+def is_made(tie: Tie, parameters: "Parameters") -> bool:
+    """Whether the model makes each weight of the tie by its view from one Parameter."""
+    shared = parameters[tie.names[0]]
+    return all(
+        parameters[name] is shared and parameters.views.get(name, View(view.shape)) == view
+        for name, view in tie.uses()
+    )
+
+
+def kept_whole(tie: Tie, parameters: "Parameters") -> str | None:
+    """The first name that goes on with its own Parameter, of which the other weights of the tie are made."""
+    uses = (name for name, view in tie.uses() if not view.steps and name not in parameters.views)
+    return next(uses, None)
+
+
+def soft_classes(
+    ties: Iterable[Tie], parameters: "Parameters"
+) -> tuple[list[Tie], list[tuple[EntryClasses, float]]]:
+    """The soft ties of whole tensors, and the classes, with their strength, of those that a view has a part in.
+
+    Their members are entries of distinct parameters: what a hard view makes many entries of counts once.
+    """
+    soft = [tie for tie in ties if not tie.is_hard]
+    whole: list[Tie] = []
+    classes = []
+    for strength in dict.fromkeys(tie.strength for tie in soft):
+        mine = [tie for tie in soft if tie.strength == strength]
+        for ids in closure([id(parameters[name]) for name in tie.names] for tie in mine):
+            group = [tie for tie in mine if id(parameters[tie.names[0]]) in ids]
+            tied = (name for tie in group for name in tie.names)
+            known = (name for name, parameter in parameters.items() if id(parameter) in ids)
+            names = list(dict.fromkeys((*tied, *known)))
+            if not any(tie.views for tie in group) and not any(name in parameters.views for name in names):
+                whole += group
+            else:
+                classes.append((_classes_of(group, names, parameters), strength))
+    return whole, classes
+
+
+def _classes_of(ties: Sequence[Tie], names: Sequence[str], parameters: "Parameters") -> EntryClasses:
+    own = [tie for tie in own_ties(parameters) if tie.names[0] in names]
+    of_weights = partition([*ties, *own], {name: parameters.shape(name) for name in names})
+    tensors = {id(parameters[name]): parameters[name] for name in names}
+    entries = {key: tuple(torch.zeros(2, *tensor.shape, dtype=torch.long)) for key, tensor in tensors.items()}
+    for name in names:
+        parameter = parameters[name]
+        index, sign = parameters.views.get(name, View(tuple(parameter.shape))).entries()
+        read = sign != 0
+        label, signs = (part.flatten() for part in entries[id(parameter)])
+        label[index[read]] = of_weights[name][0][read]
+        signs[index[read]] = (of_weights[name][1] * sign)[read]
+    return EntryClasses.of(list(tensors.values()), [entries[key] for key in tensors])

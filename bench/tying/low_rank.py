@@ -1,6 +1,6 @@
 """Share a tensor between uses that each add a difference of low rank."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,9 @@ def forget(module: nn.RNNBase) -> None:
 
 
 Factors = tuple[Tensor, Tensor]
+
+FACTORS = ("left", "right")
+"""Of the difference of a relaxed weight (`bench.tying.low_rank.LowRank`)."""
 
 ROUNDS, SETTLED = 50, 1e-4
 """Of least squares: at most so many, and the share by which a round must still lessen the error."""
@@ -128,6 +131,16 @@ def least_squares(members: Sequence[Tensor], rank: int, is_stack: bool = False) 
 def difference(factors: Factors, like: Tensor) -> Tensor:
     left, right = factors
     return (left @ right).view(like.shape)
+
+
+def factor(name: str, which: str) -> str:
+    """The name of one factor ("left", "right") of the difference of a relaxed weight."""
+    path, dot, leaf = name.rpartition(".")
+    return f"{path}{dot}parametrizations.{leaf}.0.{which}"
+
+
+def is_relaxed(name: str, parameters: Container[str]) -> bool:
+    return factor(name, "left") in parameters
 
 
 def register(module: nn.Module, leaf: str, difference: LowRank | Made) -> None:

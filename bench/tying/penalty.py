@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from bench.tying import apply
+from bench.tying.classes import soft_classes
 from bench.tying.errors import BadInput
 from bench.tying.gate import as_real
 from bench.tying.tie import Tie, closure
@@ -159,7 +160,7 @@ def effective_count(hard: Sequence[Tie], soft: Sequence[Tie], parameters: apply.
 
     Classes of n entries, where views draw entries together, are n copies.
     """
-    whole, classes = apply.soft_classes(soft, parameters)
+    whole, classes = soft_classes(soft, parameters)
     groups = list(_groups(whole, apply.when_shared([tie for tie in hard if not tie.views], parameters)))
     groups += [copies for entries, _ in classes for copies in entries.copies()]
     return apply.count_when_shared(hard, parameters) - sum(

@@ -21,7 +21,7 @@ from bench.tying.apply import (
     members,
     tensors_when_shared,
 )
-from bench.tying.classes import EntryClasses, partition
+from bench.tying.classes import EntryClasses, partition, soft_classes
 from bench.tying.errors import BadInput
 from bench.tying.penalty import effective_copies, effective_count, gram
 from bench.tying.proof import Example
@@ -325,7 +325,7 @@ class TyingPlan:
         ties, parameters = self._checked(model)
         soft = [tie for tie in ties if not tie.is_hard]
         gate.check_values({tie.names[0]: parameters[tie.names[0]] for tie in soft}, "for a soft tie")
-        whole, classes = apply.soft_classes(soft, parameters)
+        whole, classes = soft_classes(soft, parameters)
         groups = [(apply.members(tie, parameters), tie.strength) for tie in whole]
         return BoundPlan(
             soft=tuple((members, strength) for members, strength in groups if len(members) > 1),
