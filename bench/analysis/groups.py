@@ -474,7 +474,7 @@ def _is_outside(key: str, value: Any) -> bool:
 
 def _variant(run: RunRecord, keys: list[str], alike: list[RunRecord]) -> str:
     """What a section is apart for. Where training began is: what follows a start is compared with `none` after it."""
-    start = "start=untied" if run.spec.start is not None else ""
+    start = "" if run.spec.start is None else f"start={run.spec.begins}"
     return ", ".join(filter(None, (start, _label(run, keys, alike))))
 
 

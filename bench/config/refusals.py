@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from bench.config.schema import Config, Data, Task, Tying, fields_of, listed, paths, section_of
-from bench.data.encode import SMALLEST
+from bench.data.encode import PRETRAINED, SMALLEST
 from bench.tying.errors import BadInput
 
 SCORES = {
@@ -20,6 +20,15 @@ SCORES = {
     "series": {"mae": "min", "rmse": "min", "nll": "min"},
 }
 """By the kind of data that a task takes: the scores that can be its metric, and which way each is better."""
+
+OWN_SCORES = {
+    "bench.tasks.sentence_embedding.SentenceEmbedding": {
+        "cosine": "max",
+        "rank_correlation": "max",
+        "nll": "min",
+    }
+}
+"""The same of tasks that are scored by something else than what their data tell."""
 
 MODULES = {
     "image": "bench.data.batches.ImageData",
@@ -137,10 +146,12 @@ def _contradictions(config: Config) -> Iterator[str]:
                 f"control={config.control} changes model.width, which this model has not: "
                 "choose a model that has it, or control=null"
             )
-        if config.start is not None:
+        if config.start is not None and not (config.start.is_pretrained and config.control == "delete"):
             yield (
-                f"control={config.control} is a network of another size than start=untied trains: set one to null"
+                f"control={config.control} is a network of another size than start begins from: set one to null"
             )
+    if tying.merge is not None and not (config.start and config.start.is_pretrained):
+        yield "tying.merge says what a tie makes of trained weights: choose start=pretrained, or set it to null"
     for key in ("use_gradients", "quantize"):
         if getattr(trainer, key) and trainer.compile:
             yield (
@@ -181,7 +192,7 @@ def _contradictions_of_tying(tying: Tying, depth: int) -> Iterator[str]:
 
 
 def _contradictions_of_metric(task: Task) -> Iterator[str]:
-    scores, metric = SCORES[task.kind], task.metric
+    scores, metric = OWN_SCORES.get(task.module.target, SCORES[task.kind]), task.metric
     if not task.module.target.startswith("bench."):
         return  # scores of its own
     if metric.name not in scores:
@@ -203,8 +214,12 @@ def _contradictions_of_data(data: Data) -> Iterator[str]:
         )
     if data.kind == "text" and data.files is not None and "files" not in data.source:
         yield "data.files is read by data=text_files alone: choose that, or leave data.files out"
-    tokenizer = getattr(data, "tokenizer", None)
-    if tokenizer is None or (data.vocab_size is None and tokenizer != "bpe"):
+    tokenizer, of = getattr(data, "tokenizer", None), getattr(data, "tokenizer_of", None)
+    if (tokenizer == PRETRAINED) != (of is not None):
+        yield "data.tokenizer=pretrained and data.tokenizer_of=MODEL go together: set both or neither"
+    if tokenizer == PRETRAINED and data.vocab_size is not None:
+        yield "data.vocab_size is the trained model's own with data.tokenizer=pretrained: set it to null"
+    if tokenizer in (None, PRETRAINED) or (data.vocab_size is None and tokenizer != "bpe"):
         return
     least = SMALLEST[tokenizer]
     if data.vocab_size is None or data.vocab_size < least:

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError
 
 from bench.config.targets import check_targets
 from bench.data.prepare import Prepared, prepare
+from bench.data.zoo import setting
 from bench.runs.identity import RESULTS_VERSION, identity, recorded_names
 from bench.runs.store import SCHEMA, run_folder
 from bench.runs.tying_spec import LEARNED, TyingSpec
@@ -42,7 +44,7 @@ PLACES = ("runs", "results", "cache", "retry")
 # Where a run's files are, and on what it runs: recorded, but no part of its identity.
 _OUTSIDE = {
     "task": ("kind",),
-    "data": ("root", "source", "module", "files", "folder", "meta"),
+    "data": ("root", "source", "module", "files", "folder", "meta", "tokenizer_of"),
     "trainer": ("accelerator", "threads", "strategy", "checkpoint_every_s"),
 }
 
@@ -52,7 +54,7 @@ _LATER: dict[str | None, dict[str, Any]] = {
     None: dict.fromkeys(("control", "start")),
     "data": dict.fromkeys(("range", "time_format", "val_limit", "test_limit")),
     "model": {"injection": "none", "init_scale": 1},
-    "tying": dict.fromkeys(("groups", "repeats", "kv_heads", "rank", "grouping", "shuffle")),
+    "tying": dict.fromkeys(("groups", "repeats", "kv_heads", "rank", "grouping", "shuffle", "merge")),
     "optimizer": dict.fromkeys(("shared_lr",)),
     "trainer": dict.fromkeys(("use_gradients", "quantize", "max_steps", "patience", "example_scores")),
 }
@@ -63,6 +65,7 @@ _OF_EPOCHS = {"max_epochs", "val_check_interval"}
 LEARNING = {"groups", "strength", "shuffle"}
 """Keys that say how the controller learns a grouping (`bench.sweep.prerequisites`); the plan reads none of them."""
 
+OmegaConf.register_new_resolver("trained", setting, replace=True)
 OmegaConf.register_new_resolver(
     "unless", lambda given, default: default if given is None else None, replace=True
 )
@@ -101,6 +104,7 @@ class RunConfig:
         keys = ("precision", "output_precision", "compile", "accelerator", "threads")
         machine = {key: trainer[key] for key in keys}
         tying |= {"init": None, "parts": list(tying["parts"])}
+        tying.pop("merge", None)
         clips = self.config["optimizer"]["clip"] is not None
         if "control" in hashed:
             kept["control"] = hashed["control"]
@@ -135,9 +139,12 @@ class RunConfig:
 
     @functools.cached_property
     def start(self) -> "RunConfig | None":
-        """The run whose best weights this one begins from: the same one untied, at the budget that `start` gives."""
+        """The run whose best weights this one begins from: the same one untied, at the budget that `start` gives.
+
+        None where it begins from its seed's own weights, or from a trained model.
+        """
         start = self.config.get("start")
-        if start is None:
+        if start is None or "model" in start:
             return None
         return self.altered(
             start=None,
@@ -188,7 +195,11 @@ def from_hydra(cfg: DictConfig, overrides: Iterable[str] | None = None) -> RunCo
     from bench.config.refusals import check  # here: pydantic takes 50 ms, which `--help` need not wait for
 
     unused = _null_unused(cfg)
-    composed = OmegaConf.to_container(cfg, resolve=True)
+    try:
+        composed = OmegaConf.to_container(cfg, resolve=True)
+    except InterpolationResolutionError as error:
+        reason = error.__cause__ or error.__context__
+        raise reason if isinstance(reason, BadInput) else error from error
     check(composed)
     check_targets(composed)
     if not composed["tying"]["parts"]:  # the control of `none` is `none` itself, and nothing is shared
@@ -282,6 +293,8 @@ def _null_unused(cfg: DictConfig) -> tuple[str, ...]:
         return ()  # `check` refuses it
     parts = repr(OmegaConf.to_container(cfg.tying.parts))
     used = set(re.findall(r"\$\{tying\.(\w+)\}", parts))
+    if cfg.tying.parts and cfg.start is not None and cfg.control is None:
+        used.add("merge")  # read by apply, where trained weights are tied
     if "strength" in used:
         used |= {"form", "init"}  # read by the training loop and by apply, for soft ties alone
     if LEARNED in cfg.tying.parts:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
-from bench.data.encode import SMALLEST
+from bench.data.encode import PRETRAINED, SMALLEST
 from bench.tying.errors import BadInput
 
 LARGEST = 2**31 - 1
@@ -206,6 +206,8 @@ class TextData(Tokenized):
 
 class LabelledTextData(Labelled, Tokenized):
     kind: Literal["labelled_text"]
+    tokenizer: _choice(*SMALLEST, PRETRAINED)
+    tokenizer_of: _or_null(Folder, "a folder of transformers, a name of the hub, zoo:NAME, or null") = None
 
 
 def _distinct(names: list[str]) -> list[str]:
@@ -255,6 +257,7 @@ class Tying(Section):
     strength: _or_null(Finite, "a number >= 0")
     form: _choice("penalty", "decoupled", None)
     init: _choice("own", "shared", None)
+    merge: _choice("first", "mean", "aligned", "least_squares", None)
     scope: _or_null(
         Name | Annotated[list[Name], Field(min_length=1)], "weights, all, a role or a list of roles, or null"
     )
@@ -262,10 +265,18 @@ class Tying(Section):
 
 
 class Start(Section):
-    max_epochs: Count
-    lr: Positive
-    merge: _choice("first", "mean", "least_squares")
+    """Of a run of the same network untied (max_epochs, lr, merge), or of a trained model (model, fingerprint)."""
+
+    max_epochs: Count = None
+    lr: Positive = None
+    merge: _choice("first", "mean", "least_squares") = None
+    model: Folder = None
+    fingerprint: Name = None
     likeness: _or_null(bool, "true, or null")
+
+    @property
+    def is_pretrained(self) -> bool:
+        return "model" in self.model_fields_set
 
 
 class Optimizer(Section):

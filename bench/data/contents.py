@@ -13,11 +13,13 @@ import numpy as np
 from bench.data.baselines import naive_bayes_accuracy, trigram_perplexity, unigram_perplexity
 from bench.data.dates import check_times
 from bench.data.encode import (
+    PRETRAINED,
     UNK,
     count_bytes,
     encode,
     encode_rows,
     image_splits,
+    read_tokenizer,
     text_rows,
     text_splits,
     train_tokenizer,
@@ -26,6 +28,7 @@ from bench.data.encode import (
 from bench.data.labels import classes_of
 from bench.data.phrases import phrase_free_splits
 from bench.data.pixels import image_arrays
+from bench.data.zoo import tokenizer_of
 from bench.tying.errors import BadInput
 
 if TYPE_CHECKING:
@@ -135,7 +138,10 @@ def labelled_text_content(data: "DatasetDict", wanted: Mapping[str, Any]) -> Con
     texts = {split: list(part["text"]) for split, part in splits.items()}
     classes = classes_of(splits)
     labels = classes.labels
-    tokenizer = train_tokenizer(wanted["tokenizer"], wanted["vocab_size"], texts["train"])
+    if wanted["tokenizer"] == PRETRAINED:
+        tokenizer = read_tokenizer(tokenizer_of(wanted["tokenizer_of"]))
+    else:
+        tokenizer = train_tokenizer(wanted["tokenizer"], wanted["vocab_size"], texts["train"])
     encoded = {split: encode_rows(tokenizer, part) for split, part in texts.items()}
     words = tuple(vocabulary(tokenizer))
     meta = {

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 EOS, UNK = "<eos>", "<unk>"  # ids 0 and 1; a BPE has no <unk>
 WORDS = r"\w+|[^\w\s]"  # a run of letters, digits and underscores, or one punctuation mark
 TOKENIZERS = ("words", "whitespace", "bpe")
+PRETRAINED = "pretrained"
+"""The tokenizer of a trained model (`data.tokenizer_of`), as it is."""
 SMALLEST = {"words": 3, "whitespace": 3, "bpe": 257}  # the special tokens and a word; <eos> and every byte
 
 
@@ -51,6 +54,22 @@ def train_tokenizer(kind: str, vocab_size: int | None, lines: Sequence[str]) -> 
     return tokenizer
 
 
+def read_tokenizer(path: Path) -> "Tokenizer":
+    """Read the tokenizer.json of a trained model; it neither cuts rows nor fills them. BadInput where it cannot."""
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the package raises plain Exceptions
+        reason = " ".join(str(error).split())[:200]
+        raise BadInput(
+            f"{path} is no tokenizer: {reason}; save_pretrained of the tokenizer writes one"
+        ) from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
 def train_words(kind: str, vocab_size: int | None, lines: Sequence[str]) -> "Tokenizer":
     """Train a word-level tokenizer: ids by falling frequency, equals by alphabet."""
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
@@ -80,8 +99,11 @@ def encode(tokenizer: "Tokenizer", lines: Sequence[str]) -> np.ndarray:
 
 
 def encode_rows(tokenizer: "Tokenizer", lines: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Return ids int32 [N] and offsets int64 [R + 1]: line r is ids[offsets[r] : offsets[r + 1]], without an <eos>."""
-    ids = [encoding.ids for encoding in tokenizer.encode_batch_fast(list(lines), add_special_tokens=False)]
+    """Return ids int32 [N] and offsets int64 [R + 1]: line r is ids[offsets[r] : offsets[r + 1]], without an <eos>.
+
+    A tokenizer of a trained model puts its marks of a row's beginning and end; one that is trained here has none.
+    """
+    ids = [encoding.ids for encoding in tokenizer.encode_batch_fast(list(lines), add_special_tokens=True)]
     offsets = np.cumsum([0, *map(len, ids)], dtype=np.int64)
     tokens = np.fromiter((i for line in ids for i in line), dtype=np.int32)
     if not tokens.all():

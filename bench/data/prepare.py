@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.data.sources import Source, source_of
+from bench.data.zoo import tokenizer_of
 from bench.runs.code import code_of_section, is_own
 from bench.runs.store import NoRecord
 from bench.tying.errors import BadInput
@@ -83,6 +84,8 @@ def identity(wanted: Mapping[str, Any], source: Source) -> str:
     """Return a hash of all that the arrays depend on: PREPARE_VERSION and the code of a user's own source too."""
     parts = {k: v for k, v in wanted.items() if k not in NOT_PREPARED}
     modules = code_of_section(wanted["source"]).get("modules", {})
+    if place := parts.pop("tokenizer_of", None):
+        parts["tokenizer_file"] = hashlib.sha256(tokenizer_of(place).read_bytes()).hexdigest()
     if of_user := sorted(digest for name, digest in modules.items() if not is_own(name)):
         parts["source_code"] = of_user
     text = json.dumps([PREPARE_VERSION, parts, source.identity()], sort_keys=True)

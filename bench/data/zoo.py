@@ -131,6 +131,48 @@ def config_of(asked: str) -> Mapping[str, Any]:
     return config
 
 
+SIZES = {
+    "architecture": ("model_type",),
+    "depth": ("num_hidden_layers", "n_layer", "num_layers"),
+    "width": ("hidden_size", "n_embd", "d_model", "dim"),
+    "heads": ("num_attention_heads", "n_head", "num_heads", "n_heads"),
+}
+"""Our keys of a network, each with the names that configs have for it."""
+
+KEPT = (
+    *("vocab_size", "type_vocab_size", "embedding_size", "num_key_value_heads", "head_dim"),
+    *("max_position_embeddings", "n_positions", "intermediate_size", "n_inner", "hidden_act"),
+    *("activation_function", "layer_norm_eps", "layer_norm_epsilon", "rms_norm_eps", "rope_theta"),
+)
+"""Further keys of a config that say what a network computes. Who reads weights tries whether one is missing."""
+
+
+def setting(asked: str | None, key: str) -> Any:
+    """Return what conf/start/pretrained.yaml sets of a trained model: a key of SIZES, `config` or `fingerprint`."""
+    if asked is None:
+        raise BadInput(f"start=pretrained needs start.model=FOLDER, a name of the hub, or one of {NAMES}")
+    if key == "fingerprint":
+        return fingerprint(asked)
+    config = config_of(asked)
+    if key == "config":
+        return {name: config[name] for name in KEPT if config.get(name) is not None}
+    value = next((config[name] for name in SIZES[key] if name in config), None)
+    if value is None:
+        raise BadInput(f"the {CONFIG} of {asked} has none of {', '.join(SIZES[key])}: set model.{key}")
+    return value
+
+
+def tokenizer_of(asked: str) -> Path:
+    """Return the tokenizer.json of a model. BadInput where there is none."""
+    path = folder_of(asked) / TOKENIZER
+    if not path.is_file():
+        raise BadInput(
+            f"{asked} has no {TOKENIZER}: transformers.AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) "
+            "writes one"
+        )
+    return path
+
+
 @cache
 def fingerprint(asked: str) -> str:
     """Return 16 hex digits over the config and the weights of a model."""

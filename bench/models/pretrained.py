@@ -1,4 +1,4 @@
-"""Read trained weights of `transformers`: no code comes with them, and nothing is unpickled but tensors."""
+"""Read trained weights of `transformers`, and embed sentences as networks that were trained for it do."""
 
 import pickle
 from pathlib import Path
@@ -6,8 +6,11 @@ from typing import Any
 
 import torch
 import transformers
+from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import PretrainedConfig, PreTrainedModel
 
+from bench.models.transformer import TextClassifier
 from bench.tying.errors import BadInput
 
 SAFETENSORS, PICKLE = "*.safetensors", "pytorch_model*.bin"
@@ -22,6 +25,8 @@ def load(
     place: Path | str, config: PretrainedConfig, kind: Any = None, local: bool = True
 ) -> PreTrainedModel:
     """Load a folder of transformers, or what the hub has under a name, in the precision of its weights.
+
+    No code comes with them, and of a pickle nothing is read but tensors.
 
     Args:
         kind: Class that is made; None: the one that the config names.
@@ -78,3 +83,19 @@ def _reason(error: BaseException) -> str:
         )
     text = " ".join(str(error).split())
     return text if len(text) <= 300 else f"{text[:300]}..."
+
+
+class SentenceEncoder(TextClassifier):
+    """Tokens [B, T] long, T <= window, rows filled up with 0 -> vectors [B, width] of length one.
+
+    The mean of a row's last hidden states, as `TextClassifier` takes it, without the layer that classifies.
+
+    Source: Reimers and Gurevych 2019 (Sentence-BERT), section 3.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.classifier = nn.Identity()
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return F.normalize(super().forward(tokens), dim=-1)

@@ -64,7 +64,7 @@ COMPOSITION = Method("composition", colour="#56B4E9")
 SPARE = ("#117733", "#AA3377", "#EE7733", "#4477AA", "#BBBB44", "#AA4466")
 """For methods that are not in the table."""
 
-_APART = ("scope", "form", "init")
+_APART = ("scope", "form", "init", "merge")
 """Keys that are shown after the others, and only away from their plain form."""
 
 
@@ -112,6 +112,7 @@ class Part:
             shown.append(f"scope={_text(self.get('scope'))}")
         shown += ["decoupled"] if self.get("form") == "decoupled" else []
         shown += ["init=shared"] if self.get("init") == "shared" else []
+        shown += [f"merge={self.get('merge')}"] if self.get("merge") is not None else []
         return f"{self.method}({', '.join(shown)})" if shown else self.method
 
 
@@ -172,7 +173,12 @@ class TyingSpec:
     def _with_control_and_start(self, parts: str) -> str:
         text = parts or "none"
         text += f", control={self.control}" if self.control is not None else ""
-        return text + (", start=untied" if self.start is not None else "")
+        return text + (f", start={self.begins}" if self.begins is not None else "")
+
+    @property
+    def begins(self) -> str | None:
+        """Return what training begins from, as `start` names it; None for the seed's own weights."""
+        return None if self.start is None else dict(self.start).get("model", "untied")
 
     @property
     def family(self) -> str:
@@ -230,6 +236,7 @@ def _keys(name: str, part: Mapping[str, Any], tying: Mapping[str, Any]) -> Keys:
         }
     elif part.get("strength") is not None:
         given |= {key: tying.get(key) for key in ("form", "init")}
+    given["merge"] = tying.get("merge")
     return _sorted({key: value for key, value in given.items() if value is not None})
 
 

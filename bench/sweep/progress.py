@@ -40,6 +40,11 @@ def outcome(cell: RunConfig, record: Record) -> str:
     )
 
 
+def _origin(start: Record) -> str:
+    """Name what a run began from, of which `test` is the score: a trained model's as tied, before any training."""
+    return f"{start['model']}, tied and not trained yet" if "model" in start else f"run {start['run']}"
+
+
 def _begun(record: Record) -> str:
     """What was found out or trained before the run, a line each."""
     lines = []
@@ -49,7 +54,7 @@ def _begun(record: Record) -> str:
     if record.get("start"):
         reached = record["start"]["test"][record["metric"]["name"]]
         lines.append(
-            f"started from run {record['start']['run']}: test {record['metric']['name']} {reached:.5g}\n"
+            f"started from {_origin(record['start'])}: test {record['metric']['name']} {reached:.5g}\n"
         )
     return "".join(lines)
 

@@ -15,7 +15,7 @@ from bench.runs.worker import DoesNotApply
 from bench.training.module import Training
 from bench.tying import NotApplicable, TyingPlan, methods
 from bench.tying.errors import BadInput
-from bench.tying.similarity import cosine
+from bench.tying.similarity import align_to_first, cosine, joined_pairs
 
 Config = Mapping[str, Any]
 
@@ -63,7 +63,10 @@ def tie(config: Config, model: nn.Module, plan: TyingPlan, data: L.LightningData
     predicted = plan.num_params(model)
     start = config.get("start")
     # Without a start namesakes were not trained: they have no mean worth the name.
-    merge = start["merge"] if start else "first"
+    merge = config["tying"].get("merge") or (start.get("merge", "mean") if start else "first")
+    if merge == "aligned":
+        align_to_first(model, joined_pairs(plan))
+        merge = "mean"
     example = None if data is None else first_example(data)
     plan.apply(model, init=config["tying"]["init"] or "own", merge=merge, example=example)
     plan.verify(model)
@@ -140,9 +143,10 @@ def controlled(config: Config, shapes: Mapping[str, int]) -> tuple[Config, dict[
     Nothing is built but shapes.
 
     Returns:
-        The config itself and None without a control. Else the config at its new size, and the size: kind, depth,
-        width, feed_forward (None where the network has no such width to set), target_params, num_params, ratio
-        (num_params / target_params) and untied_params, those of the untied network at its own size.
+        The config itself and None without a control. Else the config at its new size, and the size: kind, blocks
+        (numbers of those that are left; None where none is left out), depth, width, feed_forward (None where the
+        network has no such width to set), target_params, num_params, ratio (num_params / target_params) and
+        untied_params, those of the untied network at its own size.
 
     Raises:
         DoesNotApply: The tying cannot be applied, saves nothing, or leaves no block out that can be left out.
@@ -151,18 +155,20 @@ def controlled(config: Config, shapes: Mapping[str, int]) -> tuple[Config, dict[
     kind = config.get("control")
     if kind is None:
         return config, None
-    plain, tied = untied(config), {**config, "control": None}
+    plain, tied, blocks = untied(config), {**config, "control": None}, None
     untied_params, tied_params = num_params(plain, shapes), num_params(tied, shapes)
     if tied_params == untied_params:
         raise DoesNotApply("this tying shares no tensor, so its control is `none` itself")
     if kind == "delete":
-        sized, target = _shortened(tied, shapes), tied_params
+        sized, blocks = _shortened(tied, shapes)
+        target = tied_params
     else:
         base, target = (plain, tied_params) if kind == "params" else (tied, untied_params)
         sized = _sized(base, shapes, target)
     sized_params = num_params(sized, shapes)
     return sized, {
         "kind": kind,
+        "blocks": blocks,
         "depth": sized["model"]["depth"],
         "width": sized["model"]["width"],
         "feed_forward": _feed_forward(sized, shapes),
@@ -188,8 +194,8 @@ def num_params(config: Config, shapes: Mapping[str, int]) -> int:
     return plan_for(config, model).num_params(model)
 
 
-def _shortened(tied: Config, shapes: Mapping[str, int]) -> Config:
-    """Return the config at the depth of the blocks that are left once every copy of another is out.
+def _shortened(tied: Config, shapes: Mapping[str, int]) -> tuple[Config, list[int]]:
+    """Return the config at the depth of the blocks that are left once every copy of another is out, and their numbers.
 
     A block is a copy where each of its matrices is one tensor with a matrix of a block before it. Methods that tie
     blocks are left out too; others, such as that of the embedding, stay.
@@ -230,7 +236,7 @@ def _shortened(tied: Config, shapes: Mapping[str, int]) -> Config:
             for member in tie.names
         )
     }
-    return _with_parts({**tied, "model": {**tied["model"], "depth": len(own)}}, parts)
+    return _with_parts({**tied, "model": {**tied["model"], "depth": len(own)}}, parts), sorted(own)
 
 
 def _sized(base: Config, shapes: Mapping[str, int], target: int) -> Config:

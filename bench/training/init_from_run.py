@@ -1,7 +1,7 @@
 """Begin a run from the weights of another one, and measure how alike its blocks are before they are tied."""
 
 from collections.abc import Callable, Iterator, Mapping
-from itertools import combinations, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from bench.runs.worker import EarlyExit
 from bench.training import build
 from bench.tying import TyingPlan
 from bench.tying.methods import blocks_of
-from bench.tying.similarity import aligned_cosine, cosine, distance, representations
+from bench.tying.similarity import aligned_cosine, cosine, distance, joined_pairs, representations
 
 WEIGHTS = "best.ckpt"
 
@@ -61,7 +61,7 @@ def pair_similarity(
     weights; aligned, the cosine once hidden units are matched; cka of the outputs; influence, the mean of both
     blocks'. A measure that applies to no pair is None. `blocks` has the pairs, counted from 0 at the input.
     """
-    pairs = joined(plan)
+    pairs = joined_pairs(plan)
     if not pairs:
         return None
     stack, forwards = blocks_of(model), sample(config, data)
@@ -82,15 +82,6 @@ def pair_similarity(
         "blocks": [list(pair) for pair in pairs],
         **{name: _mean(values) for name, values in values_of_pairs.items()},
     }
-
-
-def joined(plan: TyingPlan) -> list[tuple[int, int]]:
-    """Return the pairs of blocks that share a tensor by a hard tie, numbered as the tie does, each pair once."""
-    pairs: set[tuple[int, int]] = set()
-    for tie in plan.ties:
-        if tie.is_hard:
-            pairs |= set(combinations(sorted({block for block in tie.blocks if block is not None}), 2))
-    return sorted(pairs)
 
 
 def sample(config: Mapping[str, Any], data: L.LightningDataModule) -> Callable[[nn.Module], None]:

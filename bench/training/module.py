@@ -63,6 +63,9 @@ class Training(L.LightningModule):
     unit: str
     """Unit of the throughput: what `seen` counts, a second."""
 
+    learns_from_original = False
+    """Whether its targets are what the untied network answers that training begins from; then it has `learn_from`."""
+
     slack = 1.0
     """Nats above twice the first training loss beyond which a run has diverged."""
 

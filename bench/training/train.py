@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
+from torch import nn
 
 from bench.meters.memory import peak_rss_bytes
 from bench.models.checks import dropout_sites
@@ -23,6 +24,7 @@ from bench.runs.worker import RENDEZVOUS, RESUME, run_and_record
 from bench.training import build, distributed
 from bench.training.callbacks import MetricsCallback, UseCurves
 from bench.training.checkpoint import LAYOUT, Best, Checked, Resume
+from bench.training.init_from_pretrained import init_from_pretrained
 from bench.training.init_from_run import init_from_run, pair_similarity
 from bench.training.lightning_compat import leave_signals_alone
 from bench.training.module import Training
@@ -58,11 +60,13 @@ def train(
     sized, control = build.controlled(config, data.shapes)
     model = build.network(sized, data.shapes, config["dropout"])
     plan = build.plan_for(sized, model)
-    start = init_from_run(model, folder.parent, request["start"]["run"]) if config["start"] else None
+    start = _begin(model, config, request, folder.parent, control)
     if start and config["start"]["likeness"]:
         start["likeness"] = pair_similarity(model, plan, config, data)
     num_params_untied = build.tie(sized, model, plan, data)
     module = build.training(config, model, plan, data.meta)
+    if module.learns_from_original:
+        module.learn_from(_original(config, data.shapes))
     if config["trainer"]["precision"] == "64-true":
         module.double()  # before a checkpoint is loaded into it
     build.compile_in_place(model, config["trainer"]["compile"])
@@ -79,6 +83,8 @@ def train(
     trainer = trainer_of(config, folder, logger, [*uses, best, metrics, resume])
 
     with resume.listening():
+        if start and "model" in start:  # what tying does before anything is trained
+            start["test"] = module.evaluate(trainer, data.test_dataloader(), "test")
         trainer.fit(module, data, ckpt_path=resume.usable_path(), weights_only=True)
         record = {
             "num_params": sum(p.numel() for p in model.parameters()),
@@ -103,6 +109,30 @@ def train(
             record["seconds"]["total"] = metrics.total_s()
     distributed.close()
     return record
+
+
+def _begin(
+    model: nn.Module,
+    config: Mapping[str, Any],
+    request: Mapping[str, Any],
+    runs: Path,
+    control: Mapping[str, Any] | None,
+) -> dict[str, Any] | None:
+    """Load the weights that the run begins from, in place, and return what the record says of them."""
+    start = config["start"]
+    if start is None:
+        return None
+    if "model" in start:
+        return init_from_pretrained(model, start["model"], control and control["blocks"])
+    return init_from_run(model, runs, request["start"]["run"])
+
+
+def _original(config: Mapping[str, Any], shapes: Mapping[str, int]) -> nn.Module:
+    """Return the untied network that training begins from, whatever of it is tied or left out."""
+    model = build.network(config, shapes, dropout=0.0)
+    if config["start"]:
+        init_from_pretrained(model, config["start"]["model"])
+    return model
 
 
 def _connect_ranks(config: Mapping[str, Any]) -> None:

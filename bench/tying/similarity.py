@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
-from bench.tying import NotApplicable
+from bench.tying import NotApplicable, TyingPlan
 from bench.tying.apply import weight
 from bench.tying.gate import as_real, check_values
 from bench.tying.methods import blocks_of, cross_layer
@@ -335,6 +336,38 @@ def align(model: nn.Module, one: str, other: str, elsewhere: nn.Module | None = 
     best = -float(costs[linear_sum_assignment(costs.numpy())].sum())
     # Of several best permutations the stored order may be one, and its sum differ in the last digit.
     return Aligned(raw / whole, max(raw, best) / whole)
+
+
+def joined_pairs(plan: TyingPlan) -> list[tuple[int, int]]:
+    """Return the pairs of blocks that share a tensor by a hard tie, numbered as the tie does, each pair once."""
+    pairs: set[tuple[int, int]] = set()
+    for tie in plan.ties:
+        if tie.is_hard:
+            pairs |= set(combinations(sorted({block for block in tie.blocks if block is not None}), 2))
+    return sorted(pairs)
+
+
+@torch.no_grad()
+def align_to_first(model: nn.Module, pairs: Sequence[tuple[int, int]]) -> None:
+    """Put the hidden units of each block into the best order for the first block that it is paired with, in place.
+
+    No block computes anything else than before: a mean that is taken after this is one of units that match. Blocks
+    without hidden units (`hidden_of`) stay as they are. pairs: numbers of blocks, negative ones from the output.
+    """
+    stack = blocks_of(model)
+    firsts: dict[int, int] = {}
+    for one, other in sorted(tuple(sorted(at % len(stack) for at in pair)) for pair in pairs):
+        firsts.setdefault(other, one)
+    for other, one in sorted(firsts.items()):
+        try:
+            ours, theirs = hidden_of(model, stack[one]), hidden_of(model, stack[other])
+        except NotApplicable:
+            continue
+        sides = list(zip(_rows(model, stack[one], ours), _rows(model, stack[other], theirs), strict=True))
+        order = torch.from_numpy(linear_sum_assignment(_costs(sides).numpy())[1])
+        for name, axis in theirs.axes:
+            parameter = weight(submodule(model, stack[other]), name)
+            parameter.copy_(parameter.index_select(axis, order.to(parameter.device)))
 
 
 def _costs(pairs: list[tuple[Tensor, Tensor]]) -> Tensor:

@@ -16,8 +16,9 @@ from bench.report.markup import plain
 from bench.report.pages import sweep_report, texts
 from bench.report.plots.pictures import pictures
 from bench.training import build as assembly
-from bench.training.init_from_run import joined, pair_similarity
+from bench.training.init_from_run import pair_similarity
 from bench.tying import Tie, TyingPlan
+from bench.tying.similarity import joined_pairs
 
 
 def write(runs, **given):
@@ -94,8 +95,8 @@ def test_spearman_is_that_of_scipy(values):
 
 def test_the_pairs_that_a_plan_joins():
     three = Tie(("a", "b", "c"), blocks=(-3, -2, -1))
-    assert joined(TyingPlan((three,))) == [(-3, -2), (-3, -1), (-2, -1)]
-    assert joined(TyingPlan((three,)).soften(1)) == joined(TyingPlan((Tie(("a", "z")),))) == []
+    assert joined_pairs(TyingPlan((three,))) == [(-3, -2), (-3, -1), (-2, -1)]
+    assert joined_pairs(TyingPlan((three,)).soften(1)) == joined_pairs(TyingPlan((Tie(("a", "z")),))) == []
 
 
 @pytest.mark.parametrize("task", ["text_transformer", "text_classifier", "image_cnn", "series_gru"])
