@@ -185,7 +185,10 @@ def _evaluated(claim: Claim, evidence: Evidence) -> Row:
         return Row(claim.id, claim, not_run, why=f"no records of {', '.join(claim.sweeps)}")
     done = int((frame["status"] == Status.DONE).sum())
     others = ", ".join(f"{text} {count}" for text, count in without_number(frame).items())
-    why = f"{done} of {len(frame)} runs done: {others}" if others else ""
+    absent = [name for name in claim.sweeps if name not in set(frame["sweep"])]
+    facts = [f"no records of {', '.join(absent)}"] * bool(absent)
+    facts += [f"{done} of {len(frame)} runs done: {others}"] * bool(others)
+    why = "; ".join(facts)
     if not done:
         return Row(claim.id, claim, not_run, why=why)
     return Row(claim.id, claim, *_judged(claim, _checked(claim, frame)), why, _is_fixed_before(claim, frame))

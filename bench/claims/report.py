@@ -67,7 +67,8 @@ READING = (
     "A claim is *supported* where every part supports it, *refuted* where a part refutes it and none supports it, "
     "and *mixed by condition* where some parts support it and others do not: they are listed; a file may count "
     "otherwise. *Inconclusive*: neither is shown, and beside it stands the smallest effect that this n and spread "
-    "would have shown four times in five. *Not testable here* says what is missing. *Vacuous*: the case that the "
+    "would have shown four times in five; or a run diverged or failed, and those that are left are not all. *Not "
+    "testable here* says what is missing. *Vacuous*: the case that the "
     "claim speaks of never arose.",
     "A rule was fixed before the runs where every run's record holds the hash of the rule as it is now; where that is "
     "not shown, the runs are older than such hashes, or the rule was changed since.",

@@ -234,3 +234,10 @@ def test_only_some_are_said_and_nothing_is_written(place, capsys):
     assert "C1" not in capsys.readouterr().out and not place.results.exists()
     assert place.main("--only", "C9") == 2
     assert capsys.readouterr().err == "error: no claim C9: there is C1, C2\n"
+
+
+def test_a_sweep_without_records_beside_one_that_has_them_is_named(place):
+    place.claim(sweep=["quick", "main"])
+    place.sweep(accuracies("embedding", BETTER), accuracies("none", WORSE))
+    (row,) = place.rows()
+    assert row.verdict.word == "supported" and row.why == "no records of main"
