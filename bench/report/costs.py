@@ -36,6 +36,10 @@ GENERATION = (
     "Generation: of one text with the network's own cache; the first token from a prompt of half a window, then "
     "the mean of each further token."
 )
+KEYS = (
+    "Keys and values: bytes that must be kept of each token, what is made twice counted once. The caches here keep all "
+    "heads of all layers, so that latencies show nothing of it."
+)
 NAMES = {
     "train_step": "train step",
     "latency_batch": "batch latency",
@@ -95,7 +99,13 @@ def _time(measured: list[CostRecord]) -> list[Column[CostRecord]]:
 
 def _generation(measured: list[CostRecord]) -> list[Column[CostRecord]]:
     first, *more = _warm_and_cold(measured, "first token", "first_token")
-    return [_with_holes(first), *more, *_warm_and_cold(measured, "per token", "per_token")]
+    cache = ("memory", "kv_bytes_per_token")
+    return [
+        _with_holes(first),
+        *more,
+        *_warm_and_cold(measured, "per token", "per_token"),
+        _figure(measured, "keys and values\nbytes a token", cache, mode="min", optional=True, decimals=0),
+    ]
 
 
 def _warm_and_cold(measured: list[CostRecord], name: str, key: str) -> list[Column[CostRecord]]:
@@ -182,6 +192,7 @@ def cost_notes(rows: Sequence[tuple[str, CostRecord]]) -> list[str]:
     lines += _largest(measured) + _ratios(measured)
     lines += [NOISE] * any(cost.tying == "none" for cost in measured)
     lines += [GENERATION] * any(cost.value("latency", "first_token") is not None for cost in measured)
+    lines += [KEYS] * any(cost.value("memory", "kv_bytes_per_token") is not None for cost in measured)
     lines += [_conditions(measured), _turns(measured), *_peak_rate(measured)]
     reasons = _all(cost.value("energy", "unavailable") for cost in measured)
     lines += [f"Energy: not measured ({reasons})."] if reasons else []

@@ -30,6 +30,7 @@ from bench.runs import machine
 from bench.runs.worker import run_and_record
 from bench.training import build
 from bench.training.module import Training
+from bench.tying.attention import kv_numbers_per_token
 
 SECONDS_OF_ENERGY = 2.0
 """Training steps for so long, at least, between two readings of a GPU's energy counter."""
@@ -211,8 +212,15 @@ def measure_memory(side: Side, batch: list[Any]) -> dict[str, Any]:
         "inference": peak_bytes(model, None, infer, inputs[:1]),
         "meter": "MemTracker",
         "checkpoint_bytes": checkpoint_bytes(model),
+        **_kv_cache(side),
         **allocated,
     }
+
+
+def _kv_cache(side: Side) -> dict[str, int]:
+    """Return the bytes that a token's keys and values take; nothing where the network keeps none."""
+    numbers = kv_numbers_per_token(side.module.model) if hasattr(side.module.model, "decode") else None
+    return {} if numbers is None else {"kv_bytes_per_token": numbers * side.dtype.itemsize}
 
 
 def measure_largest_batch(side: Side, batch: list[Any], limit_bytes: int) -> dict[str, Any]:
