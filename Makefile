@@ -8,9 +8,12 @@ BENCH := $(VENV)/bin/python -m bench
 SWEEP ?= quick
 ARGS ?=
 RUNS ?= runs
+GPU_PYTHON = $(or $(wildcard $(VENV)/bin/python),python3)
+THERE ?= 3.12
+LACKING := annotated-types|datasets|dill|hydra-core|multiprocess|omegaconf|platformdirs|pydantic|pydantic-core|typing-inspection|wandb|xxhash
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep retry status dry-run run measure tables site sync zoo test lint lock selftest perf chaos map claims clean
+.PHONY: help setup sweep retry status dry-run run measure tables sync zoo test lint lock selftest perf gpu gpu-wheels chaos map claims clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 10
@@ -84,6 +87,20 @@ selftest: $(READY) ## every meter on this machine's device, against answers that
 
 perf: $(READY) ## training here against its floor and other trainers, in turns: results/performance.md (12 minutes)
 	@$(VENV)/bin/python -m bench.perf $(ARGS)
+
+gpu: ## what needs a GPU, in nine minutes, on a machine that has one: results/gpu/ (ARGS=--dry: try the script)
+	@mkdir -p .wheels; PYTHONPATH=.wheels/site $(GPU_PYTHON) -c 'import hydra, wandb, datasets' 2>/dev/null \
+	|| $(GPU_PYTHON) -m pip install --quiet --no-index --no-deps --target .wheels/site .wheels/*.whl
+	@PYTHONPATH=.wheels/site $(GPU_PYTHON) -m bench.perf.gpu $(ARGS)
+
+gpu-wheels: $(READY) ## gather in .wheels/ what a machine with torch and no network lacks (THERE=3.12, its Python)
+	@mkdir -p .wheels; rm -f .wheels/*.whl
+	@$(VENV)/bin/python -m pip wheel --quiet --no-deps --wheel-dir .wheels $$(grep '^antlr4-python3-runtime==' requirements.lock)
+	@grep -E '^($(LACKING))==' requirements.lock | sed 's/ *;.*//' | xargs $(VENV)/bin/python -m pip download --quiet \
+	--disable-pip-version-check --no-deps --only-binary=:all: --python-version $(THERE) --implementation cp \
+	$(addprefix --platform manylinux,_2_28_x86_64 _2_17_x86_64 2014_x86_64 1_x86_64) --dest .wheels
+	@git ls-files -z | xargs -0 cat .wheels/*.whl | wc -c | awk '{ \
+	printf "%.1f MiB with the repository, of 64\n", $$1 / 2^20; exit $$1 > 64 * 2^20 }'
 
 chaos: $(READY) ## disturb a sweep with kills, faults and a full disk; its records must equal an undisturbed one's
 	@PYTHONPATH=tests $(VENV)/bin/python -m chaos $(ARGS)

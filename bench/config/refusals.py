@@ -150,8 +150,6 @@ def _contradictions(config: Config) -> Iterator[str]:
             yield (
                 f"control={config.control} is a network of another size than start begins from: set one to null"
             )
-    if tying.merge is not None and not (config.start and config.start.is_pretrained):
-        yield "tying.merge says what a tie makes of trained weights: choose start=pretrained, or set it to null"
     for key in ("use_gradients", "quantize"):
         if getattr(trainer, key) and trainer.compile:
             yield (

@@ -198,8 +198,10 @@ def from_hydra(cfg: DictConfig, overrides: Iterable[str] | None = None) -> RunCo
     try:
         composed = OmegaConf.to_container(cfg, resolve=True)
     except InterpolationResolutionError as error:
-        reason = error.__cause__ or error.__context__
-        raise reason if isinstance(reason, BadInput) else error from error
+        reason: BaseException | None = error
+        while reason is not None and not isinstance(reason, BadInput):  # what a resolver raised, inside
+            reason = reason.__cause__ or reason.__context__
+        raise reason or error from None
     check(composed)
     check_targets(composed)
     if not composed["tying"]["parts"]:  # the control of `none` is `none` itself, and nothing is shared
@@ -293,7 +295,7 @@ def _null_unused(cfg: DictConfig) -> tuple[str, ...]:
         return ()  # `check` refuses it
     parts = repr(OmegaConf.to_container(cfg.tying.parts))
     used = set(re.findall(r"\$\{tying\.(\w+)\}", parts))
-    if cfg.tying.parts and cfg.start is not None and cfg.control is None:
+    if cfg.tying.parts and cfg.control is None and "model" in (cfg.start or {}):
         used.add("merge")  # read by apply, where trained weights are tied
     if "strength" in used:
         used |= {"form", "init"}  # read by the training loop and by apply, for soft ties alone

@@ -40,6 +40,8 @@ class Watched:
 
     def __iter__(self) -> Iterator[Any]:
         for batch in self.batches:
+            if torch.cuda.is_initialized():
+                torch.cuda.synchronize()  # or it would be the time of asking, not of doing
             self.taken_at.append(time.perf_counter())
             yield batch
 

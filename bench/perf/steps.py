@@ -153,15 +153,15 @@ def compared(subject: Subject, way: Way, pace: Pace) -> dict[str, Any]:
     steps = _steps_of_a_turn(subject, way, pace)
     batches = subject.batches(steps + AHEAD)
     (pair,) = turns_of(
-        lambda: (_seconds(subject, ours, batches),),
-        lambda: (_seconds(subject, way, batches),),
+        lambda: (timed(subject, ours, batches),),
+        lambda: (timed(subject, way, batches),),
         **pace.limits(),
     )
     return {**in_record(pair), "steps": steps}
 
 
 def _steps_of_a_turn(subject: Subject, way: Way, pace: Pace) -> int:
-    seconds = _seconds(subject, way, subject.batches(QUICK.steps + AHEAD))
+    seconds = timed(subject, way, subject.batches(QUICK.steps + AHEAD))
     return max(QUICK.steps, min(pace.steps, round(pace.turn_s / seconds)))
 
 
@@ -172,7 +172,8 @@ def trained(subject: Subject, way: Way, steps: int) -> nn.Module:
     return model
 
 
-def _seconds(subject: Subject, way: Way, batches: Sequence[Any]) -> float:
+def timed(subject: Subject, way: Way, batches: Sequence[Any]) -> float:
+    """Return the seconds of a step of a fresh copy that is trained on these batches."""
     watched = Watched(batches)
     _train(subject, subject.fresh(), way, watched)
     return watched.seconds()

@@ -78,10 +78,11 @@ def subject_of(run: RunConfig, name: str, vocabulary: int | None = None) -> Subj
     return Subject(name, config, data, model, build.plan_for(config, model))
 
 
-def composed(*overrides: str) -> RunConfig:
-    """Return the run of `python -m bench *overrides`, on the CPU, logging nothing."""
+def composed(*overrides: str, accelerator: str = "cpu") -> RunConfig:
+    """Return the run of `python -m bench *overrides`, logging nothing."""
     with initialize_config_dir(CONF, version_base="1.3"):
-        return from_hydra(compose("config", [*overrides, "logger=none", "trainer.accelerator=cpu"]))
+        fixed = ("logger=none", f"trainer.accelerator={accelerator}")
+        return from_hydra(compose("config", [*overrides, *fixed]))
 
 
 def of_tasks(tiny: bool) -> list[Subject]:

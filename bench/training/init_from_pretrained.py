@@ -37,7 +37,7 @@ def init_from_pretrained(model: nn.Module, asked: str, blocks: Sequence[int] | N
         )
     folder = folder_of(asked)
     trained = load(folder, AutoConfig.from_pretrained(folder, local_files_only=True), type(inner)).float()
-    weights = _renumbered(trained, inner, blocks)
+    weights = _renumbered(trained, blocks)
     own = inner.state_dict()
     for name, value in own.items():
         if name not in weights or weights[name].shape != value.shape:
@@ -52,16 +52,16 @@ def init_from_pretrained(model: nn.Module, asked: str, blocks: Sequence[int] | N
     return {"model": asked}
 
 
-def _renumbered(
-    trained: PreTrainedModel, inner: PreTrainedModel, blocks: Sequence[int] | None
-) -> dict[str, Tensor]:
+def _renumbered(trained: PreTrainedModel, blocks: Sequence[int] | None) -> dict[str, Tensor]:
     """Return the trained weights under the names that they have once only these blocks are left."""
     weights = trained.state_dict()
     if blocks is None:
         return weights
-    left = {}
-    for place, source in zip(blocks_of(inner), (blocks_of(trained)[at] for at in blocks), strict=True):
-        inside = f"{source}."
+    stack, left = blocks_of(trained), {}
+    for place, at in zip(
+        stack, blocks, strict=False
+    ):  # the first places are taken by the blocks that are left
+        inside = f"{stack[at]}."
         left |= {
             f"{place}.{name.removeprefix(inside)}": value
             for name, value in weights.items()
