@@ -1,7 +1,6 @@
 """How a model of `transformers` is described in a file, so that it can be built again from the package alone."""
 
 import contextlib
-import copy
 import hashlib
 import json
 import os
@@ -24,7 +23,7 @@ from bench.tying.errors import BadInput
 from bench.tying.gate import check_in_memory
 from bench.tying.int8 import is_quantised, quantize, stored_plan
 from bench.tying.proof import answer, does_not_run, tensors_in
-from bench.tying.structure import joined, modules_by_name, plain_name, unwrapped
+from bench.tying.structure import copied, joined, modules_by_name, plain_name, unwrapped
 from bench.tying.tie import closure
 
 TIES_ENDS = "tie_word_embeddings"
@@ -257,7 +256,7 @@ def load(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Module, T
     whole = {name: file.tensors[file.shared.get(name, name)] for name in _names(file)}
     model = _built(path, file.model, whole) if model is None else model
     # What a quantised model will hold is known once there is one.
-    like = _prepared(file, copy.deepcopy(model)) if file.is_quantised else model
+    like = _prepared(file, copied(model)) if file.is_quantised else model
     _check_fits(path, whole, names_of(like), {} if file.is_quantised else file.plan.differences(like))
     _check_shares(path, file, names_of(like))
     names = names_of(_prepared(file, model))

@@ -203,3 +203,41 @@ def test_a_sparse_tensor_takes_its_indices_and_values(layout):
     plain = num_bytes(model)
     model.register_buffer("near", make())
     assert num_bytes(model) == plain + expected
+
+
+def _holds_itself():
+    model = Blocks()
+    model.blocks[1].around = model
+    return model
+
+
+def _of_several_shapes():
+    model = Blocks()
+    for block in model.blocks:
+        parts = [torch.zeros(2, 3), torch.zeros(4, 3)]
+        block.ragged = nn.Parameter(torch.nested.nested_tensor(parts, layout=torch.jagged))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [(_holds_itself, "inside itself"), (_of_several_shapes, "ragged is a nested tensor")],
+    ids=["a module inside itself", "nested"],
+)
+@pytest.mark.parametrize("use", [cross_layer, num_bytes, quantize])
+def test_a_model_whose_weights_have_no_names_or_shapes_is_refused(make, said, use):
+    with pytest.raises(BadInput, match=said):
+        use(make())
+
+
+@pytest.mark.parametrize(
+    "use", [lambda plan, m: plan.apply(m, merge="mean"), lambda plan, m: soft(m, strength=1).pull(m, 0.1)]
+)
+def test_values_that_lie_in_one_place_are_not_written(use):
+    model = Blocks()
+    for block in model.blocks:
+        block.weight = nn.Parameter(torch.randn(1, 4).expand(4, 4))
+    before = dict(model.named_parameters())
+    with pytest.raises(BadInput, match="clone it"):
+        use(cross_layer(model), model)
+    assert all(before[name] is parameter for name, parameter in model.named_parameters())
