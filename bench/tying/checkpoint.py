@@ -255,6 +255,7 @@ def load(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Module, T
     file = _read(path)
     whole = {name: file.tensors[file.shared.get(name, name)] for name in _names(file)}
     model = _built(path, file.model, whole) if model is None else model
+    check_in_memory(names_of(model), f"to take what {path} holds")
     # What a quantised model will hold is known once there is one.
     like = _prepared(file, copied(model)) if file.is_quantised else model
     _check_fits(path, whole, names_of(like), {} if file.is_quantised else file.plan.differences(like))

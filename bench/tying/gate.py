@@ -18,6 +18,9 @@ _SHARDED = ("FullyShardedDataParallel", "FSDPModule")
 
 def check_model(model: nn.Module) -> None:
     """BadInput where the names of the model's weights, or their shapes, cannot be known."""
+    if not isinstance(model, nn.Module):
+        kind = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
+        raise BadInput(f"the model is {kind}, no torch.nn.Module: give the network itself")
     _refuse_cycle(model, set(), set())
     for module in model.modules():
         if isinstance(module, torch.jit.ScriptModule):

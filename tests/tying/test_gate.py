@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from bench.tying import Tie, TyingPlan, cross_layer, cycle, embedding, relaxed, soft
-from bench.tying.checkpoint import save
+from bench.tying.checkpoint import load, save
 from bench.tying.errors import BadInput
 from bench.tying.int8 import num_bytes, quantize
 from bench.tying.similarity import cosine, distance
@@ -241,3 +241,19 @@ def test_values_that_lie_in_one_place_are_not_written(use):
     with pytest.raises(BadInput, match="clone it"):
         use(cross_layer(model), model)
     assert all(before[name] is parameter for name, parameter in model.named_parameters())
+
+
+@pytest.mark.parametrize("use", [cross_layer, num_bytes, quantize])
+@pytest.mark.parametrize(("model", "said"), [(nn.Linear, "the class Linear"), ([Blocks()], "a list")])
+def test_what_is_no_network_is_refused(model, said, use):
+    with pytest.raises(BadInput, match=f"the model is {said}, no torch.nn.Module"):
+        use(model)
+
+
+def test_a_file_is_not_read_into_a_model_without_memory(tmp_path):
+    model, plan = Blocks(), cross_layer(Blocks())
+    save(plan.apply(model), plan, tmp_path / "tied.safetensors")
+    with torch.device("meta"):
+        empty = Blocks()
+    with pytest.raises(BadInput, match="blocks.0.weight is on the meta device"):
+        load(tmp_path / "tied.safetensors", empty)
