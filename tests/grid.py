@@ -27,7 +27,9 @@ def choices(group: str) -> list[str]:
 
 
 TASKS, TYINGS = choices("task"), choices("tying")
-TASKS.remove("sentence_embedding")  # its network is that of text_classifier: test_sentence_embedding has the rest
+TASKS.remove(
+    "sentence_embedding"
+)  # its network is that of text_classifier: test_sentence_embedding has the rest
 HOME = {"mqa": "text_transformer", "gqa": "text_classifier", "k_equals_v": "text_transformer"}
 HOME |= {"kv_across_layers": "text_classifier", "gates": "series_gru", "hashed": "image_cnn"}
 """Of the methods by views one task that has what they share: tests of whole networks take time."""

@@ -210,10 +210,15 @@ def series_content(data: "DatasetDict", wanted: Mapping[str, Any]) -> Content:
     if wanted["time"] is not None:
         notes = check_times(_column(rows, wanted["time"], "time"), wanted["time"], wanted.get("time_format"))
     values = np.stack([_numbers(rows, name, wanted["log"]) for name in names], axis=1)
-    changes = np.diff(np.log(values) if wanted["log"] else values, axis=0)
+    with np.errstate(over="ignore"):
+        changes = np.diff(np.log(values) if wanted["log"] else values, axis=0)
     ends = np.cumsum([int(share * len(changes)) for share in SHARES.values()])
     train, *_ = np.split(changes, ends)
-    scale = np.sqrt((train**2).mean(0))
+    with np.errstate(over="ignore"):
+        scale = np.sqrt((train**2).mean(0))
+    if not np.isfinite(scale).all():
+        name = names[int(np.flatnonzero(~np.isfinite(scale))[0])]
+        raise BadInput(f"column {name!r} has changes too large to be squared: give it in a larger unit")
     if (scale == 0).any():
         name = names[int(np.flatnonzero(scale == 0)[0])]
         raise BadInput(f"column {name!r} never changes in train: leave it out of data.columns")

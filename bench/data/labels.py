@@ -43,8 +43,8 @@ def classes_of(splits: Mapping[str, "Dataset"]) -> Classes:
     classes, in ascending order.
 
     Raises:
-        BadInput: a label that is absent, negative, a fraction, a list or of several types, or so many different ones
-            that they are no classes.
+        BadInput: a label that is absent, negative, a fraction, a list or of several types, one label alone, or so many
+            different ones that they are no classes.
     """
     from datasets import ClassLabel
 
@@ -72,6 +72,11 @@ def classes_of(splits: Mapping[str, "Dataset"]) -> Classes:
         raise BadInput(
             f"the column 'label' holds {len(distinct)} different values in {len(everything)} examples, which are no "
             "classes: set data.source.columns"
+        )
+    if len(distinct) == 1:
+        raise BadInput(
+            f"the column 'label' holds {str(distinct[0])[:50]} alone, and one class leaves nothing to learn: set "
+            "data.source.columns"
         )
     number = {value: index for index, value in enumerate(distinct)}
     labels = {

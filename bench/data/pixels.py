@@ -18,6 +18,9 @@ _WIDE = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
 _FULL = {"bool": (0, 1), "uint16": (0, 65535), "float": (0, 1), "other": (0, 255)}
 """By the type of the pixels: the lowest and the highest value that they can have, where none is declared."""
 
+_DARK = 16
+"""Pixels that use less than this share of their range may have another one: masks of 0 and 1, grey of 4 bits."""
+
 
 def image_arrays(
     splits: Mapping[str, "Dataset"], declared: Sequence[float] | None
@@ -42,13 +45,19 @@ def image_arrays(
         pixels[split], count = _read(rows, split)
         transparent += count
     low, high = _range(pixels) if declared is None else declared
+    notes = [f"{transparent} images have transparent pixels: they are read as opaque"] if transparent else []
+    brightest = max(values.max().item() for values in pixels.values())
+    if declared is None and 0 < brightest < high / _DARK:
+        notes.append(
+            f"no pixel is above {brightest} of {high}: if that is the highest that they can be, set "
+            f"data.range=[{low},{brightest}]"
+        )
     for split, values in pixels.items():
         if outside := _outside(values, low, high):
             raise BadInput(
                 f"images of split {split!r} have {values.dtype} pixels from {outside[0]} to {outside[1]}, outside "
                 f"{low} to {high}: declare the lowest and the highest that they can be, as data.range=[LOW,HIGH]"
             )
-    notes = [f"{transparent} images have transparent pixels: they are read as opaque"] if transparent else []
     return {split: _channels_first(_eight_bit(values, low, high)) for split, values in pixels.items()}, notes
 
 

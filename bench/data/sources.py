@@ -175,10 +175,21 @@ def read(path: str, config: str | None, revision: str | None) -> "DatasetDict":
         raise BadInput(
             f"data set {path}: its README.md begins with lines between --- that are no YAML: correct or remove them"
         ) from error
-    except (OSError, ValueError, ArrowException, datasets.exceptions.DatasetsError) as error:
+    except (
+        ArithmeticError,  # a number that is too large
+        OSError,
+        RuntimeError,  # a script in the folder
+        ValueError,
+        ArrowException,
+        datasets.exceptions.DatasetsError,
+    ) as error:
         cause = error.__cause__ or error
         reason = " ".join(f"{type(cause).__name__}: {cause}".split())[:200]
-        fix = "restore its files" if os.path.isdir(path) else "set data.root or BENCH_DATA_ROOT, or go online"
+        fix = "set data.root or BENCH_DATA_ROOT, or go online"
+        if isinstance(cause, UnicodeError):
+            fix = "save its files as UTF-8"
+        elif os.path.isdir(path):
+            fix = "correct or restore its files"
         raise BadInput(f"cannot read data set {path} (config {config}): {reason}; {fix}") from error
 
 

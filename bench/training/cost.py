@@ -1,6 +1,5 @@
 """Measure what a task x model x tying costs beside its untied twin: memory, time, FLOPs, energy, largest batch."""
 
-import copy
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -31,6 +30,7 @@ from bench.runs.worker import run_and_record
 from bench.training import build
 from bench.training.module import Training
 from bench.tying.attention import kv_numbers_per_token
+from bench.tying.structure import copied
 
 SECONDS_OF_ENERGY = 2.0
 """Training steps for so long, at least, between two readings of a GPU's energy counter."""
@@ -121,7 +121,7 @@ class Side:
         """
         if self.is_compiled:
             return self
-        module = copy.deepcopy(self.module)
+        module = copied(self.module)
         return replace(self, module=module, optimizer=module.adamw())
 
     def placed(self, batch: Any) -> list[Any]:

@@ -1,7 +1,6 @@
 """ONE run, from its frozen config to its record."""
 
 import contextlib
-import copy
 import io
 import os
 from collections.abc import Mapping
@@ -30,6 +29,7 @@ from bench.training.lightning_compat import leave_signals_alone
 from bench.training.module import Training
 from bench.tying import TyingPlan
 from bench.tying.int8 import num_bytes, quantize
+from bench.tying.structure import copied
 
 DROPOUT_STREAM, RANK_STREAM = 1_000_003, 7_919_000_033
 """What is added to a seed for its stream of dropout, and for that of each further rank."""
@@ -264,7 +264,7 @@ def _evaluate_int8(trainer: L.Trainer, module: Training, plan: TyingPlan) -> dic
     int8 and before.
     """
     model = module.model
-    module.model = quantize(copy.deepcopy(model), plan)
+    module.model = quantize(copied(model), plan)
     try:
         test = module.evaluate(trainer, trainer.datamodule.test_dataloader(), "test")
         size = num_bytes(module.model)

@@ -184,6 +184,26 @@ def check_shareable(ties: Iterable[Tie], parameters: Mapping[str, Parameter]) ->
             )
 
 
+def check_unmerged(ties: Iterable[Tie], model: nn.Module) -> None:
+    """BadInput where an adapter is merged into a weight of a hard tie, or will be: it would change every use.
+
+    peft's layers say so by `merged`. Those of loralib merge whenever they are evaluated, unless `merge_weights` is off.
+    """
+    modules = modules_by_name(model)
+    for name in (name for tie in ties if tie.is_hard for name in tie.names):
+        owner = name.rpartition(".")[0]
+        around = owner.rpartition(".")[0]
+        for module in (modules[path] for path in (owner, around) if path in modules):
+            is_adapter = any(part.startswith("lora_") for part in (*module._modules, *module._parameters))
+            if is_adapter and any(
+                getattr(module, flag, False) is True for flag in ("merged", "merge_weights")
+            ):
+                raise BadInput(
+                    f"the adapter of {name} is merged into it, or will be when the model is evaluated, and as that is "
+                    "tied all its uses would get it: unmerge it (merge_weights=False), and merge in untied(model)"
+                )
+
+
 def redirected(tie: Tie, parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
     """The names that are to read the tensor of the tie's first name, and that tensor.
 

@@ -1,7 +1,6 @@
 """How a model of `transformers` is described in a file, so that it can be built again from the package alone."""
 
 import contextlib
-import copy
 import hashlib
 import json
 import os
@@ -24,7 +23,7 @@ from bench.tying.errors import BadInput
 from bench.tying.gate import check_in_memory
 from bench.tying.int8 import is_quantised, quantize, stored_plan
 from bench.tying.proof import answer, does_not_run, tensors_in
-from bench.tying.structure import joined, modules_by_name, plain_name, unwrapped
+from bench.tying.structure import copied, joined, modules_by_name, plain_name, unwrapped
 from bench.tying.tie import closure
 from bench.tying.view import View
 
@@ -259,9 +258,10 @@ def load(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Module, T
     file = _read(path)
     whole = {name: file.tensors[file.shared.get(name, name)] for name in _names(file)}
     model = _built(path, file.model, whole) if model is None else model
+    check_in_memory(names_of(model), f"to take what {path} holds")
     # What a quantised model, or one that views make weights of, will hold is known once there is one.
     is_made = file.is_quantised or any(tie.is_hard and tie.views for tie in file.plan.ties)
-    like = _prepared(file, copy.deepcopy(model)) if is_made else model
+    like = _prepared(file, copied(model)) if is_made else model
     _check_fits(path, whole, names_of(like), {} if is_made else file.plan.differences(like))
     _check_shares(path, file, names_of(like))
     names = names_of(_prepared(file, model))

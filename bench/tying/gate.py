@@ -18,6 +18,10 @@ _SHARDED = ("FullyShardedDataParallel", "FSDPModule")
 
 def check_model(model: nn.Module) -> None:
     """BadInput where the names of the model's weights, or their shapes, cannot be known."""
+    if not isinstance(model, nn.Module):
+        kind = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
+        raise BadInput(f"the model is {kind}, no torch.nn.Module: give the network itself")
+    _refuse_cycle(model, set(), set())
     for module in model.modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise BadInput(
@@ -29,9 +33,27 @@ def check_model(model: nn.Module) -> None:
             )
 
 
+def _refuse_cycle(module: nn.Module, around: set[nn.Module], known: set[nn.Module]) -> None:
+    """BadInput where a module is inside itself. around: those that this one is inside of. known: seen to be none."""
+    if module in around:
+        raise BadInput(
+            f"a {type(module).__name__} is a module inside itself, so that its weights have endless names: keep the "
+            "reference to it in a list"
+        )
+    if module not in known:
+        for child in module._modules.values():
+            if child is not None:
+                _refuse_cycle(child, around | {module}, known)
+        known.add(module)
+
+
 def check_shaped(parameters: Mapping[str, Tensor]) -> None:
-    """BadInput where a parameter has no shape yet."""
+    """BadInput where a parameter has no shape yet, or none of its own."""
     for name, parameter in parameters.items():
+        if parameter.is_nested:
+            raise BadInput(f"{name} is a nested tensor, of parts that differ in shape: make each a parameter")
+        if any(kind.__name__ == "DTensor" for kind in type(parameter).__mro__):
+            raise BadInput(f"{name} is distributed over processes (DTensor): tie before, and use DDP")
         if isinstance(parameter, UninitializedTensorMixin):
             raise BadInput(f"{name} has no shape yet (a lazy module): run a batch through the model first")
 
@@ -67,6 +89,8 @@ def check_values(tensors: Mapping[str, Tensor], purpose: str) -> None:
             raise BadInput(
                 f"{name} holds {_kind(tensor)}, which torch cannot calculate with: convert it {purpose}"
             )
+        if any(size > 1 and not stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)):
+            raise BadInput(f"{name} has elements that lie in one place (of expand): clone it {purpose}")
 
 
 def check_finite(tensors: Mapping[str, Tensor], purpose: str) -> None:

@@ -1,6 +1,5 @@
 """What each use of a shared tensor asks of it: its part of the gradient, which the tensor receives summed."""
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from torch.nn import Parameter
 from bench.tying import low_rank
 from bench.tying.apply import parameters_by_name, put
 from bench.tying.plan import TyingPlan
+from bench.tying.structure import copied
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def untied(model: nn.Module, plan: TyingPlan | None = None) -> nn.Module:
     plan: only the names of its hard ties; differences of low rank stay. Without one, all names that share a tensor, and
     differences are folded into the weights: a plain network for tools that know no ties, which answers as `model` does.
     """
-    twin = copy.deepcopy(model)
+    twin = copied(model)
     for module in list(twin.modules()) if plan is None else ():
         low_rank.fold(module)
     parameters = parameters_by_name(twin)

@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize
 from bench.tying import TyingPlan
 from bench.tying.apply import INT8, SCALE, as_stored, parameters_by_name
 from bench.tying.errors import BadInput
-from bench.tying.gate import check_finite
+from bench.tying.gate import check_finite, check_model
 from bench.tying.low_rank import ReadAnew, forget
 from bench.tying.structure import joined, modules_by_name, named_buffers
 
@@ -143,6 +143,7 @@ def quantize(model: nn.Module, plan: TyingPlan | None = None) -> nn.Module:
     the plan is several tensors, a weight is parametrised, not in memory or not finite, or two uses of a tensor have
     their channels along two axes.
     """
+    check_model(model)
     if is_quantised(model):
         raise BadInput("the model is quantised already: quantise the one that was trained")
     if plan is not None:

@@ -324,7 +324,7 @@ class TyingPlan:
         """Look the names up once, for a loop that asks at every step. See `BoundPlan`."""
         ties, parameters = self._checked(model)
         soft = [tie for tie in ties if not tie.is_hard]
-        gate.check_values({tie.names[0]: parameters[tie.names[0]] for tie in soft}, "for a soft tie")
+        gate.check_values({name: parameters[name] for tie in soft for name in tie.names}, "for a soft tie")
         whole, classes = soft_classes(soft, parameters)
         groups = [(apply.members(tie, parameters), tie.strength) for tie in whole]
         return BoundPlan(
@@ -403,9 +403,13 @@ class TyingPlan:
         return summarised(*self._checked(model))
 
     def verify(self, model: nn.Module) -> None:
-        """RuntimeError, naming what, where a hard tie is no longer one tensor or a name lacks its difference."""
+        """RuntimeError, naming what, where a hard tie is no longer one tensor or a name lacks its difference.
+
+        BadInput where an adapter (LoRA) is merged into what is tied.
+        """
         ties, parameters = self._checked(model)
         apply.check_shared(_hard(ties), parameters)
+        apply.check_unmerged(ties, model)
 
     def _hard(self) -> list[Tie]:
         return _hard(self.ties)
@@ -417,6 +421,7 @@ class TyingPlan:
         apply.check(self.ties, parameters)
         apply.check_shareable(self.ties, parameters)
         apply.check_relaxed(self.ties, model, parameters)
+        apply.check_unmerged(self.ties, model)
         apply.check_none(self._hard(), model, parameters)
         return parameters
 

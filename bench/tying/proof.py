@@ -1,10 +1,8 @@
 """What a model answers, asked so that two questions can be compared and nothing of the model or the caller changes."""
 
 import contextlib
-import functools
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from types import CellType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,7 @@ from torch.nn import Parameter
 from bench.tying import apply, gate
 from bench.tying.apply import Changes, restored
 from bench.tying.errors import BadInput
-from bench.tying.structure import joined, modules_by_name, unwrapped
+from bench.tying.structure import joined, modules_by_name, slots_of, tensors_kept, unwrapped
 from bench.tying.tie import Tie
 
 Example = Mapping[str, Tensor] | tuple[Any, ...] | Tensor
@@ -99,19 +97,19 @@ def check_kept(
 ) -> None:
     """BadInput where a module keeps a parameter that the changes take from it, or a view of it, in another place.
 
-    Looked through are the attributes and buffers of all modules, and lists, tuples, dictionaries, sets, partial
-    functions and closures inside them. A copy of the values cannot be seen so: that takes an example (`check`).
+    Looked through are the attributes and buffers of all modules, and what `tensors_kept` finds inside them.
+    A copy of the values cannot be seen so: that takes an example (`check`).
     """
     relaxed = {name for tie in ties for name in tie.names if tie.is_hard and tie.rank}
     taken = {_memory(parameters[name]): name for name in (*changes.shared, *changes.made, *relaxed)}
     taken.pop(None, None)
     for path, module in modules_by_name(model).items() if taken else ():
-        for attribute, value in vars(module).items():
+        for attribute, value in (vars(module) | slots_of(module)).items():
             if attribute in _OF_MODULES or f"{attribute}_orig" in module._parameters:
                 continue  # torch's spectral_norm computes the attribute anew from *_orig at every call
             if attribute == "_flat_weights" and isinstance(module, nn.RNNBase):
                 continue  # follows the parameters
-            for tensor in _tensors_kept(value, set()):
+            for tensor in tensors_kept(value, set()):
                 if name := taken.get(_memory(tensor)):
                     raise BadInput(
                         f"the tie would be one by name alone: {joined(path, attribute)} keeps {name}, or a view of "
@@ -129,27 +127,6 @@ def _memory(tensor: Tensor) -> int | None:
     if tensor.is_meta or tensor.layout != torch.strided:
         return None
     return tensor.untyped_storage().data_ptr() or None
-
-
-def _tensors_kept(value: Any, looked_at: set[int]) -> Iterator[Tensor]:
-    """Yield the tensors in containers, partial functions and closures, however deep; modules are not entered."""
-    if isinstance(value, Tensor):
-        yield value
-        return
-    if id(value) in looked_at:
-        return
-    looked_at.add(id(value))
-    inside: Iterable[Any] = ()
-    if isinstance(value, Mapping):
-        inside = value.values()
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        inside = value
-    elif isinstance(value, functools.partial):
-        inside = (value.func, *value.args, *value.keywords.values())
-    elif isinstance(value, FunctionType):
-        inside = (cell.cell_contents for cell in value.__closure__ or () if cell != CellType())
-    for part in inside:
-        yield from _tensors_kept(part, looked_at)
 
 
 def silent_uses(ties: Iterable[Tie], model: nn.Module, example: Example) -> tuple[str, ...]:

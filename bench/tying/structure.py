@@ -5,10 +5,14 @@ inside another one, and a part of their own into every name below. Here that par
 made of a wrapped model fits the model itself, and the other way round.
 """
 
+import copy
 import functools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
+from types import CellType, FunctionType, MethodType, SimpleNamespace
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import Parameter
@@ -81,6 +85,55 @@ def plain_name(name: str) -> str:
 def joined(*parts: str) -> str:
     """The parts with dots between them, empty ones left out."""
     return ".".join(filter(None, parts))
+
+
+def slots_of(value: Any) -> dict[str, Any]:
+    """What an object holds in the `__slots__` of its classes, by name."""
+    slots = (vars(kind).get("__slots__", ()) for kind in type(value).__mro__)
+    names = (name for names in slots for name in ((names,) if isinstance(names, str) else names))
+    return {
+        name: getattr(value, name) for name in names if not name.startswith("__") and hasattr(value, name)
+    }
+
+
+def tensors_kept(value: Any, looked_at: set[int]) -> Iterator[Tensor]:
+    """Yield the tensors in containers, records, partial functions, methods and closures, however deep.
+
+    Modules are not entered.
+    """
+    if isinstance(value, Tensor):
+        yield value
+        return
+    if id(value) in looked_at:
+        return
+    looked_at.add(id(value))
+    inside: Iterable[Any] = ()
+    if isinstance(value, Mapping):
+        inside = value.values()
+    elif isinstance(value, (list, tuple, set, frozenset, deque)):
+        inside = value
+    elif isinstance(value, functools.partial):
+        inside = (value.func, *value.args, *value.keywords.values())
+    elif isinstance(value, MethodType):
+        inside = (value.__self__, value.__func__)
+    elif isinstance(value, SimpleNamespace) or (
+        is_dataclass(value) and not isinstance(value, (type, nn.Module))
+    ):
+        inside = (getattr(value, "__dict__", {}) | slots_of(value)).values()
+    elif isinstance(value, FunctionType):
+        inside = (cell.cell_contents for cell in value.__closure__ or () if cell != CellType())
+    for part in inside:
+        yield from tensors_kept(part, looked_at)
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A deep copy. Of a tensor that a module computed and keeps (as torch's weight_norm and pruning do) the values.
+
+    torch itself refuses to copy a model with such a tensor.
+    """
+    kept = (tensor for module in model.modules() for tensor in tensors_kept(vars(module), set()))
+    values = {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf}
+    return copy.deepcopy(model, values)
 
 
 _ORIGINAL = re.compile(r"(^|\.)parametrizations\.([^.]+)\.original$")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, Features
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from bench.data.labels import Classes, classes_of
@@ -30,6 +30,7 @@ LABELS = st.integers(0, 4)
 )
 def test_classes_are_the_distinct_labels_in_order(train: list[int], test: list[int], kind: Callable) -> None:
     train, test = [kind(label) for label in train], [kind(label) for label in test]
+    assume(len({*train, *test}) > 1)
     classes, distinct = read(train, test), sorted({*train, *test})
     assert classes.count == len(distinct)
     assert [distinct[label] for label in classes.labels["train"]] == train
@@ -71,6 +72,12 @@ def test_as_many_values_as_rows_are_no_classes() -> None:
     with pytest.raises(BadInput, match="300 different values in 300 examples, which are no classes"):
         read(list(range(0, 400, 2)), list(range(1, 200, 2)))
     assert read(np.arange(200).repeat(2).tolist(), [0]).count == 200
+
+
+@pytest.mark.parametrize("label", [0, "a", True])
+def test_one_label_alone_is_no_classes(label: Any) -> None:
+    with pytest.raises(BadInput, match=f"holds {label} alone, and one class leaves nothing to learn"):
+        read([label] * 4, [label])
 
 
 def test_text_and_numbers_do_not_mix() -> None:

@@ -70,6 +70,17 @@ def test_arrays_have_the_range_of_their_type(factor: float) -> None:
     np.testing.assert_array_equal(read(rows)[0, 0], GREY)
 
 
+@pytest.mark.parametrize(
+    ("highest", "declared", "told"),
+    [(1, None, True), (15, None, True), (16, None, False), (1, [0, 1], False)],
+)
+def test_dark_pixels_may_have_another_range(highest: int, declared: list | None, told: bool) -> None:
+    rows = Dataset.from_dict({"image": [(GREY * np.float64(highest / 255)).round().astype(int).tolist()] * 3})
+    _, notes = image_arrays({"train": rows}, declared)
+    said = f"no pixel is above {highest} of 255: if that is the highest that they can be, set data.range="
+    assert notes == ([f"{said}[0,{highest}]"] if told else [])
+
+
 def test_lists_of_whole_numbers_up_to_255_are_as_they_were() -> None:
     np.testing.assert_array_equal(
         read(Dataset.from_dict({"image": [GREY.tolist()] * 3})), np.stack([GREY[None]] * 3)

@@ -22,7 +22,7 @@ def made(configured: Callable[..., dict], tmp_path: Path) -> Make:
     def make(lines: list[str], **settings: object) -> Prepared:
         folder = tmp_path / "root" / "vix"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "vix-daily.csv").write_text("\n".join(lines) + "\n")
+        (folder / "vix-daily.csv").write_bytes(("\n".join(lines) + "\n").encode(errors="surrogateescape"))
         asked = {"columns": ["a"], "time": None, "log": False, "root": str(tmp_path / "root")} | settings
         return prepare(configured("vix", **asked), tmp_path / "cache")
 
@@ -96,6 +96,8 @@ GOOD = [f"{day:02},{value}" for day, value in enumerate(zigzag(30))]
         (["t,a", *GOOD[:9], "09,nan", *GOOD[10:]], {}, "'a' is .* in row 10 of the series"),
         (["t,a", *GOOD[:9], "09,inf", *GOOD[10:]], {}, "'a' is inf in row 10 of the series"),
         (["t,a", *GOOD[:9], "09,high", *GOOD[10:]], {}, "'a' is not numeric"),
+        (["t,a", *(f"{row},{1e308 * (-1) ** row}" for row in range(30))], {}, "'a' has changes too large"),
+        (["t,a", *GOOD[:9], "09,\udce9", *GOOD[10:]], {}, "cannot read .*save its files as UTF-8"),
         (["t,a", *GOOD], {"log": True}, r"'a' is 0 in row 1 .* above 0, as data\.log needs"),
         (["t,a", *GOOD[: LEAST - 1]], {}, f"has {LEAST - 1} rows: give at least {LEAST}"),
         (["t,a", *(f"{row},7" for row in range(30))], {}, "'a' never changes in train"),

@@ -147,3 +147,13 @@ def test_text_files_need_files_and_both_held_out_sets(text_file: Path) -> None:
         text_files(None).identity()
     with pytest.raises(BadInput, match="both"):
         text_files(str(text_file), test=str(text_file)).identity()
+
+
+def test_a_script_in_the_folder_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / f"{tmp_path.name}.py").write_text("raise SystemExit\n")
+    (tmp_path / "train.csv").write_text("text,label\na,0\n")
+    with pytest.raises(
+        BadInput, match="scripts are no longer supported.*correct or restore its files"
+    ) as error:
+        hub_module.read(str(tmp_path), None, None)
+    assert "\n" not in str(error.value)

@@ -8,6 +8,8 @@ from torch import nn
 
 from bench.tying import cross_layer, untied
 from bench.tying.apply import parameters_by_name
+from bench.tying.checkpoint import save
+from bench.tying.errors import BadInput
 from bench.tying.structure import adapters_of
 
 X = torch.linspace(-1, 1, 8).view(2, 4)
@@ -129,3 +131,26 @@ def test_adapters_are_tied_by_name_where_that_is_asked_for(kind):
 def test_what_is_called_base_and_is_no_adapted_layer_makes_no_adapter():
     model = nn.ModuleDict({"base": network(), "head": nn.Linear(4, 4)})
     assert not any(adapters_of(model)(name) for name in parameters_by_name(model))
+
+
+@pytest.mark.parametrize("flag", ["merged", "merge_weights"])
+def test_an_adapter_that_is_merged_into_a_tied_weight_is_refused(flag, tmp_path):
+    apart, tied = wrapped(network(), AsPeft), network()
+    plan = cross_layer(tied)
+    plan.apply(tied)
+    wrapped(tied, AsPeft)
+    for model in (apart, tied):
+        setattr(model["layers"][1][0], flag, True)
+    plan = cross_layer(apart)
+    before = dict(apart.named_parameters())
+    for use in (
+        lambda: plan.apply(apart),
+        lambda: plan.verify(tied),
+        lambda: save(tied, plan, tmp_path / "tied.safetensors"),
+    ):
+        with pytest.raises(BadInput, match=r"layers\.1\.0\.base_layer\.weight.*untied\(model\)"):
+            use()
+    assert all(before[name] is parameter for name, parameter in apart.named_parameters())
+    assert list(tmp_path.iterdir()) == []
+    setattr(tied["layers"][1][0], flag, False)
+    plan.verify(tied)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from bench.tying import Tie, TyingPlan, cross_layer, cycle, embedding, relaxed, soft
-from bench.tying.checkpoint import save
+from bench.tying.checkpoint import load, save
 from bench.tying.errors import BadInput
 from bench.tying.int8 import num_bytes, quantize
 from bench.tying.similarity import cosine, distance
@@ -203,3 +203,57 @@ def test_a_sparse_tensor_takes_its_indices_and_values(layout):
     plain = num_bytes(model)
     model.register_buffer("near", make())
     assert num_bytes(model) == plain + expected
+
+
+def _holds_itself():
+    model = Blocks()
+    model.blocks[1].around = model
+    return model
+
+
+def _of_several_shapes():
+    model = Blocks()
+    for block in model.blocks:
+        parts = [torch.zeros(2, 3), torch.zeros(4, 3)]
+        block.ragged = nn.Parameter(torch.nested.nested_tensor(parts, layout=torch.jagged))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [(_holds_itself, "inside itself"), (_of_several_shapes, "ragged is a nested tensor")],
+    ids=["a module inside itself", "nested"],
+)
+@pytest.mark.parametrize("use", [cross_layer, num_bytes, quantize])
+def test_a_model_whose_weights_have_no_names_or_shapes_is_refused(make, said, use):
+    with pytest.raises(BadInput, match=said):
+        use(make())
+
+
+@pytest.mark.parametrize(
+    "use", [lambda plan, m: plan.apply(m, merge="mean"), lambda plan, m: soft(m, strength=1).pull(m, 0.1)]
+)
+def test_values_that_lie_in_one_place_are_not_written(use):
+    model = Blocks()
+    for block in model.blocks:
+        block.weight = nn.Parameter(torch.randn(1, 4).expand(4, 4))
+    before = dict(model.named_parameters())
+    with pytest.raises(BadInput, match="clone it"):
+        use(cross_layer(model), model)
+    assert all(before[name] is parameter for name, parameter in model.named_parameters())
+
+
+@pytest.mark.parametrize("use", [cross_layer, num_bytes, quantize])
+@pytest.mark.parametrize(("model", "said"), [(nn.Linear, "the class Linear"), ([Blocks()], "a list")])
+def test_what_is_no_network_is_refused(model, said, use):
+    with pytest.raises(BadInput, match=f"the model is {said}, no torch.nn.Module"):
+        use(model)
+
+
+def test_a_file_is_not_read_into_a_model_without_memory(tmp_path):
+    model, plan = Blocks(), cross_layer(Blocks())
+    save(plan.apply(model), plan, tmp_path / "tied.safetensors")
+    with torch.device("meta"):
+        empty = Blocks()
+    with pytest.raises(BadInput, match="blocks.0.weight is on the meta device"):
+        load(tmp_path / "tied.safetensors", empty)

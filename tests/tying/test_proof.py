@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import types
 
 import pytest
 import torch
@@ -72,6 +73,19 @@ class Buffer(nn.Linear):
         return x @ self.cache
 
 
+class Slot(nn.Linear):
+    """Keeps it in a record, in an attribute that `vars` does not show."""
+
+    __slots__ = ("kept",)
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.kept = types.SimpleNamespace(weight=self.weight)
+
+    def forward(self, x):
+        return F.linear(x, self.kept.weight)
+
+
 class Listed(nn.Sequential):
     """The parent keeps the weights, and never calls its layers."""
 
@@ -97,6 +111,7 @@ KEEPERS = {
     "copy": lambda: chain(Copy),
     "list": lambda: chain(around=Listed),
     "dictionary": lambda: chain(Deep),
+    "slot": lambda: chain(Slot),
     "buffer": lambda: chain(Buffer),
 }
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import distributed, nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+from torch.nn.utils import prune
 from torch.optim.swa_utils import AveragedModel
 
 from bench.tying import cross_layer, cycle, relaxed, untied
@@ -181,3 +182,22 @@ def test_a_folded_network_is_of_the_classes_that_it_was_and_the_relaxed_one_stay
         assert type(free["layers"][at]) is kind
     plan.verify(model)
     free.load_state_dict(nn.ModuleDict({"layers": nn.ModuleList(kind(4, 4) for _ in range(2))}).state_dict())
+
+
+@pytest.mark.parametrize("computed", ["weight_norm", "pruned", "kept in a list"])
+def test_a_module_that_keeps_what_it_computed_is_untied(computed):
+    """torch itself does not copy such a module."""
+    model = nn.Sequential(*(nn.Linear(4, 4) for _ in range(3)))
+    for layer in model:
+        if computed == "weight_norm":
+            with pytest.warns(FutureWarning):
+                nn.utils.weight_norm(layer)
+        elif computed == "pruned":
+            prune.random_unstructured(layer, "weight", 0.5)
+        else:
+            layer.cache = [layer.weight * 2]
+    cross_layer(model, scope="all").apply(model)
+    answered = model(torch.ones(2, 4))
+    free = untied(model)
+    torch.testing.assert_close(free(torch.ones(2, 4)), answered)
+    assert len({*map(id, free.parameters())}) > len({*map(id, model.parameters())})
