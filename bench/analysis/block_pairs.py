@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from bench.analysis.groups import Section
-from bench.analysis.runs import is_finite
+from bench.analysis.runs import RunRecord, is_finite
 from bench.analysis.statistics import Interval, Paired, interval, paired, spearman
 
 LEAST = 4
 """Pairs of a seed that are ranked."""
+AT_ONCE = "at_once"
+"""The measure that trained models alone have."""
 ELSEWHERE = "cost at the other seeds"
 """The predictor that is none: how far costs repeat, which none can exceed by much."""
 
@@ -31,6 +33,7 @@ MEASURES = (
     Measure("cka", "CKA of outputs", 1),
     Measure("influence", "influence of the two blocks", -1),
     Measure("apart", "blocks apart", -1),
+    Measure(AT_ONCE, "metric as tied, before any training", 1),
 )
 
 
@@ -74,13 +77,24 @@ def tied_pairs(section: Section) -> Seeds:
             if len(blocks) == 1 and run.seed in without:
                 one, other = blocks[0]
                 cost = sign * (costs[run.seed] - without[run.seed])
-                pairs[run.seed].append(Tied((one, other), {**likeness, "apart": other - one}, cost))
+                known = {**likeness, "apart": other - one, AT_ONCE: _at_once(run, -sign)}
+                pairs[run.seed].append(Tied((one, other), known, cost))
     return complete(pairs)
 
 
+def _at_once(run: RunRecord, sign: int) -> float | None:
+    """Return the test metric of a trained model as tied, before any step; None for a run that began from a run."""
+    start = run.number("start") or {}
+    return sign * start["test"][run.metric.name] if "model" in start else None
+
+
 def complete(pairs: Seeds) -> Seeds:
-    """Keep the pairs that every seed has, in order; {} for fewer than LEAST."""
-    by_blocks = {seed: {tied.blocks: tied for tied in pairs[seed]} for seed in sorted(pairs)}
+    """Keep the pairs that every seed has, in order; {} for fewer than LEAST.
+
+    Of a pair that was tied in several ways, that of the least cost.
+    """
+    costliest_first = {seed: sorted(pairs[seed], key=lambda tied: -tied.cost) for seed in sorted(pairs)}
+    by_blocks = {seed: {tied.blocks: tied for tied in of} for seed, of in costliest_first.items()}
     shared = set.intersection(*map(set, by_blocks.values())) if by_blocks else set()
     if len(shared) < LEAST:
         return {}

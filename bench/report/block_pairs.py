@@ -2,7 +2,7 @@
 
 from statistics import fmean
 
-from bench.analysis.block_pairs import MEASURES, predictions, tied_pairs
+from bench.analysis.block_pairs import AT_ONCE, MEASURES, predictions, tied_pairs
 from bench.analysis.groups import Section
 from bench.analysis.runs import percent
 from bench.analysis.statistics import interval
@@ -80,7 +80,12 @@ def csv_rows(section: Section) -> list[dict[str, object]]:
             "one": tied.blocks[0] + 1,
             "other": tied.blocks[1] + 1,
             "cost": tied.cost,
-            **{measure.name: tied.likeness.get(measure.name) for measure in MEASURES},
+            **{
+                measure.name: tied.likeness.get(measure.name)
+                for measure in MEASURES
+                if measure.name != AT_ONCE
+            },
+            **({AT_ONCE: tied.likeness[AT_ONCE]} if tied.likeness.get(AT_ONCE) is not None else {}),
         }
         for seed, pairs in tied_pairs(section).items()
         for tied in pairs

@@ -15,7 +15,7 @@ from bench.analysis.factorial import Factorial, factorial
 from bench.analysis.groups import Section, sections
 from bench.analysis.runs import rows
 from bench.analysis.scaling import Curve, curves
-from bench.report import across_tasks, block_pairs, comparison, scaling
+from bench.report import across_tasks, block_pairs, comparison, healing, scaling
 from bench.report import answer as answers
 from bench.report import factorial as effects
 from bench.report.costs import cost_notes, cost_tables
@@ -189,11 +189,17 @@ def _section_report(section: Section, note: str | None) -> SectionReport:
         Block(comparison.TITLE, compared, list(comparison.NOTES) if compared else []),
         Block(comparison.CONTROLS_TITLE, controls, list(comparison.CONTROLS_NOTES) if controls else []),
         _factorial_block(section),
+        _healing_block(section),
         Block(block_pairs.TITLE, block_pairs.pairs_table(section), block_pairs.pairs_lines(section)),
     ]
     costs = [Block(title, table, []) for title, table in cost_tables(section.costs).items()]
     costs.append(Block("", None, cost_notes(section.costs)))
     return SectionReport(section, [block for block in reached if block.table or block.lines], costs)
+
+
+def _healing_block(section: Section) -> Block:
+    table = healing.healing_table(section)
+    return Block(healing.TITLE, table, list(healing.NOTES) if table else [])
 
 
 def _factorial_block(section: Section) -> Block:

@@ -80,6 +80,6 @@ def _check_same(inner: PreTrainedModel, trained: PreTrainedModel, asked: str) ->
     apart, size = (outputs[0] - outputs[1]).abs().max(), outputs[1].abs().max()
     if not apart <= CLOSE * size:
         raise BadInput(
-            f"a {inner.config.model_type} of these sizes does not compute what {asked} does: give the keys of its "
-            "config.json that are not set yet as +model.config.KEY=VALUE"
+            f"a {inner.config.model_type} of these sizes does not compute what {asked} does: give what its config.json "
+            "says of the network as 'model.config={KEY: VALUE, ...}'"
         )

@@ -186,7 +186,10 @@ def test_weights_that_do_not_fit_are_refused_in_one_line(begun, trained, tmp_pat
     tokens = torch.ones(1, 2, dtype=torch.long)
     for override, words in (
         ("model.width=8", "do not fit the network"),
-        ("+model.config.hidden_act=gelu", "does not compute what"),
+        (
+            "model.config={hidden_act:gelu,intermediate_size:24,type_vocab_size:2,max_position_embeddings:512}",
+            "does not compute what",
+        ),
     ):
         with pytest.raises(BadInput, match=words):
             embedded(begun("tying=none", override), tokens)

@@ -383,13 +383,14 @@ def best_on_validation(rows: "DataFrame", columns: Sequence[str], metric: Metric
 
 
 def scores(rows: "DataFrame", metric: Metric, split: str = "test") -> dict[int, float]:
-    """Return seed -> metric of a split in a unit in which more is better: points, or -100 ln of the metric."""
+    """Return seed -> metric of a split in a unit in which more is better: points, or 100 ln (of a loss: -100 ln)."""
     values = by_seed(rows, f"{split}_{metric.name}")
     if metric.is_share:
         return {seed: 100 * value for seed, value in values.items()}
     if any(value <= 0 for value in values.values()):
         raise BadInput(f"{metric.name} {min(values.values())} has no logarithm")
-    return {seed: -100 * math.log(value) for seed, value in values.items()}
+    scale = 100 if metric.higher_is_better else -100
+    return {seed: scale * math.log(value) for seed, value in values.items()}
 
 
 def unit(metric: Metric) -> str:

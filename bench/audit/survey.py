@@ -1,0 +1,85 @@
+"""`python -m bench.audit.survey`: how alike are the neighbouring blocks of trained networks that people use?
+
+Audits the networks of packages (`make zoo`) and writes results/zoo/: a row for each block and the next.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.audit.audit import Audit, audit
+from bench.audit.load import subject
+from bench.data.zoo import PREFIX, ZOO
+from bench.report.markup import Column, csv_text, markdown, tabulate
+from bench.report.numbers import fixed
+from bench.runs.command_line import add_places, framed, parser
+from bench.runs.store import write_bytes_atomic
+from bench.tying.errors import BadInput
+from bench.tying.similarity import Aligned
+
+FOLDER, THRESHOLD = "zoo", 0.8
+"""Where the tables go, and the cosine from which on an advice calls neighbours candidates (claim C13)."""
+FIGURES = ("cosine", "cosine_at_random", "highest", "aligned", "aligned_at_random")
+HEADINGS = ("cosine", "at random", "highest of a kind", "feed-forward aligned", "at random")
+HOW = (
+    "Cosine: over all weights of a block and the next that have one shape. Highest of a kind: of one kind of weight, "
+    "such as the queries. Aligned: feed-forward weights once hidden units stand in the best order. At random: the same "
+    "network before training."
+)
+
+
+@framed
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Audit every network of a package and write the tables. BadInput, with the command, where one is missing."""
+    options = parser("bench.audit.survey", __doc__)
+    add_places(options, results="to write to")
+    folder = Path(options.parse_args(arguments).results) / FOLDER
+    rows, notes = [], [HOW]
+    for name in ZOO:
+        try:
+            audited = audit(subject(f"{PREFIX}{name}"), THRESHOLD)
+        except BadInput as reason:
+            if "tied already" not in str(reason):
+                raise
+            notes.append(f"{reason}.")
+            continue
+        rows += list(_rows(name, audited))
+        notes.append(
+            f"{PREFIX}{name}: {len(audited.candidates)} groups of namesakes of a cosine above {THRESHOLD:g}."
+        )
+    lines = "\n".join(f"- {note}" for note in notes)
+    title = "Neighbouring blocks of trained networks"
+    made_by = "<!-- made by `python -m bench.audit.survey`; do not edit -->"
+    page = f"{made_by}\n# {title}\n\n{markdown(_table(rows))}\n{lines}\n"
+    write_bytes_atomic(folder / "neighbours.md", page.encode())
+    write_bytes_atomic(folder / "neighbours.csv", csv_text(rows).encode())
+    print(page)
+
+
+def _rows(name: str, audited: Audit) -> Iterator[dict[str, Any]]:
+    trained, random = audited.alike.trained, audited.alike.random
+    for at, cosine in enumerate(trained.cosine):
+        kinds = [
+            kind.cosine(*pair)
+            for kind in audited.kinds
+            for pair in kind.pairs()
+            if (kind.blocks[pair[0]], kind.blocks[pair[1]]) == (at, at + 1)
+        ]
+        values = (cosine, random.cosine[at], max(kinds), trained.aligned[at], random.aligned[at])
+        figures = (value.cosine if isinstance(value, Aligned) else value for value in values)
+        rounded = (None if isinstance(value, str) else round(value, 6) for value in figures)
+        yield {"network": name, "block": at + 1, "next": at + 2, **dict(zip(FIGURES, rounded, strict=True))}
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> Any:
+    columns = [
+        Column(heading, lambda row, key=key: fixed(row[key], 3))
+        for heading, key in zip(HEADINGS, FIGURES, strict=True)
+    ]
+    labels = [[row["network"], f"{row['block']} and {row['next']}"] for row in rows]
+    return tabulate(["network", "blocks"], labels, columns, rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
