@@ -22,15 +22,19 @@ GOLDEN_OPTION = "--write-golden"
 
 LONGEST = (
     "test_readme.py",
-    "test_train.py",
-    "test_sweeps.py",
     "test_command_line.py",
+    "test_sweeps.py",
     "test_controls.py",
-    "test_chaos.py",
-    "test_learned.py",
+    "test_train.py",
     "test_golden.py",
+    "test_chaos.py",
+    "test_loggers.py",
+    "test_module.py",
+    "test_laws.py",
+    "test_ddp.py",
+    "test_archive.py",
 )
-"""Files of tests that start whole sweeps. Of files tested side by side these must not begin last."""
+"""The files that take longest, the longest first. Of files tested side by side these must not begin last."""
 
 
 PRELOADED = (
@@ -46,7 +50,8 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

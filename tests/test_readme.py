@@ -41,6 +41,8 @@ CUT = [
 """W&B has tests of its own, and `test_sync_finds_what_the_runs_left`."""
 UNMEASURED = "measure.max_seconds=0"
 """A cost takes longer than such a run: `make sweep` measures its own, and no other command that does not name them."""
+FEW_POINTS = "sweep.points=3"
+"""Of a designed experiment: each is many runs, and each is composed."""
 SHORT = "task.batches.window=4"
 """The meters of memory look at each operation, of a GRU so many times as a window has tokens."""
 GRID = {
@@ -116,7 +118,7 @@ def run(command: list[str], places: Path) -> subprocess.CompletedProcess[str]:
     # `make test ARGS=...` exports its own variables to what it starts; a user's shell has none of them.
     inherited = ("WANDB_", "MAKE", "MFLAGS", "ARGS", "SWEEP", "RUNS")
     env = {k: v for k, v in os.environ.items() if not k.startswith(inherited)}
-    env |= {"BENCH_DATA_ROOT": str(places / "data"), "TMPDIR": str(places)}
+    env |= {"BENCH_DATA_ROOT": str(places / "data"), "TMPDIR": str(places), "OMP_NUM_THREADS": "1"}
     command = [part.replace("$BENCH_DATA_ROOT", env["BENCH_DATA_ROOT"]) for part in command]
     if command[0] == sys.executable and program(command) in started_as_by_a_user:
         return forked.run(command, ROOT, env, timeout=600)
@@ -216,6 +218,7 @@ def test_command(command: str, places: Path) -> None:
         said = {word.split("=", 1)[0] for word in words}
         words += [word for word in CUT if word.split("=", 1)[0] not in said]
         words += [SHORT] if command == "make sweep" or "bench.measure" in words else [UNMEASURED]
+        words += [FEW_POINTS] if "sweep=map" in words else []
         words += [*grid_cut(words), f"runs={folders[0]}", f"results={folders[1]}"]
     done = run(words, places)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -291,7 +294,7 @@ def test_the_readme_is_short_and_names_every_page() -> None:
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_programs_run_as_they_stand(program: str, tmp_path: Path) -> None:
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", program]
     result = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from bench.tying.apply import parameters_by_name
 from bench.tying.structure import plain_name
 
 
@@ -31,9 +32,12 @@ def divided_by_uses(groups: list[dict[str, Any]], model: nn.Module, lr: float) -
     group has the rate `lr`.
 
     Args:
-        model: The tied network: each use of a shared tensor is a name of its own.
+        model: The tied network: each use of a shared tensor is a name of its own. A view uses it as often as the weight
+            that it makes has more entries.
     """
-    uses = Counter(parameter for _, parameter in model.named_parameters(remove_duplicate=False))
+    named, uses = parameters_by_name(model), Counter()
+    for name, parameter in named.items():
+        uses[parameter] += math.prod(named.shape(name)) / max(1, parameter.numel())
     return [
         {**group, "params": members, "lr": lr / math.sqrt(count)}
         for count in sorted(set(uses.values()))

@@ -30,7 +30,10 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     python, numpy = random.getstate(), np.random.get_state()
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     with torch.random.fork_rng(devices=list(devices)), torch.no_grad():
-        torch.manual_seed(SEED)
+        # `torch.manual_seed` would seed GPUs too that are first used later.
+        torch.default_generator.manual_seed(SEED)
+        if devices:
+            torch.cuda.manual_seed_all(SEED)
         random.seed(SEED)
         np.random.seed(SEED % 2**32)
         try:

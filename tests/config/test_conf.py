@@ -21,7 +21,7 @@ CHOICES = [
 ]
 TASK_OF = dict.fromkeys(("gru", "pydocs", "text_files", "wikitext2"), "text_gru")
 TASK_OF |= dict.fromkeys(("map", "map_pilot", "map_rates"), "map/text_gru")
-TASK_OF |= dict.fromkeys(("gpt2", "llama"), "text_transformer")
+TASK_OF |= dict.fromkeys(("gpt2", "llama", "kv_activations"), "text_transformer")
 TASK_OF |= dict.fromkeys(("gru_forecaster", "co2", "vix", "exchange_rate"), "series_gru")
 TASK_OF |= dict.fromkeys(("bert", "sst2", "pydocs_packages"), "text_classifier")
 TYINGS = [choice for group, choice in CHOICES if group == "tying"]
@@ -47,6 +47,7 @@ KEYS = [
     "strength",
     "form",
     "init",
+    "merge",
     "scope",
     "parts",
 ]
@@ -159,14 +160,20 @@ def test_a_sweep_varies_what_a_table_has_rows_or_sections_for(sweep):
         "data",
         "tying",
         *("tying.k", "tying.fraction", "tying.groups", "tying.repeats", "tying.grouping", "tying.shuffle"),
-        "tying.strength",
+        *("tying.strength", "tying.merge"),
         "control",
         "dropout",
         "weight_decay",
         "seed",
         "sweep.point",
     }
-    sections = {"trainer.output_precision", "model.width", "optimizer.lr", "optimizer.shared_lr"}
+    sections = {
+        "trainer.output_precision",
+        "model.width",
+        "model.init_scale",
+        "optimizer.lr",
+        "optimizer.shared_lr",
+    }
     assert set(axes_of(sweep)) <= rows | sections
 
 
@@ -178,4 +185,4 @@ def test_the_smoke_sweep_has_the_cells_of_the_default():
 def test_the_search_for_a_rate_reports_none_of_its_seeds():
     for sweep in SWEEPS:
         cfg = composed(f"sweep={sweep}")
-        assert str(cfg.lr_search.seed) not in axes_of(sweep)["seed"]
+        assert str(cfg.lr_search.seed) not in axes_of(sweep).get("seed", [str(cfg.seed)])
