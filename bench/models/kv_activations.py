@@ -1,5 +1,6 @@
 """A language model whose layers use the keys and values of a layer before them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -22,8 +23,22 @@ class SharedKeysAndValues(CausalLM):
     Source: Brandon et al. 2024 (Cross-Layer Attention), section 3.
     """
 
-    def __init__(self, *sizes: Any, repeats: int = 2, **more: Any) -> None:
-        super().__init__(*sizes, **more)
+    def __init__(
+        self,
+        vocab_size: int,
+        window: int,
+        architecture: str = "llama",
+        depth: int = 4,
+        width: int = 128,
+        heads: int = 4,
+        dropout: float = 0.0,
+        config: Mapping[str, Any] | None = None,
+        feed_forward: int | None = None,
+        injection: str = "none",
+        repeats: int = 2,
+    ) -> None:
+        sizes = (depth, width, heads, dropout, config, feed_forward, injection)
+        super().__init__(vocab_size, window, architecture, *sizes)
         check_positive(repeats=repeats)
         try:
             found = attentions(self)

@@ -93,9 +93,8 @@ class SentenceEncoder(TextClassifier):
     Source: Reimers and Gurevych 2019 (Sentence-BERT), section 3.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.classifier = nn.Identity()
+    def made_classifier(self, width: int, num_classes: int) -> nn.Module:
+        return nn.Identity()
 
     def forward(self, tokens: Tensor) -> Tensor:
         return F.normalize(super().forward(tokens), dim=-1)

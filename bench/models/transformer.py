@@ -354,16 +354,20 @@ class TextClassifier(nn.Module):
         self.width_step = width_step(self.encoder, heads)
         if getattr(self.encoder, "pooler", None) is not None:
             self.encoder.pooler = None  # weights that nothing here reads
-        self.classifier = nn.Linear(width, num_classes)
-        # A small classifier puts the first loss at ln(num_classes).
-        nn.init.normal_(self.classifier.weight, std=_HEAD_STD)
-        nn.init.zeros_(self.classifier.bias)
+        self.classifier = self.made_classifier(width, num_classes)
         if self.encoder.device.type != "meta":  # shapes alone, of which nothing can be computed
             _need_a_window(self, architecture, window)
 
     @property
     def parts(self) -> Parts:
         return parts_inside(self, "encoder")
+
+    def made_classifier(self, width: int, num_classes: int) -> nn.Module:
+        """Return what reads the mean of a row [B, width]; its small weights put the first loss at ln(num_classes)."""
+        classifier = nn.Linear(width, num_classes)
+        nn.init.normal_(classifier.weight, std=_HEAD_STD)
+        nn.init.zeros_(classifier.bias)
+        return classifier
 
     def forward(self, tokens: Tensor) -> Tensor:
         real = tokens != PAD_ID

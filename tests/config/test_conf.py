@@ -9,6 +9,7 @@ from cell_maker import CONF, composed
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import get_object
 from omegaconf import OmegaConf
+from transformers import BertConfig, BertModel
 
 from bench.config.refusals import check
 from bench.config.run_config import LEARNING, _null_unused
@@ -24,6 +25,7 @@ TASK_OF |= dict.fromkeys(("map", "map_pilot", "map_rates"), "map/text_gru")
 TASK_OF |= dict.fromkeys(("gpt2", "llama", "kv_activations"), "text_transformer")
 TASK_OF |= dict.fromkeys(("gru_forecaster", "co2", "vix", "exchange_rate"), "series_gru")
 TASK_OF |= dict.fromkeys(("bert", "sst2", "pydocs_packages"), "text_classifier")
+TASK_OF |= {"pretrained": "sentence_embedding", "claim_c20": "text_gru"}
 TYINGS = [choice for group, choice in CHOICES if group == "tying"]
 SEARCHES, DESIGNS = (
     [
@@ -54,6 +56,15 @@ KEYS = [
 YAMLS = sorted(CONF.rglob("*.yaml"))
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder that holds a trained model, for what begins from one."""
+    folder = tmp_path_factory.mktemp("trained")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 6, "num_attention_heads": 2, "intermediate_size": 32}
+    BertModel(BertConfig(**sizes, vocab_size=50)).save_pretrained(folder)
+    return folder
+
+
 def plain(cfg):
     return OmegaConf.to_container(cfg, resolve=True)
 
@@ -68,11 +79,12 @@ def targets(node):
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
-def test_every_choice_composes_and_is_allowed(group, choice):
+def test_every_choice_composes_and_is_allowed(group, choice, trained):
     if choice in SEARCHES and importlib.util.find_spec("optuna") is None:
         pytest.skip("optuna is not installed")
     task = f"task={TASK_OF.get(choice, 'image_cnn')}"
     given = ["tying.grouping=[0,1,1,1,1,1,1,1,2]"] if choice == "grouped" else []  # it has no default
+    given += [f"start.model={trained}"] if choice == "pretrained" else []
     cfg = composed(*([] if group == "task" else [task]), f"{group}={choice}", *given)
     _null_unused(cfg)
     check(plain(cfg))
@@ -138,12 +150,13 @@ def axes_of(sweep):
 
 
 @pytest.mark.parametrize("sweep", SWEEPS)
-def test_every_cell_of_a_named_sweep_is_allowed(sweep):
+def test_every_cell_of_a_named_sweep_is_allowed(sweep, trained):
     axes = axes_of(sweep)
     numbers = [key for key in axes if key in ("dropout", "weight_decay", "seed")]  # need no composing anew
     choices = [key for key in axes if key not in numbers]
     for choice in itertools.product(*(axes[key] for key in choices)):
         chosen = [f"{group}={value}" for group, value in zip(choices, choice, strict=True)]
+        chosen += [f"start.model={trained}"] if sweep == "pretrained" else []
         cfg = composed(f"sweep={sweep}", *chosen)
         _null_unused(cfg)
         config = plain(cfg)
@@ -182,7 +195,7 @@ def test_the_smoke_sweep_has_the_cells_of_the_default():
     assert smoke.hydra.sweeper.params == quick.hydra.sweeper.params
 
 
-def test_the_search_for_a_rate_reports_none_of_its_seeds():
+def test_the_search_for_a_rate_reports_none_of_its_seeds(trained):
     for sweep in SWEEPS:
-        cfg = composed(f"sweep={sweep}")
+        cfg = composed(f"sweep={sweep}", *([f"start.model={trained}"] if sweep == "pretrained" else []))
         assert str(cfg.lr_search.seed) not in axes_of(sweep).get("seed", [str(cfg.seed)])
