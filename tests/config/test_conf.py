@@ -24,6 +24,7 @@ TASK_OF |= dict.fromkeys(("map", "map_pilot"), "map/text_gru")
 TASK_OF |= dict.fromkeys(("gpt2", "llama"), "text_transformer")
 TASK_OF |= dict.fromkeys(("gru_forecaster", "co2", "vix", "exchange_rate"), "series_gru")
 TASK_OF |= dict.fromkeys(("bert", "sst2", "pydocs_packages"), "text_classifier")
+TASK_OF |= dict.fromkeys(("sentence_encoder", "pretrained"), "sentence_embedding")
 TYINGS = [choice for group, choice in CHOICES if group == "tying"]
 SEARCHES, DESIGNS = (
     [
@@ -46,6 +47,7 @@ KEYS = [
     "strength",
     "form",
     "init",
+    "merge",
     "scope",
     "parts",
 ]
@@ -71,6 +73,7 @@ def test_every_choice_composes_and_is_allowed(group, choice):
         pytest.skip("optuna is not installed")
     task = f"task={TASK_OF.get(choice, 'image_cnn')}"
     given = ["tying.grouping=[0,1,1,1,1,1,1,1,2]"] if choice == "grouped" else []  # it has no default
+    given += ["start.model=zoo:minilm"] if (group, choice) == ("start", "pretrained") else []
     cfg = composed(*([] if group == "task" else [task]), f"{group}={choice}", *given)
     _null_unused(cfg)
     check(plain(cfg))
@@ -158,6 +161,7 @@ def test_a_sweep_varies_what_a_table_has_rows_or_sections_for(sweep):
         "data",
         "tying",
         *("tying.k", "tying.fraction", "tying.groups", "tying.repeats", "tying.grouping", "tying.shuffle"),
+        "tying.merge",
         "tying.strength",
         "control",
         "dropout",
