@@ -193,7 +193,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not has_gpu and page.exists():
         print(f"no GPU here: {page} keeps what was measured where there is one")
         return
-    write_json(asked.out / "figures.json", {"parts": figures, "provenance": machine.provenance()})
+    known = machine.provenance()
+    provenance = {key: known[key] for key in ("commit", "dirty", "cores", "python", "processor")}
+    write_json(asked.out / "figures.json", {"parts": figures, "provenance": provenance})
     write_bytes_atomic(page, _page(figures, asked.dry).encode())
     print(page)
     if failed := [name for name, figure in figures.items() if asked.dry and figure.get("reason")]:
@@ -247,8 +249,13 @@ def _page(figures: dict[str, dict[str, Any]], dry: bool) -> str:
 
 def loops(asked: Asked) -> None:
     """Print tokens a second and share of peak of each loop, tied and untied, and write them to loops.json."""
+    import torch
+
     rows = [row for tying in ("none", "embedding") for row in _loops_of(tying, asked)]
-    write_json(asked.out / "loops.json", {"rows": rows})
+    write_json(
+        asked.out / "loops.json",
+        {"device": "cpu" if asked.dry else torch.cuda.get_device_name(), "rows": rows},
+    )
     columns = [
         Column("parameters", lambda row: short_count(row["num_params"])),
         Column("ms / step", lambda row: fixed(1000 * row["step_s"], 2)),

@@ -151,7 +151,7 @@ def test_a_start_is_refused_too(composed, key, value):
 def test_a_control_has_not_the_size_of_a_start(composed):
     both = composed | {"start": START, "control": "params"}
     refusals.check(both)  # without a tying there is nothing to control
-    with pytest.raises(BadInput, match="of another size than start=untied"):
+    with pytest.raises(BadInput, match="of another size than start begins from"):
         refusals.check(put(both, "tying.parts", {"cross_layer": part()}))
 
 
