@@ -271,6 +271,13 @@ def test_headline_is_the_committed_table(source: str, quoted: str) -> None:
     assert max(len(line) for line in table if "---" not in line) <= most
 
 
+@pytest.mark.parametrize(
+    ("source", "quoted"), re.findall(r"<!-- quoted: (\S+) -->\n(.*?)<!-- /quoted -->", README, re.S)
+)
+def test_what_is_quoted_is_in_the_page(source: str, quoted: str) -> None:
+    assert quoted.strip() and quoted in (ROOT / source).read_text()
+
+
 def anchor_of(heading: str) -> str:
     """What GitHub calls a heading in a link."""
     return re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-")

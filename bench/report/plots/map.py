@@ -50,6 +50,7 @@ def picture(
         else "",
     ]
     figure, (axes,) = panels([message], None, note, 1, SIZE, MARGINS)
+    axes.set_title(axes.get_title(loc="left"), loc="left", pad=16)  # above stars that lie on the frame
     if plane.surface is not None:
         _draw_zero_line(axes, plane)
     scale = Normalize(-MOST, MOST)
