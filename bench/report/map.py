@@ -287,7 +287,7 @@ def _rates(arms: Sequence[Arm]) -> list[str]:
     ]
     table = tabulate(["task", "tying"], [list(key) for key in groups], columns, list(groups.values()))
     return [
-        "Each arm of a tenth of the points at 0.4, 1 and 2.5 times the rate of `conf/rates.yaml`, one seed: by how "
+        "Each arm of some of the points at 0.4, 1 and 2.5 times the rate of `conf/rates.yaml`, one seed: by how "
         "much the perplexity of validation at the rule's rate is above the least of the three.",
         "",
         markdown(table),

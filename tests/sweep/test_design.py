@@ -96,6 +96,7 @@ def test_the_check_of_the_rule_has_the_rate_of_the_map_between_two_others(tmp_pa
     checked, of_map = design.rate_check_runs(asked), design.map_runs(asked)
     arms = [checked[start : start + 3] for start in range(0, len(checked), 3)]
     assert {arm[0]["tying"] for arm in arms} == {"none", "embedding", "cross_layer"} and len(arms) >= 4 * 2
+    assert {arm[0]["task"] for arm in arms} == {"map/text_gru", "map/text_transformer", "map/image_cnn"}
     for low, rule, high in arms:
         assert rule in of_map and low not in of_map and high not in of_map
         assert float(low["optimizer.lr"]) < float(rule["optimizer.lr"]) < float(high["optimizer.lr"])
