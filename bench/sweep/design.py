@@ -28,8 +28,8 @@ CNN_EVERY, EXTRA_EVERY, REPEATED_EVERY = 5, 3, 5
 """One point in so many is of the CNN; of either kind one in so many has more arms, and one in so many three seeds."""
 
 CHECKED_EVERY, CHECKED_FACTORS = 9, (0.4, 1.0, 2.5)
-"""At one point in so many the rule of rates is checked: each arm runs at its rate times these. Odd, as every second point
-of a Sobol sequence lies in one half of its first axis, the network."""
+"""At one point in so many the rule of rates is checked: each arm runs at its rate times these. The number is odd: every
+second point of a Sobol sequence lies in one half of its first axis, the network."""
 
 # Chosen so that a run takes about 20 seconds of one thread on average.
 VOCAB_SIZES = (256, 512, 1024, 2048, 4096, 8192, 16_000)
