@@ -138,7 +138,7 @@ def page(shown: Map, pictures: Mapping[str, str]) -> str:
     Args:
         pictures: name of a kind -> that of its picture's file.
     """
-    lines = [MADE_BY, "# When does tying pay?", "", *answer(shown), ""]
+    lines = [MADE_BY, "# When does tying pay?", "", *answer(shown), *_caution(shown.rates), ""]
     for kind in shown.kinds:
         lines += [f"## {kind.title}", "", _of_kind(kind), ""]
         if kind.name in pictures:
@@ -291,6 +291,19 @@ def _rates(arms: Sequence[Arm]) -> list[str]:
         "much the perplexity of validation at the rule's rate is above the least of the three.",
         "",
         markdown(table),
+    ]
+
+
+def _caution(arms: Sequence[Arm]) -> list[str]:
+    """Return a sentence on how far the points are from the best rate; none where that is not checked."""
+    if not arms:
+        return []
+    others = sum(arm.best != 0 for arm in arms)
+    lost = _percent(median(arm.regret for arm in arms))
+    return [
+        f"- **Read differences with care**: every arm has the rate of a rule, and at {others} of {len(arms)} checked "
+        f"arms another rate was better; what the rule loses is {lost} % of perplexity in the middle, and differs "
+        "between arms (below)."
     ]
 
 

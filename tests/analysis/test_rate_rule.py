@@ -42,4 +42,5 @@ def test_a_run_that_diverged_is_worst_and_an_arm_without_a_rate_is_left_out(unti
     assert arm.regret == math.inf
     assert Arm.of(two) == []
     text = page(the_map([], [arm]), {})
+    assert "at 1 of 1 checked arms another rate was better" in text
     assert "What the rule of learning rates costs" in text and "diverged" in text

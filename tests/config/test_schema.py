@@ -173,6 +173,7 @@ OPEN = (
     "task.batches.eval_",
     "data.range",
     "data.time_format",
+    "data.tokenizer_of",
     "logger.project",
     "logger.timeout_s",
     "logger._partial_",
