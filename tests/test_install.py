@@ -106,6 +106,7 @@ def test_tables_are_made_from_a_committed_archive(run: Run, tmp_path: Path) -> N
     folder = tmp_path / "empty" / "results" / SWEEP
     folder.mkdir(parents=True)
     shutil.copy(ROOT / "results" / SWEEP / "records.jsonl.gz", folder)
+    shutil.copy(ROOT / "results" / "claims.json", folder.parent)
     done = run("-m", "bench.tables", "--sweep", SWEEP)
     assert done.returncode == 0, done.stderr
     assert (folder / "summary.md").read_bytes() == (ROOT / "results" / SWEEP / "summary.md").read_bytes()

@@ -82,8 +82,10 @@ def archived(cells: Sequence[RunConfig]) -> dict[Path, dict[str, Any]]:
     Raises:
         BadInput: For an archive of a newer schema or a damaged one.
     """
+    if not cells[0].options["reuse"] or _name(cells[0]) is None:
+        return {}
     file = archive.path_of(Path(cells[0].options["results"]), _name(cells[0]))
-    if not cells[0].options["reuse"] or not file.exists():
+    if not file.exists():
         return {}
     sweep = archive.read(file)
     ended = {cell.folder / RECORD: sweep.records.get(cell.id) for cell in cells}

@@ -53,7 +53,7 @@ def test_every_recorded_language_model_and_classifier_has_a_place():
     for name in archive.archived_names(RESULTS):
         for run in rows(archive.read(RESULTS / name / archive.FILE)):
             point = point_of(run.record) if run.is_done else None
-            if not run.is_done or run.task == "series_gru":
+            if not run.is_done or run.task in ("series_gru", "sentence_embedding"):  # no cross-entropy
                 assert point is None
                 continue
             train = run.number("data_meta", "sizes", "train")

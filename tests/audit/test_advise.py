@@ -222,7 +222,7 @@ def test_the_page_the_json_and_the_text_say_the_same(capsys, results, tmp_path):
     assert code == 0
     page, content = (tmp_path / "advice.md").read_text(), json.loads((tmp_path / "advice.json").read_text())
     html = (tmp_path / "advice.html").read_text()
-    assert page.startswith("# Tying advised_models:gru") and "<table>" in html and "<h2>" in html
+    assert page.startswith("# Tying advised_models:gru") and "<table" in html and "<h2" in html
     for option in content["options"]:
         assert f"{option['saved_bytes']:,}" in text and f"{option['saved_bytes']:,}" in page
         if option["predicted"]:
