@@ -82,7 +82,7 @@ def archived(cells: Sequence[RunConfig]) -> dict[Path, dict[str, Any]]:
     Raises:
         BadInput: For an archive of a newer schema or a damaged one.
     """
-    if not cells[0].options["reuse"] or _name(cells[0]) is None:
+    if not cells[0].options["reuse"]:
         return {}
     file = archive.path_of(Path(cells[0].options["results"]), _name(cells[0]))
     if not file.exists():

@@ -223,7 +223,9 @@ def test_the_search_for_a_rate_is_the_controls_own(kind):
 
 def test_a_dry_run_counts_the_controls_of_none_once():
     cells = [
-        composed(f"tying={t}", f"control={c}") for t in ("none", "cross_layer") for c in ("null", *KINDS)
+        composed("sweep.name=mine", f"tying={t}", f"control={c}")
+        for t in ("none", "cross_layer")
+        for c in ("null", *KINDS)
     ]
     assert "6 cells, 4 runs" in report(cells)
 
