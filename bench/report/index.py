@@ -14,6 +14,8 @@ BESIDE = {
     "performance.md": "what training costs here, and against what else (`make perf`)",
 }
 """What other commands write beside the sweeps."""
+CARD = ".huggingface.yaml"
+"""What makes the folder a data set for `datasets.load_dataset(folder, sweep)`: a record a line."""
 GUIDES = {"How to read a table": "docs/reading-tables.md", "All about it": "README.md"}
 """Pages of the project that the index leads to, as they lie beside results/."""
 
@@ -58,8 +60,12 @@ def pages(results: Path, failure: str = "") -> dict[Path, bytes]:
         guides=[(name, f"../{file}") for name, file in GUIDES.items() if (results.parent / file).exists()],
         records=FILE,
     )
+    card = "".join(
+        f"- {{config_name: {s.name}, data_files: {s.name}/{FILE}}}\n" for s in sweeps if s.is_shipped
+    )
     documents = {(results / name).with_suffix(".html"): _document(results / name) for name in there}
     files = documents | {results / "README.md": readme(sweeps, there), results / "index.html": text}
+    files[results / CARD] = f"# {MADE_BY}\npretty_name: The tying bench\nconfigs:\n{card}"
     return {path: content.encode() for path, content in files.items()}
 
 
