@@ -10,6 +10,7 @@ import importlib.machinery
 import os
 import sys
 import sysconfig
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,10 +159,15 @@ def defines(target: str) -> bool:
     return not names.isdisjoint({attribute, "*", "__getattr__", "globals"})
 
 
+_PARSING = threading.Lock()
+"""Python 3.11 counts the depth of a syntax tree for all threads together: two at once may end in a SystemError."""
+
+
 @functools.lru_cache(maxsize=8)
 def _tree(path: Path, stamp: "_Stamp") -> ast.Module:
     """Parse a file; `stamp` tells one version of it from another."""
-    return ast.parse(path.read_bytes())
+    with _PARSING:
+        return ast.parse(path.read_bytes())
 
 
 @dataclass(frozen=True)

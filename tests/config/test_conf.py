@@ -61,7 +61,7 @@ YAMLS = sorted(CONF.rglob("*.yaml"))
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A folder that holds a trained model, for what begins from one."""
-    folder = tmp_path_factory.mktemp("trained")
+    folder = tmp_path_factory.mktemp("begun")
     sizes = {"hidden_size": 16, "num_hidden_layers": 6, "num_attention_heads": 2, "intermediate_size": 32}
     BertModel(BertConfig(**sizes, vocab_size=50)).save_pretrained(folder)
     return folder
