@@ -326,7 +326,12 @@ def audit(
     try:
         kinds, names = kinds_of(model, stack, scope), blocks_of(model, stack)
     except NotApplicable as reason:
-        raise BadInput(f"{asked.name} cannot be audited: {reason}{_uses(model)}") from reason
+        refusal = f"{asked.name} cannot be audited: {reason}"
+        if uses := _uses(model):
+            raise TiedAlready(
+                f"{refusal}; its config uses it {uses} times, so it is tied already"
+            ) from reason
+        raise BadInput(refusal) from reason
     seen = read(model, names, forwards)
     trained = neighbours(model, names, kinds, seen)
     seeds, pairs = ({}, None) if other is None else _same_in(other, model, kinds, names, forwards, seen)
@@ -359,10 +364,14 @@ def audit(
     )
 
 
-def _uses(model: nn.Module) -> str:
-    """Say of a model of `transformers` without a stack how often its config uses the one block that there is."""
+class TiedAlready(BadInput):
+    """A model has no blocks to compare: it is one block that is used several times."""
+
+
+def _uses(model: nn.Module) -> int | None:
+    """Return how often the config of a model of `transformers` uses the one block that there is; None for once."""
     uses = getattr(getattr(model, "config", None), "num_hidden_layers", 1)
-    return f"; its config uses it {uses} times, so it is tied already" if uses > 1 else ""
+    return uses if uses > 1 else None
 
 
 def _floors(

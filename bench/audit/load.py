@@ -212,14 +212,12 @@ def _saved(path: Path) -> Subject:
 
 
 def _pretrained(asked: str) -> Subject:
-    from bench.data.sources import hub_answers, offline
+    from bench.data.sources import AWAY, is_away
 
-    here = Path(asked).exists()
-    local = here or offline() or not hub_answers()
-    if local and not here:
-        away = "no such folder here, and the hub does not answer or is not to be asked"
-        return _of_transformers(asked, asked, local, away)
-    return _of_transformers(asked, asked, local)
+    if Path(asked).exists():
+        return _of_transformers(asked, asked)
+    local = is_away()
+    return _of_transformers(asked, asked, local, AWAY if local else None)
 
 
 def _of_transformers(name: str, place: Path | str, local: bool = True, away: str | None = None) -> Subject:

@@ -8,14 +8,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.audit.audit import Audit, audit
+from bench.audit.audit import Audit, TiedAlready, audit
 from bench.audit.load import subject
 from bench.data.zoo import PREFIX, ZOO
 from bench.report.markup import Column, csv_text, markdown, tabulate
 from bench.report.numbers import fixed
 from bench.runs.command_line import add_places, framed, parser
 from bench.runs.store import write_bytes_atomic
-from bench.tying.errors import BadInput
 from bench.tying.similarity import Aligned
 
 FOLDER, THRESHOLD = "zoo", 0.8
@@ -39,9 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in ZOO:
         try:
             audited = audit(subject(f"{PREFIX}{name}"), THRESHOLD)
-        except BadInput as reason:
-            if "tied already" not in str(reason):
-                raise
+        except TiedAlready as reason:
             notes.append(f"{reason}.")
             continue
         rows += list(_rows(name, audited))

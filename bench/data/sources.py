@@ -130,6 +130,15 @@ def offline() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
 
 
+AWAY = "no such folder here, and the hub does not answer or is not to be asked"
+"""Why there is no model of a name where `is_away`."""
+
+
+def is_away() -> bool:
+    """Return within seconds whether the hub is not to be asked, or does not answer."""
+    return offline() or not hub_answers()
+
+
 def hub_answers() -> bool:
     """Return within seconds whether the hub answers; its own clients try for half a minute."""
     answered: list[bool] = []

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bench.data.sources import hub_answers, offline
+from bench.data.sources import AWAY, is_away
 from bench.tying.errors import BadInput
 
 PREFIX = "zoo:"
@@ -104,7 +104,7 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
-    local = offline() or not hub_answers()
+    local = is_away()
     try:
         return Path(
             snapshot_download(
@@ -112,8 +112,7 @@ def _from_hub(name: str) -> Path:
             )
         )
     except (OSError, ValueError, HFValidationError) as error:
-        away = "no such folder here, and the hub does not answer or is not to be asked"
-        reason = away if local else " ".join(str(error).split())[:200]
+        reason = AWAY if local else " ".join(str(error).split())[:200]
         raise BadInput(
             f"there is no model {name}: {reason}; give a folder of transformers or one of {NAMES}"
         ) from error

@@ -31,6 +31,12 @@ def html(title: str, text: str, pictures: Mapping[str, bytes] | None = None) -> 
     return template("base.html.j2").render(title=title, text=body)
 
 
+def title_of(page: Path) -> str:
+    """Return the first heading of a page of markdown; the name of its file where it has none."""
+    heading = re.search(r"^# (.+)$", page.read_text(), re.M)
+    return heading[1] if heading else page.stem
+
+
 def anchor(heading: str) -> str:
     """Return the name that GitHub gives a heading: `C7: what?` has `c7-what`."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.analysis.archive import FILE
-from bench.report.document import data_address, html, template
+from bench.report.document import data_address, html, template, title_of
 from bench.report.markup import MADE_BY
 
 BESIDE = {
@@ -111,9 +111,7 @@ def _beside(path: Path) -> Beside:
 
 
 def _document(path: Path) -> str:
-    text = path.read_text()
-    title = re.search(r"^# (.+)$", text, re.M)
-    return html(title[1] if title else path.stem, text, _pictures(path))
+    return html(title_of(path), path.read_text(), _pictures(path))
 
 
 def _pictures(page: Path) -> dict[str, bytes]:

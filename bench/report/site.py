@@ -1,7 +1,6 @@
 """`python -m bench.site`: gather results/index.html and all that it leads to in a folder for any web server."""
 
 import os
-import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -9,7 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from bench.report.document import html
+from bench.report.document import html, title_of
 from bench.runs import machine
 from bench.runs.command_line import add_places, framed, parser
 from bench.runs.store import write_bytes_atomic
@@ -67,7 +66,7 @@ def gather(start: Path, folder: Path) -> list[Path]:
         text = path.read_text()
         if path.suffix == ".md":
             to = to.with_suffix(".html")
-            text = html(_title(text, path), text)
+            text = html(title_of(path), text)
         targets = _targets(path, text, root)
         for address, target in targets.items():
             if target not in known:
@@ -97,11 +96,6 @@ def _targets(page: Path, text: str, root: Path) -> dict[str, Path]:
             raise BadInput(f"{page} leads to {address}, which is not there: {tables} makes all pages first")
         targets[address] = target
     return targets
-
-
-def _title(text: str, path: Path) -> str:
-    heading = re.search(r"^# (.+)$", text, re.M)
-    return heading[1] if heading else path.stem
 
 
 @framed

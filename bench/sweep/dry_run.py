@@ -268,18 +268,19 @@ def _with_groups(cell: RunConfig) -> RunConfig | None:
 
 def _durations(runs: Path) -> Durations:
     """Return how long the finished runs of the folder took."""
-    took = Durations()
-    for path in runs.glob(f"*/{RECORD}"):
-        record = recorded(path) or {}
-        if record.get("status") == Status.DONE and isinstance(record.get("seconds"), Mapping):
-            took.add(_kinship(RunConfig(record["config"], {})), record["seconds"].get("total"))
-    return took
+    return _took(recorded(path) or {} for path in runs.glob(f"*/{RECORD}"))
 
 
 def _archived(results: Path, sweep: str) -> Durations:
-    """Return how long the runs of a sweep took where its records in `results` were made, of those that say so."""
-    took, path = Durations(), archive.path_of(results, sweep)
-    for record in archive.read(path).records.values() if path.exists() else ():
+    """Return how long the runs of a sweep took where its records in `results` were made."""
+    path = archive.path_of(results, sweep)
+    return _took(archive.read(path).records.values() if path.exists() else ())
+
+
+def _took(records: Iterable[Mapping[str, Any]]) -> Durations:
+    """Return how long runs took, of those that finished and whose record says so."""
+    took = Durations()
+    for record in records:
         if record.get("status") == Status.DONE and isinstance(record.get("seconds"), Mapping):
             took.add(_kinship(RunConfig(record["config"], {})), record["seconds"].get("total"))
     return took
