@@ -10,6 +10,8 @@ from bench.analysis.runs import RunRecord, is_finite
 
 SWEEP = "map_rates"
 """The sweep whose runs check the rule, three rates an arm of which the rule's is the middle one."""
+HIGHER = "map_higher"
+"""The sweep whose runs have higher rates than the rule's, for the tasks where the check found it too low."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,12 @@ class Arm:
         """Validation nll at the rule's rate above the least of the three."""
         low, rule, high = (self.nll[rate] for rate in sorted(self.nll))
         return rule - min(low, rule, high)
+
+    @property
+    def regret_of_two(self) -> float:
+        """Validation nll at the better of the rule's rate and the higher one above the least of the three."""
+        _, rule, high = (self.nll[rate] for rate in sorted(self.nll))
+        return min(rule, high) - min(self.nll.values())
 
     @property
     def best(self) -> int:

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +15,8 @@ from bench.analysis.beside import method_of, place_of
 from bench.analysis.points import METHODS, Measurement, as_percent, read_measurements
 from bench.analysis.prediction import MATTERS, MODELS, best_predictor, law
 from bench.analysis.published import Published
-from bench.analysis.rate_rule import SWEEP, Arm
-from bench.analysis.runs import read_sweep
+from bench.analysis.rate_rule import HIGHER, SWEEP, Arm
+from bench.analysis.runs import RunRecord, read_sweep
 from bench.analysis.zero_line import Plane, plane_of
 from bench.report.document import html
 from bench.report.foretold import predictions_page
@@ -90,13 +90,15 @@ class Map:
     published: tuple[Published, ...]
     skipped: tuple[str, ...]
     rates: tuple[Arm, ...] = ()
+    raised: frozenset[str] = frozenset()
 
 
-def the_map(found: Sequence[Measurement], rates: Sequence[Arm] = ()) -> Map:
+def the_map(found: Sequence[Measurement], rates: Sequence[Arm] = (), raised: Iterable[str] = ()) -> Map:
     """Fit everything that the page shows.
 
     Args:
         rates: Arms at three rates, which tell what the rule of rates costs.
+        raised: Tasks whose arms were run at a higher rate too, of which the better one counts.
     """
     start = law(found)
     errors = {
@@ -110,7 +112,7 @@ def the_map(found: Sequence[Measurement], rates: Sequence[Arm] = ()) -> Map:
     }
     rows, skipped = published.complete(published.read())
     kinds = _kinds(found, errors)
-    return Map(tuple(found), kinds, fitted, tuple(rows), tuple(skipped), tuple(rates))
+    return Map(tuple(found), kinds, fitted, tuple(rows), tuple(skipped), tuple(rates), frozenset(raised))
 
 
 def _kinds(
@@ -138,7 +140,7 @@ def page(shown: Map, pictures: Mapping[str, str]) -> str:
     Args:
         pictures: name of a kind -> that of its picture's file.
     """
-    lines = [MADE_BY, "# When does tying pay?", "", *answer(shown), *_caution(shown.rates), ""]
+    lines = [MADE_BY, "# When does tying pay?", "", *answer(shown), *_caution(shown.rates, shown.raised), ""]
     for kind in shown.kinds:
         lines += [f"## {kind.title}", "", _of_kind(kind), ""]
         if kind.name in pictures:
@@ -147,7 +149,7 @@ def page(shown: Map, pictures: Mapping[str, str]) -> str:
     lines += ["## What a shared tensor is worth", "", *_laws(shown.laws), ""]
     lines += ["## What the predictions are made with", "", markdown(_models_table(shown.kinds)), HOW, ""]
     if shown.rates:
-        lines += ["## What the rule of learning rates costs", "", *_rates(shown.rates), ""]
+        lines += ["## What the rule of learning rates costs", "", *_rates(shown.rates, shown.raised), ""]
     if shown.skipped:
         lines += ["Published rows with a missing number:", "", *(f"- {line}" for line in shown.skipped), ""]
     lines += [
@@ -272,7 +274,7 @@ def _laws(fitted: Mapping[str, laws.Law]) -> list[str]:
     return lines
 
 
-def _rates(arms: Sequence[Arm]) -> list[str]:
+def _rates(arms: Sequence[Arm], raised: Container[str]) -> list[str]:
     """Return how much is lost at the rate of the rule, by network and method, against the best of three rates."""
     groups: dict[tuple[str, str], list[Arm]] = defaultdict(list)
     for arm in arms:
@@ -284,26 +286,39 @@ def _rates(arms: Sequence[Arm]) -> list[str]:
         Column("lower rate best", lambda group: str(sum(arm.best < 0 for arm in group))),
         Column("the rule's best", lambda group: str(sum(arm.best == 0 for arm in group))),
         Column("higher rate best", lambda group: str(sum(arm.best > 0 for arm in group))),
+        Column("lost at the map's rate, %", lambda group: _lost(group, raised)),
     ]
     table = tabulate(["task", "tying"], [list(key) for key in groups], columns, list(groups.values()))
     return [
         "Each arm of some of the points at 0.4, 1 and 2.5 times the rate of `conf/rates.yaml`, one seed: by how "
-        "much the perplexity of validation at the rule's rate is above the least of the three.",
+        "much the perplexity of validation at the rule's rate is above the least of the three. The map's rate is "
+        "the rule's, or where a task was run at higher rates too, the better one on validation.",
         "",
         markdown(table),
     ]
 
 
-def _caution(arms: Sequence[Arm]) -> list[str]:
-    """Return a sentence on how far the points are from the best rate; none where that is not checked."""
+def _lost(arms: Sequence[Arm], raised: Container[str]) -> str:
+    """Return what the map's rate loses in the middle: that of the rule, or the better of it and a higher one."""
+    return _percent(median(arm.regret_of_two if arm.task in raised else arm.regret for arm in arms))
+
+
+def _caution(arms: Sequence[Arm], raised: Set[str]) -> list[str]:
+    """Return how far the points are from the best rate; nothing where that is not checked."""
     if not arms:
         return []
     others = sum(arm.best != 0 for arm in arms)
-    lost = _percent(median(arm.regret for arm in arms))
+    lost = ", ".join(
+        f"{task} {_lost([arm for arm in arms if arm.task == task], raised)}"
+        for task in sorted({arm.task for arm in arms})
+    )
+    again = (
+        f" Arms of {' and '.join(sorted(raised))} have the better of it and higher ones." if raised else ""
+    )
     return [
-        f"- **Read differences with care**: every arm has the rate of a rule, and at {others} of {len(arms)} checked "
-        f"arms another rate was better; what the rule loses is {lost} % of perplexity in the middle, and differs "
-        "between arms (below)."
+        f"- **Read differences with care**: learning rates are those of a rule, and at {others} of {len(arms)} checked "
+        f"arms another one was better.{again} What the rate of an arm still loses, in percent of perplexity, in the middle of the "
+        f"checked ones: {lost}."
     ]
 
 
@@ -340,7 +355,9 @@ def build(runs: Path, results: Path, only_points: bool = False, out: Callable[[s
     if only_points:
         return folder
     # Numbers of the file: what it has lost, no reader of it can know.
-    shown = the_map(points.from_csv(folder / points.FILE), _checked_rates(runs, results))
+    checked = _recorded(SWEEP, runs, results)
+    raised = {run.task for run in _recorded(HIGHER, runs, results) if run.is_done}
+    shown = the_map(points.from_csv(folder / points.FILE), Arm.of(checked), raised)
     best = {kind.method: kind.best for kind in shown.kinds if kind.best}
     pictures = _pictures(shown)
     text = page(shown, {name: _file(name) for name in pictures})
@@ -357,11 +374,9 @@ def build(runs: Path, results: Path, only_points: bool = False, out: Callable[[s
     return folder
 
 
-def _checked_rates(runs: Path, results: Path) -> list[Arm]:
-    """Return the arms of the sweep that checks the rule of rates; none where it is not recorded."""
-    if SWEEP not in archive.recorded_names(runs, results):
-        return []
-    return Arm.of(read_sweep(runs, SWEEP, results)[0])
+def _recorded(sweep: str, runs: Path, results: Path) -> Sequence[RunRecord]:
+    """Return the runs of a sweep; none where it is not recorded."""
+    return read_sweep(runs, sweep, results)[0] if sweep in archive.recorded_names(runs, results) else []
 
 
 def _file(name: str) -> str:
