@@ -1,6 +1,7 @@
 """Decision rules: comparisons of named numbers, read from a claim file and never run as code."""
 
 import ast
+import itertools
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
@@ -140,11 +141,36 @@ def over_parts(overall: Mapping[str, Any], conditions: Sequence[tuple[str, Verdi
     if whole not in DECIDING:
         is_mixed = Word.SUPPORTED in judged
         whole = Word.MIXED if is_mixed else Word.INCONCLUSIVE
+    of_name = _shortest({name: found.word for name, found in conditions})
     listed = [
-        f"{word} for {'; '.join(name for name, found in conditions if found.word == word)}"
+        f"{word} for {'; '.join(name for name, found in of_name.items() if found == word)}"
         for word in dict.fromkeys(sorted(words, key=list(Word).index))
     ]
     return Verdict(whole, ". ".join(listed) if len(listed) > 1 else "")
+
+
+def _shortest(words: Mapping[str, Word]) -> Mapping[str, Word]:
+    """Return the words by the ends of the conditions' names where the end alone decides, else as they are.
+
+    "a, warm" and "b, warm", both refuted, become "warm (all 2)" where every other end has one word too.
+    """
+    ends: dict[str, list[str]] = {}
+    for name in words:
+        ends.setdefault(name.rpartition(", ")[2], []).append(name)
+    decides = all(len({words[name] for name in names}) == 1 for names in ends.values())
+    if not decides or len(ends) == len(words):
+        return words
+    return {
+        f"{_common_end(names)} (all {len(names)})" if len(names) > 1 else names[0]: words[names[0]]
+        for names in ends.values()
+    }
+
+
+def _common_end(names: Sequence[str]) -> str:
+    """Return the last parts that all names have, of those that commas part."""
+    split = [name.split(", ")[::-1] for name in names]
+    same = itertools.takewhile(lambda parts: len(set(parts)) == 1, zip(*split, strict=False))
+    return ", ".join(parts[0] for parts in list(same)[::-1])
 
 
 def names_in(rule: Mapping[str, Any]) -> set[str]:

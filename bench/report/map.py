@@ -317,8 +317,8 @@ def _caution(arms: Sequence[Arm], raised: Set[str]) -> list[str]:
     )
     return [
         f"- **Read differences with care**: learning rates are those of a rule, and at {others} of {len(arms)} checked "
-        f"arms another one was better.{again} What the rate of an arm still loses, in percent of perplexity, in the middle of the "
-        f"checked ones: {lost}."
+        f"arms another one was better.{again} What the rate of an arm still loses, in percent of "
+        f"perplexity, in the middle of the checked ones: {lost}."
     ]
 
 

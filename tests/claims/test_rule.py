@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bench.analysis.statistics import paired
 from bench.claims.evaluate import Measure, Part
-from bench.claims.rule import holds, verdict
+from bench.claims.rule import EVERY, Verdict, Word, holds, over_parts, verdict
 from bench.tying.errors import BadInput
 
 NUMBERS = st.floats(-100, 100).map(lambda x: round(x, 3))
@@ -115,3 +115,17 @@ def test_a_ratio_is_widened_as_its_logarithm_and_one_without_seeds_is_not():
     assert ratio.low < 1 and ratio.low * ratio.high == pytest.approx(4)
     over_turns = Measure("cut", 0.1, "", 0.0, 0.2)
     assert over_turns.among(10) == over_turns and ratio.among(1) == ratio
+
+
+@pytest.mark.parametrize(
+    "words, detail",
+    [
+        ("srsr", "supported for b, warm (all 2). refuted for b, cold (all 2)"),
+        ("srrr", "supported for x, b, warm. refuted for x, b, cold; y, b, warm; y, b, cold"),
+    ],
+)
+def test_conditions_are_named_by_their_end_where_that_decides(words, detail):
+    names = [f"{network}, b, {cache}" for network in "xy" for cache in ("warm", "cold")]
+    word_of = {"s": Word.SUPPORTED, "r": Word.REFUTED}
+    conditions = [(name, Verdict(word_of[word])) for name, word in zip(names, words, strict=True)]
+    assert over_parts(EVERY, conditions) == Verdict(Word.MIXED, detail)
