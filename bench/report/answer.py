@@ -89,6 +89,8 @@ def _reference(section: Section) -> str:
     metric, cell = section.metric, section.chosen("none")
     name = f"test {metric.name.replace('_', ' ')}"
     better = f"{'higher' if metric.higher_is_better else 'lower'} is better"
+    if "none" not in section.tyings:
+        return f"{name[0].upper()}{name[1:]} ({better}). No run of `none` was asked for."
     if cell is None:
         why = f": {text}" if (text := _absent(section).get("none")) else ""
         return f"none: no {name} ({better}){why}, so that nothing can be compared with it."
@@ -204,7 +206,12 @@ def line(sections: list[Section]) -> str:
     if said := _interactions(sections):
         parts.append(said)
     if tied and not any(parts):
-        parts.append("no verdict: no tying has a number beside one of `none` on the same data")
+        has_reference = any("none" in section.tyings for section in sections)
+        parts.append(
+            "no verdict: no tying has a number beside one of `none` on the same data"
+            if has_reference
+            else "no run of `none` was asked for: the rows are compared with each other"
+        )
     if sections and not tied and not lost:
         parts.append(
             "nothing is tied here: what dropout and weight decay do to `none` is on the pages of the tasks"

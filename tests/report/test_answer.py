@@ -73,6 +73,14 @@ def test_the_line_above_has_none_and_that_below_the_settings(tmp_path):
     assert noise[3].startswith("not enough to tell (±1 % needs about ")
 
 
+def test_rows_without_none_are_shown_as_they_are(tmp_path):
+    (section,) = shown = sections_of(tmp_path, CLEAR, NOISE)
+    answered = answer(section)
+    assert answered.reference == "Test perplexity (lower is better). No run of `none` was asked for."
+    assert [row[1].partition(" ")[0] for row in answered.table.rows] == ["90.8", "100.8"]
+    assert line(shown) == "No run of `none` was asked for: the rows are compared with each other."
+
+
 def test_the_line_names_methods_and_where_there_are_many_counts_verdicts(tmp_path):
     assert line(sections_of(tmp_path / "a", NONE, CLEAR)) == "`cross_layer`: better."
     several = line(sections_of(tmp_path / "b", NONE, CLEAR, NOISE))
