@@ -148,7 +148,20 @@ def budgets(section: Section) -> list[str]:
         if len(tyings_with) > 1:
             of_each = "; ".join(f"{values} ({', '.join(tyings)})" for values, tyings in tyings_with.items())
             lines.append(f"The rows differ in {name}: {of_each}.")
-    return lines
+    return lines + _ends(section)
+
+
+def _ends(section: Section) -> list[str]:
+    """Name the tyings whose learning rate was chosen at an end of those tried: one beyond it may be better."""
+    at_end: dict[str, list[str]] = {}
+    for run in section.runs:
+        tried = [float(rate) for rate in (run.record or {}).get("lr_search") or ()]
+        rate = run.number("config", "optimizer", "lr")
+        if tried and rate in (min(tried), max(tried)):
+            end = "lowest" if rate == min(tried) else "highest"
+            tyings = at_end.setdefault(f"the {end} learning rate that was tried, {rate:g}", [])
+            tyings += [run.tying] * (run.tying not in tyings)
+    return [f"{', '.join(tyings)}: at {end}; one beyond it may be better." for end, tyings in at_end.items()]
 
 
 def _listed(values: Sequence[float]) -> str:

@@ -106,6 +106,17 @@ def test_a_rate_chosen_per_tying_does_not_split_the_table(tmp_path):
     assert not any("earning rate" in line for line in footer(section, None))
 
 
+@pytest.mark.parametrize("rate, end", [(0.5, "highest"), (0.1, "lowest"), (0.2, None)])
+def test_a_rate_that_was_chosen_at_an_end_of_those_tried_is_named(tmp_path, rate, end):
+    lines, records = made.pair(100.0, 90.0, tying="cross_layer")
+    for record in records:
+        record["config"] = {"optimizer": {"lr": rate}}
+        record["lr_search"] = {"0.1": 90.0, "0.2": 80.0, "0.5": 70.0}
+    (section,) = sections_of(tmp_path, lines, records)
+    line = f"cross_layer: at the {end} learning rate that was tried, {rate:g}; one beyond it may be better."
+    assert budgets(section) == ([line] if end else [])
+
+
 def test_unequal_budgets_are_told_above_the_table(tmp_path):
     """Two commands of one sweep: the ties had another number of steps."""
     untied, tied = made.pair(100.0, 101.0), made.pair(90.0, 92.0, tying="cross_layer")
