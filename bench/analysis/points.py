@@ -5,7 +5,7 @@ import io
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from statistics import fmean, median, stdev
@@ -171,13 +171,20 @@ def _budget(config: Mapping[str, Any], network: str, available: int) -> tuple[in
     return unique, max(1.0, float(f"{read / unique:.5g}"))
 
 
-def pair_key(record: Mapping[str, Any]) -> str | None:
+def pair_key(record: Mapping[str, Any], controls: Container[str | None] = (None,)) -> str | None:
     """Return what a tied run and its untied one have in common: all of the config but tying, seed and learning rate.
 
-    None for a run that is no side of a pair: a control, one that begins from another run, one without a config.
+    None for a run that is no side of a pair: one that begins from another run, one without a config.
+
+    Args:
+        controls: The kinds of control that count, None of them for a run that is no control.
     """
     config = record.get("config") or {}
-    if not config.keys() >= _PARTS or config.get("control") is not None or config.get("start") is not None:
+    if (
+        not config.keys() >= _PARTS
+        or config.get("control") not in controls
+        or config.get("start") is not None
+    ):
         return None
     kept = {
         key: value
@@ -270,9 +277,7 @@ def _in_order(item: tuple[Place, object]) -> tuple:
 
 def _couples(arms: Mapping[tuple, Mapping[str, RunRecord]]) -> dict[Place, list[Couple]]:
     """Return (point, method, distinct, saved) -> untied and tied run of each seed, of runs that form one pair key."""
-    untied = next(
-        (_at_best_rate(runs.values()) for (method, _), runs in arms.items() if method == "none"), {}
-    )
+    untied = next((at_best_rate(runs.values()) for (method, _), runs in arms.items() if method == "none"), {})
     vocabulary = None
     for (method, _), runs in arms.items():
         if method == "embedding":
@@ -280,7 +285,7 @@ def _couples(arms: Mapping[tuple, Mapping[str, RunRecord]]) -> dict[Place, list[
             vocabulary = _saved(one) // one.number("config", "model", "width")
     couples: dict[Place, list[Couple]] = defaultdict(list)
     for (method, _), runs in arms.items():
-        for seed, run in _at_best_rate(runs.values()).items():
+        for seed, run in at_best_rate(runs.values()).items():
             point = point_of(run.record, vocabulary) if method != "none" and seed in untied else None
             if point is not None and _saved(run) > 0:
                 distinct = distinct_blocks(
@@ -294,7 +299,7 @@ def _saved(run: RunRecord) -> int:
     return run.number("num_params_untied") - run.number("num_params")
 
 
-def _at_best_rate(runs: Iterable[RunRecord]) -> dict[int, RunRecord]:
+def at_best_rate(runs: Iterable[RunRecord]) -> dict[int, RunRecord]:
     """Return seed -> run, at the rate whose mean validation loss is least; of equal means the lowest rate."""
     by_rate: dict[tuple[float, str], dict[int, RunRecord]] = defaultdict(dict)
     for run in runs:
@@ -331,14 +336,14 @@ def _measurement(place: Place, couples: Sequence[Couple], sweeps: Mapping[str, s
     )
 
 
-def read_measurements(runs: Path, results: Path) -> list[Measurement]:
-    """Measure every sweep that is recorded in `runs` or `results`. BadInput as `archive.load`, and where none is."""
+def read_runs(runs: Path, results: Path) -> list[tuple[str, RunRecord]]:
+    """Return every recorded run with the name of its sweep. BadInput as `archive.load`, and where there is none."""
     names = archive.recorded_names(runs, results)
     if not names:
         raise BadInput(
             f"no sweep is recorded in {runs} or {results}: run `make sweep` first, or name another --runs"
         )
-    return measurements((name, run) for name in names for run in rows(archive.load(runs, results, name)))
+    return [(name, run) for name in names for run in rows(archive.load(runs, results, name))]
 
 
 # --- what the advisor reads ---

@@ -4,19 +4,19 @@ import json
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import median
 
-from bench.analysis import archive, laws, points, published
+from bench.analysis import laws, points, published
 from bench.analysis.beside import method_of, place_of
-from bench.analysis.points import METHODS, Measurement, as_percent, read_measurements
+from bench.analysis.left_out import LeftOut, left_out
+from bench.analysis.points import METHODS, Measurement, as_percent, measurements, read_runs
 from bench.analysis.prediction import MATTERS, MODELS, best_predictor, law
 from bench.analysis.published import Published
 from bench.analysis.rate_rule import HIGHER, SWEEP, Arm
-from bench.analysis.runs import RunRecord, read_sweep
 from bench.analysis.zero_line import Plane, plane_of
 from bench.report.document import html
 from bench.report.foretold import predictions_page
@@ -82,7 +82,11 @@ class Kind:
 
 @dataclass(frozen=True)
 class Map:
-    """The map: its points, a kind for each method that has any, and the laws of language models and classifiers."""
+    """The map: its points, a kind for each method that has any, and the laws of language models and classifiers.
+
+    rates: Arms at three rates, which tell what the rule of rates costs. raised: Tasks whose arms were run at a higher
+    rate too, of which the better one counts. without: Ties beside the network without their copies.
+    """
 
     found: tuple[Measurement, ...]
     kinds: tuple[Kind, ...]
@@ -91,15 +95,11 @@ class Map:
     skipped: tuple[str, ...]
     rates: tuple[Arm, ...] = ()
     raised: frozenset[str] = frozenset()
+    without: tuple[LeftOut, ...] = ()
 
 
-def the_map(found: Sequence[Measurement], rates: Sequence[Arm] = (), raised: Iterable[str] = ()) -> Map:
-    """Fit everything that the page shows.
-
-    Args:
-        rates: Arms at three rates, which tell what the rule of rates costs.
-        raised: Tasks whose arms were run at a higher rate too, of which the better one counts.
-    """
+def the_map(found: Sequence[Measurement]) -> Map:
+    """Fit what the page shows of measured points."""
     start = law(found)
     errors = {
         method: {new: best_predictor(found, method, start, new=new)[1] for new in JUDGED}
@@ -112,7 +112,7 @@ def the_map(found: Sequence[Measurement], rates: Sequence[Arm] = (), raised: Ite
     }
     rows, skipped = published.complete(published.read())
     kinds = _kinds(found, errors)
-    return Map(tuple(found), kinds, fitted, tuple(rows), tuple(skipped), tuple(rates), frozenset(raised))
+    return Map(tuple(found), kinds, fitted, tuple(rows), tuple(skipped))
 
 
 def _kinds(
@@ -146,6 +146,8 @@ def page(shown: Map, pictures: Mapping[str, str]) -> str:
         if kind.name in pictures:
             lines += [f"![{kind.title}]({pictures[kind.name]})", ""]
         lines += _published_lines(shown, kind)
+    if shown.without:
+        lines += ["## What if the copies were left out?", "", *_without(shown.without), ""]
     lines += ["## What a shared tensor is worth", "", *_laws(shown.laws), ""]
     lines += ["## What the predictions are made with", "", markdown(_models_table(shown.kinds)), HOW, ""]
     if shown.rates:
@@ -274,6 +276,32 @@ def _laws(fitted: Mapping[str, laws.Law]) -> list[str]:
     return lines
 
 
+def _without(found: Sequence[LeftOut]) -> list[str]:
+    """Return how ties along depth compare with the network that lacks the blocks they make copies of others."""
+    groups: dict[tuple[str, str], list[LeftOut]] = defaultdict(list)
+    for one in found:
+        groups[one.network, one.method].append(one)
+
+    def middle(value: Callable[[LeftOut], float]) -> Callable[[list[LeftOut]], str]:
+        return lambda group: fixed(as_percent(median(map(value, group))), 1, True)
+
+    columns = [
+        Column("places", lambda group: str(len(group))),
+        Column("tied better at", lambda group: str(sum(one.tied < one.without for one in group))),
+        Column("tied to untied, %", middle(lambda one: one.tied)),
+        Column("left out to untied, %", middle(lambda one: one.without)),
+        Column("tied to left out, %", middle(lambda one: one.tied - one.without)),
+    ]
+    table = tabulate(["network", "tying"], [list(key) for key in groups], columns, list(groups.values()))
+    return [
+        "A shared block that is used again costs its time again. Beside the tie: the untied network without the blocks "
+        "that the tie makes copies of others, which has as many parameters and takes less time. Changes of test "
+        "perplexity, the middle of all places.",
+        "",
+        markdown(table),
+    ]
+
+
 def _rates(arms: Sequence[Arm], raised: Container[str]) -> list[str]:
     """Return how much is lost at the rate of the rule, by network and method, against the best of three rates."""
     groups: dict[tuple[str, str], list[Arm]] = defaultdict(list)
@@ -347,7 +375,8 @@ def _models_table(kinds: Sequence[Kind]) -> Table:
 
 def build(runs: Path, results: Path, only_points: bool = False, out: Callable[[str], object] = print) -> Path:
     """Write results/map/ from all recorded sweeps, and say the answer through `out`. BadInput where there is none."""
-    folder, found = results / points.FOLDER, read_measurements(runs, results)
+    folder, recorded = results / points.FOLDER, read_runs(runs, results)
+    found = measurements(recorded)
     write_bytes_atomic(folder / points.FILE, points.as_csv(found).encode())
     out(
         f"{len(found)} measurements at {len({one.point.group for one in found})} places: {folder / points.FILE}"
@@ -355,9 +384,12 @@ def build(runs: Path, results: Path, only_points: bool = False, out: Callable[[s
     if only_points:
         return folder
     # Numbers of the file: what it has lost, no reader of it can know.
-    checked = _recorded(SWEEP, runs, results)
-    raised = {run.task for run in _recorded(HIGHER, runs, results) if run.is_done}
-    shown = the_map(points.from_csv(folder / points.FILE), Arm.of(checked), raised)
+    shown = replace(
+        the_map(points.from_csv(folder / points.FILE)),
+        rates=tuple(Arm.of(run for sweep, run in recorded if sweep == SWEEP)),
+        raised=frozenset(run.task for sweep, run in recorded if sweep == HIGHER and run.is_done),
+        without=tuple(left_out(run for _, run in recorded)),
+    )
     best = {kind.method: kind.best for kind in shown.kinds if kind.best}
     pictures = _pictures(shown)
     text = page(shown, {name: _file(name) for name in pictures})
@@ -372,11 +404,6 @@ def build(runs: Path, results: Path, only_points: bool = False, out: Callable[[s
         write_bytes_atomic(folder / name, content)
     out("\n".join([*answer(shown), str(folder / "map.md")]))
     return folder
-
-
-def _recorded(sweep: str, runs: Path, results: Path) -> Sequence[RunRecord]:
-    """Return the runs of a sweep; none where it is not recorded."""
-    return read_sweep(runs, sweep, results)[0] if sweep in archive.recorded_names(runs, results) else []
 
 
 def _file(name: str) -> str:

@@ -16,7 +16,7 @@ from bench.analysis.points import (
     measurements,
     pair_key,
     point_of,
-    read_measurements,
+    read_runs,
 )
 from bench.analysis.runs import rows
 from bench.tying.errors import BadInput
@@ -157,7 +157,7 @@ def test_what_is_saved_fits_the_blocks_that_are_left(quick):
 
 
 def test_the_file_gives_back_what_it_was_made_of(tmp_path):
-    found = read_measurements(tmp_path, RESULTS)
+    found = measurements(read_runs(tmp_path, RESULTS))
     (tmp_path / points.FILE).write_text(as_csv(found))
     again = from_csv(tmp_path / points.FILE)
     assert as_csv(again) == as_csv(found) and fingerprint(again) == fingerprint(found)
@@ -182,7 +182,7 @@ def test_a_folder_without_points_is_refused(tmp_path):
     with pytest.raises(BadInput, match="no file of points"):
         from_csv(tmp_path / points.FILE)
     with pytest.raises(BadInput, match="no sweep is recorded"):
-        read_measurements(tmp_path, tmp_path)
+        read_runs(tmp_path, tmp_path)
 
 
 def test_a_percent_of_perplexity():

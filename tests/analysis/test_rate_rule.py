@@ -41,7 +41,7 @@ def test_a_run_that_diverged_is_worst_and_an_arm_without_a_rate_is_left_out(unti
     (arm,) = Arm.of([*two, at(untied, 2, 1.0, Status.DIVERGED)])
     assert arm.regret == math.inf
     assert Arm.of(two) == []
-    text = page(the_map([], [arm]), {})
+    text = page(replace(the_map([]), rates=(arm,)), {})
     assert "at 1 of 1 checked arms another one was better. What" in text
     assert (
         "What the rule of learning rates costs" in text and f"checked ones: {untied.task} diverged." in text
@@ -51,6 +51,6 @@ def test_a_run_that_diverged_is_worst_and_an_arm_without_a_rate_is_left_out(unti
 def test_where_a_task_was_run_at_higher_rates_too_the_better_rate_counts(untied):
     (arm,) = Arm.of(at(untied, rate, nll) for rate, nll in zip((1, 2, 3), (2.0, 2.5, 2.1), strict=True))
     assert (arm.regret, round(arm.regret_of_two, 9)) == (0.5, 0.1)
-    text = page(the_map([], [arm], {untied.task}), {})
+    text = page(replace(the_map([]), rates=(arm,), raised={untied.task}), {})
     assert f"Arms of {untied.task} have the better of it and higher ones" in text
     assert f"checked ones: {untied.task} {100 * math.expm1(0.1):.1f}." in text

@@ -77,7 +77,8 @@ def test_points_on_one_line_have_no_surface():
 def built(tmp_path_factory):
     results, lines = tmp_path_factory.mktemp("results"), []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pages, "read_measurements", lambda runs, results: point_maker.measurements(40))
+        patch.setattr(pages, "measurements", lambda recorded: point_maker.measurements(40))
+        patch.setattr(pages, "read_runs", lambda runs, results: [])
         build(results, results, out=lines.append)
     return results / FOLDER, "\n".join(lines)
 
@@ -170,6 +171,7 @@ def test_torn_predictions_are_refused(tmp_path):
 
 
 def test_the_points_alone_take_no_fit(tmp_path, monkeypatch):
-    monkeypatch.setattr(pages, "read_measurements", lambda runs, results: point_maker.measurements(3))
+    monkeypatch.setattr(pages, "measurements", lambda recorded: point_maker.measurements(3))
+    monkeypatch.setattr(pages, "read_runs", lambda runs, results: [])
     folder = build(tmp_path, tmp_path, only_points=True, out=lambda line: None)
     assert [path.name for path in folder.iterdir()] == [points.FILE]
