@@ -1,12 +1,17 @@
 """Configs composed as the command line does, and the cells they make, without preparing any data."""
 
+import functools
+import pickle
 from pathlib import Path
 from unittest.mock import patch
 
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from bench.config import run_config
+from bench.config.compose import Composer
 from bench.config.run_config import RunConfig
 from bench.data.prepare import Prepared
 
@@ -15,8 +20,22 @@ CONF = Path(__file__).parents[1] / "conf"
 
 def composed(*overrides: str) -> DictConfig:
     """What `python -m bench *overrides` hands to the controller."""
+    return pickle.loads(_composed(overrides))
+
+
+@functools.cache
+def _composed(overrides: tuple[str, ...]) -> bytes:
+    """Hydra takes 0.06 s for a config, and many tests ask for the same one."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", overrides=list(overrides))
+        return pickle.dumps(compose("config", overrides=list(overrides)))
+
+
+def composer(*overrides: str) -> Composer:
+    """What composes the cells of `python -m bench -m *overrides`."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        loader = GlobalHydra.instance().hydra.config_loader
+        master = loader.load_configuration("config", [*overrides, "hydra.mode=MULTIRUN"], RunMode.MULTIRUN)
+        return Composer(loader, master)
 
 
 def made(*overrides: str, fingerprint: str = "f1f2") -> RunConfig:

@@ -148,6 +148,12 @@ def defines(target: str) -> bool:
     path = _file(module)
     if _is_installed(path) or _spec(f"{module}.{attribute}") is not None:
         return True
+    return not _names(module, _stamp(path)).isdisjoint({attribute, "*", "__getattr__", "globals"})
+
+
+@functools.lru_cache(maxsize=256)
+def _names(module: str, stamp: "_Stamp") -> frozenset[str]:
+    """Return every name that a module's source gives to something; `stamp` tells one version of it from another."""
     names: set[str] = set()
     for node in ast.walk(tree_of(module)):
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
@@ -156,7 +162,7 @@ def defines(target: str) -> bool:
             names |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             names.add(node.id)
-    return not names.isdisjoint({attribute, "*", "__getattr__", "globals"})
+    return frozenset(names)
 
 
 _PARSING = threading.Lock()

@@ -1,6 +1,7 @@
 """Corrected p-values: an example done in the head, and laws."""
 
 import math
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,9 @@ def test_done_in_the_head():
 
 @given(p_values.filter(len))
 def test_it_is_that_of_statsmodels(values):
-    assert holm(values) == pytest.approx(multipletests(values, method="holm")[1])
+    with patch("gc.collect"):  # at each call, with all that tests import: half a second
+        expected = multipletests(values, method="holm")[1]
+    assert holm(values) == pytest.approx(expected)
 
 
 @given(p_values)

@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 import yaml
-from cell_maker import CONF, composed
+from cell_maker import CONF, composed, composer
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import get_object
 from omegaconf import OmegaConf
@@ -156,10 +156,11 @@ def test_every_cell_of_a_named_sweep_is_allowed(sweep, trained):
     axes = axes_of(sweep)
     numbers = [key for key in axes if key in ("dropout", "weight_decay", "seed")]  # need no composing anew
     choices = [key for key in axes if key not in numbers]
+    compose = composer(f"sweep={sweep}")
     for choice in itertools.product(*(axes[key] for key in choices)):
         chosen = [f"{group}={value}" for group, value in zip(choices, choice, strict=True)]
         chosen += [f"start.model={trained}"] if sweep == "pretrained" else []
-        cfg = composed(f"sweep={sweep}", *chosen)
+        cfg = compose([f"sweep={sweep}", *chosen])
         _null_unused(cfg)
         config = plain(cfg)
         assert config["sweep"]["name"] == sweep
