@@ -12,7 +12,7 @@ from typing import NoReturn
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError, safe_load
@@ -159,6 +159,12 @@ def _reason(error: Exception) -> str:
         meant = near(unknown[1])
         return f"unknown key {unknown[1]}: " + (
             f"did you mean {meant}?" if meant else "`python -m bench --help` lists the keys"
+        )
+    if isinstance(error, OverrideParseException) or "LexerNoViableAlt" in text:
+        where = re.split(r" \^$| expecting \{| See https://hydra.cc", text)[0]
+        return (
+            f"{where}: this is no key=value; write it as seed=1, several as seed=1,2 after -m, and put a value with "
+            "other signs in quotes, as 'sweep.note=\"two words\"'"
         )
     return re.split(" Config search path:| full_key:| See https://hydra.cc", text)[0]
 

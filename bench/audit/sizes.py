@@ -1,5 +1,6 @@
 """Read from a model, or from the keys of a task, what the map needs to place it; flags say what cannot be read."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -234,7 +235,7 @@ def _composed(overrides: Sequence[str]) -> Mapping[str, Any]:
             composed = compose("config", list(overrides))
         return from_hydra(composed).config
     except (HydraException, OmegaConfBaseException) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = re.split(" To append to| Config search path:", " ".join(str(error).split()))[0][:200]
         raise BadInput(
             f"{' '.join(overrides)} is no task: {reason}; `python -m bench --help` lists the keys"
         ) from error

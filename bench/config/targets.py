@@ -59,6 +59,11 @@ def check_targets(config: Mapping[str, Any]) -> None:
     handed = {"model": SHAPES[config["task"]["kind"]] | {"dropout"}, **HANDED}
     for path, section in sections.items():
         if parameters[path] is not None:
+            if lacking := HANDED.get(path, set()) - {*parameters[path].names}:
+                raise BadInput(
+                    f"{path}._target_={section['_target_']} is not allowed: it takes no {', '.join(sorted(lacking))}, "
+                    "which the bench hands to it; leave it as in conf/"
+                )
             allowed = [name for name in parameters[path].names if name not in handed.get(path, {"model"})]
             _check_keys(path, section, sorted(allowed))
     if config["model"]["_target_"].startswith("bench.models.transformer."):

@@ -21,7 +21,17 @@ class Parser(argparse.ArgumentParser):
         raise BadInput(f"{message}: `{self.prog} --help` lists what is allowed")
 
     def parse_args(self, *args: Any, **kwargs: Any) -> argparse.Namespace:
-        """Parse, and say where the folders are that `add_places` could not leave in the current folder."""
+        """Parse, and say where the folders are that `add_places` could not leave in the current folder.
+
+        An empty word is refused: as a folder it would be the current one.
+        """
+        words = args[0] if args and args[0] is not None else sys.argv[1:]
+        for before, word in zip(("", *words), words, strict=False):
+            if not word.strip() or (word.startswith("--") and word.endswith("=")):
+                where = before if before.startswith("--") else word.rstrip("= ") or "an argument"
+                self.error(
+                    f"{where} is empty, as an unset variable of the shell is: give a value, or leave it out"
+                )
         chosen = super().parse_args(*args, **kwargs)
         given = vars(chosen)
         moved = {name: path for name, path in machine.moved_places().items() if given.get(name) == path}

@@ -162,7 +162,8 @@ def check_named(ties: Iterable[Tie], model: nn.Module, parameters: Mapping[str, 
         owner = modules_by_name(model).get(path)
         if name in buffers:
             raise BadInput(f"the plan ties {name}, which is a buffer; only parameters can be tied")
-        if callable(getattr(owner, leaf, None)) or name + INT8 in parameters:  # torch's own way, or ours
+        packed = getattr(owner, leaf, None)  # torch's own way; ours has another name
+        if (callable(packed) and not isinstance(packed, nn.Module)) or name + INT8 in parameters:
             raise BadInput(f"the plan ties {name}, which is quantised and packed; tie first, quantise after")
 
 
@@ -398,6 +399,12 @@ def check_none(ties: Iterable[Tie], model: nn.Module, parameters: Parameters) ->
     for tie in (tie for tie in made if not is_made(tie, parameters)):
         kept = kept_whole(tie, parameters)
         replaced |= {id(parameters[name]): name for name in tie.names if name != kept}
+    for name in replaced.values():
+        if parameters[name]._backward_hooks or parameters[name]._post_accumulate_grad_hooks:
+            raise BadInput(
+                f"the plan ties {name}, which has a hook on its gradient, and would take both out of the model; apply "
+                "the plan, then register the hook on the shared tensor"
+            )
     if replaced and any(isinstance(wrapper, DistributedDataParallel) for wrapper in wrappers(model)):
         raise BadInput(_refusal(next(iter(replaced.values())), DistributedDataParallel))
     if replaced and _others_hold(replaced, model, parameters) and _held(replaced):
@@ -575,9 +582,6 @@ def restored(model: nn.Module, written: Iterable[Tensor], after_success: bool = 
     values = [(tensor, tensor.detach().clone()) for tensor in written]
 
     def restore() -> None:
-        with torch.no_grad():
-            for tensor, value in values:
-                tensor.copy_(value)
         for held, content in lists:
             held.clear()
             held.extend(content) if isinstance(held, list) else held.update(content)
@@ -585,6 +589,9 @@ def restored(model: nn.Module, written: Iterable[Tensor], after_success: bool = 
             module.__class__ = kind
             vars(module).clear()
             vars(module).update(state)
+        with torch.no_grad():
+            for tensor, value in values:
+                tensor.copy_(value)
 
     try:
         yield

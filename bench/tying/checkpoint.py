@@ -165,6 +165,8 @@ def check_example(example: Example) -> None:
             f"the example is a {type(example).__name__}; give keyword arguments of the model, as a dictionary"
         )
     for key, value in example.items():
+        if not isinstance(key, str):
+            raise BadInput(f"the example has {key!r} for a name; give keyword arguments of the model")
         if not isinstance(value, Tensor):
             raise BadInput(f"the example has {key} = {value!r}; it can hold tensors alone")
 
@@ -237,6 +239,7 @@ def answer_of(model: nn.Module, example: Example) -> Tensor:
     first = next(tensors_in(getattr(answered, "logits", answered)), None)
     if first is None:
         raise BadInput("the model answers the example with no tensor: leave the example out")
+    check_in_memory({"the answer to the example": first}, "to be kept")
     return first
 
 
@@ -281,8 +284,15 @@ def check(file: str | Path, path: Path, model: nn.Module) -> None:
         path, {name: kept.tensors[kept.shared.get(name, name)] for name in _names(kept)}, names_of(model), {}
     )
     _check_shares(path, kept, names_of(model))
-    if kept.output is not None:
+    if kept.output is None:
+        return
+    try:
         _check_answer(path, kept.output, answer_of(model, kept.reads))
+    except BadInput as error:
+        raise BadInput(
+            "the model answers the example in two ways, with random numbers or a state that are not torch's: leave "
+            "the example out"
+        ) from error
 
 
 def blank(path: str | Path) -> nn.Module:
@@ -488,7 +498,13 @@ def save(model: nn.Module, plan: TyingPlan, path: str | Path, example: Example |
 
 @contextlib.contextmanager
 def _written_whole(path: Path) -> Iterator[Path]:
-    """Give a name to write to, which becomes `path` at the end, whole, and only if nothing was raised."""
+    """Give a name to write to, which becomes `path` at the end, whole, and only if nothing was raised.
+
+    Where `path` is a link, what it leads to is written. A device, in whose place the file would come, is refused.
+    """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        raise BadInput(f"cannot write {path}: it is there and is no file; choose another path")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:

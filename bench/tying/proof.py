@@ -81,16 +81,22 @@ def check(changes: Changes, ties: Sequence[Tie], model: nn.Module, example: Exam
     """BadInput where the changes would leave a module with a weight of its own. The model stays as it is.
 
     That is a name at which the tied model answers nothing, while the untied one did, or while its module is called.
+    It is also a tensor that is taken out of the model and that the model answers by all the same.
     A name that the example does not reach is let through.
     """
+    before = apply.parameters_by_name(model)
     with restored(model, [parameter for parameter, _ in changes.values]):
         changes.make(model)
-        silent = silent_uses(ties, model, example)
+        probe = _Probe(model, example)
+        silent = [name for name in _silent(ties, probe) if not probe.reads_elsewhere(name, before)]
         kept = called(silent, model, example) if silent else ()
-    if silent and (kept := kept or answering(silent, model, example)):
+        left = "" if silent else probe.reads_taken(before)
+    kept = kept or (answering(silent, model, example) if silent else ())
+    if kept or left:
+        depends = "still depends on the tensor that it had" if left else "does not depend on it"
         raise BadInput(
-            f"the tie would be one by name alone: {kept[0]} is shared, and what the model answers does not depend on "
-            "it (its module keeps the weight in a list, a closure, a view or a copy); read it as an attribute when the "
+            f"the tie would be one by name alone: {left or kept[0]} is shared, and what the model answers {depends} "
+            "(its module keeps the weight in a list, a closure, a view or a copy); read it as an attribute when the "
             "module is called"
         )
 
@@ -137,8 +143,11 @@ def silent_uses(ties: Iterable[Tie], model: nn.Module, example: Example) -> tupl
 
     Raises BadInput where the model cannot read the example, or answers it in two ways.
     """
-    probe = _Probe(model, example)
-    parameters = apply.parameters_by_name(model)
+    return tuple(_silent(ties, _Probe(model, example)))
+
+
+def _silent(ties: Iterable[Tie], probe: "_Probe") -> list[str]:
+    parameters = apply.parameters_by_name(probe.model)
     silent = []
     for tie in (tie for tie in ties if tie.is_hard):
         shared = parameters[tie.names[0]]
@@ -148,7 +157,7 @@ def silent_uses(ties: Iterable[Tie], model: nn.Module, example: Example) -> tupl
             in_place = name == tie.names[0]
             if not probe.answers(name, shared, uses, in_place):
                 silent.append(name)
-    return tuple(silent)
+    return silent
 
 
 def answering(names: Sequence[str], model: nn.Module, example: Example) -> tuple[str, ...]:
@@ -219,6 +228,28 @@ class _Probe:
 
         return changes(lambda: _answer(self.model, self.example), self.usual) or changes(put_out, put_out())
 
+    def reads_elsewhere(self, name: str, before: Mapping[str, Parameter]) -> bool:
+        """Whether the model reads the tensor under another name that was the same tensor before the tie too."""
+        now = apply.parameters_by_name(self.model)
+        uses = [other for other, parameter in now.items() if parameter is now[name]]
+        own = [other for other in uses if other != name and before.get(other) is before[name]]
+        return any(self.answers(other, now[other], uses, in_place=False) for other in own)
+
+    def reads_taken(self, before: Mapping[str, Parameter]) -> str:
+        """Return a name whose tensor of `before`, which the model has no longer, changes its answer; "" for none."""
+        now = apply.parameters_by_name(self.model)
+        places = {_memory(parameter) for parameter in now.values()}
+        taken = {name: p for name, p in before.items() if p is not now.get(name) and _memory(p) not in places}
+
+        def change(names: Iterable[str]) -> bool:
+            written = [taken[name] for name in names]
+            with restored(self.model, [*written, *self.model.buffers()]), torch.no_grad():
+                for tensor in written:
+                    tensor.fill_(torch.nan)
+                return not _is_same(self.usual, _answer(self.model, self.example))
+
+        return next((name for name in taken if change([name])), "") if taken and change(taken) else ""
+
     @contextlib.contextmanager
     def _changed(self, name: str, shared: Parameter, uses: Sequence[str], in_place: bool) -> Iterator[None]:
         tensor = shared.detach().clone()
@@ -235,7 +266,8 @@ class _Probe:
 
 
 def _answer(model: nn.Module, example: Example) -> list[Tensor]:
-    return [tensor.detach().clone() for tensor in tensors_in(answer(model, example))]
+    answered = (tensor.detach() for tensor in tensors_in(answer(model, example)))
+    return [tensor.clone() if tensor.layout == torch.strided else tensor.to_dense() for tensor in answered]
 
 
 def _put_out(module: nn.Module, model: nn.Module, example: Example) -> list[Tensor]:
@@ -243,7 +275,9 @@ def _put_out(module: nn.Module, model: nn.Module, example: Example) -> list[Tens
     seen: list[Tensor] = []
 
     def keep(_: nn.Module, __: Any, output: Any) -> None:
-        seen.extend(tensor.detach().clone() for tensor in tensors_in(output))
+        seen.extend(
+            tensor.detach().clone() for tensor in tensors_in(output) if tensor.layout == torch.strided
+        )
 
     with module.register_forward_hook(keep):
         answer(model, example)

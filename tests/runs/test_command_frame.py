@@ -45,6 +45,9 @@ def test_every_command_stands_in_the_frame():
         ["--only"],
         ["--out"],
         ["--runs=", "--threshold"],
+        [""],
+        ["--out="],
+        ["--results", ""],
     ],
     ids=" ".join,
 )

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import pickle
 import random
 import warnings
@@ -287,6 +288,19 @@ def test_a_failed_save_leaves_the_old_file(saved, monkeypatch):
     assert saved.read_bytes() == before and [p.name for p in saved.parent.iterdir()] == [saved.name]
 
 
+def test_a_link_is_followed_and_what_is_no_file_stays(saved):
+    link, pipe = saved.with_name("link"), saved.with_name("pipe")
+    link.symlink_to(saved.name)
+    saved.write_bytes(b"old")
+    save(net(), PLAN, link, EXAMPLE)
+    assert link.is_symlink() and load(saved, Net())[1] == PLAN
+    os.mkfifo(pipe)
+    for path in (pipe, saved.parent):
+        with pytest.raises(BadInput, match="is there and is no file"):
+            save(net(), PLAN, path, EXAMPLE)
+    assert pipe.is_fifo() and {path.name for path in saved.parent.iterdir()} == {saved.name, "link", "pipe"}
+
+
 def test_the_stock_ways_lose_ties(tmp_path):
     """What this module is for. Where one of these passes, `transformers` has learned it."""
     model, _ = tied(**UNTIED)
@@ -344,6 +358,11 @@ class Counting(nn.Linear):
         return super().forward(x) * Counting.calls
 
 
+class Sparse(nn.Linear):
+    def forward(self, x):
+        return super().forward(x).to_sparse()
+
+
 class Silent(nn.Linear):
     def forward(self, x):
         return {"loss": None}
@@ -352,7 +371,9 @@ class Silent(nn.Linear):
 @pytest.mark.parametrize(
     ("make", "example", "words"),
     [
-        (lambda: Counting(4, 4), {"x": torch.ones(2, 4)}, "answers its example otherwise"),
+        (lambda: Counting(4, 4), {"x": torch.ones(2, 4)}, "answers the example in two ways"),
+        (lambda: Sparse(4, 4), {"x": torch.ones(2, 4)}, "the answer to the example is sparse"),
+        (lambda: nn.Linear(4, 4), {0: torch.ones(2, 4)}, "has 0 for a name"),
         (lambda: Silent(4, 4), {"x": torch.ones(2, 4)}, "answers the example with no tensor"),
         (lambda: nn.Linear(4, 4), {"x": torch.ones(2, 4)}, "does not run through the model"),
         (lambda: nn.Linear(4, 4), {"input": torch.ones(2, 5)}, "does not run through the model"),

@@ -260,6 +260,20 @@ def test_a_buffer_is_refused():
     refused(Net(), tied("mean", "body.0.bias"), "mean", "is a buffer")
 
 
+def test_a_module_is_no_parameter():
+    refused(Net(), tied("body.0", "body.2.weight"), "body.0", "no parameter of that name")
+
+
+@pytest.mark.parametrize("register", ["register_hook", "register_post_accumulate_grad_hook"])
+def test_a_hook_on_a_gradient_is_not_lost_without_a_word(register):
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    getattr(model[0].weight, register)(lambda given: None)
+    cross_layer(model).apply(model)  # the first is the tensor that all share
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    getattr(model[1].weight, register)(lambda given: None)
+    refused(model, cross_layer(model), "1.weight, which has a hook on its gradient")
+
+
 def test_a_frozen_weight_is_refused():
     model = Net()
     model.body[2].weight.requires_grad_(False)

@@ -150,6 +150,39 @@ def test_a_module_that_keeps_its_weight_elsewhere_is_found(kind):
         plan.prove(model, X)
 
 
+def test_a_tensor_that_is_taken_out_has_no_part_in_the_answer():
+    """A hook reads the old weight beside the shared one, where the model keeps nothing that could be looked at."""
+    model = chain()
+    for layer in model:
+        weight = layer.weight
+        layer.register_forward_pre_hook(lambda _, given, weight=weight: (given[0] @ weight,))
+    before = state(model)
+    with pytest.raises(
+        BadInput, match="1.weight is shared, and what the model answers still depends on the tensor"
+    ):
+        cross_layer(model).apply(model, example=X)
+    assert unchanged(before, state(model))
+
+
+class ByAnotherName(nn.Module):
+    """Has its weight in a list of parameters too, and reads it there."""
+
+    def __init__(self, *sizes):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(sizes))
+        self.all = nn.ParameterList([self.weight])
+
+    def forward(self, x):
+        return x @ self.all[0]
+
+
+def test_a_weight_that_is_read_by_another_of_its_names_is_proven():
+    model = chain(ByAnotherName)
+    plan = cross_layer(model)
+    plan.apply(model, example=X)
+    assert len({id(parameter) for parameter in model.parameters()}) == 1
+
+
 class Twice(nn.Module):
     """An embedding and what reads its weight in a way of its own."""
 
