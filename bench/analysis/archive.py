@@ -50,7 +50,7 @@ def path_of(results: Path, name: str) -> Path:
 
 def sweep_names(runs: Path) -> list[str]:
     """The sweeps that have a manifest in `runs`, sorted."""
-    return sorted(path.stem for path in manifest_path(runs, "any").parent.glob("*.json"))
+    return sorted(path.stem for path in manifest_path(runs, "any").parent.glob("[!.]*.json"))
 
 
 def archived_names(results: Path) -> list[str]:

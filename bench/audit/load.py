@@ -170,8 +170,15 @@ def subject(asked: str) -> Subject:
 
 def _run(folder: Path) -> Subject:
     from omegaconf import OmegaConf
+    from yaml import YAMLError
 
-    config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+    try:
+        config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+    except (YAMLError, UnicodeDecodeError) as error:
+        reason = _first_line(error)
+        raise BadInput(
+            f"{folder}/config.yaml is damaged ({reason}): delete {folder} and run it again"
+        ) from error
     weights = folder / "best.ckpt"
 
     def network(seed: int, tied: bool) -> nn.Module:
@@ -190,7 +197,13 @@ def _run(folder: Path) -> Subject:
         if not weights.is_file():
             raise BadInput(f"{folder} holds no best.ckpt: the run is not done; `make status` says what is")
         model = network(config["seed"], tied=True)
-        model.load_state_dict(weights_of(weights))
+        try:
+            model.load_state_dict(weights_of(weights))
+        except Exception as error:  # whatever a damaged file raises
+            reason = f"{type(error).__name__}: {_first_line(error)}"
+            raise BadInput(
+                f"{weights} holds no weights of this run ({reason}): delete {folder} and run it again"
+            ) from error
         return model
 
     def fresh() -> nn.Module:

@@ -219,6 +219,10 @@ def series_content(data: "DatasetDict", wanted: Mapping[str, Any]) -> Content:
     if not np.isfinite(scale).all():
         name = names[int(np.flatnonzero(~np.isfinite(scale))[0])]
         raise BadInput(f"column {name!r} has changes too large to be squared: give it in a larger unit")
+    if small := [
+        name for name, one, part in zip(names, scale, train.T, strict=True) if one == 0 and part.any()
+    ]:
+        raise BadInput(f"column {small[0]!r} has changes too small to be squared: give it in a smaller unit")
     if (scale == 0).any():
         name = names[int(np.flatnonzero(scale == 0)[0])]
         raise BadInput(f"column {name!r} never changes in train: leave it out of data.columns")
@@ -254,6 +258,8 @@ def _numbers(rows: "Dataset", name: str, log: bool) -> np.ndarray:
     column = _column(rows, name, "columns")
     try:
         values = np.array([math.nan if value is None else value for value in column], dtype=np.float64)
+        if any(isinstance(value, int) and value != int(float(value)) for value in column):
+            raise ValueError("whole numbers beyond 2**53 lose digits")
     except (TypeError, ValueError) as error:
         raise BadInput(f"column {name!r} is not numeric ({error}): leave it out of data.columns") from error
     if values.ndim != 1:

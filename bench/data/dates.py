@@ -15,6 +15,9 @@ _CLOCKS = ("", " %H:%M", " %H:%M:%S")
 FORMATS = tuple(day.format(mark) + clock for day, mark, clock in product(_DAYS, ".-/", _CLOCKS))
 """What a date may look like beside ISO 8601: it is read where all of these that fit say the same."""
 
+_ABSENT = {"", "na", "nan", "nat", "none", "null"}
+"""Text that stands for no time; some of it would be read as one that has no order."""
+
 EXAMPLE = "for example data.time_format='%d.%m.%Y'"
 
 
@@ -32,7 +35,10 @@ def check_times(values: Sequence[Any], name: str, time_format: str | None) -> li
         BadInput: a time that is absent or unreadable, dates that fit more than one format, rows out of order, or two
             rows of one time.
     """
-    if any(value is None or value != value for value in values):
+    if any(
+        value is None or value != value or (isinstance(value, str) and value.strip().lower() in _ABSENT)
+        for value in values
+    ):
         raise BadInput(f"column {name!r} lacks a time: give one in every row, or set data.time=null")
     times = _parsed(values, name, time_format)
     steps = np.diff(times)
@@ -71,7 +77,7 @@ def _parsed(values: Sequence[Any], name: str, time_format: str | None) -> np.nda
             )
         return times
     if all(isinstance(value, Real) for value in values):
-        return np.array(values, np.float64)
+        return _of_numbers(values, name)
     if all(isinstance(value, date) for value in values):  # a datetime is one too
         return _read(values, None)
     if not all(isinstance(value, str) for value in values):
@@ -89,6 +95,23 @@ def _parsed(values: Sequence[Any], name: str, time_format: str | None) -> np.nda
             "data.time=null where the rows are in order"
         )
     return first
+
+
+def _of_numbers(values: Sequence[Any], name: str) -> np.ndarray:
+    """Return dates where every number is one written as YYYYMMDD, else the numbers."""
+    if all(isinstance(value, int) and 1000_01_01 <= value <= 9999_12_31 for value in values):
+        dates = _read(map(str, values), "%Y%m%d")
+        if not isinstance(dates, str):
+            return dates
+    try:
+        times = np.array(values, np.float64)
+    except OverflowError:
+        times = np.array([np.inf])
+    if not np.isfinite(times).all():
+        raise BadInput(
+            f"column {name!r} holds a time that is no finite number: correct it, or set data.time=null"
+        )
+    return times
 
 
 def _read(values: Iterable[Any], form: str | None) -> np.ndarray | str:

@@ -1,5 +1,6 @@
 """Read a column of images into uint8 arrays, by the type, the range and the layout of its pixels."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -39,13 +40,10 @@ def image_arrays(
         BadInput: an image that is absent, unreadable or of another size than the first, or pixels whose range or
             layout cannot be told.
     """
-    transparent = 0
-    pixels = {}
-    for split, rows in splits.items():
-        pixels[split], count = _read(rows, split)
-        transparent += count
+    left_out: Counter[str] = Counter()
+    pixels = {split: _read(rows, split, left_out) for split, rows in splits.items()}
     low, high = _range(pixels) if declared is None else declared
-    notes = [f"{transparent} images have transparent pixels: they are read as opaque"] if transparent else []
+    notes = [f"{count} images have {what}" for what, count in left_out.items()]
     brightest = max(values.max().item() for values in pixels.values())
     if declared is None and 0 < brightest < high / _DARK:
         notes.append(
@@ -61,8 +59,8 @@ def image_arrays(
     return {split: _channels_first(_eight_bit(values, low, high)) for split, values in pixels.items()}, notes
 
 
-def _read(rows: "Dataset", split: str) -> tuple[np.ndarray, int]:
-    """Return the pixels of all rows, of any type, and how many images have transparent pixels."""
+def _read(rows: "Dataset", split: str, left_out: Counter[str]) -> np.ndarray:
+    """Return the pixels of all rows, of any type. Count in `left_out` what of the images is not read."""
     from datasets import Image, Value
 
     column = rows.select_columns("image")
@@ -71,8 +69,7 @@ def _read(rows: "Dataset", split: str) -> tuple[np.ndarray, int]:
     if isinstance(feature, Image) or is_file or feature in (Value("binary"), Value("large_binary")):
         # Decoded here: the library's own decoding builds a Python object and a copy per image.
         encoded = column.cast_column("image", Image(decode=False))[:]["image"]
-        images, see_through = zip(*map(_decoded, encoded), strict=True)
-        return _stacked(images), sum(see_through)
+        return _stacked([_decoded(value, left_out) for value in encoded])
     while not isinstance(feature, Value) and hasattr(feature, "feature"):
         feature = feature.feature
     try:
@@ -94,22 +91,24 @@ def _read(rows: "Dataset", split: str) -> tuple[np.ndarray, int]:
             "C x H x W, and none may be absent"
         )
     _need_finite(values, split)
-    return values.astype(dtype, copy=False), 0
+    return values.astype(dtype, copy=False)
 
 
-def _decoded(value: Mapping[str, Any]) -> tuple[np.ndarray, bool]:
-    """Return the pixels of an encoded image, and whether some of them are transparent."""
-    from PIL import Image
+def _decoded(value: Mapping[str, Any], left_out: Counter[str]) -> np.ndarray:
+    """Return the pixels of an encoded image, turned as a camera says that it was held."""
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(value["path"] if value["bytes"] is None else BytesIO(value["bytes"])) as image:
-            see_through = (
-                image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] < 255
-            )
-            if image.mode not in _WIDE:
-                image = image.convert("L" if image.mode in _GREY else "RGB")
-            array = np.asarray(image)
-            return array.astype(array.dtype.newbyteorder("="), copy=False), see_through
+            if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] < 255:
+                left_out["transparent pixels: they are read as opaque"] += 1
+            if getattr(image, "is_animated", False):
+                left_out["several frames: the first of each is read"] += 1
+            turned = ImageOps.exif_transpose(image) if image.getexif() else image
+            if turned.mode not in _WIDE:
+                turned = turned.convert("L" if turned.mode in _GREY else "RGB")
+            array = np.asarray(turned)
+            return array.astype(array.dtype.newbyteorder("="), copy=False)
     except (OSError, SyntaxError, ValueError, AttributeError, Image.DecompressionBombError) as error:
         # SyntaxError: what PIL raises for a broken PNG. AttributeError: for no path at all.
         raise BadInput(

@@ -269,6 +269,13 @@ def text_files(
         if validation is not None:
             by_split["validation"] = text_paths("data.source.validation", validation)
             by_split["test"] = text_paths("data.source.test", test)
+        trained_on = {path.resolve() for path in by_split["train"]}
+        for path in (*by_split.get("validation", ()), *by_split.get("test", ())):
+            if path.resolve() in trained_on:
+                raise BadInput(
+                    f"{path} is held out and in data.files too: a text that is trained on measures nothing; leave it "
+                    "out of one of them"
+                )
         return by_split
 
     def load() -> "DatasetDict":
@@ -288,7 +295,7 @@ def text_paths(key: str, value: str | Sequence[str] | None) -> list[Path]:
             f"{key} names no text: set {key} to a .txt file, a folder of them or a pattern such as "
             "'notes/*.txt'"
         )
-    paths: list[Path] = []
+    paths: dict[Path, Path] = {}
     for name in names:
         path = Path(name).expanduser()
         # A file of just that name first: its brackets are no pattern.
@@ -299,8 +306,9 @@ def text_paths(key: str, value: str | Sequence[str] | None) -> list[Path]:
                 f"{key}: no text file at {name!r}; give a file, a folder that holds *.txt, or a "
                 "pattern that matches"
             )
-        paths += [match for match in matches if match not in paths]
-    return paths
+        for match in matches:
+            paths.setdefault(match.resolve(), match)  # a link to a file that is read already is no other text
+    return list(paths.values())
 
 
 def text_lines(path: Path) -> list[str]:
@@ -311,6 +319,11 @@ def text_lines(path: Path) -> list[str]:
         raise BadInput(
             f"cannot read {path} as UTF-8 text: {error}; convert it or leave it out of data.files"
         ) from error
+    if "\0" in text:
+        raise BadInput(
+            f"text file {path} holds NUL bytes, so it is no UTF-8 text (UTF-16, or no text): convert it or leave it "
+            "out of data.files"
+        )
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         raise BadInput(

@@ -60,9 +60,11 @@ def holder(folder: Path) -> Holder | None:
     """Return who has `folder`, dead or alive; None where nobody has."""
     path = folder / LOCK_FILE
     content = recorded(path)
+    if content is None or not isinstance(content.get("owner"), str):  # released, or of no kind of ours
+        return None
     try:
-        return None if content is None else Holder(content["owner"], content["host"], path.stat().st_mtime)
-    except (OSError, KeyError):  # it was released while we looked, or is of no kind of ours
+        return Holder(content["owner"], str(content.get("host")), path.stat().st_mtime)
+    except OSError:  # it was released while we looked
         return None
 
 
@@ -143,8 +145,8 @@ def _remove_stale_lock(folder: Path, dead: Holder | None) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.rename(path, removed)
         # flock may not reach a process on another machine, whose new lock this would then be.
-        content = recorded(removed)
-        if content is not None and (dead is None or content.get("owner") != dead.owner):
+        now = (recorded(removed) or {}).get("owner")
+        if isinstance(now, str) and (dead is None or now != dead.owner):
             with contextlib.suppress(FileExistsError):
                 os.link(removed, path)
         removed.unlink(missing_ok=True)

@@ -152,6 +152,14 @@ def recorded(path: Path) -> dict[str, Any] | None:
         return None
 
 
+def is_record_of(content: Mapping[str, Any], folder: Path) -> bool:
+    """Tell whether this is the record of how the run, or the measurement of a cost, of that folder ended."""
+    name = content.get("cost" if folder.parent.name == "costs" else "id", folder.name)
+    return (
+        content.get("status") in ENDED and name == folder.name and isinstance(content.get("config", {}), dict)
+    )
+
+
 def read_records(runs: Path, run_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Return the records that exist, by run id. A torn record comes back as a failed one that says so."""
     records = {}
@@ -161,7 +169,7 @@ def read_records(runs: Path, run_ids: Iterable[str]) -> dict[str, dict[str, Any]
             continue
         try:
             records[run_id] = read_json(path)
-            if records[run_id].get("status") not in ENDED:
+            if not is_record_of(records[run_id], path.parent):
                 raise NoRecord(f"{path} is none of ours; delete it and run the sweep again")
         except NoRecord as error:
             records[run_id] = {"id": run_id, "status": Status.FAILED, "reason": f"record is damaged: {error}"}

@@ -15,7 +15,7 @@ from bench.runs import lock, machine
 from bench.runs.code import Code, changed_modules, code_of
 from bench.runs.process import GRACE_S, Runner
 from bench.runs.sources import rules, trees
-from bench.runs.store import ENDED, Status, cost_folder, recorded, write_bytes_atomic, write_json
+from bench.runs.store import Status, cost_folder, is_record_of, recorded, write_bytes_atomic, write_json
 from bench.runs.worker import BUSY, CONFIG, FULL, REQUEST, RESUME, STOPPED
 
 Record = dict[str, Any]
@@ -93,7 +93,7 @@ class RunOrLoad:
         Where any changed the record does not stand.
         """
         record = recorded(self.path(cell))
-        if record is None or record.get("status") not in ENDED:
+        if record is None or not is_record_of(record, self.path(cell).parent):
             return None, []
         if changed := self._changed(cell, record):
             return record, changed

@@ -14,7 +14,7 @@ from bench.report.markup import Table, plain
 from bench.runs import lock
 from bench.runs.code import changed_modules, code_of, other_code
 from bench.runs.identity import present_names
-from bench.runs.store import Status, recorded
+from bench.runs.store import Status, is_record_of, recorded
 from bench.runs.tying_spec import TyingSpec, recorded_spec
 from bench.runs.worker import ATTEMPTS, CONFIG, REQUEST, RESUME
 
@@ -140,7 +140,7 @@ def _ended(path: Path, changed: Callable[[Mapping[str, Any]], tuple[str, ...]]) 
         record = recorded(path)
     except FileNotFoundError:  # removed, to be made again, while we looked
         return None
-    if record is None or record.get("status") not in SHOWN:
+    if record is None or not is_record_of(record, path.parent):
         return None
     if modules := changed(record):
         return State(

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import math
 import re
+import shutil
 import types
 from pathlib import Path
 
@@ -230,6 +231,14 @@ def test_a_run_is_audited(capsys, bench_run):
     code, _, err = run(capsys, folder)
     assert code == 2 and "holds no best.ckpt: the run is not done" in err
     (folder / "away").rename(folder / "best.ckpt")
+
+
+@pytest.mark.parametrize("name", ["best.ckpt", "config.yaml"])
+def test_a_run_whose_files_are_damaged_is_one_line(capsys, bench_run, tmp_path, name):
+    folder = shutil.copytree(bench_run[0], tmp_path / bench_run[0].name)
+    (folder / name).write_text("a: [")
+    code, out, err = run(capsys, folder)
+    assert (code, out, err.count("\n")) == (2, "", 1) and f"{name} " in err and "run it again" in err
 
 
 def words(folder):

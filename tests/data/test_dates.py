@@ -48,6 +48,10 @@ def test_what_can_be_read_in_two_ways_needs_a_format() -> None:
         ([1, "2"], None, "neither dates, numbers nor text alone"),
         ([START, None], None, "lacks a time"),
         ([1.0, float("nan")], None, "lacks a time"),
+        (["2020-01-01", "", "2020-01-03"], None, "lacks a time"),
+        (["01.02.2020", " NaT "], "%d.%m.%Y", "lacks a time"),
+        ([1.0, float("inf")], None, "no finite number"),
+        ([1, 10**400], None, "no finite number"),
         ([START, START], None, "each time once"),
         ([2, 1], None, "'t' is 1 in row 2 of the series, after 2"),
     ],
@@ -59,13 +63,14 @@ def test_times_that_are_refused(values: list, form: str | None, said: str) -> No
 
 
 @settings(deadline=None)
-@given(st.integers(1, 398), st.integers(2, 60), st.sampled_from(["dates", "text", "numbers"]))
+@given(st.integers(1, 398), st.integers(2, 60), st.sampled_from(["dates", "text", "numbers", "YYYYMMDD"]))
 def test_a_gap_is_told_with_its_place(row: int, length: int, kind: str) -> None:
     days = [*DAYS[:row], *(day + timedelta(length - 1) for day in DAYS[row:])]
     values = {
         "dates": days,
         "text": [f"{day:%d.%m.%Y}" for day in days],
         "numbers": [(d - START).days for d in days],
+        "YYYYMMDD": [int(f"{day:%Y%m%d}") for day in days],
     }
     (note,) = check_times(values[kind], "t", None)
     assert note.startswith("1 of 399 steps in column 't' are not of the usual length, 1")

@@ -153,6 +153,26 @@ def test_alpha_is_left_out_with_a_word_where_it_shows(colour: np.ndarray, alpha:
     assert any("1 images have transparent pixels" in note for note in notes) == told
 
 
+def test_a_picture_is_turned_as_its_camera_was_held() -> None:
+    how = Picture.Exif()
+    how[0x0112] = 6  # the top of the picture is on the right
+    file = BytesIO()
+    Picture.fromarray(COLOUR[:, :6]).save(file, "PNG", exif=how)
+    rows = Dataset.from_dict(
+        {"image": [{"bytes": file.getvalue(), "path": None}]}, Features({"image": Image()})
+    )
+    np.testing.assert_array_equal(read(rows)[0], np.rot90(COLOUR[:, :6], -1).transpose(2, 0, 1))
+    assert rows[0]["image"].size == (8, 6)  # as `datasets` decodes it
+
+
+def test_frames_that_are_not_read_are_told() -> None:
+    file = BytesIO()
+    Picture.fromarray(GREY).save(file, "TIFF", save_all=True, append_images=[Picture.fromarray(GREY.T)])
+    arrays, notes = image_arrays({"train": Dataset.from_dict({"image": [file.getvalue()]})}, None)
+    np.testing.assert_array_equal(arrays["train"], GREY[None, None])
+    assert notes == ["1 images have several frames: the first of each is read"]
+
+
 def test_nested_features_tell_their_type() -> None:
     features = Features({"image": List(List(Value("float64")))})
     np.testing.assert_array_equal(

@@ -97,6 +97,8 @@ GOOD = [f"{day:02},{value}" for day, value in enumerate(zigzag(30))]
         (["t,a", *GOOD[:9], "09,inf", *GOOD[10:]], {}, "'a' is inf in row 10 of the series"),
         (["t,a", *GOOD[:9], "09,high", *GOOD[10:]], {}, "'a' is not numeric"),
         (["t,a", *(f"{row},{1e308 * (-1) ** row}" for row in range(30))], {}, "'a' has changes too large"),
+        (["t,a", *(f"{row},{1e-300 * (-1) ** row}" for row in range(30))], {}, "'a' has changes too small"),
+        (["t,a", *(f"{row},{2**60 + row * row}" for row in range(30))], {}, "beyond .* lose digits"),
         (["t,a", *GOOD[:9], "09,\udce9", *GOOD[10:]], {}, "cannot read .*save its files as UTF-8"),
         (["t,a", *GOOD], {"log": True}, r"'a' is 0 in row 1 .* above 0, as data\.log needs"),
         (["t,a", *GOOD[: LEAST - 1]], {}, f"has {LEAST - 1} rows: give at least {LEAST}"),

@@ -98,7 +98,14 @@ def test_text_files_by_path_folder_and_pattern(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content, word", [(b"", "empty"), (b" \n\n", "empty"), (b"\xff\xfe\xfa", "UTF-8"), (None, "no text file")]
+    "content, word",
+    [
+        (b"", "empty"),
+        (b" \n\n", "empty"),
+        (b"\xff\xfe\xfa", "UTF-8"),
+        (b"a\0b\0", "NUL"),
+        (None, "no text file"),
+    ],
 )
 def test_text_that_cannot_be_used(tmp_path: Path, content: bytes | None, word: str) -> None:
     path = tmp_path / "x.txt"
@@ -140,6 +147,23 @@ def test_a_readme_that_is_no_yaml_is_named(picture_root: Path) -> None:
 def test_a_byte_order_mark_is_no_word(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one two", encoding="utf-8-sig")
     assert list(text_files(str(tmp_path)).load()["train"]["text"]) == ["one two"]
+
+
+def test_a_file_is_read_once_and_not_both_trained_on_and_held_out(tmp_path: Path) -> None:
+    text, link, other = tmp_path / "a.txt", tmp_path / "link.txt", tmp_path / "b.txt"
+    text.write_text("a b\n" * 3)
+    other.write_text("c d\n")
+    link.symlink_to(text)
+    around = tmp_path / ".." / tmp_path.name / "a.txt"
+    assert len(text_files([str(around), str(text), str(link), str(other)]).load()["train"]) == 4
+    for source in (
+        text_files(str(tmp_path), str(text), str(other)),
+        text_files(str(text), str(link), str(other)),
+    ):
+        for ask in (source.identity, source.load):
+            with pytest.raises(BadInput) as error:
+                ask()
+            assert "is held out and in data.files too" in one_line(error)
 
 
 def test_text_files_need_files_and_both_held_out_sets(text_file: Path) -> None:

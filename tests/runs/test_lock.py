@@ -72,8 +72,9 @@ def test_the_lock_of_a_dead_process_is_free_at_once(tmp_path):
         assert mine
 
 
-def test_a_lock_that_nobody_can_read_is_free(tmp_path):
-    (tmp_path / lock.LOCK_FILE).write_text('{"own')
+@pytest.mark.parametrize("content", ['{"own', "[1]", '{"a": 1}', '{"owner": 5, "host": null}'])
+def test_a_lock_that_nobody_can_read_is_free(tmp_path, content):
+    (tmp_path / lock.LOCK_FILE).write_text(content)
     with lock.held(tmp_path) as mine:
         assert mine
 

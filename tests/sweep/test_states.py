@@ -6,11 +6,19 @@ import pytest
 import record_maker as made
 
 from bench.runs import lock, owner
-from bench.runs.store import recorded
+from bench.runs.store import read_records, recorded, run_folder
 from bench.sweep.state import COST, Durations, count, in_words, makespan, run_name, state_of, tally
 from bench.tying.errors import BadInput
 
 LINE = made.entry(seed=3)
+
+
+@pytest.fixture
+def tmp_path(tmp_path):
+    """The folder of the run: a record with another name in it is none of its."""
+    folder = tmp_path / LINE["id"]
+    folder.mkdir()
+    return folder
 
 
 def put(folder, name, content):
@@ -53,8 +61,19 @@ def test_what_is_recorded_counts_whoever_has_the_folder(tmp_path, status):
 
 
 def test_a_measurement_has_its_seconds_as_one_number(tmp_path):
-    put(tmp_path, "cost.json", made.cost(LINE, seconds=7.5))
-    assert (state_of(tmp_path, COST).status, state_of(tmp_path, COST).seconds) == ("done", 7.5)
+    folder = tmp_path / "costs" / LINE["cost"]
+    put(folder, "cost.json", made.cost(LINE, seconds=7.5))
+    assert (state_of(folder, COST).status, state_of(folder, COST).seconds) == ("done", 7.5)
+
+
+@pytest.mark.parametrize("odd", [{"id": "another"}, {"config": None}, {"status": "perhaps"}])
+def test_a_record_that_is_not_this_runs_is_a_damaged_one(tmp_path, odd):
+    record = made.record(LINE, 90.0, 95.0)
+    put(tmp_path, "record.json", record | odd)
+    assert (state_of(tmp_path).status, "damaged" in state_of(tmp_path).reason) == ("queued", True)
+    folder = run_folder(tmp_path / "runs", LINE["id"])
+    put(folder, "record.json", record | odd)
+    assert read_records(tmp_path / "runs", [LINE["id"]])[LINE["id"]]["status"] == "failed"
 
 
 def test_running_with_its_place_and_its_beat(tmp_path):
