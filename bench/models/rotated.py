@@ -26,7 +26,7 @@ class FourFilters(nn.Conv2d):
 
 
 class RotatedNet(nn.Module):
-    """Pictures [B, C, H, W] float, H = W > 2 x depth -> logits [B, num_classes], by `depth` layers of `width` x 4 filters.
+    """Pictures [B, C, H, W] float, H = W > 2 x depth -> logits [B, num_classes], by `depth` layers of 4 x `width`.
 
     No step but the filters tells one direction from another: norms are over the whole picture and without weights, a
     channel is its mean over positions, then the largest of its four. With filters that are turns of one another the

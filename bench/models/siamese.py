@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from bench.models.checks import check_dropout, check_picture, check_positive, check_sides
@@ -11,10 +12,13 @@ from bench.tying.structure import Parts
 
 
 class Siamese(nn.Module):
-    """Pairs of grey pictures [B, 2, H, W] float -> logits [B, num_classes], from the distance of their embeddings.
+    """Pairs of grey pictures [B, 2, H, W] float -> logits [B, 2], from the distance of their embeddings.
 
     The stack is the two branches, so that each weight of the one can be that of the other (`cross_layer` with scope
     all): Siamese twins (Bromley et al. 1993). Untied each picture has a branch of its own.
+
+    Class 1 is "the same", and what is near begins as likely to be: a judge that began the other way round would draw
+    all embeddings together, where no gradient leads back.
 
     Args:
         picture: (H, W).
@@ -37,13 +41,13 @@ class Siamese(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        check_positive(num_classes=num_classes, width=width, code=code)
+        check_positive(width=width, code=code)
         check_sides(picture=picture)
         check_dropout(dropout)
-        if (depth, in_channels) != (2, 2):
+        if (depth, in_channels, num_classes) != (2, 2, 2):
             raise BadInput(
-                f"the network has {depth} branches and examples {in_channels} channels; both must be 2, for two "
-                "pictures are compared: set model.depth=2 data=digit_pairs"
+                f"the network has {depth} branches, and the data {in_channels} channels and {num_classes} classes; "
+                "each must be 2, for two pictures are the same or not: set model.depth=2 data=digit_pairs"
             )
         self.picture = tuple(picture)
         self.branches = nn.ModuleList(
@@ -56,6 +60,9 @@ class Siamese(nn.Module):
             for _ in range(depth)
         )
         self.judge = nn.Linear(1, num_classes)
+        with torch.no_grad():
+            self.judge.weight.copy_(torch.tensor([[0.5], [-0.5]]))
+            self.judge.bias.copy_(torch.tensor([-1.0, 1.0]))
 
     @property
     def parts(self) -> Parts:

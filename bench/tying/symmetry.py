@@ -53,9 +53,9 @@ def rotations(model: nn.Module) -> TyingPlan:
     """Share one filter between its four quarter turns, in each layer whose filters come in fours: the group p4.
 
     Such a layer says so by an attribute `rotations` of 4. Its outputs are ordered filter by filter, the four turns of
-    each side by side, and so are its inputs where its attribute `turned_inputs` is true: the filter of a turn then reads
-    the turns of its inputs shifted by as many. A bias is one for the four. A network of such layers alone computes of
-    turned pictures what it computes of pictures, turned.
+    each side by side, and so are its inputs where its attribute `turned_inputs` is true: the filter of a turn then
+    reads the turns of its inputs shifted by as many. A bias is one for the four. A network of such layers alone makes
+    of turned pictures what it makes of pictures, turned.
 
     Raises:
         BadInput: The outputs or inputs of such a layer come in no fours, or its filters are not square.
@@ -101,7 +101,7 @@ def _biases(shape: tuple[int, ...]) -> View:
 
 
 def transpose(model: nn.Module) -> TyingPlan:
-    """Make each matrix of an autoencoder's decoder of the encoder's: its transpose, the last of one for the first of other.
+    """Make each matrix of an autoencoder's decoder of the encoder's, transposed; the last of one is the other's first.
 
     Matrices are the weights of the `nn.Linear` layers in the children `encoder` and `decoder`; each keeps its own bias.
 
