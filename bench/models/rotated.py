@@ -28,8 +28,8 @@ class FourFilters(nn.Conv2d):
 class RotatedNet(nn.Module):
     """Pictures [B, C, H, W] float, H = W > 2 x depth -> logits [B, num_classes], by `depth` layers of 4 x `width`.
 
-    No step but the filters tells one direction from another: norms are over the whole picture and without weights, a
-    channel is its mean over positions, then the largest of its four. With filters that are turns of one another the
+    No step but the filters tells one direction from another: norms are over the whole picture and without weights, and
+    the classifier reads the largest value of each four channels over all positions. With filters that are turns of one another the
     logits of a picture and of its quarter turns are the same.
     """
 
@@ -55,7 +55,7 @@ class RotatedNet(nn.Module):
         x = pictures
         for layer in self.layers:
             x = F.relu(F.group_norm(layer(x), 1))
-        x = x.mean((2, 3)).unflatten(1, (-1, FourFilters.rotations)).amax(-1)
+        x = x.amax((2, 3)).unflatten(1, (-1, FourFilters.rotations)).amax(-1)
         return self.classifier(self.dropout(x))
 
 
