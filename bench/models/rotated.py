@@ -29,8 +29,8 @@ class RotatedNet(nn.Module):
     """Pictures [B, C, H, W] float, H = W > 2 x depth -> logits [B, num_classes], by `depth` layers of 4 x `width`.
 
     No step but the filters tells one direction from another: norms are over the whole picture and without weights, and
-    the classifier reads the largest value of each four channels over all positions. With filters that are turns of one another the
-    logits of a picture and of its quarter turns are the same.
+    the classifier reads the largest value of each four channels over all positions. With filters that are turns of one
+    another the logits of a picture and of its quarter turns are the same.
     """
 
     def __init__(
