@@ -22,11 +22,12 @@ SCORES = {
 """By the kind of data that a task takes: the scores that can be its metric, and which way each is better."""
 
 OWN_SCORES = {
+    "bench.tasks.autoencoding.Autoencoding": {"mse": "min", "nll": "min"},
     "bench.tasks.sentence_embedding.SentenceEmbedding": {
         "cosine": "max",
         "rank_correlation": "max",
         "nll": "min",
-    }
+    },
 }
 """The same of tasks that are scored by something else than what their data tell."""
 

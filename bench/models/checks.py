@@ -1,6 +1,8 @@
 """Find where a network drops out, and check that its sizes are in range."""
 
-from torch import nn
+from collections.abc import Sequence
+
+from torch import Tensor, nn
 
 from bench.tying.errors import BadInput
 
@@ -37,3 +39,24 @@ def check_injection(injection: str) -> None:
     """Raise BadInput unless it is none or add."""
     if injection not in ("none", "add"):
         raise BadInput(f"model.injection={injection} is not allowed: it must be none or add")
+
+
+def check_sides(**sides: Sequence[int]) -> None:
+    """Raise BadInput unless each is a height and a width, whole numbers of at least 1."""
+    for name, pair in sides.items():
+        whole = all(isinstance(side, int) and not isinstance(side, bool) and side >= 1 for side in pair)
+        if len(pair) != 2 or not whole:
+            raise BadInput(
+                f"model.{name} is {list(pair)}; allowed is a height and a width, whole numbers from 1: set "
+                f"model.{name}=[8,8]"
+            )
+
+
+def check_picture(pictures: Tensor, sides: Sequence[int]) -> None:
+    """Raise BadInput unless the pictures, [B, C, H, W], have the height and width that a network was built for."""
+    if tuple(pictures.shape[2:]) != tuple(sides):
+        height, width = pictures.shape[2:]
+        raise BadInput(
+            f"the pictures are {height} x {width}, and the network is for {sides[0]} x {sides[1]}: set "
+            f"model.picture=[{height},{width}]"
+        )

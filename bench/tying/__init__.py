@@ -30,12 +30,14 @@ if TYPE_CHECKING:
         top_k,
     )
     from bench.tying.plan import HARD, BoundPlan, NotApplicable, Tie, TyingPlan
+    from bench.tying.symmetry import over_positions, rotations, transpose
     from bench.tying.view import View
 
 PLACES = {
     "attention": ("gqa", "k_equals_v", "kv_across_layers", "mqa"),
     "gradients": ("untied",),
     "plan": ("HARD", "BoundPlan", "NotApplicable", "Tie", "TyingPlan"),
+    "symmetry": ("over_positions", "rotations", "transpose"),
     "view": ("View",),
     "methods": (
         "block_wise",

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from grid import CELLS, TASKS, Grid
+from grid import CELLS, ROWS, TASKS, Grid
 
 from bench.config.run_config import RunConfig
 from bench.runs import machine
@@ -95,7 +95,7 @@ def name_of(task: str, tying: str, *overrides: str) -> str:
     return " ".join((task, tying, *overrides))
 
 
-IN_THIS_PROCESS = {name_of(*asked): asked for asked in (*CELLS, *CONTROLS, *OTHER_SETTINGS)}
+IN_THIS_PROCESS = {name_of(*asked): asked for asked in (*CELLS, *ROWS, *CONTROLS, *OTHER_SETTINGS)}
 NAMES = [*IN_THIS_PROCESS, *IN_PROCESSES, *RESUMED]
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning")

@@ -6,7 +6,7 @@ import pytest
 import record_maker as made
 import torch
 from cell_maker import made as composed
-from grid import CELLS, TASKS, applies
+from grid import CELLS, ROWS, TASKS, applies
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,7 +25,7 @@ from bench.training.cost import build_side
 from bench.tying.errors import BadInput
 
 KINDS = ("params", "respend")
-HARD = [pair for pair in CELLS if applies(*pair) and pair[1] != "none" and "soft" not in pair[1]]
+HARD = [pair for pair in CELLS if applies(*pair) and pair[1] != "none" and "soft" not in pair[1]] + ROWS
 both = pytest.mark.parametrize("kind", KINDS)
 
 

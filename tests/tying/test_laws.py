@@ -5,7 +5,7 @@ import io
 
 import pytest
 import torch
-from grid import CELLS, TASKS, TYINGS, UNIFORM, applies, build, doubled, kind, outputs, steps
+from grid import CELLS, ROWS, TASKS, TYINGS, UNIFORM, applies, build, doubled, kind, outputs, steps
 
 from bench.runs.worker import DoesNotApply
 from bench.training import build as assembly
@@ -16,7 +16,7 @@ from bench.tying.view import lifted
 APPLYING = [(task, tying) for task, tying in CELLS if applies(task, tying)]
 TEXT = [task for task in TASKS if kind(task) == "text"]
 
-every_cell = pytest.mark.parametrize(("task", "tying"), APPLYING)
+every_cell = pytest.mark.parametrize(("task", "tying"), APPLYING + ROWS)
 every_task = pytest.mark.parametrize("task", TASKS)
 
 

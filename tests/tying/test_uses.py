@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from grid import CELLS, applies, build, doubled
+from grid import CELLS, ROWS, applies, build, doubled
 from torch import nn
 
 from bench.tying import Tie, TyingPlan
@@ -55,7 +55,7 @@ def test_the_model_stays_tied_and_without_gradients():
     assert model["a"].weight.grad is None and model["a"].weight.item() == 2
 
 
-@pytest.mark.parametrize(("task", "tying"), [pair for pair in CELLS if applies(*pair)])
+@pytest.mark.parametrize(("task", "tying"), [*(pair for pair in CELLS if applies(*pair)), *ROWS])
 def test_the_uses_sum_to_the_gradient_of_the_shared_tensor(cell, task, tying):
     built = build(cell(task, tying))
     module, batch = doubled(built)
