@@ -49,9 +49,11 @@ class Judgement(NamedTuple):
 def answer(section: Section) -> Answer:
     """Make a row per method: its change to `none`, parameters, verdict; `none` and the settings in the lines around."""
     chosen = chosen_vs_untied(section)
-    methods = [tying for tying in section.tyings if tying != "none"]
+    outside = [tying for tying, cells in section.tyings.items() if all(c.is_not_applicable for c in cells)]
+    methods = [tying for tying in section.tyings if tying not in ("none", *outside)]
     table = tabulate(["method"], [[method] for method in methods], _columns(section), methods)
-    below = " ".join(filter(None, (_settings(chosen), _floors(section))))
+    not_applicable = f"Does not apply here (n/a): {', '.join(outside)}." if outside else ""
+    below = " ".join(filter(None, (_settings(chosen), _floors(section), not_applicable)))
     return Answer(section.title, _reference(section), table if methods else None, below)
 
 
@@ -117,7 +119,7 @@ def _columns(section: Section) -> list[Column[str]]:
             if row.difference is None:
                 return "no pair with none"
             return change_text(row.difference, metric, decimals)
-        return "" if method in absent else "n/a"
+        return ""
 
     def parameters(method: str) -> str:
         if method not in chosen:

@@ -56,8 +56,10 @@ def test_a_committed_summary_begins_with_its_question_and_its_answer(name):
 def test_the_narrow_table_has_every_method_with_its_verdict(name):
     for section in sections(rows(archive.read(archive.path_of(RESULTS, name)))):
         answered, chosen = answer(section), chosen_vs_untied(section)
-        methods = [tying for tying in section.tyings if tying != "none"]
+        outside = [t for t, cells in section.tyings.items() if all(c.is_not_applicable for c in cells)]
+        methods = [tying for tying in section.tyings if tying not in ("none", *outside)]
         assert [row[0] for row in answered.table.rows] == methods if methods else answered.table is None
+        assert (f"Does not apply here (n/a): {', '.join(outside)}." in answered.below) == bool(outside)
         for method, _, _, verdict in answered.table.rows if methods else ():
             assert method not in chosen or verdict.startswith(str(chosen[method].verdict.word))
 
