@@ -19,7 +19,7 @@ from yaml import YAMLError, safe_load
 
 from bench.config.run_config import from_hydra
 from bench.runs import machine
-from bench.runs.command_line import TRACEBACK, framed, refuse
+from bench.runs.command_line import TRACEBACK, did_you_mean, framed, refuse
 from bench.runs.process import stop_all
 from bench.sweep.sweep import RunFailed, run_one
 from bench.tying.errors import BadInput
@@ -97,7 +97,18 @@ def _check_flags() -> None:
     """Refuse flags that Hydra does not know, in one line: its parser prints its whole usage before that."""
 
     def refuse_flags(message: str) -> NoReturn:
-        raise BadInput(f"{message}; `python -m bench --help` lists what there is")
+        advice = "`python -m bench --help` lists what there is"
+        wrong = re.match(r"unrecognized arguments: ((-*)([\w/.]+)\S*)", message)
+        if wrong and wrong[2]:
+            advice = did_you_mean(f"{wrong[2]}{wrong[3]}", re.findall(r"--[\w-]+", flags.format_usage()), "")
+            advice = advice or (
+                f"did you mean {meant}=...?"
+                if (meant := _meant(wrong[3]))
+                else "`python -m bench --help` lists what there is"
+            )
+        elif wrong and "=" in wrong[1]:
+            advice = "give all key=value in one piece, with no flag between them"
+        raise BadInput(f"{message}; {advice}")
 
     flags = get_args_parser()
     flags.error = refuse_flags
@@ -122,6 +133,12 @@ def _reason_of_value(error: ValueError) -> str:
         if given and not all(map(_is_name, value.split(","))) and (choices := _choices(key)):
             return f"{word} is not allowed: {choices}"
     return "a group was given a number or null: its choices are names, which `python -m bench --help` lists"
+
+
+def _meant(key: str) -> str | None:
+    from bench.config.refusals import near  # here: pydantic takes 50 ms, which `--help` need not wait for
+
+    return near(key)
 
 
 def _choices(key: str) -> str | None:
@@ -154,12 +171,15 @@ def _reason(error: Exception) -> str:
     if unknown := re.match(r"Could not override '([^']+)'", text):
         if choices := _choices(unknown[1]):
             return f"{unknown[1]} cannot be set like this: {choices}"
-        from bench.config.refusals import near  # here: pydantic takes 50 ms, which `--help` need not wait for
-
-        meant = near(unknown[1])
+        meant = _meant(unknown[1])
         return f"unknown key {unknown[1]}: " + (
             f"did you mean {meant}?" if meant else "`python -m bench --help` lists the keys"
         )
+    if absent := re.search(
+        r"Could not find '(?:[^']*/)?([^'/]+)' (Available options in '[^']+': (.*?))(?: Config search| full_key|$)",
+        text,
+    ):
+        return text[: absent.start(2) - 1] + ": " + did_you_mean(absent[1], absent[3].split(), absent[2])
     return re.split(" Config search path:| full_key:| See https://hydra.cc", text)[0]
 
 
