@@ -1,11 +1,13 @@
 """The command line: `python -m bench [overrides]` for one run, `-m` for a sweep. Imports no torch."""
 
+import contextlib
+import io
 import os
 import re
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from traceback import walk_tb
 from typing import NoReturn
 
@@ -17,6 +19,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError, safe_load
 
+from bench.config.help import with_comments
 from bench.config.run_config import from_hydra
 from bench.runs import machine
 from bench.runs.command_line import TRACEBACK, did_you_mean, framed, refuse
@@ -67,8 +70,10 @@ def main() -> int:
     sys.argv[1:] = _with_places(sys.argv[1:])
     _check_flags()
     app = App()
+    asks_for_help = bool({"--help", "-h"}.intersection(sys.argv[1:]))
     try:
-        hydra.main(version_base="1.3", config_path=str(machine.CONF), config_name="config")(app)()
+        with _commented() if asks_for_help else contextlib.nullcontext():
+            hydra.main(version_base="1.3", config_path=str(machine.CONF), config_name="config")(app)()
         if app.error is not None:
             raise app.error
     except RunFailed as error:
@@ -91,6 +96,17 @@ def _with_places(words: Sequence[str]) -> list[str]:
     overrides = [at for at, word in enumerate(words) if "=" in word and not word.startswith("-")]
     first = overrides[0] if overrides else len(words)  # Hydra takes overrides in one piece
     return [*words[:first], *(f"{name}={path}" for name, path in moved.items()), *words[first:]]
+
+
+@contextlib.contextmanager
+def _commented() -> Iterator[None]:
+    """Print the help that Hydra prints inside with the comments of conf/. Hydra then exits."""
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            yield
+    finally:
+        print(with_comments(printed.getvalue(), machine.CONF))
 
 
 def _check_flags() -> None:

@@ -21,7 +21,7 @@ STATUS_EVERY_S = 2.0
 """Seconds between two writings of status.json, but for validations, after which it is written too."""
 
 LOG_EVERY = 10
-"""Steps between two points of the curves that a tracker draws. They wait for the next validation: none holds up a step."""
+"""Steps between two points of a tracker's curves. They are sent at the next validation, so that no step waits."""
 
 CARRIED = ("curves", "scores", "training_s", "first_step_s", "start_s", "seen_at_start")
 """Attributes of MetricsCallback that a run takes along when it goes on from a checkpoint."""
