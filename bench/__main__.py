@@ -1,11 +1,13 @@
 """The command line: `python -m bench [overrides]` for one run, `-m` for a sweep. Imports no torch."""
 
+import contextlib
+import io
 import os
 import re
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from traceback import walk_tb
 from typing import NoReturn
 
@@ -17,9 +19,10 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError, safe_load
 
+from bench.config.help import with_comments
 from bench.config.run_config import from_hydra
 from bench.runs import machine
-from bench.runs.command_line import TRACEBACK, framed, refuse
+from bench.runs.command_line import TRACEBACK, did_you_mean, framed, refuse
 from bench.runs.process import stop_all
 from bench.sweep.sweep import RunFailed, run_one
 from bench.tying.errors import BadInput
@@ -67,8 +70,10 @@ def main() -> int:
     sys.argv[1:] = _with_places(sys.argv[1:])
     _check_flags()
     app = App()
+    asks_for_help = bool({"--help", "-h"}.intersection(sys.argv[1:]))
     try:
-        hydra.main(version_base="1.3", config_path=str(machine.CONF), config_name="config")(app)()
+        with _commented() if asks_for_help else contextlib.nullcontext():
+            hydra.main(version_base="1.3", config_path=str(machine.CONF), config_name="config")(app)()
         if app.error is not None:
             raise app.error
     except RunFailed as error:
@@ -93,11 +98,33 @@ def _with_places(words: Sequence[str]) -> list[str]:
     return [*words[:first], *(f"{name}={path}" for name, path in moved.items()), *words[first:]]
 
 
+@contextlib.contextmanager
+def _commented() -> Iterator[None]:
+    """Print the help that Hydra prints inside with the comments of conf/. Hydra then exits."""
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            yield
+    finally:
+        print(with_comments(printed.getvalue(), machine.CONF))
+
+
 def _check_flags() -> None:
     """Refuse flags that Hydra does not know, in one line: its parser prints its whole usage before that."""
 
     def refuse_flags(message: str) -> NoReturn:
-        raise BadInput(f"{message}; `python -m bench --help` lists what there is")
+        advice = "`python -m bench --help` lists what there is"
+        wrong = re.match(r"unrecognized arguments: ((-*)([\w/.]+)\S*)", message)
+        if wrong and wrong[2]:
+            advice = did_you_mean(f"{wrong[2]}{wrong[3]}", re.findall(r"--[\w-]+", flags.format_usage()), "")
+            advice = advice or (
+                f"did you mean {meant}=...?"
+                if (meant := _meant(wrong[3]))
+                else "`python -m bench --help` lists what there is"
+            )
+        elif wrong and "=" in wrong[1]:
+            advice = "give all key=value in one piece, with no flag between them"
+        raise BadInput(f"{message}; {advice}")
 
     flags = get_args_parser()
     flags.error = refuse_flags
@@ -122,6 +149,12 @@ def _reason_of_value(error: ValueError) -> str:
         if given and not all(map(_is_name, value.split(","))) and (choices := _choices(key)):
             return f"{word} is not allowed: {choices}"
     return "a group was given a number or null: its choices are names, which `python -m bench --help` lists"
+
+
+def _meant(key: str) -> str | None:
+    from bench.config.refusals import near  # here: pydantic takes 50 ms, which `--help` need not wait for
+
+    return near(key)
 
 
 def _choices(key: str) -> str | None:
@@ -154,9 +187,7 @@ def _reason(error: Exception) -> str:
     if unknown := re.match(r"Could not override '([^']+)'", text):
         if choices := _choices(unknown[1]):
             return f"{unknown[1]} cannot be set like this: {choices}"
-        from bench.config.refusals import near  # here: pydantic takes 50 ms, which `--help` need not wait for
-
-        meant = near(unknown[1])
+        meant = _meant(unknown[1])
         return f"unknown key {unknown[1]}: " + (
             f"did you mean {meant}?" if meant else "`python -m bench --help` lists the keys"
         )
@@ -166,6 +197,11 @@ def _reason(error: Exception) -> str:
             f"{where}: this is no key=value; write it as seed=1, several as seed=1,2 after -m, and put a value with "
             "other signs in quotes, as 'sweep.note=\"two words\"'"
         )
+    if absent := re.search(
+        r"Could not find '(?:[^']*/)?([^'/]+)' (Available options in '[^']+': (.*?))(?: Config search| full_key|$)",
+        text,
+    ):
+        return text[: absent.start(2) - 1] + ": " + did_you_mean(absent[1], absent[3].split(), absent[2])
     return re.split(" Config search path:| full_key:| See https://hydra.cc", text)[0]
 
 

@@ -58,11 +58,14 @@ def check(config: Mapping[str, Any]) -> None:
 
 
 def near(path: str, beside: Collection[str] | None = None) -> str | None:
-    """Find the key that was probably meant: one spelled alike in the same section, or the same word elsewhere.
+    """Find the key that was probably meant.
+
+    That is one spelled alike in the same section, the same word elsewhere, or one that has the word in its name or its
+    letters as initials, and the other way round: `epochs` for `trainer.max_epochs`, `wd` for `weight_decay`.
 
     beside: the keys of that section; None: all that it can have, whatever its kind.
     """
-    section, _, key = path.rpartition(".")
+    section, _, key = path.lower().rpartition(".")
     places = {known: known.rpartition(".") for known in paths() if known != path}
     alike = {last: known for known, (inside, _, last) in places.items() if inside == section}
     alike = {last: known for last, known in alike.items() if beside is None or last in beside}
@@ -73,7 +76,19 @@ def near(path: str, beside: Collection[str] | None = None) -> str | None:
         for known in difflib.get_close_matches(path, places, n=1, cutoff=0.85)
         if places[known][0] != section
     ]
-    return next(iter(slips + elsewhere + slips_elsewhere), None)
+    akin = sorted(
+        (known for known, (_, _, last) in places.items() if _is_akin(key, last)),
+        key=lambda known: (places[known][0] != section, known.startswith("start."), known.count(".")),
+    )
+    return next(iter(slips + elsewhere + slips_elsewhere + akin), None)
+
+
+def _is_akin(word: str, key: str) -> bool:
+    """Tell whether one is a word of the other, give or take a letter, or its initials."""
+    words, keys = word.split("_"), key.split("_")
+    initials = ["".join(part[0] for part in parts if part) for parts in (words, keys)]
+    alike = difflib.get_close_matches(word, [key, *keys], n=1, cutoff=0.8)
+    return bool(alike) or key in words or key == initials[0] or word == initials[1]
 
 
 def _line(fault: Mapping[str, Any], config: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.runs.code import NoModule, UnknownCode, defines, definition, tree_of
+from bench.runs.command_line import did_you_mean
 from bench.tying.errors import BadInput
 
 HYDRAS_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_"}
@@ -125,12 +126,8 @@ def _check_architecture(architecture: str | None) -> None:
     known = architectures()
     if architecture is None or "gpt2" not in known or architecture in known:
         return
-    near = difflib.get_close_matches(architecture, known, n=1, cutoff=0.75)
-    advice = (
-        f"did you mean {near[0]}?"
-        if near
-        else "set gpt2 or llama for a language model, bert for a classifier"
-    )
+    otherwise = "set gpt2 or llama for a language model, bert for a classifier"
+    advice = did_you_mean(architecture, known, otherwise)
     raise BadInput(f"model.architecture={architecture} is unknown to transformers: {advice}")
 
 

@@ -15,7 +15,7 @@ from bench.report.notes import floors
 from bench.report.pages import MARK, SweepReport, TaskReport, recorded_report, texts
 from bench.report.plots.pictures import PICTURES, pictures
 from bench.runs import machine, sources
-from bench.runs.command_line import add_places, add_sweep, framed, parser
+from bench.runs.command_line import add_places, add_sweep, did_you_mean, framed, parser
 from bench.runs.store import manifest_path, write_bytes_atomic
 from bench.tying.errors import BadInput
 
@@ -86,7 +86,8 @@ def _known(runs: Path, results: Path, names: Sequence[str] | None) -> list[str]:
         raise BadInput(f"no sweep is recorded in {folder}: run {sweep} first, or name another --runs")
     unknown = [name for name in names or () if name not in there]
     if unknown:
-        raise BadInput(f"no sweep {', '.join(unknown)} in {runs} or {results}: there is {', '.join(there)}")
+        advice = did_you_mean(unknown[0], there, f"there is {', '.join(there)}")
+        raise BadInput(f"no sweep {', '.join(unknown)} in {runs} or {results}: {advice}")
     return list(dict.fromkeys(names)) if names else there
 
 

@@ -3,8 +3,10 @@
 import argparse
 import functools
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from bench.runs import machine
@@ -18,7 +20,12 @@ class Parser(argparse.ArgumentParser):
     """Raises BadInput for a wrong command line, where argparse prints its usage and exits."""
 
     def error(self, message: str) -> NoReturn:
-        raise BadInput(f"{message}: `{self.prog} --help` lists what is allowed")
+        advice = f"`{self.prog} --help` lists what is allowed"
+        if wrong := re.match(r"unrecognized arguments: (--[\w-]+)", message):
+            advice = did_you_mean(wrong[1], re.findall(r"--[\w-]+", self.format_usage()), advice)
+        elif wrong := re.search(r"invalid choice: '([^']+)' \(choose from (.+)\)", message):
+            advice = did_you_mean(wrong[1], re.findall(r"[\w-]+", wrong[2]), advice)
+        raise BadInput(f"{message}: {advice}")
 
     def parse_args(self, *args: Any, **kwargs: Any) -> argparse.Namespace:
         """Parse, and say where the folders are that `add_places` could not leave in the current folder.
@@ -37,6 +44,12 @@ class Parser(argparse.ArgumentParser):
         moved = {name: path for name, path in machine.moved_places().items() if given.get(name) == path}
         machine.note_moved(moved, "--{} FOLDER")
         return chosen
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
+    """Offer the known word that is spelled most like `word`; return `otherwise` where none is near."""
+    near = get_close_matches(word, list(known), n=1, cutoff=0.75)
+    return f"did you mean {near[0]}?" if near else otherwise
 
 
 def parser(name: str, description: str, examples: str = "") -> Parser:

@@ -20,6 +20,9 @@ COLUMNS = ("epoch", "step", "train_nll", "val_nll", "val_metric", "lr", "spread"
 STATUS_EVERY_S = 2.0
 """Seconds between two writings of status.json, but for validations, after which it is written too."""
 
+LOG_EVERY = 10
+"""Steps between two points of a tracker's curves. They are sent at the next validation, so that no step waits."""
+
 CARRIED = ("curves", "scores", "training_s", "first_step_s", "start_s", "seen_at_start")
 """Attributes of MetricsCallback that a run takes along when it goes on from a checkpoint."""
 
@@ -48,6 +51,8 @@ class MetricsCallback(L.Callback):
         self.training_s, self._running_since, self._next_status_at = 0.0, 0.0, 0.0
         self.start_s, self.seen_at_start, self._is_cold = 0.0, 0, True
         self._total_before_s = 0.0
+        self._points: list[dict[str, Any]] = []
+        self._last_point = (0, 0.0)
 
     def total_s(self) -> float:
         """Return the seconds since the run's process was started, with those of the attempts before."""
@@ -91,8 +96,33 @@ class MetricsCallback(L.Callback):
             self.start_s += now - self._running_since
             self.seen_at_start += module.size(batch)
             self._running_since = now
+        if trainer.logger is not None and trainer.global_step % LOG_EVERY == 0:
+            self._add_point(trainer, module)
         if time.perf_counter() >= self._next_status_at:
             self._write_status(trainer)
+
+    def _add_point(self, trainer: L.Trainer, module: Training) -> None:
+        """Keep the loss of the step, which is still on the device, with its learning rate and the throughput."""
+        trained_s = self.training_s + time.perf_counter() - self._running_since
+        (seen, at), self._last_point = self._last_point, (module.seen, trained_s)
+        unit = module.unit.replace("/", "_per_")
+        self._points.append(
+            {
+                "step": trainer.global_step,
+                "train/loss": module.last_loss,
+                "train/lr": trainer.optimizers[0].param_groups[0]["lr"],
+                f"train/{unit}": (module.seen - seen) / (trained_s - at) * trainer.world_size,
+            }
+        )
+
+    def on_train_end(self, trainer: L.Trainer, module: Training) -> None:
+        self._log_points(trainer)
+
+    def _log_points(self, trainer: L.Trainer) -> None:
+        for point in self._points:
+            figures = {name: float(value) for name, value in point.items() if name != "step"}
+            trainer.logger.log_metrics(figures, point["step"])
+        self._points = []
 
     def on_validation_start(self, trainer: L.Trainer, module: Training) -> None:
         self.training_s += time.perf_counter() - self._running_since
@@ -119,6 +149,7 @@ class MetricsCallback(L.Callback):
     def _log(self, trainer: L.Trainer, row: dict[str, Any], module: Training) -> None:
         if trainer.logger is None:
             return
+        self._log_points(trainer)
         penalty = float(module.soft.penalty()) if module.form else None
         figures = {
             "epoch": row["epoch"],

@@ -101,8 +101,9 @@ def curve(cell: SeedGroup) -> Curve:
 
 
 def _lines(section: Section) -> dict[str, Curve]:
+    """Return the curve of each tying; a single point is none, and a panel without a curve is left out."""
     chosen = {tying: cell for tying in section.tyings if (cell := section.chosen(tying))}
-    return {tying: line for tying, cell in chosen.items() if (line := curve(cell))}
+    return {tying: line for tying, cell in chosen.items() if len(line := curve(cell)) > 1}
 
 
 def _several_seeds(lines: dict[str, Curve]) -> bool:
