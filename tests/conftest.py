@@ -57,6 +57,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """Take what the imports left out of every later collection of garbage: each would look at all of it, for 0.6 s."""
+    import hypothesis  # noqa: F401  when it is loaded it looks for holders of generators, and a frozen one is none
+
     gc.collect()
     gc.freeze()
 

@@ -419,7 +419,7 @@ def test_death_and_ctrl_c_leave_no_process_and_no_half_of_a_record(bench: Bench)
     until(lambda: not bench.workers(), "the end of the run", seconds=20)
     assert set(bench.records()) == {victim}
 
-    controller = bench.start_python(*long)
+    controller = bench.start(*long)
     until(training, "the second run again")
     os.killpg(controller.pid, signal.SIGINT)
     _, err = controller.communicate(timeout=60)

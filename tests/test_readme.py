@@ -41,7 +41,7 @@ CUT = [
 """W&B has tests of its own, and `test_sync_finds_what_the_runs_left`."""
 UNMEASURED = "measure.max_seconds=0"
 """A cost takes longer than such a run: `make sweep` measures its own, and no other command that does not name them."""
-FEW_POINTS = "sweep.points=3"
+FEW_POINTS = "sweep.points=1"
 """Of a designed experiment: each is many runs, and each is composed."""
 SHORT = "task.batches.window=4"
 """The meters of memory look at each operation, of a GRU so many times as a window has tokens."""

@@ -1,5 +1,6 @@
 """The map's page: a question, its answer, and what they rest on, of ten points as of a hundred."""
 
+import functools
 import json
 import math
 import re
@@ -9,7 +10,7 @@ import numpy as np
 import point_maker
 import pytest
 
-from bench.analysis import points
+from bench.analysis import laws, points
 from bench.analysis.beside import method_of, near, percent_of, place_of
 from bench.analysis.points import FOLDER
 from bench.analysis.prediction import DEPTH, PASSES, SHARE, TOKENS_PER_ROW, WIDTH
@@ -19,6 +20,14 @@ from bench.report import map as pages
 from bench.report.foretold import FILE, predictions_page
 from bench.report.map import build, page, the_map
 from bench.tying.errors import BadInput
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_resamples():
+    """The laws' intervals have their own tests, and are two thirds of the time of a map."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(laws, "fit", functools.partial(laws.fit, resamples=10))
+        yield
 
 
 @pytest.fixture(scope="module")
