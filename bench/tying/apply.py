@@ -162,8 +162,8 @@ def check_named(ties: Iterable[Tie], model: nn.Module, parameters: Mapping[str, 
         owner = modules_by_name(model).get(path)
         if name in buffers:
             raise BadInput(f"the plan ties {name}, which is a buffer; only parameters can be tied")
-        packed = getattr(owner, leaf, None)  # torch's own way; ours has another name
-        if (callable(packed) and not isinstance(packed, nn.Module)) or name + INT8 in parameters:
+        packed = callable(getattr(owner, leaf, None)) and leaf not in owner._modules  # torch's own way
+        if packed or name + INT8 in parameters:  # or ours
             raise BadInput(f"the plan ties {name}, which is quantised and packed; tie first, quantise after")
 
 
@@ -401,10 +401,7 @@ def check_none(ties: Iterable[Tie], model: nn.Module, parameters: Parameters) ->
         replaced |= {id(parameters[name]): name for name in tie.names if name != kept}
     for name in replaced.values():
         if parameters[name]._backward_hooks or parameters[name]._post_accumulate_grad_hooks:
-            raise BadInput(
-                f"the plan ties {name}, which has a hook on its gradient, and would take both out of the model; apply "
-                "the plan, then register the hook on the shared tensor"
-            )
+            raise BadInput(f"the plan ties {name}, whose hook on its gradient would be lost: add it after")
     if replaced and any(isinstance(wrapper, DistributedDataParallel) for wrapper in wrappers(model)):
         raise BadInput(_refusal(next(iter(replaced.values())), DistributedDataParallel))
     if replaced and _others_hold(replaced, model, parameters) and _held(replaced):

@@ -271,7 +271,7 @@ def test_a_hook_on_a_gradient_is_not_lost_without_a_word(register):
     cross_layer(model).apply(model)  # the first is the tensor that all share
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     getattr(model[1].weight, register)(lambda given: None)
-    refused(model, cross_layer(model), "1.weight, which has a hook on its gradient")
+    refused(model, cross_layer(model), "1.weight, whose hook on its gradient")
 
 
 def test_a_frozen_weight_is_refused():
