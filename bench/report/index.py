@@ -1,5 +1,7 @@
 """Write what results/ begins with: README.md, a list for git, and index.html, one page for a browser."""
 
+import hashlib
+import json
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +18,16 @@ BESIDE = {
 """What other commands write beside the sweeps."""
 CARD = ".huggingface.yaml"
 """What makes the folder a data set for `datasets.load_dataset(folder, sweep)`: a record a line."""
+CROISSANT = "croissant.json"
+"""The same in the terms of Croissant, the metadata of machine learning's data sets (MLCommons, version 1.0)."""
+TERMS = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "cr": "http://mlcommons.org/croissant/",
+    "sc": "https://schema.org/",
+    "dct": "http://purl.org/dc/terms/",
+    "conformsTo": "dct:conformsTo",
+}
 GUIDES = {"How to read a table": "docs/reading-tables.md", "All about it": "README.md"}
 """Pages of the project that the index leads to, as they lie beside results/."""
 
@@ -66,7 +78,33 @@ def pages(results: Path, failure: str = "") -> dict[Path, bytes]:
     documents = {(results / name).with_suffix(".html"): _document(results / name) for name in there}
     files = documents | {results / "README.md": readme(sweeps, there), results / "index.html": text}
     files[results / CARD] = f"# {MADE_BY}\npretty_name: The tying bench\nconfigs:\n{card}"
+    files[results / CROISSANT] = croissant([results / s.name / FILE for s in sweeps if s.is_shipped])
     return {path: content.encode() for path, content in files.items()}
+
+
+def croissant(archives: list[Path]) -> str:
+    """Return the metadata of the records: each sweep's file, with its hash."""
+    files = [
+        {
+            "@type": "cr:FileObject",
+            "@id": f"{path.parent.name}/{path.name}",
+            "name": f"{path.parent.name}/{path.name}",
+            "contentUrl": f"{path.parent.name}/{path.name}",
+            "encodingFormat": "application/gzip",
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
+        for path in archives
+        if path.exists()
+    ]
+    about = {
+        "@context": TERMS,
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "name": "tying-bench",
+        "description": "Runs of networks with and without tied weights: a file a sweep, a JSON record a line.",
+        "distribution": files,
+    }
+    return json.dumps(about, indent=1) + "\n"
 
 
 def readme(sweeps: list[Entry], beside: list[str]) -> str:

@@ -20,12 +20,12 @@ class Parser(argparse.ArgumentParser):
     """Raises BadInput for a wrong command line, where argparse prints its usage and exits."""
 
     def error(self, message: str) -> NoReturn:
-        advice = f"`{self.prog} --help` lists what is allowed"
+        offer = ""
         if wrong := re.match(r"unrecognized arguments: (--[\w-]+)", message):
-            advice = did_you_mean(wrong[1], re.findall(r"--[\w-]+", self.format_usage()), advice)
+            offer = did_you_mean(wrong[1], re.findall(r"--[\w-]+", self.format_usage()), "")
         elif wrong := re.search(r"invalid choice: '([^']+)' \(choose from (.+)\)", message):
-            advice = did_you_mean(wrong[1], re.findall(r"[\w-]+", wrong[2]), advice)
-        raise BadInput(f"{message}: {advice}")
+            offer = did_you_mean(wrong[1], re.findall(r"[\w-]+", wrong[2]), "")
+        raise BadInput(f"{message}: {offer} `{self.prog} --help` lists what is allowed")
 
     def parse_args(self, *args: Any, **kwargs: Any) -> argparse.Namespace:
         """Parse, and say where the folders are that `add_places` could not leave in the current folder.

@@ -105,6 +105,12 @@ def test_a_sweep_of_ones_own_is_in_no_list_that_git_holds(results, tmp_path):
     assert "another/index.html" in Page(results / "index.html").addresses
 
 
+def test_the_metadata_of_the_data_set_is_valid_croissant(results):
+    croissant = pytest.importorskip("mlcroissant")
+    (file,) = croissant.Dataset(str(results / index.CROISSANT)).metadata.distribution
+    assert file.content_url == "quick/records.jsonl.gz"
+
+
 def test_git_holds_what_the_list_of_results_names():
     folder = Path(__file__).parents[2] / "results"
     listed = set(re.findall(r"\]\((\w+)/summary\.md\)", (folder / "README.md").read_text()))
