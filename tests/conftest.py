@@ -1,6 +1,5 @@
 """What tests of whole runs share: a small learnable text, prepared once, and the cells of the grid on it."""
 
-import gc
 import random
 import re
 import shutil
@@ -53,14 +52,6 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
-
-
-def pytest_collection_finish() -> None:
-    """Take what the imports left out of every later collection of garbage: each would look at all of it, for 0.6 s."""
-    import hypothesis  # noqa: F401  when it is loaded it looks for holders of generators, and a frozen one is none
-
-    gc.collect()
-    gc.freeze()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
