@@ -17,7 +17,7 @@ from bench.report.plots.pictures import PICTURES, pictures
 from bench.runs import machine, sources
 from bench.runs.command_line import add_places, add_sweep, framed, parser
 from bench.runs.store import manifest_path, write_bytes_atomic
-from bench.tying.errors import BadInput
+from bench.tying.errors import BadInput, offer
 
 COLUMNS = 120
 TEXTS = (".md", ".csv", ".tex")
@@ -86,7 +86,9 @@ def _known(runs: Path, results: Path, names: Sequence[str] | None) -> list[str]:
         raise BadInput(f"no sweep is recorded in {folder}: run {sweep} first, or name another --runs")
     unknown = [name for name in names or () if name not in there]
     if unknown:
-        raise BadInput(f"no sweep {', '.join(unknown)} in {runs} or {results}: there is {', '.join(there)}")
+        raise BadInput(
+            f"no sweep {unknown[0]} in {runs} or {results}: {offer(unknown[0], there, 'there is')}"
+        )
     return list(dict.fromkeys(names)) if names else there
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from bench.runs import machine
-from bench.tying.errors import BadInput
+from bench.tying.errors import BadInput, spelled_like
 
 TRACEBACK = "HYDRA_FULL_ERROR"
 """Variable of Hydra's: with 1 an error comes with its traceback."""
@@ -21,7 +21,17 @@ class Parser(argparse.ArgumentParser):
         raise BadInput(f"{message}: `{self.prog} --help` lists what is allowed")
 
     def parse_args(self, *args: Any, **kwargs: Any) -> argparse.Namespace:
-        """Parse, and say where the folders are that `add_places` could not leave in the current folder."""
+        """Parse, and say where the folders are that `add_places` could not leave in the current folder.
+
+        Raises:
+            BadInput: The command line is wrong. An option that is spelled like a known one is told first.
+        """
+        options = self._option_string_actions
+        for word in args[0] if args and args[0] is not None else sys.argv[1:]:
+            option = word.partition("=")[0]
+            is_known = not option.startswith("--") or any(name.startswith(option) for name in options)
+            if not is_known and (meant := spelled_like(option, options)):
+                raise BadInput(f"unknown option {option}: did you mean {meant}?")
         chosen = super().parse_args(*args, **kwargs)
         given = vars(chosen)
         moved = {name: path for name, path in machine.moved_places().items() if given.get(name) == path}

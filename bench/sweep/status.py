@@ -29,7 +29,7 @@ from bench.sweep.state import (
     state_of,
     tally,
 )
-from bench.tying.errors import BadInput
+from bench.tying.errors import BadInput, offer
 
 EXPLAINED = (Status.FAILED, Status.DIVERGED, Status.INTERRUPTED, Status.NOT_APPLICABLE)
 
@@ -56,7 +56,7 @@ def report(runs: Path, names: Sequence[str] | None = None) -> str:
         )
     for name in names or ():
         if name not in there:
-            raise BadInput(f"no sweep {name} in {runs}: there is {', '.join(there)}")
+            raise BadInput(f"no sweep {name} in {runs}: {offer(name, there, 'there is')}")
     chosen = list(dict.fromkeys(names or there))
     if len(chosen) == 1:
         return _in_full(runs, chosen[0])
