@@ -8,7 +8,7 @@ from bench.analysis.costs import cost_summary
 from bench.analysis.groups import flat
 from bench.analysis.runs import RunRecord, device, is_finite
 from bench.analysis.runs import rows as records
-from bench.tying.errors import BadInput
+from bench.tying.errors import BadInput, offer
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -34,10 +34,8 @@ def load_results(sweep: str, results: Path | str = "results", runs: Path | str =
     """
     there = recorded_names(Path(runs), Path(results))
     if sweep not in there:
-        names = ", ".join(there) or "none"
-        raise BadInput(
-            f"no sweep {sweep} in {runs} or {results}: there is {names}; set results= to another folder"
-        )
+        known = offer(sweep, there, "there is")
+        raise BadInput(f"no sweep {sweep} in {runs} or {results}: {known}; set results= to another folder")
     return frame(records(load(Path(runs), Path(results), sweep)))
 
 

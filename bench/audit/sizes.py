@@ -1,6 +1,5 @@
 """Read from a model, or from the keys of a task, what the map needs to place it; flags say what cannot be read."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from bench.audit.load import Subject, subject
 from bench.runs import machine
 from bench.tying import NotApplicable
 from bench.tying.apply import parameters_by_name, weight
-from bench.tying.errors import BadInput
+from bench.tying.errors import BadInput, spelled_like
 from bench.tying.methods import blocks_of
 from bench.tying.structure import CONVOLUTIONS, modules_by_name, parts_of
 
@@ -99,6 +98,9 @@ def sized(words: Sequence[str], given: Given) -> Sized:
             f"{' '.join(words)}: give one MODEL, or keys of a task such as task=text_gru model.width=128: "
             "`python -m bench.advise --help` lists what is allowed"
         )
+    tasks = [path.stem for path in (machine.CONF / "task").glob("*.yaml")]
+    if (task := spelled_like(words[0], tasks)) and not Path(words[0]).exists():
+        raise BadInput(f"there is no model {words[0]}: did you mean task={task}?")
     return _of_model(subject(words[0]), given)
 
 
@@ -228,6 +230,7 @@ def _composed(overrides: Sequence[str]) -> Mapping[str, Any]:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    from bench.config.refusals import of_hydra
     from bench.config.run_config import from_hydra
 
     try:
@@ -235,10 +238,7 @@ def _composed(overrides: Sequence[str]) -> Mapping[str, Any]:
             composed = compose("config", list(overrides))
         return from_hydra(composed).config
     except (HydraException, OmegaConfBaseException) as error:
-        reason = re.split(" To append to| Config search path:", " ".join(str(error).split()))[0][:200]
-        raise BadInput(
-            f"{' '.join(overrides)} is no task: {reason}; `python -m bench --help` lists the keys"
-        ) from error
+        raise BadInput(f"{' '.join(overrides)} is no task: {of_hydra(error, overrides)}") from error
 
 
 def flags() -> list[str]:

@@ -16,7 +16,7 @@ from bench.claims.report import pages, part_text, provenance, summary, tally
 from bench.report.markup import plain
 from bench.runs.command_line import add_places, framed, parser, refuse
 from bench.runs.store import write_bytes_atomic
-from bench.tying.errors import BadInput
+from bench.tying.errors import BadInput, offer
 
 COLUMNS = 120
 EXAMPLES = """examples:
@@ -46,7 +46,7 @@ def build(
     ids = {path: claim.id_of(path) for path in claim.files(folder)}
     wanted = {name.upper() for name in only or ids.values()}
     if unknown := sorted(wanted - set(ids.values())):
-        raise BadInput(f"no claim {', '.join(unknown)}: there is {', '.join(ids.values())}")
+        raise BadInput(f"no claim {unknown[0]}: {offer(unknown[0], ids.values(), 'there is')}")
     published = {row.id: row for row in read()}
     evidence, rows = Evidence(runs, results), []
     for path, name in ids.items():

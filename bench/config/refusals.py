@@ -1,17 +1,22 @@
 """Check a composed config against its schema; say in one line what is wrong, what is allowed and how to mend it.
 
+What Hydra refuses before a config is composed is worded here too.
+
 Import this only where a cell is checked: pydantic takes 50 ms that `--help` must not wait for.
 """
 
-import difflib
-from collections.abc import Collection, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from hydra.errors import OverrideParseException
 from pydantic import ValidationError
+from yaml import YAMLError, safe_load
 
 from bench.config.schema import Config, Data, Task, Tying, fields_of, listed, paths, section_of
 from bench.data.encode import PRETRAINED, SMALLEST
-from bench.tying.errors import BadInput
+from bench.runs import machine
+from bench.tying.errors import BadInput, has_as_part, offer, spelled_like
 
 SCORES = {
     "image": {"accuracy": "max", "nll": "min"},
@@ -40,6 +45,32 @@ MODULES = {
 """What reads prepared data of a kind. It is no part of a run's identity, so it cannot be chosen."""
 
 
+OTHER_WORDS = {
+    "data": ("dataset",),
+    "dropout": ("p", "dropout_rate", "dropout_prob"),
+    "model.heads": ("heads", "n_head", "n_heads", "num_heads", "num_attention_heads"),
+    "model.depth": ("layers", "n_layer", "n_layers", "num_layers", "num_hidden_layers", "blocks"),
+    "model.width": ("hidden", "hidden_size", "hidden_dim", "d_model", "n_embd", "channels"),
+    "optimizer.lr": ("learning_rate",),
+    "seed": ("random_state",),
+    "task.batches.batch_size": ("bs",),
+    "task.batches.window": ("bptt", "block_size", "context", "seq_len", "sequence_length", "max_length"),
+    "trainer.accelerator": ("device", "gpu", "gpus", "cuda"),
+    "trainer.max_epochs": ("n_epochs", "num_epochs", "num_train_epochs"),
+    "trainer.patience": ("early_stopping",),
+    "tying": ("tie", "share", "sharing", "weight_tying", "tie_word_embeddings"),
+    "tying.strength": ("lambda", "lambda_", "lam"),
+    "weight_decay": ("wd", "l2"),
+}
+"""By key: what other libraries call it."""
+
+NO_CHOICE, HUGE = "Config group override must be a string or a list", "for integer string conversion"
+"""What Hydra raises, as a plain ValueError, for `start=null` and `tying=1`, and Python for a number of 5,000 digits."""
+ABSENT = r"In '(.+)': Could not (?:find|load) '(.+)/([^/]+)'(?: Available options in .*: (.*)|\.)?$"
+"""How Hydra says that a group has no such choice."""
+OPTUNA = "hydra-optuna-sweeper==1.3.0 optuna==2.10.1 'SQLAlchemy<2' 'alembic<1.14'"
+
+
 def check(config: Mapping[str, Any]) -> None:
     """Refuse a composed config that is not allowed.
 
@@ -58,37 +89,137 @@ def check(config: Mapping[str, Any]) -> None:
 
 
 def near(path: str, beside: Collection[str] | None = None) -> str | None:
-    """Find the key that was probably meant.
+    """Find the key that was probably meant: first in the same section, then elsewhere.
 
-    That is one spelled alike in the same section, the same word elsewhere, or one that has the word in its name or its
-    letters as initials, and the other way round: `epochs` for `trainer.max_epochs`, `wd` for `weight_decay`.
-
-    beside: the keys of that section; None: all that it can have, whatever its kind.
+    Args:
+        path: The key that is unknown, dotted.
+        beside: The keys of its section; None: all that it can have, whatever its kind.
     """
     section, _, key = path.lower().rpartition(".")
     places = {known: known.rpartition(".") for known in paths() if known != path}
-    alike = {last: known for known, (inside, _, last) in places.items() if inside == section}
-    alike = {last: known for last, known in alike.items() if beside is None or last in beside}
-    slips = [alike[last] for last in difflib.get_close_matches(key, alike, n=1, cutoff=0.75)]
-    elsewhere = [known for known, (inside, _, last) in places.items() if last == key and inside != section]
-    slips_elsewhere = [
-        known
-        for known in difflib.get_close_matches(path, places, n=1, cutoff=0.85)
-        if places[known][0] != section
-    ]
-    akin = sorted(
-        (known for known, (_, _, last) in places.items() if _is_akin(key, last)),
-        key=lambda known: (places[known][0] != section, known.startswith("start."), known.count(".")),
+    if beside is None:
+        beside = [last for inside, _, last in places.values() if inside == section]
+    here = {word: f"{section}.{word}".lstrip(".") for word in beside}
+    elsewhere = {last: known for known, (inside, _, last) in reversed(places.items()) if inside != section}
+    called = {word: known for known, words in OTHER_WORDS.items() for word in words}
+    meant = called.get(spelled_like(key, called, cutoff=0.9))
+    candidates = (
+        here.get(spelled_like(key, here)),
+        meant if meant in here.values() else None,
+        elsewhere.get(key),
+        meant,
+        here.get(has_as_part(key, here)),
+        None if section in places else elsewhere.get(has_as_part(key, elsewhere)),
+        elsewhere.get(spelled_like(key, elsewhere, cutoff=0.85)),
     )
-    return next(iter(slips + elsewhere + slips_elsewhere + akin), None)
+    return next((known for known in candidates if known not in (None, path)), None)
 
 
-def _is_akin(word: str, key: str) -> bool:
-    """Tell whether one is a word of the other, give or take a letter, or its initials."""
-    words, keys = word.split("_"), key.split("_")
-    initials = ["".join(part[0] for part in parts if part) for parts in (words, keys)]
-    alike = difflib.get_close_matches(word, [key, *keys], n=1, cutoff=0.8)
-    return bool(alike) or key in words or key == initials[0] or word == initials[1]
+def unknown_key(path: str, beside: Collection[str] | None = None) -> str:
+    """Say that a key is unknown, and which one was meant or which there are. The arguments are those of `near`."""
+    if meant := near(path, beside):
+        return f"unknown key {path}: did you mean {meant}?"
+    listing = "`python -m bench --help` lists the keys"
+    return f"unknown key {path}: " + (
+        listing if beside is None else f"allowed are {', '.join(beside) or 'none'}"
+    )
+
+
+def unknown_flag(flag: str, flags: Collection[str]) -> str | None:
+    """Say which key or flag was meant by a flag of `python -m bench` that there is not; None where none is near."""
+    name, _, value = flag.lstrip("-").partition("=")
+    if like := spelled_like(f"--{name}", flags):
+        return f"did you mean {like}?"
+    name = name.replace("-", "_")
+    key = name if name in paths() else near(name)
+    return key and f"did you mean {key}={value or '...'}, without dashes?"
+
+
+def of_hydra(error: Exception, words: Sequence[str]) -> str:
+    """Return what was wrong, what is allowed and how to fix it, where Hydra or a parser words it otherwise.
+
+    Args:
+        error: What Hydra, OmegaConf or yaml raised.
+        words: The command line.
+    """
+    text = " ".join(str(error).split())
+    if isinstance(error, YAMLError):
+        return f"a file of conf/ is no yaml: {text}; mend it and start again"
+    if HUGE in text:
+        return "a number of thousands of digits is not allowed: give a smaller one"
+    if NO_CHOICE in text:
+        return _no_choice(words)
+    if "Could not find 'hydra/sweeper/optuna'" in text:
+        return (
+            f"hydra/sweeper=optuna needs its plugin, which is not installed: .venv/bin/pip install {OPTUNA}"
+        )
+    text = re.split(" Config search path:| full_key:| See https://hydra.cc", text)[0]
+    if absent := re.match(ABSENT, text):
+        file, group, choice, there = absent.groups()
+        where = "" if any(choice in word for word in words) else f"conf/{file}.yaml: "
+        return f"{where}there is no {group}={choice}: {offer(choice, there.split() if there else _choices(group))}"
+    if unknown := re.match(r"Could not (?:override|delete from config\.) '([^']+)'", text):
+        if choices := _of_group(unknown[1]):
+            return f"{unknown[1]} cannot be set like this: {choices}"
+        return unknown_key(unknown[1])
+    if several := re.match(r"Ambiguous value for argument '([^=]+)=(.*?)' 1\.", text):
+        key, values = several.groups()
+        if "." not in key and key not in paths() and near(key):
+            return unknown_key(key)
+        return (
+            f"{key}={values} are several values: add -m to run each, or write {key}=[{values}] for one list"
+        )
+    if bare := re.match(r"Error parsing override '([\w-]+)' missing EQUAL at '<EOF>'", text):
+        return f"{bare[1]} has no value: {_with_value(bare[1])}"
+    if isinstance(error, OverrideParseException) or "LexerNoViableAlt" in text:
+        where = re.split(r" \^$| expecting \{", text)[0]
+        return (
+            f"{where}: this is no key=value; write it as seed=1, several as seed=1,2 after -m, and put a value with "
+            "other signs in quotes, as 'sweep.note=\"two words\"'"
+        )
+    return text
+
+
+def _no_choice(words: Sequence[str]) -> str:
+    for word in words:
+        key, given, value = word.lstrip("+").partition("=")
+        if given and not key:
+            return f"{word} has no key: give key=value, such as seed=1"
+        if given and not all(map(_is_name, value.split(","))) and (choices := _of_group(key)):
+            return f"{word} is not allowed: {choices}"
+    return "a group was given a number or null: its choices are names, which `python -m bench --help` lists"
+
+
+def _with_value(word: str) -> str:
+    """Say how a word without a value is given: as a choice of its group, or as a key."""
+    groups = [path.name for path in sorted(machine.CONF.iterdir()) if _choices(path.name)]
+    for group in groups:
+        if word in _choices(group):
+            return f"did you mean {group}={word}?"
+    key = word if word in paths() else near(word)
+    return f"did you mean {key}=...?" if key else "give key=value, such as seed=1"
+
+
+def _choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (machine.CONF / group).glob("*.yaml"))
+
+
+def _of_group(key: str) -> str | None:
+    """Say which choices a group has; None where `key` is no group."""
+    names = _choices(key)
+    if not names:
+        return None
+    example = "none" if "none" in names else names[0]
+    return (
+        f"{key} is a group and its choices are names, such as {key}={example}; there are {', '.join(names)}"
+    )
+
+
+def _is_name(text: str) -> bool:
+    try:
+        return isinstance(safe_load(text), str)
+    except YAMLError:  # half of a list
+        return True
 
 
 def _line(fault: Mapping[str, Any], config: Mapping[str, Any]) -> str:
@@ -99,10 +230,7 @@ def _line(fault: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     path, words, beside = _place(fault, config)
     dotted = ".".join(path)
     if fault["type"] == "extra_forbidden":
-        meant = near(dotted, beside)
-        return f"unknown key {dotted}: " + (
-            f"did you mean {meant}?" if meant else f"allowed are {', '.join(beside)}"
-        )
+        return unknown_key(dotted, beside)
     value: Any = config
     for key in path:
         if key not in value:

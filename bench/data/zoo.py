@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.data.sources import AWAY, is_away
-from bench.tying.errors import BadInput
+from bench.tying.errors import BadInput, offer
 
 PREFIX = "zoo:"
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
@@ -68,7 +68,7 @@ def in_package(asked: str) -> Path | None:
         return None
     package = ZOO.get(asked.removeprefix(PREFIX))
     if package is None:
-        raise BadInput(f"there is no {asked}; allowed are {NAMES}")
+        raise BadInput(f"there is no {asked}: {offer(asked, (PREFIX + name for name in ZOO))}")
     return package.find()
 
 

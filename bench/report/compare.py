@@ -18,7 +18,7 @@ from bench.analysis.verdict import judge
 from bench.report.markup import Column, Table, plain, tabulate
 from bench.report.numbers import NOTHING, axis, bounded, fixed, metric_places
 from bench.runs.command_line import add_places, framed, parser
-from bench.tying.errors import BadInput
+from bench.tying.errors import BadInput, offer, spelled_like
 
 AXES = ("tying", "dropout", "weight_decay", "seed", "optimizer.lr")
 """Config keys, and beginnings of some, that make no variant: a row's own, and what a tying brings."""
@@ -67,9 +67,10 @@ def _in_folder(path: Path) -> dict[str, bytes]:
 
 def _in_commit(commit: str, results: str) -> dict[str, bytes]:
     if commit.startswith("-") or _git("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}") is None:
-        raise BadInput(
-            f"{commit} is neither a folder nor a commit: give results/, results/SWEEP, or a commit"
-        )
+        folders = [path.name for path in Path().iterdir() if path.is_dir()]
+        meant = spelled_like(Path(commit).name, folders)
+        known = f"did you mean {meant}?" if meant else "give results/, results/SWEEP, or a commit"
+        raise BadInput(f"{commit} is neither a folder nor a commit: {known}")
     names = (_git("ls-tree", "-r", "--name-only", commit, "--", f"{results}/") or b"").decode().splitlines()
     paths = [Path(name) for name in names if Path(name).name == FILE]
     return {path.parent.name: _git("show", f"{commit}:./{path}") or b"" for path in paths}
@@ -261,7 +262,8 @@ def _sweeps(before: Side, after: Side, sweep: str | None) -> list[tuple[str, str
     wanted = [name for name in shared if sweep in (None, name)]
     if not wanted:
         have = "; ".join(f"{s.name} has {', '.join(sorted(s.records))}" for s in (before, after))
-        raise BadInput(f"no sweep {sweep or 'is'} in both: {have}")
+        known = offer(sweep, shared, "there is") if sweep and shared else have
+        raise BadInput(f"no sweep {sweep or 'is'} in both: {known}")
     return [(name, name) for name in wanted]
 
 

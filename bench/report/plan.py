@@ -16,8 +16,8 @@ from bench.analysis.runs import WORST, read_sweep
 from bench.analysis.statistics import OTHER_MARGIN, SHARE_MARGIN, SIGNIFICANCE, paired
 from bench.report.markup import Column, Table, plain, tabulate
 from bench.report.numbers import NOTHING, fixed, places
-from bench.runs.command_line import add_places, did_you_mean, framed, parser
-from bench.tying.errors import BadInput
+from bench.runs.command_line import add_places, framed, parser
+from bench.tying.errors import BadInput, offer
 
 WIDTH = 120
 POWER = 0.8
@@ -246,9 +246,10 @@ def _check(chosen: Any) -> None:
 def _planned(runs: Path, results: Path, chosen: Any, alpha: float) -> list[tuple[Section, list[Need]]]:
     there = archive.recorded_names(runs, results)
     if chosen.sweep not in there:
-        known = f"there is {', '.join(there)}" if there else "none is recorded there: run a pilot first"
-        advice = did_you_mean(chosen.sweep, there, known)
-        raise BadInput(f"no sweep {chosen.sweep} in {runs} or {results}: {advice}")
+        known = (
+            offer(chosen.sweep, there, "there is") if there else "none is recorded there: run a pilot first"
+        )
+        raise BadInput(f"no sweep {chosen.sweep} in {runs} or {results}: {known}")
     records, _ = read_sweep(runs, chosen.sweep, results)
     planned = [(section, plan(section, chosen.margin, alpha, chosen.power)) for section in sections(records)]
     planned = [(section, needs) for section, needs in planned if needs]

@@ -15,9 +15,9 @@ from bench.report.notes import floors
 from bench.report.pages import MARK, SweepReport, TaskReport, recorded_report, texts
 from bench.report.plots.pictures import PICTURES, pictures
 from bench.runs import machine, sources
-from bench.runs.command_line import add_places, add_sweep, did_you_mean, framed, parser
+from bench.runs.command_line import add_places, add_sweep, framed, parser
 from bench.runs.store import manifest_path, write_bytes_atomic
-from bench.tying.errors import BadInput
+from bench.tying.errors import BadInput, offer
 
 COLUMNS = 120
 TEXTS = (".md", ".csv", ".tex")
@@ -86,8 +86,9 @@ def _known(runs: Path, results: Path, names: Sequence[str] | None) -> list[str]:
         raise BadInput(f"no sweep is recorded in {folder}: run {sweep} first, or name another --runs")
     unknown = [name for name in names or () if name not in there]
     if unknown:
-        advice = did_you_mean(unknown[0], there, f"there is {', '.join(there)}")
-        raise BadInput(f"no sweep {', '.join(unknown)} in {runs} or {results}: {advice}")
+        raise BadInput(
+            f"no sweep {unknown[0]} in {runs} or {results}: {offer(unknown[0], there, 'there is')}"
+        )
     return list(dict.fromkeys(names)) if names else there
 
 

@@ -5,12 +5,11 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable
-from difflib import get_close_matches
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from bench.runs import machine
-from bench.tying.errors import BadInput
+from bench.tying.errors import BadInput, spelled_like
 
 TRACEBACK = "HYDRA_FULL_ERROR"
 """Variable of Hydra's: with 1 an error comes with its traceback."""
@@ -20,20 +19,26 @@ class Parser(argparse.ArgumentParser):
     """Raises BadInput for a wrong command line, where argparse prints its usage and exits."""
 
     def error(self, message: str) -> NoReturn:
-        offer = ""
-        if wrong := re.match(r"unrecognized arguments: (--[\w-]+)", message):
-            offer = did_you_mean(wrong[1], re.findall(r"--[\w-]+", self.format_usage()), "")
-        elif wrong := re.search(r"invalid choice: '([^']+)' \(choose from (.+)\)", message):
-            offer = did_you_mean(wrong[1], re.findall(r"[\w-]+", wrong[2]), "")
-        raise BadInput(f"{message}: {offer} `{self.prog} --help` lists what is allowed")
+        advice = f"`{self.prog} --help` lists what is allowed"
+        if wrong := re.search(r"invalid choice: '([^']+)' \(choose from (.+)\)", message):
+            meant = spelled_like(wrong[1], re.findall(r"[\w-]+", wrong[2]))
+            advice = f"did you mean {meant}?" if meant else advice
+        raise BadInput(f"{message}: {advice}")
 
     def parse_args(self, *args: Any, **kwargs: Any) -> argparse.Namespace:
         """Parse, and say where the folders are that `add_places` could not leave in the current folder.
 
-        An empty word is refused: as a folder it would be the current one.
+        Raises:
+            BadInput: The command line is wrong. An option that is spelled like a known one is told first. An empty word
+                is refused: as a folder it would be the current one.
         """
+        options = self._option_string_actions
         words = args[0] if args and args[0] is not None else sys.argv[1:]
         for before, word in zip(("", *words), words, strict=False):
+            option = word.partition("=")[0]
+            is_known = not option.startswith("--") or any(name.startswith(option) for name in options)
+            if not is_known and (meant := spelled_like(option, options)):
+                raise BadInput(f"unknown option {option}: did you mean {meant}?")
             if not word.strip() or (word.startswith("--") and word.endswith("=")):
                 where = before if before.startswith("--") else word.rstrip("= ") or "an argument"
                 self.error(
@@ -44,12 +49,6 @@ class Parser(argparse.ArgumentParser):
         moved = {name: path for name, path in machine.moved_places().items() if given.get(name) == path}
         machine.note_moved(moved, "--{} FOLDER")
         return chosen
-
-
-def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
-    """Offer the known word that is spelled most like `word`; return `otherwise` where none is near."""
-    near = get_close_matches(word, list(known), n=1, cutoff=0.75)
-    return f"did you mean {near[0]}?" if near else otherwise
 
 
 def parser(name: str, description: str, examples: str = "") -> Parser:

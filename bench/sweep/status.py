@@ -14,7 +14,7 @@ from typing import Any
 from bench.analysis.archive import sweep_names
 from bench.runs import machine
 from bench.runs.code import other_code
-from bench.runs.command_line import add_places, add_sweep, did_you_mean, framed, parser
+from bench.runs.command_line import add_places, add_sweep, framed, parser
 from bench.runs.store import Status, cost_folder, manifest_path, read_json, recorded, run_folder
 from bench.sweep import state as states
 from bench.sweep.state import (
@@ -29,7 +29,7 @@ from bench.sweep.state import (
     state_of,
     tally,
 )
-from bench.tying.errors import BadInput
+from bench.tying.errors import BadInput, offer
 
 EXPLAINED = (Status.FAILED, Status.DIVERGED, Status.INTERRUPTED, Status.NOT_APPLICABLE)
 
@@ -56,8 +56,7 @@ def report(runs: Path, names: Sequence[str] | None = None) -> str:
         )
     for name in names or ():
         if name not in there:
-            advice = did_you_mean(name, there, f"there is {', '.join(there)}")
-            raise BadInput(f"no sweep {name} in {runs}: {advice}")
+            raise BadInput(f"no sweep {name} in {runs}: {offer(name, there, 'there is')}")
     chosen = list(dict.fromkeys(names or there))
     if len(chosen) == 1:
         return _in_full(runs, chosen[0])

@@ -7,7 +7,6 @@ import sys
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Literal
 
 import torch
@@ -19,7 +18,7 @@ from torch.optim import Optimizer
 
 from bench.tying import gate, low_rank
 from bench.tying.classes import is_made, kept_whole, resolved, soft_classes
-from bench.tying.errors import BadInput
+from bench.tying.errors import BadInput, spelled_like
 from bench.tying.low_rank import FACTORS, LowRank, factor, is_relaxed
 from bench.tying.structure import (
     CONVOLUTIONS,
@@ -127,8 +126,8 @@ def check(ties: Iterable[Tie], parameters: Parameters) -> None:
     for tie in ties:
         for name in tie.names:
             if name not in parameters:
-                like = get_close_matches(name, parameters, 1)
-                hint = f"; did you mean {like[0]}?" if like else ""
+                like = spelled_like(name, parameters, cutoff=0.6)
+                hint = f"; did you mean {like}?" if like else ""
                 raise BadInput(f"the plan ties {name}, and the model has no parameter of that name{hint}")
         first, like = tie.names[0], parameters[tie.names[0]]
         for name in tie.names[1:]:
