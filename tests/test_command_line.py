@@ -44,7 +44,7 @@ BAD = [
     (["tying=embeding"], ["did you mean embedding?"]),
     (["-m", "hydra/launcher=jobib"], ["did you mean joblib?"]),
     (["--mutlirun"], ["did you mean --multirun?"]),
-    (["--resutls=x"], ["did you mean results=...?"]),
+    (["--resutls=x"], ["did you mean results=x, without dashes?"]),
     (["start=null"], ["start=null is not allowed", "start=none"]),
     (["data=null"], ["data=null is not allowed", "data=blood_cells", "digits"]),
     (["logger=1.5"], ["logger=1.5 is not allowed", "logger=none", "wandb"]),

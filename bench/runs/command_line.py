@@ -37,7 +37,8 @@ class Parser(argparse.ArgumentParser):
         for before, word in zip(("", *words), words, strict=False):
             option = word.partition("=")[0]
             is_known = not option.startswith("--") or any(name.startswith(option) for name in options)
-            if not is_known and (meant := spelled_like(option, options)):
+            alike = [known for known in options if known[2:3] == option[2:3]]  # --out is no slip for --count
+            if not is_known and (meant := spelled_like(option, alike)):
                 raise BadInput(f"unknown option {option}: did you mean {meant}?")
             if not word.strip() or (word.startswith("--") and word.endswith("=")):
                 where = before if before.startswith("--") else word.rstrip("= ") or "an argument"

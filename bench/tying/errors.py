@@ -27,4 +27,4 @@ def offer(word: str, known: Iterable[str], listing: str = "allowed are") -> str:
 
 
 def _plain(name: str) -> str:
-    return name.lower().replace("-", "_")
+    return name.lower().replace("-", "_").lstrip("_")
