@@ -1,7 +1,10 @@
 """Configs composed as the command line does, and the cells they make, without preparing any data."""
 
+import contextlib
 import functools
+import json
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
 
@@ -13,9 +16,11 @@ from omegaconf import DictConfig
 from bench.config import run_config
 from bench.config.compose import Composer
 from bench.config.run_config import RunConfig
+from bench.data import zoo
 from bench.data.prepare import Prepared
 
 CONF = Path(__file__).parents[1] / "conf"
+MINILM = {"model_type": "bert", "num_hidden_layers": 6, "hidden_size": 384, "num_attention_heads": 12}
 
 
 def composed(*overrides: str) -> DictConfig:
@@ -43,3 +48,14 @@ def made(*overrides: str, fingerprint: str = "f1f2") -> RunConfig:
     data = Prepared(Path("/prepared"), fingerprint, {"name": "digits", "fingerprint": fingerprint})
     with patch.object(run_config, "_prepared", lambda *_: data):
         return run_config.from_hydra(composed(*overrides), overrides)
+
+
+@contextlib.contextmanager
+def trained_package(folder: Path) -> Iterator[None]:
+    """Let every package of a trained model be `folder`, with a config.json and weights that nobody reads."""
+    (folder / zoo.CONFIG).write_text(json.dumps(MINILM | {"intermediate_size": 1536, "vocab_size": 30522}))
+    (folder / zoo.WEIGHTS[0]).write_bytes(b"")
+    with patch.object(zoo.Package, "find", lambda _: folder):
+        yield
+    zoo.folder_of.cache_clear()
+    zoo.fingerprint.cache_clear()

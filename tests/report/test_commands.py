@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cell_maker import CONF, made
+from cell_maker import CONF, made, trained_package
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,6 +54,12 @@ def run_of(cell: RunConfig) -> RunRecord:
     names = ("id", "task", "data", "dropout", "weight_decay", "seed", "cell")
     known = {name: header[name] for name in names} | {"spec": cell.spec, "metric": Metric(**header["metric"])}
     return RunRecord(**known, cost_id="", status="done", reason=None, record=header)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def trained_model(tmp_path_factory):
+    with trained_package(tmp_path_factory.mktemp("minilm")):
+        yield
 
 
 @pytest.mark.parametrize("overrides", [*BY_HAND, *map(drawn, GRIDS)], ids=[*map(" ".join, BY_HAND), *GRIDS])
