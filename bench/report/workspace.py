@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 BARS = {
     "Quality": ("best/val/nll", "test/nll", "test/accuracy", "test/perplexity", "gap", "num_params"),
-    "Memory": ("cost/memory/train_step/total", "cost/memory/inference/total", "peak_rss_mib"),
+    "Memory": ("cost/memory/train_step/total_mib", "cost/memory/inference/total_mib", "peak_rss_mib"),
     "Latency": ("cost/latency/one/tied/median_s", "cost/latency/batch/tied/median_s"),
 }
 """Figures of a run's summary, a bar for each kind of tying."""

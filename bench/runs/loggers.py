@@ -28,6 +28,9 @@ FLUSH_S = 0.2
 COST_KEYS = ("train_step", "latency", "memory", "flops", "energy")
 """What a run's summary takes over from the cost record of its cell."""
 
+PARTS_OF_MEMORY = tuple(f"cost/memory/{part}/" for part in ("inference", "train_step", "state", "predicted"))
+"""Figures of a summary that are bytes, whatever their name."""
+
 GRACE_S = 5
 """Beyond its own limits, before the service process counts as hung and is killed."""
 
@@ -82,9 +85,14 @@ def close_logger(
 
 def _in_mib(key: str, value: Any) -> tuple[str, Any]:
     """Return a number of bytes as one of MiB, under a name that says so; anything else as it is."""
-    if not isinstance(value, int | float) or not key.endswith("bytes"):
+    if (
+        not isinstance(value, int | float)
+        or not key.endswith("bytes")
+        and not key.startswith(PARTS_OF_MEMORY)
+    ):
         return key, value
-    return f"{key.removesuffix('bytes')}mib", value / 2**20
+    name = key.removesuffix("bytes") if key.endswith("bytes") else f"{key}_"
+    return f"{name}mib", value / 2**20
 
 
 class OfflineWandbLogger(Logger):

@@ -520,3 +520,16 @@ def test_a_whole_run_without_its_server(tmp_path: Path) -> None:
     (offline,) = path.parent.glob("wandb/offline-run-*")
     assert offline.name.endswith(path.parent.name)
     assert not [p for p in tmp_path.rglob("*") if p.is_file() and KEY.encode() in p.read_bytes()]
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("peak_rss_bytes", "peak_rss_mib"),
+        ("cost/memory/train_step/total", "cost/memory/train_step/total_mib"),
+        ("cost/memory/checkpoint_bytes", "cost/memory/checkpoint_mib"),
+    ],
+)
+def test_memory_is_in_mib_under_a_name_that_says_so(key, name):
+    assert loggers._in_mib(key, 3 << 20) == (name, 3.0)
+    assert loggers._in_mib("cost/latency/one/ratio", 0.5) == ("cost/latency/one/ratio", 0.5)
