@@ -64,6 +64,7 @@ BAD = [
     (["-m", "seed=range(0,0)"], ["seed=range(0,0)", "empty range"]),
     (["-m", "sweep.name=a,b"], ["sweep.name is one for a whole sweep", "a and b"]),
     (["-m", "sweep=smoke,quick"], ["sweep.name is one for a whole sweep", "smoke and quick"]),
+    (["-m", "sweep.points=2,4"], ["sweep.points is one for a whole sweep", "2 and 4"]),
     (["-m", "runs=runs_a,runs_b"], ["runs is one for a whole sweep", "runs_a and runs_b"]),
     (
         ["-m", "logger=csv,none"],

@@ -234,8 +234,8 @@ def check_one_sweep(cells: Sequence[RunConfig]) -> None:
     Raises:
         BadInput: the option, with the values that were given.
     """
-    whole = ("sweep.name", "sweep.question", "sweep.note", "sweep.fail_fast", "sweep.stop")
-    for key in (*whole, "logger", "retry", "reuse", "runs", "results"):
+    whole = ("name", "question", "note", "takes", "points", "fail_fast", "stop")
+    for key in (*(f"sweep.{name}" for name in whole), "logger", "retry", "reuse", "runs", "results"):
         values = [
             functools.reduce(lambda section, name: section[name], key.split("."), cell.options)
             for cell in cells

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bench.tying import NotApplicable, cross_layer, cycle, relaxed, top_k
+from bench.tying.errors import BadInput
 from bench.tying.structure import class_name, stack_of, submodule
 
 LAYERS = {
@@ -189,3 +190,9 @@ def test_a_rank_is_one_of_each_expert_and_small_matrices_are_shared_whole():
         for expert in range(3):
             values = nn.Parameter(apart[expert]).detach().svd().S
             assert left_over[expert].detach().norm() == pytest.approx(values[2:].norm().item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("stack", [3, [0, 1], {"layers": 1}])
+def test_a_stack_that_names_nothing_is_refused(stack):
+    with pytest.raises(BadInput, match="stack is .*; give the name of a module list"):
+        cross_layer(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), stack=stack)
