@@ -42,7 +42,7 @@ def entry(
 ) -> dict:
     """A line of a manifest; any key may be given."""
     task, data = given.get("task", "text_gru"), given.get("data", "pydocs")
-    cell = f"{task}-{data}-{tying}-{dropout}-{weight_decay}"
+    cell = f"{task}-{data}-{tying}-{dropout}-{weight_decay}".replace("/", "_")  # its folder has that name
     metric = ACCURACY if task.startswith("image") else PERPLEXITY
     spec = spec_of(tying).as_record()
     line = {
@@ -53,7 +53,12 @@ def entry(
         "spec": spec,
         "dropout": dropout,
     }
-    line |= {"weight_decay": weight_decay, "seed": seed, "cell": cell, "cost": f"{task}-{data}-{tying}"}
+    line |= {
+        "weight_decay": weight_decay,
+        "seed": seed,
+        "cell": cell,
+        "cost": f"{task}-{data}-{tying}".replace("/", "_"),
+    }
     return line | {"metric": metric} | given
 
 

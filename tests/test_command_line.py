@@ -450,6 +450,7 @@ def test_ctrl_c_at_once_is_one_line_too(bench: Bench) -> None:
 def test_a_run_in_wandb_is_the_run_on_disk(bench: Bench) -> None:
     result = bench(
         "logger=wandb",
+        "logger.checkpoint=true",
         "tying=top_k",
         "tying.k=2",
         "seed=4",
@@ -464,6 +465,8 @@ def test_a_run_in_wandb_is_the_run_on_disk(bench: Bench) -> None:
         command = [sys.executable, "-m", "wandb", "leet", "inspect", *flags, "--json", str(offline)]
         return subprocess.run(command, env=bench.env, capture_output=True, text=True, check=True).stdout
 
+    (written,) = offline.glob("run-*.wandb")
+    assert f"{run_id}-best".encode() in written.read_bytes()  # the artifact of the best weights
     shown = json.loads(read("--summary"))
     assert (shown["run_id"], shown["state"], shown["exit_code"]) == (run_id, "finished", 0)
     assert shown["config"]["tying_k"] == 2 and shown["config"]["seed"] == 4
@@ -474,7 +477,7 @@ def test_a_run_in_wandb_is_the_run_on_disk(bench: Bench) -> None:
     assert summary["best/val/nll"] == record["val"]["nll"] and summary["gap"] == record["gap"]
     assert summary["num_params"] == record["num_params"] < record["num_params_untied"]
     assert summary["cost/latency/batch/tied/median_s"] == cost["latency"]["batch"]["tied"]["median_s"]
-    assert summary["cost/memory/train_step/total"] == cost["memory"]["train_step"]["total"]
+    assert summary["cost/memory/train_step/total_mib"] == cost["memory"]["train_step"]["total"] / 2**20
     curves = read()
     by_step = ("train/loss", "train/lr", "train/images_per_s")
     for word in (

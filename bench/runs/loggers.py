@@ -106,11 +106,12 @@ class OfflineWandbLogger(Logger):
     Args:
         identity: What `wandb.init` is given to say which run this is: project, id, name, group, dir and so on. No
             variable of the environment changes it.
+        checkpoint: The file of weights that becomes an artifact of a run that is done; None for none.
     """
 
-    def __init__(self, timeout_s: float, **identity: Any) -> None:
+    def __init__(self, timeout_s: float, checkpoint: Path | None = None, **identity: Any) -> None:
         super().__init__()
-        self.timeout_s, self.identity = timeout_s, identity
+        self.timeout_s, self.checkpoint, self.identity = timeout_s, checkpoint, identity
         self.run: wandb.Run | None = None
         # An agent's or another job's variables would make this the run of somebody else.
         for name in [name for name in os.environ if name.startswith("WANDB_") and is_stripped(name)]:
@@ -148,6 +149,10 @@ class OfflineWandbLogger(Logger):
         if self.run is not None:
             with self._guarded(), self._bounded():
                 self.run.summary.update(summary)
+                if self.checkpoint and exit_code == 0:
+                    weights = wandb.Artifact(f"{self.version}-best", "model")
+                    weights.add_file(str(self.checkpoint), policy="immutable")  # from there, without a copy
+                    self.run.log_artifact(weights)
                 self._finish(self.run, exit_code)
                 self.run = None
                 wandb.teardown()
@@ -248,11 +253,14 @@ def _say(line: str) -> None:
     print(f"note: {line}", flush=True)
 
 
-def wandb_logger(folder: Path, request: Mapping[str, Any], *, project: str, timeout_s: float) -> Logger:
+def wandb_logger(
+    folder: Path, request: Mapping[str, Any], *, project: str, timeout_s: float, checkpoint: bool = False
+) -> Logger:
     """Make one W&B run for the run: id = its identity, group = the seeds of its cell, job type = sweep, tags = axes."""
     name, group, tags = names(request)
     return OfflineWandbLogger(
         timeout_s,
+        folder / "best.ckpt" if checkpoint else None,
         project=project,
         id=request["id"],
         name=name,

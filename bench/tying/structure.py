@@ -238,7 +238,9 @@ def expand(model: nn.Module, stack: str | Sequence[str]) -> tuple[str, ...]:
     modules = modules_by_name(model)
     if not isinstance(stack, str):
         if not isinstance(stack, Sequence) or not all(isinstance(name, str) for name in stack):
-            raise BadInput(f"stack is {stack!r}; give the name of a module list, a pattern, or a list of names")
+            raise BadInput(
+                f"stack is {stack!r}; give the name of a module list, a pattern, or a list of names"
+            )
         names = tuple(plain_name(name) for name in stack)
         unknown = [name for name in names if name not in modules]
         repeated = [] if len(set(names)) == len(names) else list(names)

@@ -33,7 +33,7 @@ def costs(bench: Bench) -> dict[str, dict]:
     ("words", "said"),
     [
         (["foo=1"], ["unknown key foo"]),
-        (["tying=foo"], ["tying/foo", "none", "top_k"]),
+        (["tying=foo"], ["there is no tying=foo", "none", "top_k"]),
         (["tying=none,top_k", "dropout=0,1"], ["dropout=1", "[0, 1)"]),
         (["measure.min_calls=0"], ["measure.min_calls=0", "whole number >= 1"]),
         (["runs=/proc/nope"], ["/proc/nope", "choose a"]),

@@ -162,7 +162,7 @@ def test_aligned_blocks_compute_what_they_did_and_are_as_alike_as_they_can_be(tr
     ("overrides", "words"),
     [
         (("start=pretrained",), "start=pretrained needs start.model=FOLDER"),
-        (("start=pretrained", "start.model=zoo:nobody"), "there is no zoo:nobody; allowed are zoo:minilm"),
+        (("start=pretrained", "start.model=zoo:nobody"), "there is no zoo:nobody: allowed are zoo:minilm"),
         (
             ("start=pretrained", "start.model=conf"),
             "conf is no folder of transformers, it holds no config.json",
