@@ -4,7 +4,7 @@ import pytest
 from cell_maker import trained_package
 
 
-@pytest.fixture(autouse=True, scope="package")
+@pytest.fixture(autouse=True, scope="module")
 def trained_model(tmp_path_factory):
     with trained_package(tmp_path_factory.mktemp("minilm")):
         yield
