@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from bench.analysis import laws, points, published
 from bench.analysis.beside import method_of, place_of
@@ -278,9 +279,6 @@ def _laws(fitted: Mapping[str, laws.Law]) -> list[str]:
 
 def _without(found: Sequence[LeftOut]) -> list[str]:
     """Return how ties along depth compare with the network that lacks the blocks they make copies of others."""
-    groups: dict[tuple[str, str], list[LeftOut]] = defaultdict(list)
-    for one in found:
-        groups[one.network, one.method].append(one)
 
     def middle(value: Callable[[LeftOut], float]) -> Callable[[list[LeftOut]], str]:
         return lambda group: fixed(as_percent(median(map(value, group))), 1, True)
@@ -292,7 +290,7 @@ def _without(found: Sequence[LeftOut]) -> list[str]:
         Column("left out to untied, %", middle(lambda one: one.without)),
         Column("tied to left out, %", middle(lambda one: one.tied - one.without)),
     ]
-    table = tabulate(["network", "tying"], [list(key) for key in groups], columns, list(groups.values()))
+    table = _by_method("network", found, lambda one: (one.network, one.method), columns)
     return [
         "A shared block that is used again costs its time again. Beside the tie: the untied network without the blocks "
         "that the tie makes copies of others, which has as many parameters and takes less time. Changes of test "
@@ -304,9 +302,6 @@ def _without(found: Sequence[LeftOut]) -> list[str]:
 
 def _rates(arms: Sequence[Arm], raised: Container[str]) -> list[str]:
     """Return how much is lost at the rate of the rule, by network and method, against the best of three rates."""
-    groups: dict[tuple[str, str], list[Arm]] = defaultdict(list)
-    for arm in arms:
-        groups[arm.task, arm.method].append(arm)
     columns = [
         Column("arms", lambda group: str(len(group))),
         Column("lost in the middle, %", lambda group: _percent(median(arm.regret for arm in group))),
@@ -316,7 +311,7 @@ def _rates(arms: Sequence[Arm], raised: Container[str]) -> list[str]:
         Column("higher rate best", lambda group: str(sum(arm.best > 0 for arm in group))),
         Column("lost at the map's rate, %", lambda group: _lost(group, raised)),
     ]
-    table = tabulate(["task", "tying"], [list(key) for key in groups], columns, list(groups.values()))
+    table = _by_method("task", arms, lambda arm: (arm.task, arm.method), columns)
     return [
         "Each arm of some of the points at 0.4, 1 and 2.5 times the rate of `conf/rates.yaml`, one seed: by how "
         "much the perplexity of validation at the rule's rate is above the least of the three. The map's rate is "
@@ -324,6 +319,16 @@ def _rates(arms: Sequence[Arm], raised: Container[str]) -> list[str]:
         "",
         markdown(table),
     ]
+
+
+def _by_method(
+    head: str, items: Sequence[Any], key: Callable[[Any], tuple[str, str]], columns: Sequence[Column]
+) -> Table:
+    """Return a row for each network or task and method, whose columns are of the items that have it."""
+    groups: dict[tuple[str, str], list[Any]] = defaultdict(list)
+    for item in items:
+        groups[key(item)].append(item)
+    return tabulate([head, "tying"], [list(names) for names in groups], columns, list(groups.values()))
 
 
 def _lost(arms: Sequence[Arm], raised: Container[str]) -> str:
