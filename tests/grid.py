@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning as L
 import torch
+import yaml
 from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 
@@ -82,13 +83,25 @@ class Grid:
 @functools.cache
 def kind(task: str) -> str:
     """The kind of a task's own data: image, text, series or labelled_text."""
-    return _composed(f"task={task}").data.kind
+    return _choice("task", task)["task"]["kind"]
 
 
 def applies(task: str, tying: str) -> bool:
     """Whether a tying of CELLS can be applied: only a language model has an embedding at either end."""
-    parts = _composed(f"tying={tying}").tying.parts
-    return kind(task) == "text" or not any("embedding" in part for part in parts)
+    return kind(task) == "text" or "embedding" not in _parts(tying)
+
+
+@functools.cache
+def _parts(tying: str) -> set[str]:
+    """The words in the names of a tying's parts, those of its defaults too."""
+    chosen = _choice("tying", tying)
+    words = {word for part in chosen.get("parts", {}) for word in part.split("_")}
+    return words.union(*(_parts(other) for other in chosen.get("defaults", []) if other != "_self_"))
+
+
+def _choice(group: str, name: str) -> dict[str, Any]:
+    """A choice of conf/ as it is written: parameters of tests are made of it, and composing takes long."""
+    return yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
 
 
 @functools.cache
