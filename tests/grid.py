@@ -10,7 +10,7 @@ from typing import Any
 import lightning as L
 import torch
 import yaml
-from hydra import compose, initialize_config_dir
+from cell_maker import CONF, composer
 from torch import Tensor, nn
 
 from bench.config.run_config import RunConfig, from_hydra
@@ -19,8 +19,6 @@ from bench.training import build as assembly
 from bench.training.module import Training
 from bench.tying import TyingPlan
 from bench.tying.apply import parameters_by_name
-
-CONF = Path(__file__).parents[1] / "conf"
 
 
 def choices(group: str) -> list[str]:
@@ -76,7 +74,7 @@ class Grid:
         tiny += NEEDED.get(tying, ())
         if tying == "grouped":
             tiny = (*tiny, f"tying.grouping={labels}".replace(" ", ""))
-        made = from_hydra(_composed(f"task={task}", f"tying={tying}", *tiny, *self.common, *overrides))
+        made = from_hydra(_composer()((f"task={task}", f"tying={tying}", *tiny, *self.common, *overrides)))
         return with_grouping(made, labels) if tying == "learned" else made
 
 
@@ -104,10 +102,8 @@ def _choice(group: str, name: str) -> dict[str, Any]:
     return yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
 
 
-@functools.cache
-def _composed(*overrides: str) -> Any:
-    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-        return compose("config", list(overrides))
+_composer = functools.cache(composer)
+"""Reads the files of a task and a tying once, whatever values are then set."""
 
 
 @dataclass(frozen=True)
