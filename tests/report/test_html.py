@@ -147,7 +147,9 @@ def test_pictures_stand_with_their_task_and_never_share_a_name(tmp_path):
 
 
 @pytest.mark.parametrize(("asked", "first"), [(None, "forest"), ("curves", "curves"), ("doses", "curves")])
-def test_a_task_begins_with_the_deciding_picture_and_its_narrow_table_and_folds_the_rest(tmp_path, asked, first):
+def test_a_task_begins_with_the_deciding_picture_and_its_narrow_table_and_folds_the_rest(
+    tmp_path, asked, first
+):
     found, note = sweep(tmp_path, *made.grid({"image_cnn": "digits"}))
     files = {f"image_cnn_{name}.svg": SVG for name in ("curves", "forest", "pareto")}
     html = webpage.page(sweep_report("quick", found, note, picture=asked), files).decode()
