@@ -31,8 +31,8 @@ def train_tokenizer(kind: str, vocab_size: int | None, lines: Sequence[str]) -> 
     """Train a tokenizer of `lines`, the same for the same lines; `vocab_size` counts <eos> and <unk>; None: all.
 
     `words` lower-cases and splits at WORDS; `whitespace` only splits at blanks (for corpora tokenised
-    already, whose own <unk> is ours); `characters` takes each by itself, blanks too; `bpe` is byte-level (Radford et al. 2019, section 2.2): it loses
-    nothing and knows every byte.
+    already, whose own <unk> is ours); `characters` takes each by itself, blanks too; `bpe` is byte-level
+    (Radford et al. 2019, section 2.2): it loses nothing and knows every byte.
     """
     if kind != "bpe":
         return train_words(kind, vocab_size, lines)
