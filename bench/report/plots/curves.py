@@ -10,6 +10,7 @@ from bench.analysis.groups import Section, SeedGroup
 from bench.analysis.runs import is_finite
 from bench.analysis.statistics import Interval, interval
 from bench.report.numbers import fixed, interval_text
+from bench.report.plots.headings import titles
 from bench.report.plots.style import (
     ENDS,
     MARGINS,
@@ -22,7 +23,6 @@ from bench.report.plots.style import (
     shown_sections,
     styles,
     tips,
-    titles,
 )
 from bench.runs.tying_spec import OTHER
 

@@ -15,6 +15,7 @@ from bench.analysis.power import change, change_of, scale_of
 from bench.analysis.statistics import Paired
 from bench.report.comparison import difference_places
 from bench.report.numbers import axis, fixed, interval_text, p_text
+from bench.report.plots.headings import titles
 from bench.report.plots.style import (
     LETTER,
     LINE,
@@ -30,7 +31,6 @@ from bench.report.plots.style import (
     styles,
     tip,
     tips,
-    titles,
     without_y_axis,
 )
 

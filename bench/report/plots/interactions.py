@@ -11,6 +11,7 @@ from bench.analysis.factorial import Effect, Factorial, Grid, factorial, grid
 from bench.analysis.groups import Section
 from bench.report.factorial import as_read, decimals_of, interaction_text
 from bench.report.numbers import axis, metric_places, p_text
+from bench.report.plots.headings import titles
 from bench.report.plots.style import (
     ENDS,
     MARGINS,
@@ -27,7 +28,6 @@ from bench.report.plots.style import (
     shown_sections,
     styles,
     tip,
-    titles,
     without_y_axis,
 )
 

@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from bench.analysis.groups import Section
-from bench.report.plots.style import LETTER, LINE, QUIET, tip, tips, titles
+from bench.report.plots.style import LETTER, LINE, QUIET, tip, tips
 
 ACROSS = 4
 """Maps in a row."""
@@ -118,12 +118,6 @@ def map_title(tying: str, place: str) -> str:
     """Return a map's title: its tying, and where there are several sections also the place of its own."""
     title = tying if len(tying) < 24 else tying.replace("(", "\n(", 1).replace(", control", ",\ncontrol", 1)
     return "\n".join([title, *wrap(place, 26)])
-
-
-def places(sections: Sequence[Section]) -> dict[Section, str]:
-    """Return how each of several sections is called in the titles of its maps; empty for one."""
-    several = len(sections) > 1
-    return {section: name.partition(" with ")[2] * several for section, name in titles(sections).items()}
 
 
 def sheet_heading(sections: Sequence[Section]) -> str:

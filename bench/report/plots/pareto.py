@@ -14,6 +14,7 @@ from bench.analysis.runs import is_finite
 from bench.analysis.statistics import Interval
 from bench.report.comparison import places_of, share_of_untied
 from bench.report.numbers import fixed, short_count
+from bench.report.plots.headings import titles
 from bench.report.plots.labels import Box, Label, annotate
 from bench.report.plots.style import (
     LINE,
@@ -29,7 +30,6 @@ from bench.report.plots.style import (
     styles,
     tip,
     tips,
-    titles,
 )
 from bench.runs.tying_spec import OTHER
 

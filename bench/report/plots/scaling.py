@@ -10,6 +10,7 @@ from bench.analysis.groups import Section
 from bench.analysis.scaling import Curve, curves, in_order
 from bench.analysis.statistics import Interval, Paired
 from bench.report.numbers import change_unit, fixed, interval_text, metric_places, short_count
+from bench.report.plots.headings import in_words
 from bench.report.plots.style import (
     ENDS,
     MOST,
@@ -54,7 +55,10 @@ def doses(sections: list[Section]) -> Figure | None:
     note.append(f"The first {MOST} of {len(every)} curves; the tables have all." if len(every) > MOST else "")
     titles = []
     for curve in shown:
-        titles += [curve.title, ": ".join(filter(None, (f"difference to {curve.baseline}", message(curve))))]
+        titles += [
+            in_words(curve.title, curve.metric),
+            ": ".join(filter(None, (f"difference to {curve.baseline}", message(curve)))),
+        ]
         titles += ["spread of the copies"] * has_spread
     is_named = len(looks) <= ENDS
     right = room_for_ends(looks) if is_named else 0.3

@@ -18,7 +18,6 @@ from matplotlib.lines import Line2D
 from bench.analysis.groups import Section, SeedGroup, in_order
 from bench.analysis.runs import percent
 from bench.analysis.statistics import Interval, Paired
-from bench.report.answer import short_names
 from bench.report.numbers import axis, interval_text
 from bench.runs.tying_spec import TyingSpec, colours
 
@@ -262,27 +261,6 @@ def without_y_axis(axes: Axes) -> None:
 
 
 # What sections and cells are called.
-
-
-def titles(sections: Sequence[Section]) -> dict[Section, str]:
-    """Return what each section is called above a panel: among several by what tells it from the others."""
-    if len(sections) == 1:
-        return {sections[0]: sections[0].title}
-    return {section: _in_words(name) for section, name in short_names(sections).items()}
-
-
-def _in_words(name: str) -> str:
-    """`train limit 11,605` of `train_limit=11605`."""
-
-    def words(match: re.Match) -> str:
-        key, value = match[1].replace("_", " "), match[2]
-        return (
-            f"{key} {int(value):,}"
-            if value.isdigit()
-            else f"{key} {'as it is' if value == 'None' else value}"
-        )
-
-    return re.sub(r"(\w+)=([^\s,]+)", words, name)
 
 
 def shown_sections(sections: Sequence[Section]) -> tuple[list[Section], str]:
