@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from bench.analysis.groups import Section, SeedGroup
 from bench.analysis.runs import is_finite
@@ -22,11 +21,13 @@ from bench.report.plots.style import (
     setting,
     shown_sections,
     styles,
+    ticks,
     tips,
 )
 from bench.runs.tying_spec import OTHER
 
 NOTE = "Per tying the cell that validation chose: mean over seeds."
+CUT = "Where the first quarter of the epochs is higher than the others it is cut off."
 BAND = "The band is the 95 % interval of the mean."
 BANDS = 4
 """So many bands of a panel can be told apart; more would hide the lines."""
@@ -48,7 +49,8 @@ def curves(sections: list[Section]) -> Figure | None:
     looks = styles(sections)
     bandless = {len(lines) > BANDS for _, lines in lines_of if _several_seeds(lines)}
     crowded = CROWDED if any(len(lines) > ENDS for _, lines in lines_of) else ""
-    note = (NOTE, BAND if False in bandless else "", BANDLESS if True in bandless else "", crowded, more)
+    cut = CUT if any(len(line) > 3 for _, lines in lines_of for line in lines.values()) else ""
+    note = (NOTE, cut, BAND if False in bandless else "", BANDLESS if True in bandless else "", crowded, more)
     names = titles(sections)
     right = room_for_ends(tying for _, lines in lines_of for tying in _named(lines))
     width, height = SIZES[min(len(SIZES), len(lines_of))]
@@ -64,8 +66,8 @@ def curves(sections: list[Section]) -> Figure | None:
         _cut_off_start(axes, list(lines.values()), banded)
         for tying, line in lines.items():
             _add_hover(axes, f"{tying}, {setting(section.chosen(tying))}", line, looks[tying], points)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axes.yaxis.set_major_locator(MaxNLocator(6))
+        axes.xaxis.set_major_locator(ticks(6, integer=True))
+        axes.yaxis.set_major_locator(ticks(6))
         axes.set(xlabel="epoch", ylabel="validation loss (nats)")
         ends = {tying: (list(lines[tying])[-1], list(lines[tying].values())[-1].mean) for tying in named}
         label_ends(axes, ends, {tying: looks[tying][0] for tying in named})
@@ -142,7 +144,8 @@ def _cut_off_start(axes: Axes, lines: list[Curve], banded: bool) -> None:
         bands = [value for value in late if banded and value.low is not None]
         low = max(min([lowest, *(value.low for value in bands)]), lowest - span / 2)
         high = min(max([highest, *(value.high for value in bands)]), highest + span / 2)
-        axes.set_ylim(low - 0.05 * span, high + 0.05 * span)
+        floor = 0.0 if lowest >= 0 else low - span  # no loss of a discrete outcome is below 0
+        axes.set_ylim(max(floor, low - 0.05 * span), high + 0.05 * span)
 
 
 def _add_hover(axes: Axes, name: str, line: Curve, look: Look, most: int) -> None:

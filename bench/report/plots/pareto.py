@@ -7,7 +7,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from bench.analysis.groups import Section, SeedGroup
 from bench.analysis.runs import is_finite
@@ -28,6 +27,7 @@ from bench.report.plots.style import (
     readable,
     shown_sections,
     styles,
+    ticks,
     tip,
     tips,
 )
@@ -81,7 +81,7 @@ def _latency(cell: SeedGroup) -> tuple[float | None, float | None, float | None]
 
 MEASURES = (
     Measure("unique parameters", _parameters, short_count),
-    Measure("peak MiB of a training step", _peak_mib, "{:.3g}".format),
+    Measure("peak MiB of a training step", _peak_mib, "{:.4g}".format),
     Measure("latency of a batch, untied = 1", _latency, "{:.3g}".format, timed=True),
 )
 
@@ -260,8 +260,8 @@ def _draw(
     places, mode = places_of(section), section.metric.mode
     axes.set_ylim(values.low - values.rim, values.high + values.rim)
     axes.set_xlabel(f"{measure.name} (?)" if _suspect(points, measure) else measure.name)
-    axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.yaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_locator(ticks(5))
+    axes.yaxis.set_major_locator(ticks(6))
     axes.xaxis.set_major_formatter(lambda cost, _: measure.text(cost))
     if not points:
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=QUIET)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from bench.analysis.groups import Section
 from bench.analysis.scaling import Curve, curves, in_order
@@ -22,6 +22,7 @@ from bench.report.plots.style import (
     panels,
     room_for_ends,
     series,
+    ticks,
 )
 from bench.report.scaling import amount, difference_places
 
@@ -49,7 +50,9 @@ def doses(sections: list[Section]) -> Figure | None:
     if not shown:
         return None
     specs = {label: curve.specs[label] for curve in shown for label in (*curve.marks, *curve.lines)}
-    looks = _told_apart(looks_of(in_order(specs, specs)))
+    looks = looks_of(in_order(specs, specs))
+    if len({spec.family for spec in specs.values()}) == 1 < len(looks):
+        looks = _told_apart(looks)
     has_spread = any(curve.spread for curve in shown)
     note = [NOTE, MARKS if any(curve.marks for curve in shown) else "", SPREAD if has_spread else ""]
     note.append(f"The first {MOST} of {len(every)} curves; the tables have all." if len(every) > MOST else "")
@@ -86,9 +89,7 @@ def _ends(lines: Mapping[str, Sequence[tuple[float, Interval | Paired]]]) -> dic
 
 
 def _told_apart(looks: dict[str, Look]) -> dict[str, Look]:
-    """Return looks in colours of their own where all would have one."""
-    if len({colour for colour, _, _ in looks.values()}) > 1 or len(looks) == 1:
-        return looks
+    """Return looks in colours of their own, as all are of one family."""
     return {
         name: (APART[at % len(APART)], marker, dash)
         for at, (name, (_, marker, dash)) in enumerate(looks.items())
@@ -134,7 +135,16 @@ def _draw_ends(axes: Axes, curve: Curve, looks: dict[str, Look]) -> None:
 
 def _draw_difference(axes: Axes, curve: Curve, looks: dict[str, Look]) -> None:
     if not curve.differences:
-        axes.text(0.5, 0.5, "no seed in common with none", ha="center", transform=axes.transAxes, color=QUIET)
+        axes.set_axis_off()
+        axes.text(
+            0.0,
+            0.95,
+            f"no seed in common with {curve.baseline}",
+            va="top",
+            transform=axes.transAxes,
+            color=QUIET,
+        )
+        return
     axes.axhline(0, color="#999999", linewidth=1, zorder=0)
     _draw_lines(axes, curve, looks, differences=True)
     name = curve.metric.name.replace("_", " ")
@@ -180,7 +190,7 @@ def _set_x_axis(axes: Axes, curve: Curve) -> None:
     axes.margins(x=0.06, y=0.08)
     values = sorted({x for points in curve.lines.values() for x, _ in points})
     if curve.name in ("k", "groups"):
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(ticks(9, integer=True))
     elif curve.name != "strength" and len(values) <= TICKS:
         axes.xaxis.set_major_locator(FixedLocator(values))
         axes.xaxis.set_minor_locator(NullLocator())

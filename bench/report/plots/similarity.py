@@ -46,9 +46,7 @@ def message(sections: Sequence[Section]) -> str:
         cell = section.chosen("none")
         if cell and (known := cosines(cell)):
             values += [value for (a, b), value in np.ndenumerate(known[0]) if a < b and np.isfinite(value)]
-    return (
-        f"untied blocks have a cosine of {fixed(float(np.median(values)), 2)} in the middle" if values else ""
-    )
+    return f"two untied blocks have a median cosine of {fixed(float(np.median(values)), 2)}" if values else ""
 
 
 def cosines(cell: SeedGroup) -> tuple[np.ndarray, int] | None:
