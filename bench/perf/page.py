@@ -314,7 +314,9 @@ def _measured_where(provenance: Mapping[str, Any]) -> str:
     return f"Measured at commit {commit} on {where}; Python {provenance['python']}, {versions}."
 
 
-GROWTH = "Cost of a training step against one size at a time; the numbers are the exponents b of cost = a × size^b"
+GROWTH = (
+    "Cost of a training step against one size at a time; the numbers are the exponents b of cost = a × size^b"
+)
 
 
 def growth_picture(rows: Sequence[Row]) -> Figure:

@@ -18,6 +18,7 @@ from bench.report.plots.curves import curves
 from bench.report.plots.forest import forest
 from bench.report.plots.interactions import interactions
 from bench.report.plots.pareto import MEASURES, Point, _barred, pareto
+from bench.report.plots.pictures import pictures
 from bench.report.plots.scaling import doses
 from bench.report.plots.style import left_out, panels
 
@@ -53,6 +54,14 @@ def test_ticks_are_round_and_say_where_they_stand(tmp_path, picture):
         places, labels = axis.get_majorticklocs(), [label.get_text() for label in axis.get_ticklabels()]
         assert [number(label) for label in filter(None, labels)] in ([], pytest.approx(places, abs=1e-9))
         assert re.match(r"[125]\.000e", f"{places[1] - places[0]:.3e}")
+
+
+def test_no_text_of_an_svg_has_spaces_that_a_browser_makes_one(tmp_path):
+    drawn = pictures(written(tmp_path, *made.grid(TASK)))
+    assert {"pareto", "forest", "curves", "interactions"} <= drawn.keys()
+    for files in drawn.values():
+        texts = re.findall(r"<t(?:ext|span)\b[^>]*>([^<]+)<", files[".svg"].decode())
+        assert len(texts) > 5 and not [text for text in texts if "  " in text.strip("\n")]
 
 
 def test_the_panels_of_a_row_have_one_scale_although_few_tyings_have_a_cost(tmp_path):

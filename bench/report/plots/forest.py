@@ -40,6 +40,8 @@ NOTE = (
 )
 HOLLOW = "Hollow: one seed, no interval."
 STAR = "* too few seeds: fewer than five."
+APART = 10 * "\N{NO-BREAK SPACE}"
+"""Between the two directions of an axis: svg makes one space of many."""
 ACROSS = 2
 """Panels in a row."""
 ROW, PLOT = 0.27, 3.1
@@ -101,7 +103,7 @@ def forest(sections: list[Section]) -> Figure | None:
             if is_log
             else f"{metric_name(section)} minus that of"
         )
-        axes.set_xlabel(f"{change_name} none\n◀ {left_side}          {right_side} ▶")
+        axes.set_xlabel(f"{change_name} none\n◀ {left_side}{APART}{right_side} ▶")
         # Numbers of many digits need the room of two.
         axes.xaxis.set_major_locator(ticks(3 if max(map(abs, axes.get_xlim())) < 0.1 else 5))
         without_y_axis(axes)
