@@ -13,6 +13,7 @@ import record_maker as made
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -395,8 +396,15 @@ def test_bands_that_would_hide_the_lines_are_left_out(tmp_path):
         lines = [made.entry(tying, seed=seed) for tying in drawn for seed in (1, 2)]
         records = [made.record(line, 90.0 + line["seed"]) for line in lines]
         figure = curves(written(tmp_path / str(bands), lines, records))
-        assert len(figure.axes[0].collections) == bands
+        shaded = [area for area in figure.axes[0].collections if isinstance(area, PolyCollection)]
+        bars = [area for area in figure.axes[0].collections if isinstance(area, LineCollection)]
+        assert len(shaded) == bands and len(bars) == (0 if bands else BANDS + 1)
         assert ("are left out" in notes(figure)) == (bands == 0)
+        places = [bar.get_segments()[0] for bar in bars]
+        assert len({place[0][0] for place in places}) == len(bars)
+        ends = [line.get_xdata()[-1] for line in figure.axes[0].get_lines()]
+        assert all(place[0][0] == place[1][0] > max(ends) for place in places)
+        assert all(place[0][1] < place[1][1] for place in places)
 
 
 # Forest.
