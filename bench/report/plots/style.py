@@ -39,7 +39,7 @@ STYLE = {
 QUIET = "#555555"
 """The colour of explanations."""
 LEAST_PLOT = 1.0
-"""Inches that a plot is high at least, however long its title."""
+"""Inches that a plot is high at least."""
 
 LINE, LETTER = 0.24, 0.105
 """Inches of a line of text and, at most on average, of a letter of 12 points."""
@@ -179,9 +179,9 @@ def panels(
 
     Args:
         across: panels in a row, at most.
-        size: width and height of a panel with its margins; None: as SIZES has it.
+        size: width and height of a panel with its margins and one line of title; None: as SIZES has it.
         margins: inches in a panel to the left, to the right, below and above.
-        heights: that of each row of panels, with its margins; None: as `size` has it.
+        heights: that of each row of panels, as in `size`; None: as `size` has it.
     """
     columns, labels = min(across, len(titles)), list(looks or {})
     width, height = size or SIZES[columns]
@@ -194,13 +194,12 @@ def panels(
         for at, title in enumerate(titles)
     ]
     rows = -(-len(titles) // columns)
-    tops = [
-        top + LINE * (max(map(len, title_lines[row * columns : (row + 1) * columns])) - 1)
-        for row in range(rows)
+    longer = [
+        LINE * (max(map(len, title_lines[row * columns : (row + 1) * columns])) - 1) for row in range(rows)
     ]
     heights = [
-        max(given, low + above + LEAST_PLOT)
-        for given, above in zip(heights or [height] * rows, tops, strict=True)
+        max(given, low + top + LEAST_PLOT) + more
+        for given, more in zip(heights or [height] * rows, longer, strict=True)
     ]
     note_lines = wrap(" ".join(filter(None, note)), int(columns * width / LETTER * 1.1))
     label_width = 0.95 * LETTER * max(map(len, labels), default=0) + 0.75
@@ -212,7 +211,7 @@ def panels(
     for at, lines in enumerate(title_lines):
         row = at // columns
         x, y = at % columns * width + left, foot + sum(heights[row + 1 :]) + low
-        inside = (width - left - right, heights[row] - low - tops[row])
+        inside = (width - left - right, heights[row] - low - top - longer[row])
         axes = figure.add_axes((x / total[0], y / total[1], inside[0] / total[0], inside[1] / total[1]))
         axes.set_title("\n".join(lines), loc="left")
         all_axes.append(axes)
@@ -298,7 +297,7 @@ def label_ends(axes: Axes, ends: Mapping[str, tuple[float, float]], colours: Map
 
 def ticks(most: int, **more: bool) -> MaxNLocator:
     """Return a locator of at most so many steps, which are 1, 2 or 5 of some power of ten."""
-    return MaxNLocator(most, steps=(1, 2, 5, 10), **more)
+    return MaxNLocator(most, steps=(1, 2, 5, 10), min_n_ticks=3, **more)
 
 
 def without_y_axis(axes: Axes) -> None:
