@@ -5,18 +5,20 @@ from pathlib import Path
 
 import pytest
 import record_maker as made
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bench.analysis.groups import Section, sections
+from bench.analysis.prediction import DECAY
 from bench.analysis.runs import read_sweep
 from bench.analysis.statistics import Interval
 from bench.report.plots.curves import curves
 from bench.report.plots.forest import forest
 from bench.report.plots.interactions import interactions
+from bench.report.plots.map import _label
 from bench.report.plots.pareto import MEASURES, Point, _barred, pareto
 from bench.report.plots.pictures import pictures
 from bench.report.plots.scaling import doses
@@ -62,6 +64,19 @@ def test_no_text_of_an_svg_has_spaces_that_a_browser_makes_one(tmp_path):
     for files in drawn.values():
         texts = re.findall(r"<t(?:ext|span)\b[^>]*>([^<]+)<", files[".svg"].decode())
         assert len(texts) > 5 and not [text for text in texts if "  " in text.strip("\n")]
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.floats(0.01, 9), st.floats(0.2, 9))
+def test_the_ticks_of_a_map_are_round_on_the_scale_that_people_read(low, span):
+    axes = Figure().add_subplot(xlim=(-0.05, low + span), ylim=(low, low + span))
+    _label(axes, (DECAY, DECAY))
+    FigureCanvasAgg(axes.figure).draw()
+    for axis in (axes.xaxis, axes.yaxis):
+        read = [DECAY.shown(place) for place in axis.get_majorticklocs()]
+        assert len(read) > 1
+        assert [number(label.get_text()) for label in axis.get_ticklabels()] == pytest.approx(read, abs=0.02)
+        assert re.match(r"[125]\.0", f"{read[1] - read[0]:.1e}")
 
 
 def test_the_panels_of_a_row_have_one_scale_although_few_tyings_have_a_cost(tmp_path):
@@ -146,6 +161,14 @@ def test_the_axis_of_a_loss_has_nothing_below_0(tmp_path):
     ]
     (axes,) = curves(written(tmp_path, lines, records)).axes
     assert axes.get_ylim()[0] == 0 and axes.get_ylim()[1] >= 0.7
+
+
+def test_an_interval_beyond_every_share_stretches_no_axis(tmp_path):
+    lines, records = made.pair(0.999, 0.7, task="image_cnn")
+    tied, others = made.pair(0.6, 0.62, tying="cross_layer", task="image_cnn")
+    (axes,) = pareto(written(tmp_path, lines + tied, records + others)).axes
+    low, high = axes.get_ylim()
+    assert 85 < high < 110 and -10 < low < 60
 
 
 def test_lines_of_an_interaction_stand_apart_and_near_their_level(tmp_path):

@@ -317,6 +317,8 @@ def _value_range(points: list[Point], section: Section) -> Range:
     bounds = [(p.value.low, p.value.mean, p.value.high) for p in points]
     values = [value for bound in bounds for value in bound if value is not None] or [0.0, 1.0]
     low, high = min(values), max(values)
+    if section.metric.is_share:  # an interval of few seeds goes on where no share is
+        low, high = max(low, 0.0), min(high, 100.0)
     span = high - low or max([abs(value - low) for value in faint], default=0) or abs(low) or 1.0
     near = [value for value in faint if low - BEYOND * span <= value <= high + BEYOND * span]
     low, high = min([low, *near]), max([high, *near])

@@ -33,7 +33,7 @@ STEP = 0.012
 """How far lines stand apart, in shares of the axis."""
 TICKS = 7
 """With more values on an axis than these, matplotlib chooses its ticks."""
-NOTE = "Mean and 95 % interval over seeds; differences are paired by seed."
+NOTE = "Mean and 95 % interval over seeds, which one seed has not; differences are paired by seed."
 SPREAD = "Spread: how far the tied copies are apart; 0 is one shared tensor."
 APART = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
 """Colours of lines where all are of one tying, as of `none` at several dropouts."""
