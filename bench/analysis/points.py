@@ -5,7 +5,7 @@ import io
 import json
 import math
 from collections import defaultdict
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from statistics import fmean, median, stdev
@@ -117,6 +117,12 @@ def as_percent(difference: float) -> float:
     return 100 * math.expm1(min(difference, 50.0))
 
 
+def network_of(record: Mapping[str, Any]) -> str:
+    """Return the kind of network that a run trains; of one that has no place on the map the name of its class."""
+    target = str(look_up(record, "config", "model", "_target_")).rpartition(".")[2]
+    return NETWORKS.get(target, target)
+
+
 def point_of(record: Mapping[str, Any], vocabulary: int | None = None) -> Point | None:
     """Read where a run stands from its config and its counts; None where it has no place on the map.
 
@@ -125,16 +131,12 @@ def point_of(record: Mapping[str, Any], vocabulary: int | None = None) -> Point 
         vocabulary: rows of the embedding, where they are known better than from the record. One of an older form has
             the limit of its config alone.
     """
-    config = record.get("config") or {}
-    network = NETWORKS.get(str(look_up(config, "model", "_target_")).rpartition(".")[2])
+    config, network = record.get("config") or {}, network_of(record)
     sizes, parameters = look_up(record, "data_meta", "sizes", "train"), record.get("num_params_untied")
-    model, batches, trainer = (
-        (config.get("model") or {}),
-        look_up(config, "task", "batches"),
-        config.get("trainer"),
-    )
-    has_sizes = sizes and parameters and batches and trainer and model.get("width") and model.get("depth")
-    if network is None or not has_sizes or not config.keys() >= _PARTS:
+    if network not in NETWORKS.values() or not config.keys() >= _PARTS:
+        return None
+    model, batches, trainer = config["model"], look_up(config, "task", "batches"), config["trainer"]
+    if not (sizes and parameters and batches and trainer and model.get("width") and model.get("depth")):
         return None
     if vocabulary is None:
         reached, limit = look_up(record, "data_meta", "vocab_size"), look_up(config, "data", "vocab_size")
@@ -251,16 +253,12 @@ def measurements(runs: Iterable[tuple[str, RunRecord]]) -> list[Measurement]:
     Args:
         runs: name of the sweep and run.
     """
+    runs = list(runs)
     sweeps: dict[str, set[str]] = defaultdict(set)
-    pairs: dict[str, dict[tuple, dict[str, RunRecord]]] = defaultdict(lambda: defaultdict(dict))
     for sweep, run in runs:
-        nll, method = run.number("test", "nll"), method_of(run.spec)
-        key = pair_key(run.record) if run.is_done and is_finite(nll) and method else None
-        if key is not None:
-            sweeps[run.id].add(sweep)
-            pairs[key][method, run.spec.parts][run.id] = run
-    merged: dict[tuple, list[tuple[RunRecord, RunRecord]]] = defaultdict(list)
-    for arms in pairs.values():
+        sweeps[run.id].add(sweep)
+    merged: dict[Place, list[Couple]] = defaultdict(list)
+    for arms in arms_at_best_rate(run for _, run in runs):
         for place, couples in _couples(arms).items():
             merged[place] += couples
     return [_measurement(place, couples, sweeps) for place, couples in sorted(merged.items(), key=_in_order)]
@@ -268,6 +266,28 @@ def measurements(runs: Iterable[tuple[str, RunRecord]]) -> list[Measurement]:
 
 Couple = tuple[RunRecord, RunRecord]
 Place = tuple[Point, str, int, int]
+Arms = Mapping[tuple, Mapping[int, RunRecord]]
+"""(control, method, parts of the tying) -> seed -> run, of runs that are alike in all else."""
+UNTIED = (None, "none", ())
+
+
+def arms_at_best_rate(runs: Iterable[RunRecord], controls: Container[str | None] = (None,)) -> Iterator[Arms]:
+    """Yield the finished runs of plain ties that are alike in all but tying, rate and seed, arm by arm.
+
+    Of an arm that was run at several rates, those at the one whose mean validation loss is least; of equal means the
+    lowest rate. Runs of one identity count once.
+
+    Args:
+        controls: see `pair_key`.
+    """
+    pairs: dict[str, dict[tuple, dict[str, RunRecord]]] = defaultdict(lambda: defaultdict(dict))
+    for run in runs:
+        method = method_of(run.spec)
+        is_scored = run.is_done and is_finite(run.number("test", "nll"))
+        if is_scored and method and (key := pair_key(run.record, controls)):
+            pairs[key][run.spec.control, method, run.spec.parts][run.id] = run
+    for arms in pairs.values():
+        yield {arm: _at_best_rate(by_id.values()) for arm, by_id in arms.items()}
 
 
 def _in_order(item: tuple[Place, object]) -> tuple:
@@ -275,17 +295,16 @@ def _in_order(item: tuple[Place, object]) -> tuple:
     return METHODS.index(method), point, distinct, saved
 
 
-def _couples(arms: Mapping[tuple, Mapping[str, RunRecord]]) -> dict[Place, list[Couple]]:
-    """Return (point, method, distinct, saved) -> untied and tied run of each seed, of runs that form one pair key."""
-    untied = next((at_best_rate(runs.values()) for (method, _), runs in arms.items() if method == "none"), {})
-    vocabulary = None
-    for (method, _), runs in arms.items():
+def _couples(arms: Arms) -> dict[Place, list[Couple]]:
+    """Return (point, method, distinct, saved) -> untied and tied run of each seed."""
+    untied, vocabulary = arms.get(UNTIED, {}), None
+    for (_, method, _), runs in arms.items():
         if method == "embedding":
             one = next(iter(runs.values()))
             vocabulary = _saved(one) // one.number("config", "model", "width")
     couples: dict[Place, list[Couple]] = defaultdict(list)
-    for (method, _), runs in arms.items():
-        for seed, run in at_best_rate(runs.values()).items():
+    for (_, method, _), runs in arms.items():
+        for seed, run in runs.items():
             point = point_of(run.record, vocabulary) if method != "none" and seed in untied else None
             if point is not None and _saved(run) > 0:
                 distinct = distinct_blocks(
@@ -299,8 +318,7 @@ def _saved(run: RunRecord) -> int:
     return run.number("num_params_untied") - run.number("num_params")
 
 
-def at_best_rate(runs: Iterable[RunRecord]) -> dict[int, RunRecord]:
-    """Return seed -> run, at the rate whose mean validation loss is least; of equal means the lowest rate."""
+def _at_best_rate(runs: Iterable[RunRecord]) -> dict[int, RunRecord]:
     by_rate: dict[tuple[float, str], dict[int, RunRecord]] = defaultdict(dict)
     for run in runs:
         optimizer = run.record["config"]["optimizer"]
@@ -334,6 +352,37 @@ def _measurement(place: Place, couples: Sequence[Couple], sweeps: Mapping[str, s
         seconds=middle(*(run.number("seconds", "total") for couple in couples for run in couple)),
         sweeps=tuple(sorted({name for couple in couples for run in couple for name in sweeps[run.id]})),
     )
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """One tying at one place, as changes of nll on test against the untied network, over seeds that all three have.
+
+    tied: with the tie. without: of the network without the blocks that the tie makes copies of others.
+    """
+
+    network: str
+    method: str
+    tied: float
+    without: float
+    n: int
+
+
+def left_out(runs: Iterable[RunRecord]) -> list[LeftOut]:
+    """Compare ties along depth with leaving their copies out (`control=delete`), by network and method."""
+    found = []
+    for arms in arms_at_best_rate(runs, (None, "delete")):
+        untied = arms.get(UNTIED, {})
+        for (control, method, parts), without in arms.items():
+            tied = arms.get((None, method, parts), {}) if control else {}
+            if seeds := tied.keys() & without.keys() & untied.keys():
+                means = [
+                    fmean(arm[seed].number("test", "nll") for seed in seeds)
+                    for arm in (untied, tied, without)
+                ]
+                network = network_of(untied[min(seeds)].record)
+                found.append(LeftOut(network, method, means[1] - means[0], means[2] - means[0], n=len(seeds)))
+    return sorted(found, key=lambda one: (one.network, one.method))
 
 
 def read_runs(runs: Path, results: Path) -> list[tuple[str, RunRecord]]:

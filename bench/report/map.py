@@ -13,8 +13,7 @@ from typing import Any
 
 from bench.analysis import laws, points, published
 from bench.analysis.beside import method_of, place_of
-from bench.analysis.left_out import LeftOut, left_out
-from bench.analysis.points import METHODS, Measurement, as_percent, measurements, read_runs
+from bench.analysis.points import METHODS, LeftOut, Measurement, as_percent, left_out, measurements, read_runs
 from bench.analysis.prediction import MATTERS, MODELS, best_predictor, law
 from bench.analysis.published import Published
 from bench.analysis.rate_rule import HIGHER, SWEEP, Arm
