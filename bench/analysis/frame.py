@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.analysis.archive import load, recorded_names
+from bench.analysis.archive import chosen_names, load
 from bench.analysis.costs import cost_summary
 from bench.analysis.groups import flat
 from bench.analysis.runs import RunRecord, device, is_finite
 from bench.analysis.runs import rows as records
-from bench.tying.errors import BadInput, offer
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -32,11 +31,8 @@ def load_results(sweep: str, results: Path | str = "results", runs: Path | str =
     Raises:
         BadInput: for a sweep that is in neither folder, and for a torn file.
     """
-    there = recorded_names(Path(runs), Path(results))
-    if sweep not in there:
-        known = offer(sweep, there, "there is")
-        raise BadInput(f"no sweep {sweep} in {runs} or {results}: {known}; set results= to another folder")
-    return frame(records(load(Path(runs), Path(results), sweep)))
+    (name,) = chosen_names([sweep], Path(runs), Path(results))
+    return frame(records(load(Path(runs), Path(results), name)))
 
 
 def frame(runs: list[RunRecord]) -> "DataFrame":

@@ -31,7 +31,8 @@ PRIORS = {
     "repeat": (2.7, 1.5),
     "rho": (0.0, 1.0),
     "phi": (0.5, 1.0),
-} | {"slope": (0.1, 0.3)}
+    "slope": (0.1, 0.3),
+}
 """Mean and standard deviation of what is believed of a parameter before any point (of its logarithm, but for phi, slope
 and rho): so weak that some dozen points outweigh it, and enough that a law of few points has finite exponents."""
 HUBER = 1.345

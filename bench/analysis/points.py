@@ -9,7 +9,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from statistics import fmean, median, stdev
-from typing import Any
+from typing import Any, Self
 
 from bench.analysis import archive
 from bench.analysis.runs import RunRecord, is_finite, look_up, rows
@@ -30,6 +30,12 @@ OF_TEXT = ("gru", "transformer")
 ALONG_DEPTH = ("cross_layer", "top_k", "cycle", "sequence")
 """Methods of which it is known how many blocks share each tensor."""
 METHODS = ("embedding", *ALONG_DEPTH)
+
+
+SWEEP = "map_rates"
+"""The sweep whose runs check the rule, three rates an arm of which the rule's is the middle one."""
+HIGHER = "map_higher"
+"""The sweep whose runs have higher rates than the rule's, for the tasks where the check found it too low."""
 
 
 @dataclass(frozen=True, order=True)
@@ -385,13 +391,58 @@ def left_out(runs: Iterable[RunRecord]) -> list[LeftOut]:
     return sorted(found, key=lambda one: (one.network, one.method))
 
 
+@dataclass(frozen=True)
+class Arm:
+    """One network, data set, budget and tying at three rates.
+
+    nll: on validation by rate, infinite for a run that diverged or failed.
+    """
+
+    task: str
+    method: str
+    nll: dict[float, float]
+
+    @property
+    def regret(self) -> float:
+        """Validation nll at the rule's rate above the least of the three."""
+        low, rule, high = (self.nll[rate] for rate in sorted(self.nll))
+        return rule - min(low, rule, high)
+
+    @property
+    def regret_of_two(self) -> float:
+        """Validation nll at the better of the rule's rate and the higher one above the least of the three."""
+        _, rule, high = (self.nll[rate] for rate in sorted(self.nll))
+        return min(rule, high) - min(self.nll.values())
+
+    @property
+    def best(self) -> int:
+        """Which of the rates was best: -1 the lower one, 0 the rule's, 1 the higher one."""
+        return min(range(3), key=lambda index: self.nll[sorted(self.nll)[index]]) - 1
+
+    @classmethod
+    def of(cls, runs: Iterable[RunRecord]) -> list[Self]:
+        """Return the arms of which all three rates have ended, by task and method.
+
+        An arm whose rule diverged at its own rate alone has an infinite regret.
+        """
+        arms: dict[tuple[str, str, str], dict[float, float]] = defaultdict(dict)
+        for run in runs:
+            method, key = method_of(run.spec), pair_key(run.record)
+            if method and key and run.record:
+                nll = run.number("val", "nll")
+                arms[run.task, method, key][run.record["config"]["optimizer"]["lr"]] = (
+                    nll if run.is_done and is_finite(nll) else float("inf")
+                )
+        return [
+            cls(task, method, nll)
+            for (task, method, _), nll in sorted(arms.items())
+            if len(nll) == 3 and min(nll.values()) < float("inf")
+        ]
+
+
 def read_runs(runs: Path, results: Path) -> list[tuple[str, RunRecord]]:
     """Return every recorded run with the name of its sweep. BadInput as `archive.load`, and where there is none."""
-    names = archive.recorded_names(runs, results)
-    if not names:
-        raise BadInput(
-            f"no sweep is recorded in {runs} or {results}: run `make sweep` first, or name another --runs"
-        )
+    names = archive.chosen_names(None, runs, results)
     return [(name, run) for name in names for run in rows(archive.load(runs, results, name))]
 
 

@@ -4,7 +4,7 @@ import math
 from functools import lru_cache
 
 from bench.analysis.runs import Metric, percent
-from bench.analysis.statistics import Paired
+from bench.analysis.statistics import OTHER_MARGIN, SHARE_MARGIN, Paired
 
 MOST_SEEDS = 1_000_000
 """Nobody runs more seeds than this; a difference that takes more counts as out of reach."""
@@ -75,12 +75,15 @@ def scale_of(metric: Metric) -> str:
     return "nll" if metric.name == "perplexity" else metric.name
 
 
-def margin_on_scale(metric: Metric, margin: float, reference: float) -> float:
+def margin_on_scale(metric: Metric, margin: float | None, reference: float) -> float:
     """Return a margin on the scale of `scale_of`: 0.01 is 1 point of a share and 1 % of anything else.
 
     Args:
+        margin: None: that of verdicts, half a point of a share and 1 % of anything else.
         reference: The mean on that scale of what is compared with.
     """
+    if margin is None:
+        margin = SHARE_MARGIN if metric.is_share else OTHER_MARGIN
     if metric.is_share:
         return margin
     return math.log1p(margin) if metric.name == "perplexity" else margin * abs(reference)

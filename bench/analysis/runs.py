@@ -132,10 +132,8 @@ class RunRecord:
         points = [pair for pair in zip(steps, losses, strict=False) if all(map(is_finite, pair))]
         if not points:
             return None
-        (at, losses), begin = (
-            zip(*points, strict=True),
-            LAST_QUARTER * (self.number("stop", "of") or steps[-1]),
-        )
+        at, losses = zip(*points, strict=True)
+        begin = LAST_QUARTER * (self.number("stop", "of") or steps[-1])
         best = list(accumulate(losses, min))
         if at[0] > begin:
             return None

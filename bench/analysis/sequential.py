@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench.analysis.statistics import SIGNIFICANCE
+from bench.analysis.statistics import SIGNIFICANCE, moments
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -48,10 +48,8 @@ def decide(
         first: Seeds of the first look.
         alpha: The probability of a wrong decision over all looks.
     """
-    n = len(differences)
-    mean = math.fsum(differences) / n
-    sd = math.hypot(*(value - mean for value in differences)) / math.sqrt(max(n - 1, 1))
-    if n < min(first, most) or sd == 0 or not math.isfinite(sd):
+    mean, sd, n = moments(differences)
+    if n < min(first, most) or not sd or not math.isfinite(sd):
         return Decision("", n, mean, None, None)
     half = boundaries(min(first, most), most, alpha)[n - min(first, most)] * sd / math.sqrt(n)
     low, high = mean - half, mean + half

@@ -11,7 +11,7 @@ from bench.audit.load import ALLOWED
 from bench.audit.sizes import NETWORKS, YOURS, Given, flags, sized
 from bench.report.document import html
 from bench.report.markup import Column, Table, markdown, plain, tabulate
-from bench.report.numbers import NOTHING, fixed, short_count
+from bench.report.numbers import NOTHING, bounded, fixed, short_count
 from bench.runs.command_line import Parser, add_places, framed, parser
 from bench.runs.store import write_bytes_atomic
 
@@ -141,16 +141,8 @@ def _table(options: Sequence[Option]) -> Table:
         if option.predicted is None:
             return NOTHING
         mean, low, high = option.predicted[:3] if is_nll else option.percent
-        places = 3 if is_nll else 1
-        bounds = (
-            f" [{fixed(low, places, True)}, {fixed(high, places, True)}]"
-            if low is not None
-            else " (no interval)"
-        )
-        return f"{fixed(mean, places, True)}{bounds}"
-
-    def ratio(value: float | None) -> str:
-        return NOTHING if value is None else fixed(value, 3)
+        text = bounded(mean, low, high, 3 if is_nll else 1, sign=True)
+        return text if low is not None else f"{text} (no interval)"
 
     columns = [
         Column("nll", lambda option: change(option, True)),
@@ -158,8 +150,8 @@ def _table(options: Sequence[Option]) -> Table:
         Column("parameters", lambda option: short_count(option.parameters)),
         Column("saved", lambda option: f"{short_count(option.saved)} {_share(option)}"),
         Column("bytes saved", lambda option: f"{option.saved_bytes:,}"),
-        Column("step", lambda option: ratio(option.step_ratio and option.step_ratio.step_ratio)),
-        Column("latency", lambda option: ratio(option.latency_ratio and option.latency_ratio.latency_ratio)),
+        Column("step", lambda option: fixed(option.step_ratio, 3)),
+        Column("latency", lambda option: fixed(option.latency_ratio, 3)),
         Column("predicted by", lambda option: option.model or NOTHING, align="l"),
     ]
     return tabulate(["tying"], [[option.method] for option in shown], columns, shown)

@@ -145,7 +145,9 @@ def _of_model(asked: Subject, given: Given) -> Sized:
         weight_decay=given.weight_decay or 0.0,
         parameters=untied_params(model),
     )
-    return Sized(asked.name, model, point, _ties_itself(model))
+    parameters, ends = parameters_by_name(model), (parts.embedding, parts.unembedding)
+    ties_itself = None not in ends and parameters.get(ends[0]) is parameters.get(ends[1])
+    return Sized(asked.name, model, point, ties_itself)
 
 
 def _shapes_of(asked: Subject) -> nn.Module:
@@ -162,12 +164,6 @@ def _shapes_of(asked: Subject) -> nn.Module:
 def untied_params(model: nn.Module) -> int:
     """Count the elements of the parameters under each of their names: those of the model with nothing shared."""
     return sum(parameter.numel() for parameter in parameters_by_name(model).values())
-
-
-def _ties_itself(model: nn.Module) -> bool:
-    parts, parameters = parts_of(model), parameters_by_name(model)
-    ends = (parts.embedding, parts.unembedding)
-    return None not in ends and parameters.get(ends[0]) is parameters.get(ends[1])
 
 
 def _network(model: nn.Module) -> str | None:

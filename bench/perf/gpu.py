@@ -273,6 +273,7 @@ def _percent(share: float | None) -> str:
 
 def _loops_of(tying: str, asked: Asked) -> Iterator[dict[str, Any]]:
     import torch
+    from lightning.fabric.utilities import move_data_to_device
 
     from bench.meters.flops import datasheet_rate, flops_of
     from bench.perf import loops as ways
@@ -285,7 +286,10 @@ def _loops_of(tying: str, asked: Asked) -> Iterator[dict[str, Any]]:
     subject = subject_of(run, "GPT-2 small", 100 if asked.dry else GPT2_WORDS)
     subject.plan.apply(subject.model)
     subject.model.to(device)
-    batches = [_placed(batch, device) for batch in subject.batches((3 if asked.dry else STEPS) + ways.AHEAD)]
+    batches = [
+        move_data_to_device(batch, device)
+        for batch in subject.batches((3 if asked.dry else STEPS) + ways.AHEAD)
+    ]
     if asked.dry:
         batches = [(inputs % 100, targets % 100, fresh) for inputs, targets, fresh in batches]
     autocast = torch.autocast(device.type, torch.bfloat16)
@@ -323,10 +327,6 @@ def _loops_of(tying: str, asked: Asked) -> Iterator[dict[str, Any]]:
             "flops": flops,
             "share_of_peak": flops / step_s / peak if peak else None,
         }
-
-
-def _placed(batch: Any, device: Any) -> tuple[Any, ...]:
-    return tuple(part.to(device) if hasattr(part, "to") else part for part in batch)
 
 
 def wikitext2(asked: Asked) -> None:

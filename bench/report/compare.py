@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from bench.analysis import archive, examples, frame, runs
 from bench.analysis.archive import FILE, parse
-from bench.analysis.groups import SAID, flat, place
-from bench.analysis.power import scale_of
+from bench.analysis.groups import SAID, flat, grouped, place
+from bench.analysis.power import margin_on_scale, scale_of
 from bench.analysis.runs import WORST, Metric, RunRecord
-from bench.analysis.statistics import OTHER_MARGIN, Paired, interval, margin_of, paired
+from bench.analysis.statistics import Paired, interval, paired
 from bench.analysis.verdict import judge
 from bench.report.markup import Column, Table, plain, tabulate
 from bench.report.numbers import NOTHING, axis, bounded, fixed, metric_places
@@ -198,13 +198,13 @@ def _varied(side: list[RunRecord]) -> set[str]:
 def _cells(side: list[RunRecord], varied: list[str]) -> dict[Key, list[RunRecord]]:
     # A run without a record is of the variant of its cell.
     configs = {run.cell: config for run in side if (config := _config(run))}
-    cells: dict[Key, list[RunRecord]] = {}
-    for run in side:
+
+    def key_of(run: RunRecord) -> Key:
         config = configs.get(run.cell, {})
         variant = ", ".join(f"{key}={_plain(config.get(key))}" for key in varied)
-        key = Key(run.task, run.data, variant, run.tying, run.dropout, run.weight_decay)
-        cells.setdefault(key, []).append(run)
-    return cells
+        return Key(run.task, run.data, variant, run.tying, run.dropout, run.weight_decay)
+
+    return grouped(side, key_of)
 
 
 def _values(cell: list[RunRecord]) -> dict[int, float]:
@@ -268,11 +268,8 @@ def _sweeps(before: Side, after: Side, sweep: str | None) -> list[tuple[str, str
 
 
 def _tables(cells: list[Change]) -> list[str]:
-    groups: dict[tuple, list[Change]] = {}
-    for cell in cells:
-        groups.setdefault(cell.key[:3], []).append(cell)
     tables = []
-    for (task, data, variant), members in groups.items():
+    for (task, data, variant), members in grouped(cells, lambda cell: cell.key[:3]).items():
         title = ", ".join(filter(None, (f"{task} on {data}", variant)))
         apart = "" if members[0].same_data else "\nThe data are not the same: nothing is compared.\n"
         tables.append(f"{title} (test {members[0].metric.name}){apart}\n{plain(_table(members))}")
@@ -293,9 +290,6 @@ def _table(cells: list[Change]) -> Table:
         text = fixed(mean, decimals) if mean < LONG else f"{mean:.3g}"
         return f"{text} (n={len(values)})"
 
-    def changed(cell: Change) -> str:
-        return told(cell.difference)
-
     def told(difference: Paired | None) -> str:
         if difference is None:
             return NOTHING
@@ -310,7 +304,7 @@ def _table(cells: list[Change]) -> Table:
     columns = [
         Column("before", lambda cell: reached(cell.before)),
         Column("after", lambda cell: reached(cell.after)),
-        Column("change in % [95 %]" if is_log else "change [95 %]", changed),
+        Column("change in % [95 %]" if is_log else "change [95 %]", lambda cell: told(cell.difference)),
         Column("over test examples [95 %]", lambda cell: told(cell.over_examples), optional=True),
         Column("verdict", judged, align="l"),
         Column("without a number", lambda cell: cell.missing, align="l", optional=True),
@@ -352,9 +346,7 @@ def _judged_by_seeds(cell: Change) -> str:
     difference = cell.difference
     if difference is None:
         return ""
-    is_log = scale_of(cell.metric) != cell.metric.name
-    margin = math.log1p(OTHER_MARGIN) if is_log else margin_of(cell.metric.is_share, _mean(cell.before))
-    (alone,) = judge([(difference, margin)], cell.metric)
+    (alone,) = judge([(difference, margin_on_scale(cell.metric, None, _mean(cell.before)))], cell.metric)
     return str(alone.verdict)
 
 

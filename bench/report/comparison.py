@@ -130,7 +130,7 @@ def _columns(section: Section) -> list[Column[SeedGroup]]:
         value = percent(cell.by_group, metric)
         return "" if value is None else f"[{fixed(value.low, decimals)}, {fixed(value.high, decimals)}]"
 
-    gap_text, gap = _over_seeds(3, "gap")
+    gap_text, gap = _over_seeds("gap")
     soft = [
         Column(
             "effective\nparameters",
@@ -149,7 +149,7 @@ def _columns(section: Section) -> list[Column[SeedGroup]]:
         Column("verdict", lambda c: str(compared[c].verdict), align="l", optional=True),
         Column("still improving\n% a quarter", improving_text, optional=True),
         Column("generalisation\ngap (nats)", gap_text, marked(gap), "min"),
-        Column("spread\nalong depth", *_over_seeds(3, "spread", "depth")),
+        Column("spread\nalong depth", *_over_seeds("spread", "depth")),
         Column("n runs", _n_text),
         Column(
             "note", lambda c: "; ".join(filter(None, (c.control_note, c.reason))), align="l", optional=True
@@ -183,9 +183,9 @@ def _count_text(cell: SeedGroup) -> str:
     return "" if count is None else f"{count:,}"
 
 
-def _over_seeds(decimals: int, *keys: str) -> tuple[Callable, Callable]:
+def _over_seeds(*keys: str) -> tuple[Callable, Callable]:
     def text(cell: SeedGroup) -> str:
-        return fixed(mean(cell.over_seeds(*keys)), decimals) if cell.done else ""
+        return fixed(mean(cell.over_seeds(*keys)), 3) if cell.done else ""
 
     return text, lambda cell: mean(cell.over_seeds(*keys))
 

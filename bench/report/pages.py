@@ -1,6 +1,7 @@
 """Build what a sweep's report says, once, and spell it as files of text: a page per task, and the summary."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,11 +9,11 @@ from typing import NamedTuple
 
 from yaml import safe_load
 
-from bench.analysis import traced
+from bench.analysis import archive
 from bench.analysis.aggregate import Scores, is_across, scores
 from bench.analysis.archive import FILE, Recorded
 from bench.analysis.factorial import Factorial, factorial
-from bench.analysis.groups import Section, sections
+from bench.analysis.groups import Section, grouped, sections
 from bench.analysis.runs import rows
 from bench.analysis.scaling import Curve, curves
 from bench.report import across_tasks, block_pairs, comparison, healing, scaling
@@ -145,7 +146,7 @@ def recorded_report(sweep: Recorded, results: Path) -> SweepReport:
         sweep.name,
         sections(rows(sweep)),
         sweep.note,
-        traced.caveats(sweep),
+        " ".join(filter(None, [sweep.lacks, archive.sentence(sweep)])) or None,
         question_of(sweep),
         judged(results, sweep.name),
     )
@@ -164,11 +165,12 @@ def stems(sections: list[Section]) -> dict[str, list[Section]]:
     data: dict[str, set[str]] = defaultdict(set)
     for section in sections:
         data[section.task].add(section.data)
-    members: dict[str, list[Section]] = {}
-    for section in sections:
-        stem = section.task if len(data[section.task]) == 1 else f"{section.task}_{section.data}"
-        members.setdefault(stem.replace("/", "_"), []).append(section)
-    return members
+
+    def stem(section: Section) -> str:
+        name = section.task if len(data[section.task]) == 1 else f"{section.task}_{section.data}"
+        return name.replace("/", "_")
+
+    return grouped(sections, stem)
 
 
 def _task_report(stem: str, sections: list[Section], note: str | None) -> TaskReport:
@@ -181,15 +183,13 @@ def _task_report(stem: str, sections: list[Section], note: str | None) -> TaskRe
 
 
 def _section_report(section: Section, note: str | None) -> SectionReport:
-    compared = comparison.differences(section)
-    controls = comparison.controls(section)
     reached = [
         Block("", None, budgets(section)),
         Block("", comparison.comparison(section), footer(section, note)),
-        Block(comparison.TITLE, compared, list(comparison.NOTES) if compared else []),
-        Block(comparison.CONTROLS_TITLE, controls, list(comparison.CONTROLS_NOTES) if controls else []),
+        _noted(comparison.TITLE, comparison.differences(section), comparison.NOTES),
+        _noted(comparison.CONTROLS_TITLE, comparison.controls(section), comparison.CONTROLS_NOTES),
         _factorial_block(section),
-        _healing_block(section),
+        _noted(healing.TITLE, healing.healing_table(section), healing.NOTES),
         Block(block_pairs.TITLE, block_pairs.pairs_table(section), block_pairs.pairs_lines(section)),
     ]
     costs = [Block(title, table, []) for title, table in cost_tables(section.costs).items()]
@@ -197,9 +197,8 @@ def _section_report(section: Section, note: str | None) -> SectionReport:
     return SectionReport(section, [block for block in reached if block.table or block.lines], costs)
 
 
-def _healing_block(section: Section) -> Block:
-    table = healing.healing_table(section)
-    return Block(healing.TITLE, table, list(healing.NOTES) if table else [])
+def _noted(title: str, table: Table | None, notes: Sequence[str]) -> Block:
+    return Block(title, table, list(notes) if table else [])
 
 
 def _factorial_block(section: Section) -> Block:

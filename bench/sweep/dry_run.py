@@ -49,9 +49,12 @@ class Phase:
     def of_costs(cls, cells: Iterable[RunConfig], archived: Mapping[Path, State]) -> "Phase":
         unique = {cell.cost: cell for cell in cells}
         files = {key: cost_folder(cell.runs, key) / COST for key, cell in unique.items()}
-        return cls(
-            unique, {key: archived.get(files[key]) or _state_of_cost(cell) for key, cell in unique.items()}
-        )
+        states = {
+            key: archived.get(file)
+            or state_of(file.parent, COST, unique[key].config, unique[key].options["reuse"])
+            for key, file in files.items()
+        }
+        return cls(unique, states)
 
     @property
     def to_do(self) -> list[tuple[RunConfig, State]]:
@@ -192,10 +195,12 @@ def _time(plan: Plan) -> str:
         return "nothing to run: all is recorded"
     runs, sweep = plan.cells[0].runs, plan.cells[0].options["sweep"]["name"]
     workers = Joblib().at_once(list(plan.grid.cells.values()))
-    took, by = _durations(runs), "the finished runs"
+    took, by = _took(recorded(path) or {} for path in runs.glob(f"*/{RECORD}")), "the finished runs"
     spans = [_measuring(plan.costs), *_training(plan.phases, took, workers)]
     if not any(seconds for seconds, _ in spans):
-        took, by = _archived(Path(plan.cells[0].options["results"]), sweep), "those recorded in results/"
+        archived = archive.path_of(Path(plan.cells[0].options["results"]), sweep)
+        took = _took(archive.read(archived).records.values() if archived.exists() else ())
+        by = "those recorded in results/"
         spans = [_measuring(plan.costs), *_training(plan.phases, took, workers)]
     known = [seconds for seconds, _ in spans if seconds is not None]
     if not sum(known):
@@ -234,10 +239,6 @@ def _state_of_run(cell: RunConfig) -> State:
     return state_of(cell.folder, RECORD, cell.config, cell.options["reuse"])
 
 
-def _state_of_cost(cell: RunConfig) -> State:
-    return state_of(cost_folder(cell.runs, cell.cost), COST, cell.config, cell.options["reuse"])
-
-
 def _is_retried(cell: RunConfig, state: State) -> bool:
     return state.status == Status.FAILED and cell.options["retry"]
 
@@ -264,17 +265,6 @@ def _with_groups(cell: RunConfig) -> RunConfig | None:
         return prerequisites.resolved(cell, {source.id: record})
     except prerequisites.Unlearned:  # it ends under the identity that it has
         return cell
-
-
-def _durations(runs: Path) -> Durations:
-    """Return how long the finished runs of the folder took."""
-    return _took(recorded(path) or {} for path in runs.glob(f"*/{RECORD}"))
-
-
-def _archived(results: Path, sweep: str) -> Durations:
-    """Return how long the runs of a sweep took where its records in `results` were made."""
-    path = archive.path_of(results, sweep)
-    return _took(archive.read(path).records.values() if path.exists() else ())
 
 
 def _took(records: Iterable[Mapping[str, Any]]) -> Durations:
