@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bench.audit.chance import is_constant, is_same, sample_of
-from bench.audit.load import Forwards, Subject
+from bench.audit.load import Forwards, Subject, is_constant, is_same, sample_of
 from bench.runs.worker import one_line
 from bench.tying import NotApplicable, Tie, TyingPlan, cross_layer
 from bench.tying.apply import parameters_by_name, weight

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.audit.chance import is_constant, is_same, sample_of
 from bench.data.zoo import NAMES, in_package
 from bench.runs.store import BEST
 from bench.runs.worker import one_line
@@ -20,6 +19,7 @@ from bench.tying import NotApplicable
 from bench.tying.apply import parameters_by_name
 from bench.tying.checkpoint import blank, load
 from bench.tying.errors import BadInput
+from bench.tying.gate import as_real
 from bench.tying.int8 import is_quantised
 from bench.tying.similarity import POSITIONS
 from bench.tying.structure import joined, modules_by_name, named_parameters, unwrapped
@@ -313,6 +313,31 @@ def _factory(asked: str) -> Subject:
         return model
 
     return Subject(asked, made, lambda: anew(made()))
+
+
+SAMPLE, FEW, ALIKE = 4096, 8, 0.99
+"""Values that a tensor is known by, so many that correlate by chance, and the correlation from which two are one."""
+
+
+def sample_of(tensor: Tensor) -> Tensor:
+    """float64 on the CPU: the first values of a tensor, enough to know it by."""
+    return as_real(tensor.detach()).flatten()[:SAMPLE].double().cpu()
+
+
+def is_same(one: Tensor, other: Tensor) -> bool:
+    """Whether two samples are of one tensor, which at most was scaled or hardly moved.
+
+    Means are left out: magnitudes, which are all positive, are not one tensor for that.
+    """
+    if len(one) <= FEW:
+        return one.equal(other)
+    return float(torch.corrcoef(torch.stack([one, other]))[0, 1]) > ALIKE
+
+
+def is_constant(tensor: Tensor) -> bool:
+    """Whether all values are equal, as those that a norm begins with."""
+    values = as_real(tensor.detach()).flatten()
+    return bool((values == values[:1]).all())
 
 
 def anew(model: nn.Module) -> nn.Module:

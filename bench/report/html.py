@@ -4,7 +4,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 from bench.analysis.archive import FILE
@@ -303,15 +303,6 @@ class _Shown(NamedTuple):
     lines: Sequence[str]
 
 
-class _Part(NamedTuple):
-    """One section as the template reads it."""
-
-    title: str
-    blocks: list[_Shown]
-    costs: list[_Shown]
-    runs: HtmlTable | None
-
-
 def page(
     report: SweepReport, pictures: Mapping[str, bytes], failures: Mapping[str, str] | None = None
 ) -> bytes:
@@ -364,16 +355,16 @@ def page(
     return html.encode()
 
 
-def _part(part: SectionReport, many: bool, once: set[str]) -> _Part:
+def _part(part: SectionReport, many: bool, once: set[str]) -> dict[str, Any]:
     reached = [
         block._replace(lines=[line for line in block.lines if line not in once]) for block in part.reached
     ]
-    return _Part(
-        part.section.title,
-        [_shown(block) for block in reached],
-        [_shown(block) for block in part.costs if block.table or block.lines],
-        None if many else html_table("Runs", runs_table(part.section), code={COMMAND}),
-    )
+    return {
+        "title": part.section.title,
+        "blocks": [_shown(block) for block in reached],
+        "costs": [_shown(block) for block in part.costs if block.table or block.lines],
+        "runs": None if many else html_table("Runs", runs_table(part.section), code={COMMAND}),
+    }
 
 
 def _shown(block: Block, caption: str = "Comparison") -> _Shown:

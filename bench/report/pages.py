@@ -1,11 +1,13 @@
 """Build what a sweep's report says, once, and spell it as files of text: a page per task, and the summary."""
 
+import json
+import textwrap
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from yaml import safe_load
 
@@ -20,10 +22,10 @@ from bench.report import across_tasks, block_pairs, comparison, healing, scaling
 from bench.report import answer as answers
 from bench.report import factorial as effects
 from bench.report.costs import cost_notes, cost_tables
-from bench.report.ledger import Judged, judged
 from bench.report.markup import MADE_BY, Table, csv_text, latex, markdown
 from bench.report.notes import budgets, choice, floors, footer, note_line, training, verdict_rule
 from bench.runs import machine
+from bench.tying.errors import BadInput
 
 MARK = f"<!-- {MADE_BY} -->\n"
 FACTORIAL = "Tying x dropout x weight decay: does tying replace dropout, or add to it"
@@ -35,7 +37,34 @@ CHOICE = (
 )
 MANY = 8
 """Of more sections than these the summary counts verdicts; the pages of the tasks show each."""
+LEDGER = "claims.json"
+"""What `make claims` writes beside the sweeps."""
+LONGEST = 400
+"""Characters of the reason of a verdict; the ledger has all of it."""
 DRAWN = "Pictures: `make tables` draws them beside this page and puts them into index.html."
+
+
+class Judged(NamedTuple):
+    """A claim that a sweep is the test of. why: the conditions of the verdict, or what each part shows."""
+
+    id: str
+    statement: str
+    source: str
+    verdict: str
+    why: str
+
+    @property
+    def short(self) -> str:
+        return f"Claim {self.id}: {self.verdict}."
+
+    @property
+    def line(self) -> str:
+        """Return the claim, its verdict and why, and its source, as one line of a page."""
+        why = f" ({self.why})" if self.why else ""
+        return (
+            f'[{self.id}](../claims.md#{self.id.lower()}): "{self.statement}" Verdict: {self.verdict}{why}. '
+            f"Source: {self.source}."
+        )
 
 
 class Block(NamedTuple):
@@ -158,6 +187,31 @@ def question_of(sweep: Recorded) -> str | None:
         return sweep.question
     preset = machine.CONF / "sweep" / f"{sweep.name}.yaml"
     return safe_load(preset.read_text())["sweep"].get("question") if preset.is_file() else None
+
+
+def judged(results: Path, sweep: str) -> tuple[Judged, ...]:
+    """Return what the ledger in `results` says of the claims that name this sweep; () where there is no ledger.
+
+    Raises:
+        BadInput: For a ledger that is torn or of another form.
+    """
+    path = results / LEDGER
+    if not path.exists():
+        return ()
+    try:
+        claims = json.loads(path.read_text())
+        return tuple(_judged(claim) for claim in claims if sweep in claim.get("sweeps", ()))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BadInput(f"{path} is not a ledger of claims: make it anew with `make claims`") from error
+
+
+def _judged(claim: dict[str, Any]) -> Judged:
+    few = " (too few seeds)" if claim["too_few_seeds"] else ""
+    parts = (f"{part['name']}: {part['verdict']}" for part in claim["parts"] if part["verdict"])
+    why = textwrap.shorten(
+        claim["detail"] or "; ".join(parts), LONGEST, placeholder=" ... and more in the ledger"
+    )
+    return Judged(claim["id"], claim["statement"], claim["source"], f"{claim['verdict']}{few}", why)
 
 
 def stems(sections: list[Section]) -> dict[str, list[Section]]:

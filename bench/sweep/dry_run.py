@@ -18,7 +18,6 @@ from bench.sweep.state import (
     State,
     count,
     in_words,
-    makespan,
     run_name,
     state_of,
     tally,
@@ -222,7 +221,7 @@ def _measuring(costs: Phase) -> tuple[float | None, int]:
     for key, state in costs.states.items():
         if state.status == Status.DONE:
             took.add([_task(costs.cells[key]), "any"], state.seconds)
-    return makespan([took.expected([_task(cell), "any"]) for cell, _ in costs.to_do], 1)
+    return took.span((([_task(cell), "any"], 1.0) for cell, _ in costs.to_do), 1)
 
 
 def _training(phases: Sequence[Phase], took: Durations, workers: int) -> Iterator[tuple[float | None, int]]:
@@ -231,8 +230,7 @@ def _training(phases: Sequence[Phase], took: Durations, workers: int) -> Iterato
     for phase in phases:
         ahead = [(cell, state) for cell, state in phase.to_do if cell.id not in seen]
         seen |= {cell.id for cell, _ in ahead}
-        expected = [(took.expected(_kinship(cell)), state.share_left) for cell, state in ahead]
-        yield makespan([None if s is None else s * share for s, share in expected], workers)
+        yield took.span(((_kinship(cell), state.share_left) for cell, state in ahead), workers)
 
 
 def _state_of_run(cell: RunConfig) -> State:

@@ -25,7 +25,6 @@ from bench.sweep.state import (
     State,
     count,
     in_words,
-    makespan,
     run_name,
     state_of,
     tally,
@@ -187,10 +186,9 @@ def _to_go(runs: Path, entries: Sequence[Entry]) -> str:
     for entry, state in entries:
         if state.status == Status.DONE:
             took.add(_alike(entry), state.seconds)
-    expected = [(took.expected(_alike(entry)), state.share_left) for entry, state in left]
     going = sum(state.status == Status.RUNNING for _, state in left)
     workers = going or max(1, machine.cores() // _threads(runs, entries))
-    seconds, unknown = makespan([None if s is None else s * share for s, share in expected], workers)
+    seconds, unknown = took.span(((_alike(entry), state.share_left) for entry, state in left), workers)
     if seconds is None:
         return "time to go: unknown, no run of these tasks has finished"
     by = f"{going} running at once" if going else f"none is running; {workers} at once on this machine"

@@ -13,8 +13,7 @@ from bench.analysis.comparison import chosen_vs_untied
 from bench.analysis.groups import sections
 from bench.analysis.runs import read_sweep, rows
 from bench.report.answer import answer, line
-from bench.report.ledger import judged
-from bench.report.pages import question_of
+from bench.report.pages import judged, question_of
 from bench.report.tables import build
 from bench.runs.store import manifest_path
 from bench.runs.tying_spec import Part, TyingSpec
