@@ -3,7 +3,7 @@
 import math
 from functools import lru_cache
 
-from bench.analysis.runs import Metric, percent
+from bench.analysis.runs import Metric, converted, percent
 from bench.analysis.statistics import OTHER_MARGIN, SHARE_MARGIN, Paired
 
 MOST_SEEDS = 1_000_000
@@ -97,10 +97,7 @@ def change(difference: Paired | None, metric: Metric) -> Paired | None:
     """
     if difference is None or scale_of(metric) == metric.name:
         return percent(difference, metric)
-    ends = {key: getattr(difference, key) for key in ("mean", "low", "high")}
-    return difference._replace(
-        **{key: change_of(end, metric) for key, end in ends.items() if end is not None}
-    )
+    return converted(difference, lambda end: change_of(end, metric), "mean", "low", "high")
 
 
 def change_of(value: float, metric: Metric) -> float:

@@ -24,6 +24,7 @@ from bench.analysis.prediction import (
     query,
 )
 from bench.analysis.published import Published
+from bench.analysis.runs import converted
 from bench.analysis.statistics import Interval
 from bench.audit.sizes import Sized
 from bench.tying import NotApplicable, TyingPlan, methods
@@ -67,21 +68,14 @@ class Option:
         return next((one.latency_ratio for one in self.nearest if one.latency_ratio is not None), None)
 
     @property
-    def percent(self) -> tuple[float, float | None, float | None] | None:
-        """The predicted change of perplexity in percent, and its bounds."""
-        if self.predicted is None:
-            return None
-        mean, low, high, _ = self.predicted
-        return (
-            as_percent(mean),
-            None if low is None else as_percent(low),
-            None if high is None else as_percent(high),
-        )
+    def percent(self) -> Interval | None:
+        """The predicted change of perplexity in percent."""
+        return self.predicted and converted(self.predicted, as_percent, "mean", "low", "high")
 
     @property
     def is_safe(self) -> bool:
         """Whether the whole interval lies at no worse than 1 %."""
-        return bool(self.percent and self.percent[2] is not None and self.percent[2] <= MATTERS)
+        return bool(self.percent and self.percent.high is not None and self.percent.high <= MATTERS)
 
 
 @dataclass(frozen=True)
@@ -310,7 +304,7 @@ def _option_json(option: Option) -> dict[str, Any]:
     predicted = None
     if option.predicted is not None:
         mean, low, high, n = option.predicted
-        percent = dict(zip(("mean", "low", "high"), option.percent, strict=True))
+        percent = dict(zip(("mean", "low", "high"), option.percent[:3], strict=True))
         predicted = {
             "nll": {"mean": mean, "low": low, "high": high},
             "perplexity_percent": percent,

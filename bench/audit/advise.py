@@ -87,7 +87,7 @@ def _first(advice: Advice) -> list[str]:
     if advice.choice is None:
         answer = f"No tying is sure to be no worse than {MATTERS:g} %."
     else:
-        mean, low, high = advice.choice.percent
+        mean, low, high, _ = advice.choice.percent
         answer = (
             f"At no worse than {MATTERS:g} %: take {advice.choice.method}. It saves {_share(advice.choice)} of the "
             f"parameters, and perplexity changes by {_signed(mean)} % [{_signed(low)}, {_signed(high)}]."
@@ -140,7 +140,7 @@ def _table(options: Sequence[Option]) -> Table:
     def change(option: Option, is_nll: bool) -> str:
         if option.predicted is None:
             return NOTHING
-        mean, low, high = option.predicted[:3] if is_nll else option.percent
+        mean, low, high, _ = option.predicted if is_nll else option.percent
         text = bounded(mean, low, high, 3 if is_nll else 1, sign=True)
         return text if low is not None else f"{text} (no interval)"
 
