@@ -267,7 +267,8 @@ def measurements(runs: Iterable[tuple[str, RunRecord]]) -> list[Measurement]:
     for arms in arms_at_best_rate(run for _, run in runs):
         for place, couples in _couples(arms).items():
             merged[place] += couples
-    return [_measurement(place, couples, sweeps) for place, couples in sorted(merged.items(), key=_in_order)]
+    places = sorted(merged, key=lambda place: (METHODS.index(place[1]), place))
+    return [_measurement(place, merged[place], sweeps) for place in places]
 
 
 Couple = tuple[RunRecord, RunRecord]
@@ -294,11 +295,6 @@ def arms_at_best_rate(runs: Iterable[RunRecord], controls: Container[str | None]
             pairs[key][run.spec.control, method, run.spec.parts][run.id] = run
     for arms in pairs.values():
         yield {arm: _at_best_rate(by_id.values()) for arm, by_id in arms.items()}
-
-
-def _in_order(item: tuple[Place, object]) -> tuple:
-    point, method, distinct, saved = item[0]
-    return METHODS.index(method), point, distinct, saved
 
 
 def _couples(arms: Arms) -> dict[Place, list[Couple]]:

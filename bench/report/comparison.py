@@ -139,15 +139,24 @@ def _columns(section: Section) -> list[Column[SeedGroup]]:
         )
     ]
     return [
-        Column("unique\nparameters", _count_text, lambda c: c.count("num_params"), "min"),
-        Column("% of\nuntied", _share_text),
+        Column(
+            "unique\nparameters",
+            lambda c: "" if (count := c.count("num_params")) is None else f"{count:,}",
+            lambda c: c.count("num_params"),
+            "min",
+        ),
+        Column("% of\nuntied", lambda c: "" if (s := share_of_untied(c)) is None else f"{100 * s:.1f}"),
         *(soft if has_effective(section.cells) else []),
         Column("GFLOP\na train step", _gflop_text, optional=True),
         Column(metric.label, metric_text, marked(lambda c: mean(shown(c))), metric.mode),
         Column("by group\n[95 %]", group_text, optional=True),
         Column("difference\nto none", difference_text, marked(lambda c: mean(difference(c))), metric.mode),
         Column("verdict", lambda c: str(compared[c].verdict), align="l", optional=True),
-        Column("still improving\n% a quarter", improving_text, optional=True),
+        Column(  # by how much the validation loss fell in the last quarter
+            "still improving\n% a quarter",
+            lambda c: f"{100 * c.late_gain:.1f}" if c.is_improving else "",
+            optional=True,
+        ),
         Column("generalisation\ngap (nats)", gap_text, marked(gap), "min"),
         Column("spread\nalong depth", *_over_seeds("spread", "depth")),
         Column("n runs", _n_text),
@@ -155,11 +164,6 @@ def _columns(section: Section) -> list[Column[SeedGroup]]:
             "note", lambda c: "; ".join(filter(None, (c.control_note, c.reason))), align="l", optional=True
         ),
     ]
-
-
-def improving_text(cell: SeedGroup) -> str:
-    """`4.9`: the percent by which the validation loss fell in the last quarter; empty for what is trained out."""
-    return f"{100 * cell.late_gain:.1f}" if cell.is_improving else ""
 
 
 def _n_text(cell: SeedGroup) -> str:
@@ -171,16 +175,6 @@ def _n_text(cell: SeedGroup) -> str:
 def _gflop_text(cell: SeedGroup) -> str:
     flop = cell.cost.number("flops", "train_step")
     return fixed(flop / 1e9, 3) if cell.done and flop is not None else ""
-
-
-def _share_text(cell: SeedGroup) -> str:
-    share = share_of_untied(cell)
-    return "" if share is None else f"{100 * share:.1f}"
-
-
-def _count_text(cell: SeedGroup) -> str:
-    count = cell.count("num_params")
-    return "" if count is None else f"{count:,}"
 
 
 def _over_seeds(*keys: str) -> tuple[Callable, Callable]:

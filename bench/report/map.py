@@ -420,17 +420,13 @@ def _pictures(shown: Map) -> dict[str, bytes]:
     from bench.report.plots.map import picture
     from bench.report.plots.style import draw
 
-    return {
-        kind.name: draw(picture, _message(kind), kind.found, kind.plane, _placed(shown, kind))[".png"]
-        for kind in shown.kinds
-    }
-
-
-def _message(kind: Kind) -> str:
-    """Say what the picture of a kind shows: how often tying was better, and where the middle lies."""
-    better, _, worse = kind.counts
-    middle = fixed(median(one.percent for one in kind.found), 1, True)
-    return f"{kind.name}: better at {better} of {len(kind.found)} points, worse at {worse}; median {middle} %"
+    drawn = {}
+    for kind in shown.kinds:
+        (better, _, worse), middle = kind.counts, fixed(median(one.percent for one in kind.found), 1, True)
+        counts = f"better at {better} of {len(kind.found)} points, worse at {worse}; median {middle} %"
+        arguments = (f"{kind.name}: {counts}", kind.found, kind.plane, _placed(shown, kind))
+        drawn[kind.name] = draw(picture, *arguments)[".png"]
+    return drawn
 
 
 def _placed(shown: Map, kind: Kind) -> list[tuple[Published, float | None, float | None]]:
