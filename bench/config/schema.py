@@ -45,8 +45,13 @@ Positive = _range(float, "a number > 0", gt=0)
 Flag = Annotated[bool, Field(description="true or false")]
 
 
-OnlyTrue = Annotated[Literal[True] | None, Field(description="true or null")]
-"""False would name another run than null, and be the same."""
+def _not_false(value: bool | None) -> bool | None:
+    if value is False:  # it would name another run than null, and be the same
+        raise ValueError
+    return value
+
+
+OnlyTrue = Annotated[bool | None, Field(description="true or null"), AfterValidator(_not_false)]
 Name = Annotated[
     str,
     Field(
