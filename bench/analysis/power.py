@@ -1,6 +1,7 @@
 """Say what a number of seeds can show: the smallest difference, and the seeds that a difference takes."""
 
 import math
+from bisect import bisect_left
 from functools import lru_cache
 
 from bench.analysis.runs import Metric, converted, percent
@@ -58,16 +59,8 @@ def seeds_needed(sd: float, difference: float, alpha: float = 0.05, power: float
     size = abs(difference)
     if size == 0 or smallest_difference(sd, MOST_SEEDS, alpha, power) > size:
         return None
-    low, high = 1, 2
-    while smallest_difference(sd, high, alpha, power) > size:
-        low, high = high, 2 * high
-    while high - low > 1:  # low is too few, high is enough
-        middle = (low + high) // 2
-        if smallest_difference(sd, middle, alpha, power) > size:
-            low = middle
-        else:
-            high = middle
-    return high
+    counts = range(2, MOST_SEEDS + 1)
+    return counts[bisect_left(counts, -size, key=lambda n: -smallest_difference(sd, n, alpha, power))]
 
 
 def scale_of(metric: Metric) -> str:

@@ -3,12 +3,13 @@
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from bench.analysis.prediction import LEVEL, MATTERS
 from bench.audit.advice import Advice, Experiment, Option, advise, as_json
 from bench.audit.load import ALLOWED
-from bench.audit.sizes import NETWORKS, YOURS, Given, flags, sized
+from bench.audit.sizes import NETWORKS, YOURS, Given, sized
 from bench.report.document import html
 from bench.report.markup import Column, Table, markdown, plain, tabulate
 from bench.report.numbers import NOTHING, bounded, fixed, short_count
@@ -33,7 +34,7 @@ HOW = (
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print what the map says of the model that the command line names."""
     chosen = _options().parse_args(arguments)
-    given = Given(**{name: getattr(chosen, name) for name in flags()})
+    given = Given(**{flag.name: getattr(chosen, flag.name) for flag in fields(Given)})
     advice = advise(sized(chosen.model, given), Path(chosen.results))
     if chosen.out is not None:
         write(advice, chosen.out)

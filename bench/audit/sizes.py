@@ -1,7 +1,7 @@
 """Read from a model, or from the keys of a task, what the map needs to place it; flags say what cannot be read."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -235,8 +235,3 @@ def _composed(overrides: Sequence[str]) -> Mapping[str, Any]:
         return from_hydra(composed).config
     except (HydraException, OmegaConfBaseException) as error:
         raise BadInput(f"{' '.join(overrides)} is no task: {of_hydra(error, overrides)}") from error
-
-
-def flags() -> list[str]:
-    """Return the names of the flags that a `Given` is made of."""
-    return [one.name for one in fields(Given)]

@@ -1,6 +1,5 @@
 """Compare two sets of results cell by cell: `python -m bench.compare A B`. No torch."""
 
-import math
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,12 +10,13 @@ from typing import Any, NamedTuple
 from bench.analysis import archive, examples, frame, runs
 from bench.analysis.archive import FILE, parse
 from bench.analysis.groups import SAID, flat, grouped, place
-from bench.analysis.power import margin_on_scale, scale_of
+from bench.analysis.power import change, margin_on_scale, scale_of
 from bench.analysis.runs import WORST, Metric, RunRecord
 from bench.analysis.statistics import Paired, interval, paired
 from bench.analysis.verdict import judge
+from bench.meters.metrics import perplexity
 from bench.report.markup import Column, Table, plain, tabulate
-from bench.report.numbers import NOTHING, axis, bounded, fixed, metric_places
+from bench.report.numbers import NOTHING, axis, fixed, interval_text, metric_places
 from bench.runs.command_line import add_places, framed, parser
 from bench.tying.errors import BadInput, offer, spelled_like
 
@@ -281,24 +281,19 @@ def _table(cells: list[Change]) -> Table:
     is_log = scale_of(metric) != metric.name
     scale = 100 if metric.is_share else 1
     means = [_mean(values) for cell in cells for values in (cell.before, cell.after) if values]
-    decimals = metric_places([_exp(mean) if is_log else scale * mean for mean in means], metric)
+    decimals = metric_places([perplexity(mean, 1) if is_log else scale * mean for mean in means], metric)
 
     def reached(values: dict[int, float] | None) -> str:
         if not values:
             return NOTHING
-        mean = _exp(_mean(values)) if is_log else scale * _mean(values)
+        mean = perplexity(_mean(values), 1) if is_log else scale * _mean(values)
         text = fixed(mean, decimals) if mean < LONG else f"{mean:.3g}"
         return f"{text} (n={len(values)})"
 
     def told(difference: Paired | None) -> str:
         if difference is None:
             return NOTHING
-        numbers = (difference.mean, difference.low, difference.high)
-        if is_log:
-            parts = [None if n is None else 100 * (_exp(n) - 1) for n in numbers]
-            text = bounded(*parts, 2, sign=True)
-        else:
-            text = bounded(*(n and scale * n for n in numbers), decimals, sign=True)
+        text = interval_text(change(difference, metric), 2 if is_log else decimals, sign=True)
         return text if difference.low is not None else f"{text} (n={difference.n})"
 
     columns = [
@@ -311,14 +306,6 @@ def _table(cells: list[Change]) -> Table:
     ]
     labels = [[cell.key.tying, axis(cell.key.dropout), axis(cell.key.weight_decay)] for cell in cells]
     return tabulate(["tying", "dropout", "weight decay"], labels, columns, cells)
-
-
-def _exp(value: float) -> float:
-    """The perplexity of a loss; infinite beyond the largest number."""
-    try:
-        return math.exp(value)
-    except OverflowError:
-        return math.inf
 
 
 def _mean(values: dict[int, float]) -> float:
