@@ -19,9 +19,9 @@ FILE = "records.jsonl.gz"
 SCHEMA = 1
 """Layout of the file; a reader refuses a newer one.
 
-A line of JSON each: first the sweep (`schema`, `name`, `note`, `lacks`, `question` and `untraced` where there is any,
-how many `runs` and `costs` follow), then the runs (`entry`, what was asked for; `record`, null where there is none),
-then the cost records, each once.
+A line of JSON each: first the sweep (`schema`, `name`, `note`, `lacks`; `question`, `picture` and `untraced` where
+there is any; how many `runs` and `costs` follow), then the runs (`entry`, what was asked for; `record`, null where
+there is none), then the cost records, each once.
 """
 
 
@@ -43,6 +43,7 @@ class Recorded:
     left_out: tuple[str, ...] = field(default=())
     untraced: tuple[str, ...] = field(default=())
     question: str | None = None
+    picture: str | None = None
 
 
 def path_of(results: Path, name: str) -> Path:
@@ -105,6 +106,7 @@ def load(runs: Path, results: Path | None, name: str) -> Recorded:
         tuple(run_id for run_id in archived.records if run_id not in ours.entries),
         archived.untraced,
         ours.question or archived.question,
+        ours.picture or archived.picture,
     )
 
 
@@ -141,6 +143,7 @@ def _from_runs(runs: Path, name: str) -> Recorded:
         {run_id: portable(record, runs) for run_id, record in read_records(runs, entries).items()},
         {cost_id: portable(record, runs) for cost_id, record in costs.items() if record},
         question=manifest.get("question"),
+        picture=manifest.get("picture"),
     )
 
 
@@ -203,8 +206,7 @@ def content(sweep: Recorded) -> bytes:
     keys = ("task", "data", "tying", "id")
     entries = sorted(sweep.entries.values(), key=lambda entry: [str(entry.get(key)) for key in keys])
     head = {"kind": "sweep", "schema": SCHEMA, "name": sweep.name, "note": sweep.note, "lacks": sweep.lacks}
-    if sweep.question:
-        head["question"] = sweep.question
+    head |= {key: value for key in ("question", "picture") if (value := getattr(sweep, key))}
     if sweep.untraced:
         head["untraced"] = sorted(sweep.untraced)
     lines = [head | {"runs": len(entries), "costs": len(sweep.costs)}]
@@ -268,6 +270,7 @@ def parse(packed: bytes, where: str) -> Recorded:
         head.get("lacks"),
         untraced=tuple(head.get("untraced") or ()),
         question=head.get("question"),
+        picture=head.get("picture"),
     )
 
 

@@ -234,7 +234,7 @@ def check_one_sweep(cells: Sequence[RunConfig]) -> None:
     Raises:
         BadInput: the option, with the values that were given.
     """
-    whole = ("name", "question", "note", "takes", "points", "fail_fast", "stop")
+    whole = ("name", "question", "picture", "note", "takes", "points", "fail_fast", "stop")
     for key in (*(f"sweep.{name}" for name in whole), "logger", "retry", "reuse", "runs", "results"):
         values = [
             functools.reduce(lambda section, name: section[name], key.split("."), cell.options)

@@ -15,6 +15,12 @@ from pydantic.fields import FieldInfo
 from bench.data.encode import PRETRAINED, SMALLEST
 from bench.tying.errors import BadInput
 
+PICTURES = (
+    *("pareto", "forest", "curves", "dropout_x_weight_decay"),
+    *("similarity", "interactions", "doses", "pairs"),
+)
+"""Those that a page may begin with; `bench.report.plots.pictures` draws them."""
+
 LARGEST = 2**31 - 1
 """Of a whole number: more overflows somewhere below, in torch, numpy or the file system."""
 
@@ -350,6 +356,7 @@ class Stop(Section):
 class Sweep(Section):
     name: _or_null(Name, "letters, digits, _, - and . (it names a folder of results), at most 100, or null")
     question: _or_null(str, "a text, or null")
+    picture: _choice(None, *PICTURES)
     note: _or_null(str, "a text, or null")
     takes: _or_null(str, "a text, or null")
     fail_fast: Flag

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 EOS, UNK = "<eos>", "<unk>"  # ids 0 and 1; a BPE has no <unk>
 WORDS = r"\w+|[^\w\s]"  # a run of letters, digits and underscores, or one punctuation mark
-TOKENIZERS = ("words", "whitespace", "bpe")
 PRETRAINED = "pretrained"
 """The tokenizer of a trained model (`data.tokenizer_of`), as it is."""
-SMALLEST = {"words": 3, "whitespace": 3, "bpe": 257}  # the special tokens and a word; <eos> and every byte
+SMALLEST = {"words": 3, "whitespace": 3, "characters": 3, "bpe": 257}
+"""The smallest vocabulary of each tokenizer: the special tokens and a word or character; <eos> and every byte."""
 
 
 def words_of(text: str) -> tuple[str, ...]:
@@ -31,8 +31,8 @@ def train_tokenizer(kind: str, vocab_size: int | None, lines: Sequence[str]) -> 
     """Train a tokenizer of `lines`, the same for the same lines; `vocab_size` counts <eos> and <unk>; None: all.
 
     `words` lower-cases and splits at WORDS; `whitespace` only splits at blanks (for corpora tokenised
-    already, whose own <unk> is ours); `bpe` is byte-level (Radford et al. 2019, section 2.2): it loses
-    nothing and knows every byte.
+    already, whose own <unk> is ours); `characters` takes each by itself, blanks too; `bpe` is byte-level
+    (Radford et al. 2019, section 2.2): it loses nothing and knows every byte.
     """
     if kind != "bpe":
         return train_words(kind, vocab_size, lines)
@@ -71,13 +71,15 @@ def read_tokenizer(path: Path) -> "Tokenizer":
 
 
 def train_words(kind: str, vocab_size: int | None, lines: Sequence[str]) -> "Tokenizer":
-    """Train a word-level tokenizer: ids by falling frequency, equals by alphabet."""
+    """Train a tokenizer of whole words, or of characters: ids by falling frequency, equals by alphabet."""
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.WordLevel())
     if kind == "words":
         tokenizer.normalizer = normalizers.Lowercase()
         tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True)
+    elif kind == "characters":
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
     else:
         tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     trainer = trainers.WordLevelTrainer(vocab_size=2**31, show_progress=False)

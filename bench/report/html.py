@@ -13,12 +13,14 @@ from bench.analysis.groups import SAID, Section, SeedGroup
 from bench.analysis.power import change, change_of
 from bench.analysis.runs import RunRecord, is_finite
 from bench.analysis.verdict import Kind
+from bench.report.answer import Answer
+from bench.report.answer import line as answer_line
 from bench.report.comparison import difference_places, mean, places_of, share_of_untied, shown
 from bench.report.document import template
 from bench.report.markup import Column, Table, tabulate
 from bench.report.notes import READING, note_line
 from bench.report.numbers import NOTHING, axis, change_unit, fixed, metric_places, p_text
-from bench.report.pages import CHOICE, Block, SectionReport, SweepReport
+from bench.report.pages import CHOICE, Block, SectionReport, SweepReport, TaskReport
 from bench.runs import machine
 
 ONE_SEED = "One seed: a hint, not a result."
@@ -291,6 +293,9 @@ def command(run: RunRecord) -> str:
     return shlex.join([*PROGRAM.split(), *overrides])
 
 
+FIRST = "forest"
+"""The picture with which a task begins where the sweep names none."""
+
 MANY_RUNS = 2000
 """Above so many a row per run makes a page that no browser scrolls well; the file of the records has them."""
 
@@ -320,34 +325,33 @@ def page(
     shown = _pictures([task.stem for task in report.tasks], pictures, failures or {})
     # What stands on the page once, at its top or end, is left out below the tables.
     once = {READING, note_line(report.note or "")}
-    groups = [
-        {
-            "stem": task.stem,
-            "parts": [_part(part, many, once) for part in task.parts],
-            "curves": [_shown(block) for block in task.curve_blocks],
-            "pictures": shown[task.stem],
-        }
-        for task in report.tasks
-    ]
-    overview = [
-        _shown(block)
-        for block in report.over_settings
-        or [Block(answer.title, answer.table, [answer.reference, answer.below]) for answer in report.answers]
-    ]
-    overview.append(_shown(Block("", None, [CHOICE])))
+    answers = dict(zip(report.sections, report.answers, strict=True))
+    groups = []
+    for at, task in enumerate(report.tasks):
+        told = [report.over_settings[at]] if report.is_crowded else _answers(task, answers)
+        first, *more = _begin_with(report.picture or FIRST, shown[task.stem])
+        groups.append(
+            {
+                "stem": task.stem,
+                "first": first,
+                "pictures": more,
+                "answers": list(map(_shown, told)),
+                "parts": [_part(part, many, once) for part in task.parts],
+                "curves": [_shown(block) for block in task.curve_blocks],
+            }
+        )
     html = template("page.html.j2").render(
         name=report.name,
         title=report.title,
-        answer=report.answer_line,
+        answer=answer_line(report.sections),
         claims=report.claims,
         note=" ".join((report.note or "").split()),
         lacks=report.lacks,
         records=FILE,
         counted=counted(runs),
-        sentences=[(section.title, sentences(section)) for section in report.sections],
-        overview=[*overview, *map(_shown, report.across)] if report.sections else [],
-        is_crowded=report.is_crowded,
         groups=groups,
+        across=[_shown(block) for block in report.across],
+        choice=CHOICE,
         reading=READING,
         many=many and MANY_RUNS,
         preset=(machine.CONF / "sweep" / f"{report.name}.yaml").is_file(),
@@ -361,15 +365,29 @@ def _part(part: SectionReport, many: bool, once: set[str]) -> dict[str, Any]:
     ]
     return {
         "title": part.section.title,
+        "sentences": sentences(part.section),
         "blocks": [_shown(block) for block in reached],
         "costs": [_shown(block) for block in part.costs if block.table or block.lines],
         "runs": None if many else html_table("Runs", runs_table(part.section), code={COMMAND}),
     }
 
 
-def _shown(block: Block, caption: str = "Comparison") -> _Shown:
-    """`caption`: of a table without a title."""
-    return _Shown(block.title, block.table and html_table(block.title or caption, block.table), block.lines)
+def _shown(block: Block) -> _Shown:
+    table = block.table and html_table(block.title or "Comparison", block.table)
+    return _Shown(block.title, table, block.lines)
+
+
+def _answers(task: TaskReport, answers: Mapping[Section, Answer]) -> list[Block]:
+    """A block for each section of a task; the only one needs no title below that of the task."""
+    several = len(task.parts) > 1
+    told = (answers[section] for section in task.sections)
+    return [Block(one.title * several, one.table, [one.reference, one.below]) for one in told]
+
+
+def _begin_with(name: str, pictures: list[Picture]) -> list[Picture | None]:
+    """The pictures, that of this name first; None first where there is no picture."""
+    title = name.replace("_", " ")
+    return sorted(pictures, key=lambda picture: picture.title != title) or [None]
 
 
 def _pictures(

@@ -174,9 +174,15 @@
     });
   }
 
-  document.querySelectorAll("table[data-table]").forEach((table, at) => { filterable(table, at + 1); sortable(table, at + 1); });
+  function unfolded(table, place) {
+    if (![...state.keys()].some((key) => key.startsWith(`${place}.`))) return;
+    for (let fold = table.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
+  }
+
+  document.querySelectorAll("table[data-table]").forEach((table, at) => {
+    for (const prepare of [filterable, sortable, unfolded]) prepare(table, at + 1);
+  });
   document.querySelectorAll("code.command").forEach(copyable);
   document.querySelectorAll(".plate svg").forEach(speaking);
   addEventListener("scroll", hide, { passive: true });
-  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((one) => { one.open = true; }));
 })();

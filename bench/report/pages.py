@@ -104,7 +104,8 @@ class TaskReport(NamedTuple):
 class SweepReport:
     """All that a sweep's files say; each block of it is built once.
 
-    question: what the sweep answers, the title of its pages. lacks: what the records do not hold, as a sentence.
+    question: what the sweep answers, the title of its pages. picture: that with which each task on its page begins.
+    lacks: what the records do not hold, as a sentence.
     scores: of each tying over all tasks; empty for one task. claims: those that it is the test of, as they are judged.
     """
 
@@ -116,6 +117,7 @@ class SweepReport:
     scores: list[Scores]
     question: str | None = None
     claims: tuple[Judged, ...] = ()
+    picture: str | None = None
 
     @property
     def title(self) -> str:
@@ -159,11 +161,12 @@ def sweep_report(
     lacks: str | None = None,
     question: str | None = None,
     claims: tuple[Judged, ...] = (),
+    picture: str | None = None,
 ) -> SweepReport:
     """Build every table of a sweep and the statements below it."""
     tasks = [_task_report(stem, members, note) for stem, members in stems(sections).items()]
     over_tasks = scores(sections) if is_across(sections) else []
-    return SweepReport(name, note, lacks, sections, tasks, over_tasks, question, claims)
+    return SweepReport(name, note, lacks, sections, tasks, over_tasks, question, claims, picture)
 
 
 def recorded_report(sweep: Recorded, results: Path) -> SweepReport:
@@ -176,17 +179,18 @@ def recorded_report(sweep: Recorded, results: Path) -> SweepReport:
         sections(rows(sweep)),
         sweep.note,
         " ".join(filter(None, [sweep.lacks, archive.sentence(sweep)])) or None,
-        question_of(sweep),
+        said_of(sweep, "question"),
         judged(results, sweep.name),
+        said_of(sweep, "picture"),
     )
 
 
-def question_of(sweep: Recorded) -> str | None:
-    """Return what a sweep answers: as recorded, else as its preset of today has it, if there is one."""
-    if sweep.question:
-        return sweep.question
+def said_of(sweep: Recorded, key: str) -> str | None:
+    """Return the question or the picture of a sweep: as recorded, else as its preset of today has it."""
+    if recorded := getattr(sweep, key):
+        return recorded
     preset = machine.CONF / "sweep" / f"{sweep.name}.yaml"
-    return safe_load(preset.read_text())["sweep"].get("question") if preset.is_file() else None
+    return safe_load(preset.read_text())["sweep"].get(key) if preset.is_file() else None
 
 
 def judged(results: Path, sweep: str) -> tuple[Judged, ...]:

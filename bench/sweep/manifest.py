@@ -22,6 +22,9 @@ from bench.sweep.state import COST, PHASES, RECORD, count
 KEYS = ("id", "task", "data", "tying", "spec", "dropout", "weight_decay", "seed", "cell", "cost", "metric")
 """What of a run's header its line holds."""
 
+ABOUT = ("question", "picture", "note")
+"""What a sweep says of itself."""
+
 UNSETTLED = "unsettled"
 """Key of a line whose run will have another identity."""
 
@@ -50,7 +53,7 @@ def earlier(cell: RunConfig) -> tuple[dict[str, Any], list[str]]:
     if there is None and archived.exists():
         sweep = archive.read(archived)
         there, records = (
-            {"question": sweep.question, "note": sweep.note, "runs": list(sweep.entries.values())},
+            {**{key: getattr(sweep, key) for key in ABOUT}, "runs": list(sweep.entries.values())},
             sweep.records,
         )
     kept, old, unsettled = [], 0, 0
@@ -128,7 +131,7 @@ def write(
         stopped: How cells were decided before they had all their seeds, a sentence by their group.
     """
     sweep = cells[0].options["sweep"]
-    about = {key: sweep[key] if sweep[key] is not None else earlier.get(key) for key in ("question", "note")}
+    about = {key: sweep[key] if sweep[key] is not None else earlier.get(key) for key in ABOUT}
     content = {"schema": SCHEMA, "name": sweep["name"], **about}
     groups = {cell.group for cell in cells}
     before_now = {group: text for group, text in earlier.get("stopped", {}).items() if group not in groups}

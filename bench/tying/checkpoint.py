@@ -466,6 +466,10 @@ def save(model: nn.Module, plan: TyingPlan, path: str | Path, example: Example |
     `transformers` is saved that `load` cannot build, so that it must be given: load(path, model).
     """
     path, names = Path(path), names_of(model)
+    if not isinstance(plan, TyingPlan):
+        raise BadInput(
+            f"the plan is a {type(plan).__name__}: give the one that was applied, or TyingPlan() where nothing is tied"
+        )
     try:
         plan.verify(model)
     except RuntimeError as error:

@@ -64,6 +64,11 @@ def check_tied(names: Iterable[str], parameters: Mapping[str, Parameter]) -> Non
         parameter = parameters[name]
         if parameter.layout != torch.strided:
             raise BadInput(f"the plan ties {name}, which is sparse; only dense parameters can be tied")
+        if parameter.is_inference() and not torch.is_inference_mode_enabled():
+            raise BadInput(
+                f"the plan ties {name}, which was made in torch.inference_mode() and cannot be changed: build or load "
+                "the model outside of it"
+            )
         if not (parameter.is_floating_point() or parameter.is_complex()):
             raise BadInput(f"the plan ties {name}, which holds {_kind(parameter)}; tie first, quantise after")
 

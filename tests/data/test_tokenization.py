@@ -41,6 +41,15 @@ def test_bpe_loses_no_byte(lines: list[str]) -> None:
     assert len(words) <= 260
 
 
+@given(st.lists(st.text(st.characters(exclude_categories=("Cs",)), max_size=20), max_size=4))
+def test_characters_are_tokens_each_and_lose_nothing(lines: list[str]) -> None:
+    tokenizer = train_tokenizer("characters", None, lines)
+    words = vocabulary(tokenizer)
+    ids = encode(tokenizer, lines)
+    assert [words[i] for i in ids] == [token for line in lines for token in (*line, EOS)]
+    assert sorted(words[2:]) == sorted(set("".join(lines)))
+
+
 def test_bpe_is_the_same_every_time_and_needs_a_size() -> None:
     first, second = (vocabulary(train_tokenizer("bpe", 300, LINES)) for _ in range(2))
     assert first == second and first[0] == EOS

@@ -12,8 +12,10 @@ from bench.analysis import archive
 from bench.analysis.comparison import chosen_vs_untied
 from bench.analysis.groups import sections
 from bench.analysis.runs import read_sweep, rows
+from bench.config import schema
 from bench.report.answer import answer, line
-from bench.report.pages import judged, question_of
+from bench.report.pages import judged, said_of
+from bench.report.plots.pictures import PICTURES
 from bench.report.tables import build
 from bench.runs.store import manifest_path
 from bench.runs.tying_spec import Part, TyingSpec
@@ -42,7 +44,7 @@ def test_every_named_sweep_asks_a_question(path):
 def test_a_committed_summary_begins_with_its_question_and_its_answer(name):
     sweep = archive.read(archive.path_of(RESULTS, name))
     _, heading, _, said, *rest = (RESULTS / name / "summary.md").read_text().splitlines()
-    assert heading == f"# {question_of(sweep)}" and heading.endswith("?")
+    assert heading == f"# {said_of(sweep, 'question')}" and heading.endswith("?")
     claims = (claim.short for claim in judged(RESULTS, name))
     assert said == " ".join([*claims, line(sections(rows(sweep)))])
     index = (RESULTS / "README.md").read_text()
@@ -95,13 +97,19 @@ def test_the_line_names_methods_and_where_there_are_many_counts_verdicts(tmp_pat
     assert line(sections_of(tmp_path / "d", NONE)).startswith("Nothing is tied here")
 
 
-def test_a_question_goes_from_the_manifest_into_the_archive(tmp_path):
+def test_a_page_may_begin_with_each_picture_that_is_drawn():
+    assert set(schema.PICTURES) == set(PICTURES)
+
+
+def test_a_question_and_a_picture_go_from_the_manifest_into_the_archive(tmp_path):
     made.write_sweep(tmp_path / "runs", *NONE)
     path = manifest_path(tmp_path / "runs", "quick")
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"question": "Is it so?"}))
+    asked = {"question": "Is it so?", "picture": "curves"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | asked))
     (folder,) = build(tmp_path / "runs", tmp_path / "results", out=lambda text: None)
     head = json.loads(gzip.decompress((folder / archive.FILE).read_bytes()).splitlines()[0])
-    assert head["question"] == archive.read(folder / archive.FILE).question == "Is it so?"
+    sweep = archive.read(folder / archive.FILE)
+    assert {key: head[key] for key in asked} == asked == {key: getattr(sweep, key) for key in asked}
     assert "\n# Is it so?\n" in (folder / "summary.md").read_text()
     page = (folder / "index.html").read_text()
     assert "<h1>Is it so?</h1>" in page and "<title>Is it so? · tying bench</title>" in page

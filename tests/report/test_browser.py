@@ -35,6 +35,11 @@ class Page:
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
         self.does("Emulation.setDeviceMetricsOverride", **size)
         self.driver.get(self.path.as_uri())
+        self.unfold()
+
+    def unfold(self, which: str = "true") -> None:
+        """Open the folds for which this script, of `one` and its place `at`, is true, and close the others."""
+        self.says(f"document.querySelectorAll('details').forEach((one, at) => {{ one.open = {which} }})")
 
     def does(self, command: str, **given: Any) -> None:
         self.driver.execute_cdp_cmd(command, given)
@@ -180,6 +185,17 @@ def test_a_dark_screen_has_dark_pictures_and_paper_has_none(shown):
     shown.does("Emulation.setEmulatedMedia", media="", features=[])
 
 
+def test_paper_has_the_answer_and_what_was_opened(shown):
+    shown.open()
+    shown.unfold("at === 1")
+    shown.does("Emulation.setEmulatedMedia", media="print")
+    folds = shown.says("[...document.querySelectorAll('main details')].map(one => one.checkVisibility())")
+    seen = shown.says("[...document.querySelectorAll('table')].map(one => one.checkVisibility())")
+    tools = shown.says("[...document.querySelectorAll('.tools, nav')].some(one => one.checkVisibility())")
+    shown.does("Emulation.setEmulatedMedia", media="")
+    assert folds.count(True) == 1 and seen[0] and 1 < seen.count(True) < len(seen) and not tools
+
+
 def test_a_picture_shows_its_values_to_pointer_and_keyboard(shown):
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
@@ -201,7 +217,6 @@ def test_a_picture_shows_its_values_to_pointer_and_keyboard(shown):
 
 def test_each_command_can_be_copied(shown):
     shown.open()
-    shown.says("document.querySelectorAll('details').forEach(one => { one.open = true })")
     buttons = shown.driver.find_elements("css selector", "td .copy")
     commands = shown.says("[...document.querySelectorAll('td .command')].map(code => code.textContent)")
     assert len(buttons) == len(commands) > 8
@@ -215,7 +230,6 @@ def test_each_command_can_be_copied(shown):
 @pytest.mark.parametrize("width", [400, 1200])
 def test_the_body_never_scrolls_sideways(shown, width):
     shown.open(width)
-    shown.says("document.querySelectorAll('details').forEach(one => { one.open = true })")
     assert shown.says("document.documentElement.scrollWidth") <= width == shown.says("innerWidth")
 
 

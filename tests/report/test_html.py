@@ -140,10 +140,28 @@ def test_headings_captions_and_columns_are_named(tmp_path):
 def test_pictures_stand_with_their_task_and_never_share_a_name(tmp_path):
     files = {"text_gru_curves.svg": SVG, "image_cnn_heat_map.svg": SVG, "image_cnn.md": b"# no picture"}
     html = page(tmp_path, *made.grid(TASKS), pictures=files).decode()
-    image, text = html.index(">heat map</figcaption>"), html.index(">curves</figcaption>")
+    image, text = html.index('aria-label="heat map"'), html.index('aria-label="curves"')
     assert html.index("image_cnn on digits</h2>") < image < html.index("text_gru on pydocs</h2>") < text
     ids = re.findall(r'\bid="([^"]*)"', html)
     assert len(ids) == len(set(ids)) and html.count("mark") > 2
+
+
+@pytest.mark.parametrize(("asked", "first"), [(None, "forest"), ("curves", "curves"), ("doses", "curves")])
+def test_a_task_begins_with_the_deciding_picture_and_its_narrow_table_and_folds_the_rest(
+    tmp_path, asked, first
+):
+    found, note = sweep(tmp_path, *made.grid({"image_cnn": "digits"}))
+    files = {f"image_cnn_{name}.svg": SVG for name in ("curves", "forest", "pareto")}
+    html = webpage.page(sweep_report("quick", found, note, picture=asked), files).decode()
+    task = html[html.index('<section id="g1">') : html.index('<section id="reading">')]
+    seen, *folds = task.split("<details>")
+    assert re.findall('role="group" aria-label="([^"]*)"', seen) == [first]
+    assert seen.index("<svg") < seen.index("<table") and seen.count("<table") == 1
+    assert [fold.partition("<summary>")[2].partition("<")[0] for fold in folds][:3] == [
+        "In words",
+        "More pictures (2)",
+        "Every setting, its tests, costs and runs",
+    ]
 
 
 def test_an_svg_keeps_its_shapes_and_titles_and_nothing_else():
@@ -163,7 +181,7 @@ def test_the_same_records_give_the_same_page_and_tables_write_it(tmp_path):
     made.write_sweep(tmp_path / "runs", *made_up)
     (folder,) = build(tmp_path / "runs", tmp_path / "results", out=lambda text: None)
     html = (folder / "index.html").read_bytes()
-    assert html.count(b"<figure") >= 2 and b"<h2>In words</h2>" in html
+    assert html.count(b"<figure") >= 2 and b"<summary>In words</summary>" in html
     pictures = {path.name: path.read_bytes() for path in sorted(folder.glob("*.svg"))}
     assert page(tmp_path / "other", *made_up, pictures=pictures) == page(
         tmp_path / "a" / "b", *made_up, pictures=pictures

@@ -100,6 +100,11 @@ def coded():
     return model
 
 
+def inferred():
+    with torch.inference_mode():
+        return Blocks()
+
+
 def scripted():
     return torch.jit.script(nn.ModuleDict({"blocks": nn.Sequential(*Blocks().blocks)})["blocks"])
 
@@ -128,6 +133,9 @@ REFUSED = {
         lambda m, to: soft(m, strength=1).effective_params(m),
         "holds float8_e4m3fn",
     ),
+    "inference: by hand": (inferred, lambda m, to: BY_HAND.apply(m), "outside of it"),
+    "inference: proof": (inferred, lambda m, to: BY_HAND.apply(m, example=torch.ones(1, 4)), "outside of it"),
+    "no plan: save": (Blocks, lambda m, to: save(m, None, to), "the plan is a NoneType"),
     "script: plan": (scripted, lambda m, to: cross_layer(m), "TorchScript"),
     "script: by hand": (scripted, lambda m, to: BY_HAND.apply(m), "TorchScript"),
     "script: inside": (
