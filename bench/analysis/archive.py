@@ -287,9 +287,6 @@ def _lines(text: str, where: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 # --- which code made the records ---
 
-UNKNOWN = "not recorded"
-_DIRTY = " with edits"
-
 
 def source_of(record: Mapping[str, Any]) -> str | None:
     """Return what says which code made a record: its two tree hashes, else its commit.
@@ -302,7 +299,7 @@ def source_of(record: Mapping[str, Any]) -> str | None:
         return None
     if trees := provenance.get("trees"):
         return f"{trees['bench']} {trees['conf']}"
-    return f"{provenance.get('commit') or UNKNOWN}{_DIRTY if provenance.get('dirty') else ''}"
+    return f"{provenance.get('commit') or 'not recorded'}{' with edits' if provenance.get('dirty') else ''}"
 
 
 def is_traced(source: str, history: Collection[str]) -> bool:

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from bench.analysis.comparison import Compared, chosen_vs_untied, vs_controls, vs_untied
-from bench.analysis.costs import cost_columns
+from bench.analysis.frame import cost_columns
 from bench.analysis.groups import Section, SeedGroup, in_order
 from bench.analysis.power import change, change_of, scale_of
 from bench.analysis.runs import percent
 from bench.analysis.statistics import Interval, Paired
 from bench.meters.metrics import Estimate
-from bench.report.markup import Column, Table, tabulate, width
+from bench.report.markup import WIDTH, Column, Table, tabulate, width
 from bench.report.numbers import (
     NOTHING,
     axis,
@@ -314,11 +314,11 @@ def _of_untied(cell: SeedGroup, count: float) -> str:
     return f"{short_count(count)} {100 * count / untied:.0f}%" if untied else short_count(count)
 
 
-def in_blocks(sections: list[Section], columns: int) -> list[Table]:
-    """Cut the headline into tables of at most that many characters a line, at least one section each."""
+def in_blocks(sections: list[Section]) -> list[Table]:
+    """Cut the headline into tables that fit a terminal, at least one section each."""
     blocks: list[list[Section]] = []
     for section in sections:
-        if blocks and width(headline([*blocks[-1], section])) <= columns:
+        if blocks and width(headline([*blocks[-1], section])) <= WIDTH:
             blocks[-1].append(section)
         else:
             blocks.append([section])

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from bench.analysis.costs import PAIRS
+from bench.analysis.frame import PAIRS
 from bench.analysis.groups import control_note, natural
 from bench.analysis.runs import CostRecord
 from bench.report.markup import Column, Table, tabulate

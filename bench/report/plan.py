@@ -14,12 +14,11 @@ from bench.analysis.groups import Section, SeedGroup, sections
 from bench.analysis.power import margin_on_scale, scale_of, seeds_needed, smallest_difference
 from bench.analysis.runs import WORST, read_sweep
 from bench.analysis.statistics import SIGNIFICANCE, paired
-from bench.report.markup import Column, Table, plain, tabulate
+from bench.report.markup import WIDTH, Column, Table, plain, tabulate
 from bench.report.numbers import fixed, places
 from bench.runs.command_line import add_places, framed, parser
 from bench.tying.errors import BadInput
 
-WIDTH = 120
 POWER = 0.8
 CAUTION = 0.8
 """The cautious number of seeds takes a spread that is not below the true one with this probability."""

@@ -10,7 +10,7 @@ from textwrap import fill
 from bench.analysis import archive, points
 from bench.report import html, index
 from bench.report.comparison import in_blocks
-from bench.report.markup import plain
+from bench.report.markup import WIDTH, plain
 from bench.report.notes import floors
 from bench.report.pages import MARK, SweepReport, TaskReport, recorded_report, texts
 from bench.report.plots.pictures import PICTURES, pictures
@@ -19,7 +19,6 @@ from bench.runs.command_line import add_places, add_sweep, framed, parser
 from bench.runs.store import manifest_path, write_bytes_atomic
 from bench.tying.errors import BadInput
 
-COLUMNS = 120
 TEXTS = (".md", ".csv", ".tex")
 SUFFIXES = (".png", ".svg")
 COLLECT = (50_000, 50, 100)
@@ -136,11 +135,11 @@ def _say(report: SweepReport, folder: Path, out: Callable[[str], object]) -> Non
     out(
         f"{report.name}: test metric where validation is best (versus none, paired by seed); * is best of a column\n"
     )
-    for table in in_blocks(report.sections, COLUMNS):
+    for table in in_blocks(report.sections):
         out(plain(table))
     for section in report.sections:
         if text := floors(section):
-            out(fill(f"floors, {section.title}: {text}", COLUMNS, subsequent_indent="  "))
+            out(fill(f"floors, {section.title}: {text}", WIDTH, subsequent_indent="  "))
     counts = html.counted([run for section in report.sections for run in section.runs])
     out(f"{counts}; tables, plots and records: {folder}/")
 

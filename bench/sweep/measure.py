@@ -9,13 +9,11 @@ from bench.analysis.groups import grouped
 from bench.analysis.runs import CostRecord
 from bench.config.run_config import RunConfig
 from bench.report.costs import cost_notes, cost_tables
-from bench.report.markup import folded, plain
+from bench.report.markup import WIDTH, folded, plain
 from bench.runs.command_line import framed
 from bench.runs.store import leaves
 from bench.sweep.run_or_load import ensure_cost
 from bench.tying.errors import BadInput
-
-WIDTH = 120
 
 AGAIN = "note: timings with ? are suspect: where nothing else runs, the same command with --again measures them anew"
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from bench.config.run_config import RunConfig
 from bench.runs import lock
@@ -17,11 +17,9 @@ from bench.sweep import manifest, prerequisites, stopping
 from bench.sweep.launchers import Launcher
 from bench.sweep.launchers.local import Joblib
 from bench.sweep.progress import Progress, outcome
-from bench.sweep.run_or_load import RunOrLoad, ensure_cost, ensure_run, imports_of
+from bench.sweep.run_or_load import Record, RunOrLoad, ensure_cost, ensure_run, imports_of
 from bench.sweep.state import PHASES, count
 from bench.tying.errors import BadInput
-
-Record = dict[str, Any]
 
 BUILT_OF = ("task", "data", "model", "tying", "control", "dropout", "trainer")
 """What of a config says how a network is built: cells that differ in the rest alone are asked about once."""
