@@ -75,6 +75,12 @@ SAID = {
 }
 
 
+def by_status(runs: Iterable[RunRecord]) -> str:
+    """Return `56 done, 4 n/a`."""
+    counts = Counter(SAID.get(run.status, run.status) for run in runs)
+    return ", ".join(f"{counts[status]} {status}" for status in sorted(counts))
+
+
 TRAINED_OUT = 0.005
 """A row whose validation loss fell by less than this share in the last quarter of its budget is trained out."""
 

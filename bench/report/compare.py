@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from bench.analysis import archive, examples, frame, runs
 from bench.analysis.archive import FILE, parse
-from bench.analysis.groups import SAID, flat, grouped, place
+from bench.analysis.groups import SAID, by_status, flat, grouped, place
 from bench.analysis.power import change, margin_on_scale, scale_of
 from bench.analysis.runs import WORST, Metric, RunRecord
 from bench.analysis.statistics import Paired, interval, paired
@@ -149,7 +149,8 @@ def changes(
         for key in sorted(places, key=lambda key: (key.variant, places[key], key)):
             both = [side.get(key) for side in members]
             values = [None if cell is None else _values(cell) for cell in both]
-            told = zip(("before", "after"), map(_missing, (cell or [] for cell in both)), strict=True)
+            absent = [by_status(run for run in cell or () if not run.is_done) for cell in both]
+            told = zip(("before", "after"), absent, strict=True)
             missing = "; ".join(f"{name}: {text}" for name, text in told if text)
             metric = next(cell for cell in both if cell)[0].metric
             same_data = len(marks) == 1
@@ -224,11 +225,6 @@ def _over_examples(
     )
     shared = sorted(before.keys() & after.keys())
     return examples.over_examples([after[seed] for seed in shared], [before[seed] for seed in shared], name)
-
-
-def _missing(cell: list[RunRecord]) -> str:
-    words = [SAID.get(run.status, run.status.value) for run in cell if not run.is_done]
-    return ", ".join(f"{words.count(word)} {word}" for word in sorted(set(words)))
 
 
 def _lost(cell: list[RunRecord]) -> dict[int, str]:

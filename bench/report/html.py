@@ -2,14 +2,13 @@
 
 import re
 import shlex
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 from bench.analysis.archive import FILE
 from bench.analysis.comparison import Compared, chosen_vs_untied
-from bench.analysis.groups import SAID, Section, SeedGroup
+from bench.analysis.groups import SAID, Section, SeedGroup, by_status
 from bench.analysis.power import change, change_of
 from bench.analysis.runs import RunRecord, is_finite
 from bench.analysis.verdict import Kind
@@ -28,12 +27,7 @@ ONE_SEED = "One seed: a hint, not a result."
 
 def counted(runs: list[RunRecord]) -> str:
     """`60 runs: 56 done, 4 n/a`."""
-    return f"{len(runs)} run{'s' * (len(runs) != 1)}: {_by_status(runs) or 'none'}"
-
-
-def _by_status(runs: list[RunRecord]) -> str:
-    counts = Counter(SAID.get(run.status, run.status) for run in runs)
-    return ", ".join(f"{counts[status]} {status}" for status in sorted(counts))
+    return f"{len(runs)} run{'s' * (len(runs) != 1)}: {by_status(runs) or 'none'}"
 
 
 def sentences(section: Section) -> list[str]:
@@ -45,7 +39,7 @@ def sentences(section: Section) -> list[str]:
     rows = chosen_vs_untied(section)
     tied = [row for row in rows.values() if row.cell.spec.control is None and row.cell.tying != "none"]
     left = [run for run in section.runs if not run.is_done]
-    missing = [f"No number from {_by_status(left)} of {len(section.runs)} runs."] if left else []
+    missing = [f"No number from {by_status(left)} of {len(section.runs)} runs."] if left else []
     if not tied:
         untied = [f"`none` reaches {_reached(section, rows['none'].cell)}."] if "none" in rows else []
         return ["No tying has a number here.", *untied, *missing]
