@@ -172,9 +172,8 @@ def gaussian_process(
         return np.hstack([features.standard(of), features.kinds(of)])
 
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", ConvergenceWarning
-        )  # a length at its bound: the variable does not matter
+        # A length at its bound: the variable does not matter.
+        warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(columns(train), np.array([one.difference for one in train]))
 
     def predict(of: Sequence[Measurement]) -> "ndarray":

@@ -352,9 +352,8 @@ def _read(path: Path) -> _File:
         shared, model = json.loads(metadata["shared"]), json.loads(metadata["model"])
     except (KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{path} has metadata that cannot be read: {type(error).__name__}: {error}") from error
-    tensors = {
-        plain_name(name): tensor for name, tensor in tensors.items()
-    }  # older files have a wrapper's part in them
+    # Older files have a wrapper's part in them.
+    tensors = {plain_name(name): tensor for name, tensor in tensors.items()}
     shared = {plain_name(name): plain_name(first) for name, first in shared.items()}
     reads = {key.removeprefix(READS): tensors.pop(key) for key in list(tensors) if key.startswith(READS)}
     output = tensors.pop(OUTPUT, None)
