@@ -36,8 +36,8 @@ def decide(differences: Sequence[float], margin: float, most: int, first: int = 
 
     The interval at a look reaches as many standard errors as `boundaries` says (a repeated confidence interval:
     Jennison and Turnbull 2000, Group Sequential Methods, ch. 9). The true mean lies in all intervals together with
-    probability 1 - SIGNIFICANCE. Different: 0 lies outside. Equivalent: the interval lies within +- margin. A decision is
-    wrong only where the interval misses the truth: with probability SIGNIFICANCE at most, whenever it is made.
+    probability 1 - 0.05. Different: 0 lies outside. Equivalent: the interval lies within +- margin. A decision is
+    wrong only where the interval misses the truth: with probability 0.05 at most, whenever it is made.
 
     Args:
         differences: At each seed ours - theirs; at most `most` of them.
