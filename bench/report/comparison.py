@@ -1,6 +1,6 @@
 """Compare tyings in tables: a section, differences to `none`, and the summary over tasks."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from bench.analysis.comparison import Compared, chosen_vs_untied, vs_controls, vs_untied
@@ -187,34 +187,27 @@ def _over_seeds(*keys: str) -> tuple[Callable, Callable]:
 def differences(section: Section) -> Table | None:
     """Make a row per cell that could be compared, holes included; None where no cell has two pairs."""
     rows = [row for row in vs_untied(section) if not (row.cell.is_untied or row.cell.is_not_applicable)]
-    if not any(row.n_pairs > 1 for row in rows):
-        return None
-    first, *others = _tested_columns(section)
-    return tabulate(
-        AXES,
-        _labels(rows),
-        [
-            Column("n pairs", lambda row: str(row.n_pairs)),
-            first,
-            Column("effect in\nseed sds", lambda row: fixed(row.effect, 2, sign=True)),
-            *others,
-            Column("rank\n(change)", _rank_text),
-        ],
-        rows,
-    )
+    effect = Column("effect in\nseed sds", lambda row: fixed(row.effect, 2, sign=True))
+    return _tested(section, rows, [effect], [Column("rank\n(change)", _rank_text)])
 
 
 def controls(section: Section) -> Table | None:
     """Make a row per tied cell that has a control of its size; None where no such pair has two seeds."""
-    rows = vs_controls(section)
+    return _tested(section, vs_controls(section))
+
+
+def _tested(
+    section: Section,
+    rows: Sequence[Compared],
+    effect: Sequence[Column[Compared]] = (),
+    rank: Sequence[Column[Compared]] = (),
+) -> Table | None:
     if not any(row.n_pairs > 1 for row in rows):
         return None
+    first, *others = _tested_columns(section)
     pairs = Column("n pairs", lambda row: str(row.n_pairs))
-    return tabulate(AXES, _labels(rows), [pairs, *_tested_columns(section)], rows)
-
-
-def _labels(rows: Iterable[Compared]) -> list[list[str]]:
-    return [[row.cell.tying, axis(row.cell.dropout), axis(row.cell.weight_decay)] for row in rows]
+    labels = [[row.cell.tying, axis(row.cell.dropout), axis(row.cell.weight_decay)] for row in rows]
+    return tabulate(AXES, labels, [pairs, first, *effect, *others, *rank], rows)
 
 
 def _tested_columns(section: Section) -> list[Column[Compared]]:

@@ -167,18 +167,14 @@ def git(*arguments: str, given: str = "") -> str | None:
     return None
 
 
-@contextlib.contextmanager
-def among_others() -> Iterator[None]:
+def among_others() -> contextlib.AbstractContextManager[None]:
     """Hold the machine as a training run does: any number at once, none while something is measured `alone`."""
-    with _machine_lock(fcntl.LOCK_SH):
-        yield
+    return _machine_lock(fcntl.LOCK_SH)
 
 
-@contextlib.contextmanager
-def alone() -> Iterator[None]:
+def alone() -> contextlib.AbstractContextManager[None]:
     """Hold the machine for a measurement, once no training run of this user is left on it."""
-    with _machine_lock(fcntl.LOCK_EX):
-        yield
+    return _machine_lock(fcntl.LOCK_EX)
 
 
 def measured_by() -> str | None:
