@@ -38,8 +38,18 @@ LONGEST = (
 
 
 PRELOADED = (
-    *("ddp_body", "transformers.models.gpt2.modeling_gpt2", "wandb.sdk.launch"),
-    *("hydra", "jinja2", "matplotlib.pyplot", "pandas", "pydantic", "rich.progress", "scipy.stats"),
+    *("ddp_body", "wandb.sdk.launch", "fsspec.implementations.chained", "torch.utils.serialization"),
+    *(f"transformers.models.{name}.modeling_{name}" for name in ("bert", "gpt2", "llama")),
+    *("hydra", "jinja2", "joblib", "matplotlib.pyplot", "pandas", "pydantic", "rich.progress", "scipy.stats"),
+    *("bench.__main__", "bench.config.refusals", "bench.config.schema", "bench.sweep.measure"),
+    *("bench.sweep.launchers.local", "bench.training.precheck", "hydra_plugins.bench_launcher"),
+    *("bench.models.gru", "bench.data.text", "bench.data.series"),
+    *(f"bench.tasks.{name}" for name in ("classification", "language_modeling", "forecasting")),
+    *(
+        f"bench.report.plots.{name}"
+        for name in ("curves", "forest", "heat", "interactions", "labels", "pareto")
+    ),
+    *(f"bench.report.plots.{name}" for name in ("block_pairs", "maps", "pictures", "scaling", "similarity")),
 )
 """What runs and commands of tests import beside the workers."""
 

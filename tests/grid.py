@@ -9,7 +9,8 @@ from typing import Any
 
 import lightning as L
 import torch
-from hydra import compose, initialize_config_dir
+import yaml
+from cell_maker import CONF, composer
 from torch import Tensor, nn
 
 from bench.config.run_config import RunConfig, from_hydra
@@ -18,8 +19,6 @@ from bench.training import build as assembly
 from bench.training.module import Training
 from bench.tying import TyingPlan
 from bench.tying.apply import parameters_by_name
-
-CONF = Path(__file__).parents[1] / "conf"
 
 
 def choices(group: str) -> list[str]:
@@ -75,26 +74,36 @@ class Grid:
         tiny += NEEDED.get(tying, ())
         if tying == "grouped":
             tiny = (*tiny, f"tying.grouping={labels}".replace(" ", ""))
-        made = from_hydra(_composed(f"task={task}", f"tying={tying}", *tiny, *self.common, *overrides))
+        made = from_hydra(_composer()((f"task={task}", f"tying={tying}", *tiny, *self.common, *overrides)))
         return with_grouping(made, labels) if tying == "learned" else made
 
 
 @functools.cache
 def kind(task: str) -> str:
     """The kind of a task's own data: image, text, series or labelled_text."""
-    return _composed(f"task={task}").data.kind
+    return _choice("task", task)["task"]["kind"]
 
 
 def applies(task: str, tying: str) -> bool:
     """Whether a tying of CELLS can be applied: only a language model has an embedding at either end."""
-    parts = _composed(f"tying={tying}").tying.parts
-    return kind(task) == "text" or not any("embedding" in part for part in parts)
+    return kind(task) == "text" or "embedding" not in _parts(tying)
 
 
 @functools.cache
-def _composed(*overrides: str) -> Any:
-    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-        return compose("config", list(overrides))
+def _parts(tying: str) -> set[str]:
+    """The words in the names of a tying's parts, those of its defaults too."""
+    chosen = _choice("tying", tying)
+    words = {word for part in chosen.get("parts", {}) for word in part.split("_")}
+    return words.union(*(_parts(other) for other in chosen.get("defaults", []) if other != "_self_"))
+
+
+def _choice(group: str, name: str) -> dict[str, Any]:
+    """A choice of conf/ as it is written: parameters of tests are made of it, and composing takes long."""
+    return yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
+
+
+_composer = functools.cache(composer)
+"""Reads the files of a task and a tying once, whatever values are then set."""
 
 
 @dataclass(frozen=True)

@@ -410,7 +410,7 @@ def test_death_and_ctrl_c_leave_no_process_and_no_half_of_a_record(bench: Bench)
         running.pop(but, None)
         return next(iter(running.items()), None)
 
-    controller = bench.start_python(*long)
+    controller = bench.start(*long)
     victim, pid = until(training, "the first run")
     os.kill(pid, signal.SIGKILL)
     second, pid = until(lambda: training(victim), "the second run")

@@ -58,14 +58,15 @@ BAD = (SyntaxError, NameError, TypeError, ValueError, KeyError, AttributeError, 
 
 def chosen(frame: "DataFrame", expression: str) -> "DataFrame":
     """Return the rows for which an expression of DataFrame.query holds. BadInput, in one line, for a bad one."""
+    asked = frame[[name for name in frame if name in expression]]  # pandas looks at each column that is there
     try:
-        rows = frame.query(expression, engine="python")
+        rows = asked.query(expression, engine="python")
     except (*BAD, tokenize.TokenError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise BadInput(f"bad expression {expression!r}: {reason}") from error
-    if set(rows.index) - set(frame.index) or list(rows.columns) != list(frame.columns):
+    if set(rows.index) - set(asked.index) or list(rows.columns) != list(asked.columns):
         raise BadInput(f"bad expression {expression!r}: it must hold or not for each row")
-    return rows
+    return frame.loc[rows.index]
 
 
 def grouped(frame: "DataFrame", keys: Sequence[str]) -> dict[tuple, "DataFrame"]:
@@ -87,14 +88,15 @@ def named(keys: Sequence[str], values: Sequence) -> str:
 
 def by_seed(rows: "DataFrame", column: str) -> dict[int, float]:
     """Return the number of each seed's finished run. BadInput for an unknown column and for two runs of a seed."""
-    done = rows[rows["status"] == Status.DONE]
-    if column not in rows.columns and not len(done):
+    is_done = rows["status"] == Status.DONE
+    if column not in rows.columns and not is_done.any():
         return {}  # scores have columns once there is one
     _check_column(rows, column)
-    twice = rows[rows.duplicated("seed", keep=False)]
-    if len(twice):
+    is_twice = rows["seed"].duplicated(keep=False)
+    if is_twice.any():
+        twice = rows[is_twice]
         raise BadInput(f"two runs of seed {int(twice.seed.iloc[0])} in one selection: {_differing(twice)}")
-    values = zip(done["seed"], done[column], strict=True)
+    values = zip(rows["seed"][is_done], rows[column][is_done], strict=True)
     return {int(seed): float(value) for seed, value in values if is_finite(value)}
 
 

@@ -314,6 +314,11 @@ def _measured_where(provenance: Mapping[str, Any]) -> str:
     return f"Measured at commit {commit} on {where}; Python {provenance['python']}, {versions}."
 
 
+GROWTH = (
+    "Cost of a training step against one size at a time; the numbers are the exponents b of cost = a × size^b"
+)
+
+
 def growth_picture(rows: Sequence[Row]) -> Figure:
     """Draw a column of panels per axis, a row per cost, a line per network with its fitted exponent."""
     names = list(dict.fromkeys(row["axis"] for row in rows))
@@ -324,7 +329,7 @@ def growth_picture(rows: Sequence[Row]) -> Figure:
             for row in (row for row in rows if row["axis"] == name):
                 colour, marker, dash = LOOKS[row["network"]]
                 look = {"color": colour, "marker": marker, "linestyle": dash}
-                exponent = f"{row['network']}: {row['exponents'][cost][0]:.2f}"
+                exponent = f"{row['network']}: {fixed(row['exponents'][cost][0], 2)}"
                 axes.loglog(row["at"], [scale * value for value in row[cost]], label=exponent, **look)
                 axes.xaxis.set_major_locator(FixedLocator(row["at"]))
             axes.xaxis.set_major_formatter(lambda value, _: short_count(value))
@@ -335,5 +340,6 @@ def growth_picture(rows: Sequence[Row]) -> Figure:
             axes.legend(fontsize=9)
             axes.set_xlabel(AXIS_NAMES.get(name, name))
         line[0].set_ylabel(label)
-    figure.subplots_adjust(left=0.06, right=0.99, bottom=0.1, top=0.98, wspace=0.12, hspace=0.35)
+    figure.suptitle(GROWTH, x=0.06, y=0.985, ha="left", fontsize=13)
+    figure.subplots_adjust(left=0.06, right=0.99, bottom=0.1, top=0.93, wspace=0.12, hspace=0.35)
     return figure

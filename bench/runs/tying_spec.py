@@ -65,7 +65,7 @@ COMPOSITION = Method("composition", colour="#56B4E9")
 """Several methods in one plan."""
 
 SPARE = ("#117733", "#AA3377", "#EE7733", "#4477AA", "#BBBB44", "#AA4466")
-"""For methods that are not in the table."""
+"""For methods that have no colour of their own."""
 
 _APART = ("scope", "form", "init", "merge")
 """Keys that are shown after the others, and only away from their plain form."""
@@ -223,9 +223,11 @@ def recorded_spec(record: Mapping[str, Any]) -> TyingSpec | None:
 
 
 def colours(specs: Iterable[TyingSpec]) -> dict[str, str]:
-    """Return the colour of each family of one picture; those that are not in METHODS take the spare ones in turn."""
-    known = {name: method.colour for name, method in METHODS.items()} | {COMPOSITION.name: COMPOSITION.colour}
-    others = sorted({spec.family for spec in specs} - known.keys())
+    """Return the colour of each family of one picture; those without one of their own take the spare ones in turn."""
+    known = {
+        method.name: method.colour for method in (*METHODS.values(), COMPOSITION) if method.colour != OTHER
+    }
+    others = sorted({spec.family for spec in specs} - known.keys(), key=lambda name: (name in METHODS, name))
     return known | {name: SPARE[at % len(SPARE)] for at, name in enumerate(others)}
 
 

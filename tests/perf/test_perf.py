@@ -9,7 +9,7 @@ import torch
 from bench.perf import __main__ as command
 from bench.perf import growth, output, steps, timing
 from bench.perf.loops import Watched, ours, plain_loss, same_loss
-from bench.perf.page import page
+from bench.perf.page import growth_picture, page
 from bench.perf.subjects import subject_of
 from bench.perf.timing import QUICK
 from bench.runs import machine
@@ -313,6 +313,9 @@ def test_the_page_tells_rates_speed_and_exponents():
     assert "| GRU | depth | 2, 4, 8 | 10.0, 20.0, 40.0 | 1.00 ± 0.02 | 1.0, 2.0, 4.0 | 1.00 |" in text
     assert "| 0.500 [0.450, 0.550] | 2.00 | 5.0000 | 5.0100 | 1.0 | 4.0 | 0.25 | 10 x 20 |" in text
     assert "![cost against size](performance/growth.png)" in text
+    picture = growth_picture(figures["growth"]["rows"])
+    assert "exponents b of cost = a × size^b" in picture.get_suptitle()
+    assert [axes.get_legend().get_texts()[0].get_text() for axes in picture.axes] == ["GRU: 1.00"] * 2
 
 
 # --- the command

@@ -13,6 +13,7 @@ import record_maker as made
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -27,8 +28,19 @@ from bench.report.plots.labels import Label, annotate
 from bench.report.plots.pareto import Point, front, pareto
 from bench.report.plots.pictures import PICTURES, pictures
 from bench.report.plots.similarity import cosines, similarity
-from bench.report.plots.style import MARGINS, MOST, draw, panels, styles, tip, tips
-from bench.runs.tying_spec import METHODS, OTHER, colours
+from bench.report.plots.style import (
+    MARGINS,
+    MOST,
+    draw,
+    lightness,
+    looks_of,
+    panels,
+    readable,
+    styles,
+    tip,
+    tips,
+)
+from bench.runs.tying_spec import METHODS, OTHER, SPARE, Part, TyingSpec, colours
 
 TASK = {"text_gru": "pydocs"}
 OWN = {"pareto": pareto, "forest": forest, "curves": curves, "heat": heat_maps, "similarity": similarity}
@@ -142,9 +154,25 @@ def test_a_tying_has_its_colour_and_shares_no_marker_within_its_family(tmp_path)
         made.entry(tying) for tying in ("none", "top_k(k=2)", "top_k(k=3)", "soft", "embedding+top_k(k=2)")
     ]
     found = styles(written(tmp_path, lines, [made.record(line) for line in lines]))
-    assert found["top_k(k=2)"][0] == found["top_k(k=3)"][0] == METHODS["top_k"].colour
-    assert found["top_k(k=2)"][1:] != found["top_k(k=3)"][1:]
-    assert len({colour for colour, _, _ in found.values()}) == 4
+    assert found["top_k(k=2)"][0] == METHODS["top_k"].colour
+    assert all(one != other for one, other in zip(found["top_k(k=2)"], found["top_k(k=3)"], strict=True))
+    assert len({colour for colour, _, _ in found.values()}) == len(lines)
+
+
+@pytest.mark.parametrize("family", [name for name in METHODS if name != "none"])
+def test_a_family_goes_from_its_colour_to_lighter_shades_that_are_seen_on_white(family):
+    specs = {str(at): TyingSpec((Part(family),)) for at in range(5)}
+    shades = [lightness(colour) for colour, _, _ in looks_of(specs).values()]
+    assert looks_of(specs)["0"][0] == colours(specs.values())[family] != OTHER
+    assert shades == sorted(shades) and max(shades) < max(0.8, shades[0] + 0.01)
+    assert len(set(shades)) == 5 or shades[0] > 0.7
+    assert all(lightness(readable(colour)) < 0.5 for colour, _, _ in looks_of(specs).values())
+
+
+def test_methods_without_a_colour_of_their_own_are_told_apart_in_a_picture():
+    names = [name for name, method in METHODS.items() if method.colour == OTHER][: len(SPARE)]
+    looks = looks_of({name: made.spec_of(name) for name in names})
+    assert len({colour for colour, _, _ in looks.values()}) == len(names) and len(names) > 4
 
 
 @pytest.mark.parametrize("picture", [pareto, forest, curves])
@@ -156,9 +184,9 @@ def test_a_tying_has_the_same_colour_in_every_picture(many, picture):
                 named = re.match(r"tips?:(.*?), dropout", line.get_gid())[1]
                 seen.setdefault(named, set()).add(to_hex(line.get_color()).upper())
     assert seen.keys() == set(MANY) - ({"none"} if picture is forest else set())
-    known = colours([])
+    looks = styles(many)
     # Grey is what has no name in a crowded picture.
-    assert all(inks <= {known[made.spec_of(tying).family], OTHER} for tying, inks in seen.items())
+    assert all(inks <= {looks[tying][0], OTHER} for tying, inks in seen.items())
     assert picture is not forest or OTHER not in set().union(*seen.values())
 
 
@@ -368,8 +396,15 @@ def test_bands_that_would_hide_the_lines_are_left_out(tmp_path):
         lines = [made.entry(tying, seed=seed) for tying in drawn for seed in (1, 2)]
         records = [made.record(line, 90.0 + line["seed"]) for line in lines]
         figure = curves(written(tmp_path / str(bands), lines, records))
-        assert len(figure.axes[0].collections) == bands
+        shaded = [area for area in figure.axes[0].collections if isinstance(area, PolyCollection)]
+        bars = [area for area in figure.axes[0].collections if isinstance(area, LineCollection)]
+        assert len(shaded) == bands and len(bars) == (0 if bands else BANDS + 1)
         assert ("are left out" in notes(figure)) == (bands == 0)
+        places = [bar.get_segments()[0] for bar in bars]
+        assert len({place[0][0] for place in places}) == len(bars)
+        ends = [line.get_xdata()[-1] for line in figure.axes[0].get_lines()]
+        assert all(place[0][0] == place[1][0] > max(ends) for place in places)
+        assert all(place[0][1] < place[1][1] for place in places)
 
 
 # Forest.

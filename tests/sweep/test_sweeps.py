@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from command import BROKEN, ROOT, Bench, refused, until
 
@@ -39,7 +40,9 @@ def numbers(record: dict[str, Any]) -> dict[str, Any]:
 
 def status(bench: Bench, *arguments: str) -> str:
     command = [sys.executable, "-m", "bench.status", "--runs", str(bench.runs), *arguments]
-    return subprocess.run(command, cwd=ROOT, env=bench.env, capture_output=True, text=True, check=True).stdout
+    shown = forked.run(command, ROOT, bench.env)
+    shown.check_returncode()
+    return shown.stdout
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +79,7 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bits(bench: Bench, un
 
 def test_a_run_that_is_told_to_stop_saves_first(bench: Bench, undisturbed) -> None:
     """SIGTERM to the controller, as a cluster or a reboot sends it: what is lost is a step."""
-    controller = bench.start_python("-m", *LONG)
+    controller = bench.start("-m", *LONG)
     until(lambda: list(bench.runs.glob("*/best.ckpt")), "the first validation")
     controller.terminate()
     _, err = controller.communicate(timeout=60)

@@ -36,7 +36,7 @@ def shapes(cell, task):
 
 def sizes(cell, task, tying, kind, *more):
     """(the sized config, what records say of it)"""
-    return controlled(cell(task, tying, f"control={kind}", *more).config, shapes(cell, task))
+    return controlled({**cell(task, tying, *more).config, "control": kind}, shapes(cell, task))
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=20), st.integers(-10, 600), st.integers(1, 5))

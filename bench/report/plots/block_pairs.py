@@ -1,13 +1,12 @@
 """Draw the similarity of two blocks against what tying them cost, a panel per measure."""
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from bench.analysis.block_pairs import MEASURES, predictions, tied_pairs
 from bench.analysis.groups import Section
 from bench.analysis.statistics import Interval
 from bench.report.numbers import fixed, interval_text
-from bench.report.plots.style import MARKERS, metric_name, panels, shown_sections, tips
+from bench.report.plots.style import MARKERS, metric_name, panels, shown_sections, ticks, tips
 from bench.runs.tying_spec import COMPOSITION, METHODS, OTHER
 
 NOTE = (
@@ -58,7 +57,7 @@ def pairs(sections: list[Section]) -> Figure | None:
                 numbers_text = f"{measure.label} {fixed(likeness, 3)}, cost {fixed(cost, 3, sign=True)}"
                 texts.append(f"blocks {one} and {other}, seed {seed}\n{numbers_text}")
             tips(points, texts)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_locator(ticks(5))
         axes.set(xlabel=measure.label, ylabel=f"cost in {metric_name(section)}")
     return figure
 

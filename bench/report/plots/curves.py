@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from bench.analysis.groups import Section, SeedGroup
 from bench.analysis.runs import is_finite
 from bench.analysis.statistics import Interval, interval
 from bench.report.numbers import fixed, interval_text
+from bench.report.plots.headings import titles
 from bench.report.plots.style import (
     ENDS,
     MARGINS,
@@ -21,16 +21,21 @@ from bench.report.plots.style import (
     setting,
     shown_sections,
     styles,
+    ticks,
     tips,
-    titles,
 )
 from bench.runs.tying_spec import OTHER
 
 NOTE = "Per tying the cell that validation chose: mean over seeds."
+CUT = "Where the first quarter of the epochs is higher than the others it is cut off."
 BAND = "The band is the 95 % interval of the mean."
 BANDS = 4
 """So many bands of a panel can be told apart; more would hide the lines."""
-BANDLESS = f"Of more than {BANDS} lines the bands, 95 % intervals, are left out."
+BANDLESS = (
+    f"Of more than {BANDS} lines the bands are left out; bars beyond the ends: the 95 % intervals there."
+)
+BAR = 0.02
+"""How far such bars stand apart, in shares of the epochs."""
 CROWDED = f"Of more than {ENDS} lines those are named that end lowest and highest, and none."
 POINTS = 240
 """Values of one picture that say their number on hover."""
@@ -48,7 +53,8 @@ def curves(sections: list[Section]) -> Figure | None:
     looks = styles(sections)
     bandless = {len(lines) > BANDS for _, lines in lines_of if _several_seeds(lines)}
     crowded = CROWDED if any(len(lines) > ENDS for _, lines in lines_of) else ""
-    note = (NOTE, BAND if False in bandless else "", BANDLESS if True in bandless else "", crowded, more)
+    cut = CUT if any(len(line) > 3 for _, lines in lines_of for line in lines.values()) else ""
+    note = (NOTE, cut, BAND if False in bandless else "", BANDLESS if True in bandless else "", crowded, more)
     names = titles(sections)
     right = room_for_ends(tying for _, lines in lines_of for tying in _named(lines))
     width, height = SIZES[min(len(SIZES), len(lines_of))]
@@ -61,14 +67,18 @@ def curves(sections: list[Section]) -> Figure | None:
         for tying, line in lines.items():
             colour, marker, dash = looks[tying]
             _draw(axes, line, (colour if tying in named else OTHER, marker, dash), banded, tying in named)
-        _cut_off_start(axes, list(lines.values()), banded)
+        ends = {tying: list(lines[tying].items())[-1] for tying in named}
+        barred = [] if banded else [value for _, value in ends.values() if value.low is not None]
+        _cut_off_start(axes, list(lines.values()), banded, barred)
+        if barred:
+            _draw_bars(axes, ends, looks)
         for tying, line in lines.items():
             _add_hover(axes, f"{tying}, {setting(section.chosen(tying))}", line, looks[tying], points)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axes.yaxis.set_major_locator(MaxNLocator(6))
+        axes.xaxis.set_major_locator(ticks(6, integer=True))
+        axes.yaxis.set_major_locator(ticks(6))
         axes.set(xlabel="epoch", ylabel="validation loss (nats)")
-        ends = {tying: (list(lines[tying])[-1], list(lines[tying].values())[-1].mean) for tying in named}
-        label_ends(axes, ends, {tying: looks[tying][0] for tying in named})
+        places = {tying: (epoch, value.mean) for tying, (epoch, value) in ends.items()}
+        label_ends(axes, places, {tying: looks[tying][0] for tying in named})
     return figure
 
 
@@ -129,20 +139,31 @@ def _draw(axes: Axes, line: Curve, look: Look, banded: bool, is_named: bool) -> 
         axes.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
-def _cut_off_start(axes: Axes, lines: list[Curve], banded: bool) -> None:
+def _draw_bars(axes: Axes, ends: Mapping[str, tuple[int, Interval]], looks: Mapping[str, Look]) -> None:
+    """Draw the interval of each line's end to the right of all lines, one beside the other."""
+    first, last = axes.dataLim.intervalx
+    step = BAR * (last - first)
+    for at, (tying, (_, value)) in enumerate(ends.items(), 1):
+        if value.low is not None:
+            axes.vlines(last + at * step, value.low, value.high, color=looks[tying][0], linewidth=2)
+    axes.set_xlim(first - 2 * step, last + (len(ends) + 1) * step)
+
+
+def _cut_off_start(axes: Axes, lines: list[Curve], banded: bool, barred: list[Interval]) -> None:
     """Let the first quarter of the epochs run out at the top: it would flatten what the tyings differ in.
 
-    Bands are seen whole, up to half as far again as the lines go: those of two seeds would flatten everything.
+    Bands and bars are seen up to half as far again as the lines go: those of two seeds would flatten everything.
     """
     late = [value for line in lines for value in list(line.values())[len(line) // 4 :]]
     lowest = min(value.mean for line in lines for value in line.values())
     highest = max(value.mean for value in late)
     if highest > lowest:
         span = highest - lowest
-        bands = [value for value in late if banded and value.low is not None]
-        low = max(min([lowest, *(value.low for value in bands)]), lowest - span / 2)
-        high = min(max([highest, *(value.high for value in bands)]), highest + span / 2)
-        axes.set_ylim(low - 0.05 * span, high + 0.05 * span)
+        seen = barred or [value for value in late if banded and value.low is not None]
+        low = max(min([lowest, *(value.low for value in seen)]), lowest - span / 2)
+        high = min(max([highest, *(value.high for value in seen)]), highest + span / 2)
+        floor = 0.0 if lowest >= 0 else low - span  # no loss of a discrete outcome is below 0
+        axes.set_ylim(max(floor, low - 0.05 * span), high + 0.05 * span)
 
 
 def _add_hover(axes: Axes, name: str, line: Curve, look: Look, most: int) -> None:

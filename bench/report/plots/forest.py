@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from bench.analysis.comparison import Compared, vs_untied
 from bench.analysis.groups import Section
@@ -15,6 +14,7 @@ from bench.analysis.power import change, change_of, scale_of
 from bench.analysis.statistics import Paired
 from bench.report.comparison import difference_places
 from bench.report.numbers import axis, fixed, interval_text, p_text
+from bench.report.plots.headings import titles
 from bench.report.plots.style import (
     LETTER,
     LINE,
@@ -28,9 +28,9 @@ from bench.report.plots.style import (
     setting,
     shown_sections,
     styles,
+    ticks,
     tip,
     tips,
-    titles,
     without_y_axis,
 )
 
@@ -40,6 +40,10 @@ NOTE = (
 )
 HOLLOW = "Hollow: one seed, no interval."
 STAR = "* too few seeds: fewer than five."
+APART = 10 * "\N{NO-BREAK SPACE}"
+"""Between the two directions of an axis: svg makes one space of many."""
+ACROSS = 2
+"""Panels in a row."""
 ROW, PLOT = 0.27, 3.1
 """Inches: a row's height, the width of the plot."""
 REACH = 3.0
@@ -75,20 +79,21 @@ def forest(sections: list[Section]) -> Figure | None:
     if not shown:
         return None
     every = [row for _, rows in shown for row in rows]
-    most = max(len(rows) for _, rows in shown)
     longest = max(len(line) for row in every if row.against for line in row.text.split("\n"))
     verdict = 0.3 + 0.9 * LETTER * max(len(_verdict(row)) for row in every if row.against)
     left, _, low, top = margins = (0.25 + LETTER * longest, verdict, MARGINS[2] + LINE, MARGINS[3])
     row_height = ROW * max(1 + row.text.count("\n") for row in every)
-    size = (left + PLOT + verdict, (most + 0.4) * row_height + low + top)
+    most = [max(len(rows) for _, rows in shown[at : at + ACROSS]) for at in range(0, len(shown), ACROSS)]
+    heights = [(rows + 0.4) * row_height + low + top for rows in most]
+    size = (left + PLOT + verdict, heights[0])
     hollow = HOLLOW if any(row.difference and row.difference.n == 1 for row in every) else ""
     star = STAR if any(row.against and row.against.verdict.is_hint for row in every) else ""
     note = (NOTE, hollow, star, left_out([section for section, _ in shown]), more)
     names = titles(sections)
     above = [f"{names[section]}: {message(rows)}" for section, rows in shown]
-    figure, all_axes = panels(above, None, note, 2, size, margins)
-    for (section, rows), axes in zip(shown, all_axes, strict=True):
-        axes.set_ylim(-most + 0.4, 0.8)
+    figure, all_axes = panels(above, None, note, ACROSS, size, margins, heights)
+    for at, ((section, rows), axes) in enumerate(zip(shown, all_axes, strict=True)):
+        axes.set_ylim(-most[at // ACROSS] + 0.4, 0.8)
         _draw_differences(axes, rows, styles(sections), difference_places(section))
         _write_texts(axes, rows, styles(sections), difference_places(section), left)
         left_side, right_side = ("better", "worse") if section.metric.mode == "min" else ("worse", "better")
@@ -98,9 +103,9 @@ def forest(sections: list[Section]) -> Figure | None:
             if is_log
             else f"{metric_name(section)} minus that of"
         )
-        axes.set_xlabel(f"{change_name} none\n◀ {left_side}          {right_side} ▶")
+        axes.set_xlabel(f"{change_name} none\n◀ {left_side}{APART}{right_side} ▶")
         # Numbers of many digits need the room of two.
-        axes.xaxis.set_major_locator(MaxNLocator(3 if max(map(abs, axes.get_xlim())) < 0.1 else 5))
+        axes.xaxis.set_major_locator(ticks(3 if max(map(abs, axes.get_xlim())) < 0.1 else 5))
         without_y_axis(axes)
     return figure
 

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from bench.analysis.groups import Section, SeedGroup
 from bench.report.comparison import places_of
 from bench.report.numbers import axis, fixed
-from bench.report.plots.maps import Map, map_sheet, map_title, places, sheet_heading
+from bench.report.plots.headings import distinctions
+from bench.report.plots.maps import Map, map_sheet, map_title, sheet_heading
 from bench.report.plots.style import cell_text, direction, left_out, printed_metric, setting, shown_sections
 
 HOLE = "hole"
@@ -25,7 +26,7 @@ def heat_maps(sections: list[Section]) -> Figure | None:
     than what a cell of the grid does. None where no section has a second dropout or weight decay.
     """
     sections, more = shown_sections([section for section in sections if _has_grid(section)])
-    several, maps, place = len(sections) > 1, [], places(sections)
+    several, maps, place = len(sections) > 1, [], distinctions(sections)
     for section in sections:
         scale = _scale(section)
         maps += [
@@ -36,7 +37,7 @@ def heat_maps(sections: list[Section]) -> Figure | None:
     if not maps:
         return None
     note = [sentence for sentence in (left_out(sections), more) if sentence]
-    heading = sheet_heading(sections) if several else f"{sections[0].title}: {message(sections[0])}"
+    heading = sheet_heading(sections) if several else f"{sheet_heading(sections)}: {message(sections[0])}"
     figure, bar = map_sheet(heading, maps, ("dropout", "weight decay"), note)
     if several:
         ends = ["best", "worst"] if sections[0].metric.mode == "min" else ["worst", "best"]

@@ -5,12 +5,12 @@ from textwrap import shorten, wrap
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from bench.analysis.factorial import Effect, Factorial, Grid, factorial, grid
 from bench.analysis.groups import Section
 from bench.report.factorial import as_read, decimals_of, interaction_text
 from bench.report.numbers import axis, metric_places, p_text
+from bench.report.plots.headings import titles
 from bench.report.plots.style import (
     ENDS,
     MARGINS,
@@ -26,8 +26,8 @@ from bench.report.plots.style import (
     series,
     shown_sections,
     styles,
+    ticks,
     tip,
-    titles,
     without_y_axis,
 )
 
@@ -41,6 +41,9 @@ NOTE = (
     "Mean and 95 % interval over seeds, which one seed has not; lines that run parallel add up. "
     "Right: what two together do beyond the sum of each alone, within each seed."
 )
+
+STEP, WIDEST = 0.05, 0.28
+"""How far lines stand apart so that their intervals are told apart, and all of them together, in levels."""
 
 View = tuple[str, list[tuple[float, float]]]
 """What a panel of lines holds still, in words, and the dropout and weight decay of its places."""
@@ -122,11 +125,11 @@ def _draw_lines(
     """Draw each view in a panel; panels that are left over are hidden."""
     views, over_dropout = _views(cells), len(cells.dropouts) > 1
     tyings = [tying for tying in looks if tying in _tyings(cells)]
-    used = row[: len(views)]
+    used, step = row[: len(views)], min(STEP, WIDEST / max(1, len(tyings) - 1))
     ends: list[dict[str, tuple[float, float]]] = [{} for _ in used]
     for axes, (_, places), own in zip(used, views, ends, strict=True):
         for at, tying in enumerate(tyings):
-            apart = 0.28 * (at / max(1, len(tyings) - 1) - 0.5)
+            apart = step * (at - (len(tyings) - 1) / 2)
             at_place = {x + apart: cells.cells.get((tying, *place)) for x, place in enumerate(places)}
             line = {x: cell for x, cell in at_place.items() if cell and cell.metric()}
             if not line:  # a line of no points is no svg
@@ -175,7 +178,7 @@ def _draw_effects(
         axes.text(0.01, -at + 0.2, effect.term, **name)
     axes.axvline(0, color="#999999", linewidth=1, zorder=0)
     axes.set_ylim(0.65 - max(len(effects), height / ROOMY), 0.85)
-    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_locator(ticks(5))
     axes.margins(x=0.05)
     without_y_axis(axes)
     better = "below" if section.metric.mode == "min" else "above"

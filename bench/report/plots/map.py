@@ -17,7 +17,7 @@ from bench.analysis.published import Published
 from bench.analysis.zero_line import Plane
 from bench.report.numbers import fixed
 from bench.report.plots.labels import Label, annotate
-from bench.report.plots.style import QUIET, panels, tips
+from bench.report.plots.style import QUIET, panels, ticks, tips
 
 SIZE, MARGINS = (9.8, 6.4), (1.0, 2.1, 0.75, 0.7)
 MOST = 15.0
@@ -95,7 +95,7 @@ def picture(
     axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1.0))
     box = axes.get_position()
     bar = figure.add_axes((box.x1 + 0.03, box.y0, 0.02, box.height * 0.6))
-    figure.colorbar(points, cax=bar, extend="both", label="%")
+    figure.colorbar(points, cax=bar, extend="both", label="change of test perplexity (%)")
     return figure
 
 
@@ -176,4 +176,9 @@ def _label(axes: Axes, variables: tuple[Variable, Variable]) -> None:
                 inside = [value for value in values if low <= value <= high]
                 if len(inside) > 1:
                     break
-            axis.set_major_locator(FixedLocator(inside))
+        else:
+            values = np.linspace(*np.maximum(0.0, axis.get_view_interval()), 200)
+            shown = [variable.shown(value) for value in values]
+            inside = np.interp(ticks(6).tick_values(shown[0], shown[-1]), shown, values, np.nan, np.nan)
+            inside = inside[np.isfinite(inside)]
+        axis.set_major_locator(FixedLocator(inside))

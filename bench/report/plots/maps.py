@@ -8,11 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import PolyCollection
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from bench.analysis.groups import Section
-from bench.report.plots.style import LETTER, LINE, QUIET, tip, tips, titles
+from bench.report.plots.style import LETTER, LINE, QUIET, lightness, tip, tips
 
 ACROSS = 4
 """Maps in a row."""
@@ -120,12 +119,6 @@ def map_title(tying: str, place: str) -> str:
     return "\n".join([title, *wrap(place, 26)])
 
 
-def places(sections: Sequence[Section]) -> dict[Section, str]:
-    """Return how each of several sections is called in the titles of its maps; empty for one."""
-    several = len(sections) > 1
-    return {section: name.partition(" with ")[2] * several for section, name in titles(sections).items()}
-
-
 def sheet_heading(sections: Sequence[Section]) -> str:
     """Return the task and the data of all sections."""
     data = dict.fromkeys(section.data for section in sections)
@@ -134,5 +127,4 @@ def sheet_heading(sections: Sequence[Section]) -> str:
 
 def _text_colour(background: str | tuple[float, ...]) -> str:
     """Return black or white, whichever is read on `background`."""
-    red, green, blue = to_rgb(background)
-    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
+    return "black" if lightness(background) > 0.5 else "white"

@@ -1,19 +1,19 @@
 """Draw what a parameter, a byte and a millisecond buy, and which tying no other beats."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from bench.analysis.groups import Section, SeedGroup
 from bench.analysis.runs import is_finite
 from bench.analysis.statistics import Interval
 from bench.report.comparison import places_of, share_of_untied
 from bench.report.numbers import fixed, short_count
+from bench.report.plots.headings import titles
 from bench.report.plots.labels import Box, Label, annotate
 from bench.report.plots.style import (
     LINE,
@@ -27,9 +27,9 @@ from bench.report.plots.style import (
     readable,
     shown_sections,
     styles,
+    ticks,
     tip,
     tips,
-    titles,
 )
 from bench.runs.tying_spec import OTHER
 
@@ -37,7 +37,7 @@ NOTE = (
     "The cell that validation chose, with the 95 % interval of its mean over seeds. The line joins what no other tying "
     "beats on both axes."
 )
-ALIKE = "Of (nearly) equal costs the best alone has its interval."
+ALIKE = "Of intervals that overlap at (nearly) equal costs that of the best alone is drawn."
 SUSPECT = "(?): some of it was measured while other processes ran, or in too few turns for an interval."
 FAINT = "Faint: the other cells of the grid."
 MANY = 8
@@ -81,7 +81,7 @@ def _latency(cell: SeedGroup) -> tuple[float | None, float | None, float | None]
 
 MEASURES = (
     Measure("unique parameters", _parameters, short_count),
-    Measure("peak MiB of a training step", _peak_mib, "{:.3g}".format),
+    Measure("peak MiB of a training step", _peak_mib, "{:.4g}".format),
     Measure("latency of a batch, untied = 1", _latency, "{:.3g}".format, timed=True),
 )
 
@@ -100,6 +100,16 @@ class Point:
     across: tuple[float, float] | None
 
 
+@dataclass(frozen=True)
+class Range:
+    """The lowest and highest value of the metric in a row of panels, the room around them, and what lies beyond."""
+
+    low: float
+    high: float
+    rim: float
+    beyond: tuple[float, ...]
+
+
 def points_of(section: Section, measure: Measure) -> list[Point]:
     """Return the points in order of cost; of equal costs in table order."""
     points = []
@@ -114,14 +124,23 @@ def points_of(section: Section, measure: Measure) -> list[Point]:
 
 
 def _barred(points: list[Point], mode: str) -> list[Point]:
-    """Return the points whose interval of the metric is drawn: of those of (nearly) one cost the best."""
+    """Return the points whose interval of the metric is drawn: of those that would lie on each other the best."""
     near = NEAR * _span([point.cost for point in points])
     sign = 1 if mode == "min" else -1
     kept: list[Point] = []
     for point in sorted(points, key=lambda point: sign * point.value.mean):
-        if all(abs(point.cost - other.cost) > near for other in kept):
+        if all(abs(point.cost - other.cost) > near or _are_apart(point.value, other.value) for other in kept):
             kept.append(point)
     return kept
+
+
+def _are_apart(one: Interval, other: Interval) -> bool:
+    """Say whether two intervals share nothing; without bounds an interval is its mean."""
+    lows, highs = (
+        [value.mean if bound is None else bound for value, bound in zip((one, other), bounds, strict=True)]
+        for bounds in ((one.low, other.low), (one.high, other.high))
+    )
+    return max(lows) > min(highs)
 
 
 def _named(points: list[Point], mode: str) -> list[Point]:
@@ -184,13 +203,16 @@ def pareto(sections: list[Section]) -> Figure | None:
         measures, more = measures[:1], more or "Memory and latency are in the tables."
     looks = styles(sections)
     figure, all_axes = _layout(shown, measures, more)
-    for at, axes in enumerate(all_axes):
-        section, measure = shown[at // len(measures)], measures[at % len(measures)]
-        _draw(axes, section, measure, looks)
-        if measure is measures[0]:
-            axes.set_ylabel(direction(section))
-        else:
-            axes.tick_params(labelleft=False)
+    for at, section in enumerate(shown):
+        row = [points_of(section, measure) for measure in measures]
+        every = {point.tying: point for points in row for point in points}
+        values = _value_range(list(every.values()), section)
+        for axes, measure, points in zip(all_axes[at * len(measures) :], measures, row, strict=False):
+            _draw(axes, section, measure, points, values, looks)
+            if measure is measures[0]:
+                axes.set_ylabel(direction(section))
+            else:
+                axes.tick_params(labelleft=False)
     return figure
 
 
@@ -226,31 +248,37 @@ def _suspect(points: list[Point], measure: Measure) -> bool:
     return measure.timed and any(p.across is None or p.cell.cost.suspect for p in points)
 
 
-def _draw(axes: Axes, section: Section, measure: Measure, looks: dict[str, Look]) -> None:
-    points, places, mode = points_of(section, measure), places_of(section), section.metric.mode
+def _draw(
+    axes: Axes,
+    section: Section,
+    measure: Measure,
+    points: list[Point],
+    values: Range,
+    looks: dict[str, Look],
+) -> None:
+    """Draw a panel of a row; all panels of the row have the same `values`."""
+    places, mode = places_of(section), section.metric.mode
+    axes.set_ylim(values.low - values.rim, values.high + values.rim)
     axes.set_xlabel(f"{measure.name} (?)" if _suspect(points, measure) else measure.name)
-    axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.yaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_locator(ticks(5))
+    axes.yaxis.set_major_locator(ticks(6))
     axes.xaxis.set_major_formatter(lambda cost, _: measure.text(cost))
     if not points:
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=QUIET)
         return
     named = _named(points, mode)
     inks = {point.tying: looks[point.tying][0] if point in named else OTHER for point in points}
-    others: dict[str, list[tuple[float, SeedGroup]]] = {}
-    for point in [] if len(named) < len(points) else points:
-        values = [
-            (printed_metric(cell), cell) for cell in section.tyings[point.tying] if cell is not point.cell
-        ]
-        others[point.tying] = [(value.mean, cell) for value, cell in values if value]
-    low, high, beyond = _set_limits(axes, points, [mean for faint in others.values() for mean, _ in faint])
+    others = _faint(points, section)
+    ends = [end for point in points for end in (point.across or (point.cost,))]
+    middle, half = (min(ends) + max(ends)) / 2, 0.6 * _span(ends)
+    axes.set_xlim(middle - half, middle + half)
     # A cell that lost a run beats none.
     best = front([point for point in points if not point.cell.lost], mode)
     drawn = _draw_front(axes, best) if best else []
     drawn += _draw_bars(axes, _barred(named, mode), named, inks)
     for point in points:
         colour, marker = inks[point.tying], looks[point.tying][1]
-        faint = [(mean, cell) for mean, cell in others.get(point.tying, []) if low <= mean <= high]
+        faint = [(mean, cell) for mean, cell in others.get(point.tying, []) if mean not in values.beyond]
         if faint:
             means, look = [mean for mean, _ in faint], {"markersize": 6, "alpha": 0.35, "markeredgewidth": 0}
             (marks,) = axes.plot([point.cost] * len(means), means, marker, color=colour, zorder=1.2, **look)
@@ -263,26 +291,39 @@ def _draw(axes: Axes, section: Section, measure: Measure, looks: dict[str, Look]
         )
         (mark,) = axes.plot([point.cost], [point.value.mean], marker, color=colour, **look)
         tip(mark, f"{cell_text(point.tying, point.cell, places)}\n{measure.name}: {measure.text(point.cost)}")
-    if beyond and measure is MEASURES[0]:
-        drawn.append(_say_beyond(axes, beyond, high, places))
+    if values.beyond and measure is MEASURES[0]:
+        drawn.append(_say_beyond(axes, values.beyond, values.high, places))
     labels = [Label(p.cost, p.value.mean, on_two_lines(p.tying), readable(inks[p.tying])) for p in named]
     annotate(axes, labels, drawn)
 
 
-def _set_limits(axes: Axes, points: list[Point], faint: list[float]) -> tuple[float, float, list[float]]:
-    """Set the limits of both axes. Return the lowest and highest value within, and the faint values beyond."""
-    ends = [end for point in points for end in (point.across or (point.cost,))]
-    middle, half = (min(ends) + max(ends)) / 2, 0.6 * _span(ends)
-    axes.set_xlim(middle - half, middle + half)
+def _faint(points: list[Point], section: Section) -> dict[str, list[tuple[float, SeedGroup]]]:
+    """Return the metric of each tying's other cells of the grid; nothing where the points are crowded."""
+    if len(_named(points, section.metric.mode)) < len(points):
+        return {}
+    return {
+        point.tying: [
+            (value.mean, cell)
+            for cell in section.tyings[point.tying]
+            if cell is not point.cell and (value := printed_metric(cell))
+        ]
+        for point in points
+    }
+
+
+def _value_range(points: list[Point], section: Section) -> Range:
+    """Return the range of the metric over all points and intervals, and over the faint ones that are near."""
+    faint = [mean for others in _faint(points, section).values() for mean, _ in others]
     bounds = [(p.value.low, p.value.mean, p.value.high) for p in points]
-    values = [value for bound in bounds for value in bound if value is not None]
+    values = [value for bound in bounds for value in bound if value is not None] or [0.0, 1.0]
     low, high = min(values), max(values)
+    if section.metric.is_share:  # an interval of few seeds goes on where no share is
+        low, high = max(low, 0.0), min(high, 100.0)
     span = high - low or max([abs(value - low) for value in faint], default=0) or abs(low) or 1.0
     near = [value for value in faint if low - BEYOND * span <= value <= high + BEYOND * span]
     low, high = min([low, *near]), max([high, *near])
-    room = 0.09 * (high - low or span)
-    axes.set_ylim(low - room, high + room)
-    return low, high, [value for value in faint if value not in near]
+    rim = 0.09 * (high - low or span)
+    return Range(low, high, rim, tuple(value for value in faint if value not in near))
 
 
 def _draw_front(axes: Axes, best: list[Point]) -> list[Box]:
@@ -306,7 +347,7 @@ def _draw_bars(axes: Axes, barred: list[Point], named: list[Point], inks: dict[s
     return boxes
 
 
-def _say_beyond(axes: Axes, beyond: list[float], high: float, places: int) -> Box:
+def _say_beyond(axes: Axes, beyond: Sequence[float], high: float, places: int) -> Box:
     """Say how many faint values the axis leaves out and how far they go. Return the box of the text."""
     up = 2 * sum(value > high for value in beyond) >= len(beyond)
     arrow, farthest = ("▲", max(beyond)) if up else ("▼", min(beyond))

@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from bench.analysis.groups import Section
 from bench.analysis.scaling import Curve, curves, in_order
 from bench.analysis.statistics import Interval, Paired
 from bench.report.numbers import change_unit, fixed, interval_text, metric_places, short_count
+from bench.report.plots.headings import in_words
 from bench.report.plots.style import (
     ENDS,
     MOST,
@@ -21,6 +22,7 @@ from bench.report.plots.style import (
     panels,
     room_for_ends,
     series,
+    ticks,
 )
 from bench.report.scaling import amount, difference_places
 
@@ -31,7 +33,7 @@ STEP = 0.012
 """How far lines stand apart, in shares of the axis."""
 TICKS = 7
 """With more values on an axis than these, matplotlib chooses its ticks."""
-NOTE = "Mean and 95 % interval over seeds; differences are paired by seed."
+NOTE = "Mean and 95 % interval over seeds, which one seed has not; differences are paired by seed."
 SPREAD = "Spread: how far the tied copies are apart; 0 is one shared tensor."
 APART = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
 """Colours of lines where all are of one tying, as of `none` at several dropouts."""
@@ -48,13 +50,18 @@ def doses(sections: list[Section]) -> Figure | None:
     if not shown:
         return None
     specs = {label: curve.specs[label] for curve in shown for label in (*curve.marks, *curve.lines)}
-    looks = _told_apart(looks_of(in_order(specs, specs)))
+    looks = looks_of(in_order(specs, specs))
+    if len({spec.family for spec in specs.values()}) == 1 < len(looks):
+        looks = _told_apart(looks)
     has_spread = any(curve.spread for curve in shown)
     note = [NOTE, MARKS if any(curve.marks for curve in shown) else "", SPREAD if has_spread else ""]
     note.append(f"The first {MOST} of {len(every)} curves; the tables have all." if len(every) > MOST else "")
     titles = []
     for curve in shown:
-        titles += [curve.title, ": ".join(filter(None, (f"difference to {curve.baseline}", message(curve))))]
+        titles += [
+            in_words(curve.title, curve.metric),
+            ": ".join(filter(None, (f"difference to {curve.baseline}", message(curve)))),
+        ]
         titles += ["spread of the copies"] * has_spread
     is_named = len(looks) <= ENDS
     right = room_for_ends(looks) if is_named else 0.3
@@ -82,9 +89,7 @@ def _ends(lines: Mapping[str, Sequence[tuple[float, Interval | Paired]]]) -> dic
 
 
 def _told_apart(looks: dict[str, Look]) -> dict[str, Look]:
-    """Return looks in colours of their own where all would have one."""
-    if len({colour for colour, _, _ in looks.values()}) > 1 or len(looks) == 1:
-        return looks
+    """Return looks in colours of their own, as all are of one family."""
     return {
         name: (APART[at % len(APART)], marker, dash)
         for at, (name, (_, marker, dash)) in enumerate(looks.items())
@@ -130,7 +135,16 @@ def _draw_ends(axes: Axes, curve: Curve, looks: dict[str, Look]) -> None:
 
 def _draw_difference(axes: Axes, curve: Curve, looks: dict[str, Look]) -> None:
     if not curve.differences:
-        axes.text(0.5, 0.5, "no seed in common with none", ha="center", transform=axes.transAxes, color=QUIET)
+        axes.set_axis_off()
+        axes.text(
+            0.0,
+            0.95,
+            f"no seed in common with {curve.baseline}",
+            va="top",
+            transform=axes.transAxes,
+            color=QUIET,
+        )
+        return
     axes.axhline(0, color="#999999", linewidth=1, zorder=0)
     _draw_lines(axes, curve, looks, differences=True)
     name = curve.metric.name.replace("_", " ")
@@ -176,7 +190,7 @@ def _set_x_axis(axes: Axes, curve: Curve) -> None:
     axes.margins(x=0.06, y=0.08)
     values = sorted({x for points in curve.lines.values() for x, _ in points})
     if curve.name in ("k", "groups"):
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(ticks(9, integer=True))
     elif curve.name != "strength" and len(values) <= TICKS:
         axes.xaxis.set_major_locator(FixedLocator(values))
         axes.xaxis.set_minor_locator(NullLocator())

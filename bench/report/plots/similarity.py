@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from bench.analysis.groups import Section, SeedGroup
 from bench.report.numbers import fixed
-from bench.report.plots.maps import Map, map_sheet, map_title, places, sheet_heading
+from bench.report.plots.headings import distinctions
+from bench.report.plots.maps import Map, map_sheet, map_title, sheet_heading
 from bench.report.plots.style import setting, shown_sections
 
 NOTE = "Cosine of two blocks' weights, mean over seeds, of the cell that validation chose."
@@ -24,7 +25,7 @@ SCALE = Normalize(-1, 1), "RdBu_r"
 def similarity(sections: list[Section]) -> Figure | None:
     """Draw a map per tying and section, on the same scale from -1 to 1. None where no record knows of it."""
     sections, more = shown_sections(sections)
-    maps, place = [], places(sections)
+    maps, place = [], distinctions(sections)
     for section in sections:
         for tying in section.tyings:
             cell = section.chosen(tying)
@@ -45,9 +46,7 @@ def message(sections: Sequence[Section]) -> str:
         cell = section.chosen("none")
         if cell and (known := cosines(cell)):
             values += [value for (a, b), value in np.ndenumerate(known[0]) if a < b and np.isfinite(value)]
-    return (
-        f"untied blocks have a cosine of {fixed(float(np.median(values)), 2)} in the middle" if values else ""
-    )
+    return f"two untied blocks have a median cosine of {fixed(float(np.median(values)), 2)}" if values else ""
 
 
 def cosines(cell: SeedGroup) -> tuple[np.ndarray, int] | None:

@@ -14,11 +14,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from bench.analysis.groups import Section, SeedGroup, in_order
 from bench.analysis.runs import percent
 from bench.analysis.statistics import Interval, Paired
-from bench.report.answer import short_names
 from bench.report.numbers import axis, interval_text
 from bench.runs.tying_spec import TyingSpec, colours
 
@@ -39,7 +39,7 @@ STYLE = {
 QUIET = "#555555"
 """The colour of explanations."""
 LEAST_PLOT = 1.0
-"""Inches that a plot is high at least, however long its title."""
+"""Inches that a plot is high at least."""
 
 LINE, LETTER = 0.24, 0.105
 """Inches of a line of text and, at most on average, of a letter of 12 points."""
@@ -107,6 +107,8 @@ def _title_shapes(body: str, texts: list[str]) -> str:
 
 MARKERS = "osD^vPX*"
 DASHES = ("-", "--", ":", "-.")
+LIGHTEST, DARK = 0.7, 0.45
+"""How light the last of a large family is, and a text at most, on a scale from black 0 to white 1."""
 Look = tuple[str, str, str]
 """Colour, marker and dash."""
 
@@ -117,18 +119,38 @@ def styles(sections: Sequence[Section]) -> dict[str, Look]:
 
 
 def looks_of(specs: Mapping[str, TyingSpec]) -> dict[str, Look]:
-    """Return the look of each label: colour by family of its spec, marker and dash by place within it."""
-    colour_of, count = colours(specs.values()), dict[str, int]()
-    looks = {}
+    """Return the look of each label: colour by family of its spec; shade, marker and dash by place within it."""
+    colour_of, families = colours(specs.values()), dict[str, list[str]]()
     for label, spec in specs.items():
-        at = count[spec.family] = count.get(spec.family, -1) + 1
-        looks[label] = (colour_of[spec.family], MARKERS[at % len(MARKERS)], DASHES[at % len(DASHES)])
-    return looks
+        families.setdefault(spec.family, []).append(label)
+    return {
+        label: (
+            _shade(colour_of[family], at / max(3, len(labels) - 1)),
+            MARKERS[at % len(MARKERS)],
+            DASHES[at % len(DASHES)],
+        )
+        for family, labels in families.items()
+        for at, label in enumerate(labels)
+    }
+
+
+def _shade(colour: str, at: float) -> str:
+    """Return a colour itself at 0, and up to 1 as far lighter as is still seen on white."""
+    light = lightness(colour)
+    share = at * max(0.0, LIGHTEST - light) / (1 - light)
+    return to_hex([part + share * (1 - part) for part in to_rgb(colour)]).upper()
+
+
+def lightness(colour: str | tuple[float, ...]) -> float:
+    """Return how light a colour is seen, from black 0 to white 1."""
+    red, green, blue = to_rgb(colour)
+    return 0.299 * red + 0.587 * green + 0.114 * blue
 
 
 def readable(colour: str) -> str:
     """Darken a colour until it can be read as text on white."""
-    return to_hex([0.72 * part for part in to_rgb(colour)])
+    share = min(0.72, DARK / max(lightness(colour), DARK))
+    return to_hex([share * part for part in to_rgb(colour)])
 
 
 # Panels, and series in them.
@@ -148,6 +170,7 @@ def panels(
     across: int = max(SIZES),
     size: tuple[float, float] | None = None,
     margins: tuple[float, float, float, float] = MARGINS,
+    heights: Sequence[float] | None = None,
 ) -> tuple[Figure, list[Axes]]:
     """Make a figure with a panel for each title, and below them the sentences of `note` and a legend of `looks`.
 
@@ -156,29 +179,39 @@ def panels(
 
     Args:
         across: panels in a row, at most.
-        size: width and height of a panel with its margins; None: as SIZES has it.
+        size: width and height of a panel with its margins and one line of title; None: as SIZES has it.
         margins: inches in a panel to the left, to the right, below and above.
+        heights: that of each row of panels, as in `size`; None: as `size` has it.
     """
     columns, labels = min(across, len(titles)), list(looks or {})
     width, height = size or SIZES[columns]
     left, right, low, top = margins
     title_lines = [
-        wrap(title, int((_span(titles, at, columns) * width - left) / LETTER / 1.02))
+        wrap(
+            title.replace(" %", "\N{NO-BREAK SPACE}%"),
+            int((_span(titles, at, columns) * width - left) / LETTER / 1.02),
+        )
         for at, title in enumerate(titles)
     ]
-    top += LINE * (max(map(len, title_lines)) - 1)
-    height = max(height, low + top + LEAST_PLOT)
+    rows = -(-len(titles) // columns)
+    longer = [
+        LINE * (max(map(len, title_lines[row * columns : (row + 1) * columns])) - 1) for row in range(rows)
+    ]
+    heights = [
+        max(given, low + top + LEAST_PLOT) + more
+        for given, more in zip(heights or [height] * rows, longer, strict=True)
+    ]
     note_lines = wrap(" ".join(filter(None, note)), int(columns * width / LETTER * 1.1))
     label_width = 0.95 * LETTER * max(map(len, labels), default=0) + 0.75
     legend_columns = max(1, min(len(labels), int(columns * width / label_width)))
     legend_rows = -(-len(labels) // legend_columns)
     foot = LINE * (legend_rows + len(note_lines)) + 0.15 if labels or note_lines else 0.0
-    total = (columns * width, -(-len(titles) // columns) * height + foot)
+    total = (columns * width, sum(heights) + foot)
     figure, all_axes = Figure(figsize=total), []
     for at, lines in enumerate(title_lines):
-        row_below = -(-len(titles) // columns) - 1 - at // columns
-        x, y = at % columns * width + left, foot + row_below * height + low
-        inside = (width - left - right, height - low - top)
+        row = at // columns
+        x, y = at % columns * width + left, foot + sum(heights[row + 1 :]) + low
+        inside = (width - left - right, heights[row] - low - top - longer[row])
         axes = figure.add_axes((x / total[0], y / total[1], inside[0] / total[0], inside[1] / total[1]))
         axes.set_title("\n".join(lines), loc="left")
         all_axes.append(axes)
@@ -249,10 +282,22 @@ def label_ends(axes: Axes, ends: Mapping[str, tuple[float, float]], colours: Map
         places[one] = min(places[one], places[other] - half[one] - half[other])
     for name in order:
         x, y = ends[name]
-        lead = {"arrowstyle": "-", "color": "#BBBBBB", "linewidth": 0.8, "shrinkA": 1, "shrinkB": 4}
+        lead = {
+            "arrowstyle": "-",
+            "color": "#BBBBBB",
+            "linewidth": 0.8,
+            "shrinkA": 1,
+            "shrinkB": 4,
+            "relpos": (0, 0.5),
+        }
         look = {"color": readable(colours[name]), "fontsize": 11.5, "va": "center", "annotation_clip": False}
         at = {"xytext": (1.02, places[name]), "textcoords": "axes fraction", "arrowprops": lead}
         axes.annotate(on_two_lines(name), (x, min(high, max(low, y))), **at, **look)
+
+
+def ticks(most: int, **more: bool) -> MaxNLocator:
+    """Return a locator of at most so many steps, which are 1, 2 or 5 of some power of ten."""
+    return MaxNLocator(most, steps=(1, 2, 5, 10), min_n_ticks=3, **more)
 
 
 def without_y_axis(axes: Axes) -> None:
@@ -262,27 +307,6 @@ def without_y_axis(axes: Axes) -> None:
 
 
 # What sections and cells are called.
-
-
-def titles(sections: Sequence[Section]) -> dict[Section, str]:
-    """Return what each section is called above a panel: among several by what tells it from the others."""
-    if len(sections) == 1:
-        return {sections[0]: sections[0].title}
-    return {section: _in_words(name) for section, name in short_names(sections).items()}
-
-
-def _in_words(name: str) -> str:
-    """`train limit 11,605` of `train_limit=11605`."""
-
-    def words(match: re.Match) -> str:
-        key, value = match[1].replace("_", " "), match[2]
-        return (
-            f"{key} {int(value):,}"
-            if value.isdigit()
-            else f"{key} {'as it is' if value == 'None' else value}"
-        )
-
-    return re.sub(r"(\w+)=([^\s,]+)", words, name)
 
 
 def shown_sections(sections: Sequence[Section]) -> tuple[list[Section], str]:
@@ -328,7 +352,11 @@ def left_out(sections: Sequence[Section]) -> str:
         for tying, cells in section.tyings.items():
             if not any(cell.done for cell in cells):
                 missing.setdefault(tying, cells[0].reason)
-    return f"Not shown: {'; '.join(f'{tying}: {why}' for tying, why in missing.items())}." if missing else ""
+    tyings_of: dict[str, list[str]] = {}
+    for tying, why in missing.items():
+        tyings_of.setdefault(why, []).append(tying)
+    texts = [f"{' and '.join(tyings)}: {why}" for why, tyings in tyings_of.items()]
+    return f"Not shown: {'; '.join(texts)}." if texts else ""
 
 
 def on_two_lines(tying: str, longest: int = 22) -> str:

@@ -1,0 +1,106 @@
+"""Say in words which section a panel shows, and among several what tells it from the others."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bench.analysis.groups import AXES, Section, flat
+from bench.analysis.runs import Metric
+
+WORDS = {
+    "start=untied": "after untied training",
+    "start": "starting from {}",
+    "data.train_limit=None": "all training {units}",
+    "data.train_limit": "{} training {units}",
+    "model.depth": "depth {}",
+    "model.width": "width {}",
+    "model.init_scale": "initial weights times {}",
+    "optimizer.lr": "learning rate {}",
+    "optimizer.shared_lr=None": "shared weights at the full rate",
+    "optimizer.shared_lr=sqrt": "shared weights at the rate / √uses",
+    "trainer.max_steps": "{} steps",
+    "trainer.max_epochs": "{} epochs",
+    "trainer.output_precision=None": "output layer as precise as the others",
+    "trainer.output_precision": "output layer in {}",
+}
+"""A setting, or one with its value -> how a title says it, in the order of a title. Others say their last name."""
+
+
+def titles(sections: Sequence[Section]) -> dict[Section, str]:
+    """Return what each section is called above a panel: its task, its data, and what tells it from the others."""
+    apart = distinctions(sections)
+    names = {}
+    for section in sections:
+        alone = "" if len(sections) > 1 else in_words(section.variant, section.metric)
+        more = ", ".join(filter(None, (alone, apart[section])))
+        names[section] = ", ".join(filter(None, (f"{section.task} on {section.data}", more)))
+    return names
+
+
+def distinctions(sections: Sequence[Section]) -> dict[Section, str]:
+    """Return in words the fewest settings that tell each section from the others of its task and data.
+
+    Empty for a section that is alone; the fingerprint of the data where no setting differs.
+    """
+    groups: dict[tuple[str, str], list[Section]] = {}
+    for section in sections:
+        groups.setdefault((section.task, section.data), []).append(section)
+    return {section: text for group in groups.values() for section, text in _distinctions(group).items()}
+
+
+def _distinctions(group: list[Section]) -> dict[Section, str]:
+    settings = {section: _settings(section) for section in group}
+    order = [*WORDS, *sorted({key for known in settings.values() for key in known} - WORDS.keys())]
+    chosen: list[str] = []
+
+    def marks(keys: Sequence[str]) -> list[tuple]:
+        return [tuple(settings[section].get(key) for key in keys) for section in group]
+
+    while len(set(marks(chosen))) < len(group):
+        best = max(order, key=lambda key: len(set(marks([*chosen, key]))))  # the first of equals
+        if len(set(marks([*chosen, best]))) == len(set(marks(chosen))):
+            break
+        chosen.append(best)
+    chosen.sort(key=order.index)
+    names = {
+        section: ", ".join(
+            _words(key, settings[section][key], section.metric) for key in chosen if key in settings[section]
+        )
+        for section in group
+    }
+    repeated = len(set(names.values())) < len(group)
+    return {
+        section: ", ".join(filter(None, (name, f"data {(section.fingerprint or 'unknown')[:6]}" * repeated)))
+        for section, name in names.items()
+    }
+
+
+def _settings(section: Section) -> dict[str, str]:
+    """Return the settings, with their values as text, that all cells of a section share."""
+    known = [flat(config) for cell in section.cells if (config := _config(cell.runs))]
+    shared = set(known[0]).intersection(*known) if known else set()
+    values = {
+        key: str(known[0][key])
+        for key in shared.difference(AXES)
+        if not key.startswith("tying.") and all(config[key] == known[0][key] for config in known)
+    }
+    start = section.cells[0].runs[0].spec.begins
+    return values if start is None else values | {"start": start}
+
+
+def _config(runs: Sequence) -> Mapping[str, Any] | None:
+    return next((run.record["config"] for run in runs if run.record.get("config")), None)
+
+
+def in_words(text: str, metric: Metric) -> str:
+    """`learning rate 0.004` of `optimizer.lr=0.004`, for every setting of a text that stands in no brackets."""
+    setting = r"([\w.]+)=([^\s,()]+)(?![^()]*\))"
+    return re.sub(setting, lambda match: _words(match[1], match[2], metric), text)
+
+
+def _words(key: str, value: str, metric: Metric) -> str:
+    units = "tokens" if metric.name == "perplexity" else "examples"
+    shown = f"{int(value):,}" if value.isdigit() else value
+    plain = f"{key.rpartition('.')[2].replace('_', ' ')} {{}}"
+    form = WORDS.get(f"{key}={value}") or WORDS.get(key, plain)
+    return form.format("not set" if value == "None" else shown, units=units)
