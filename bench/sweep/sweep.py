@@ -196,12 +196,11 @@ def measure(cells: Sequence[RunConfig], again: bool = False) -> list[tuple[RunCo
 
 def _refuse_bad_input(cells: Sequence[RunConfig], ensure: RunOrLoad) -> None:
     """Raise BadInput where one of the cells without a record is of what cannot be built."""
-    refusal = _refusal([cell for cell in cells if ensure.load(cell) is None])
-    if refusal is not None:
-        raise BadInput(refusal)
+    if reason := refusal([cell for cell in cells if ensure.load(cell) is None]):
+        raise BadInput(reason)
 
 
-def _refusal(cells: Sequence[RunConfig]) -> str | None:
+def refusal(cells: Sequence[RunConfig]) -> str | None:
     """Return the first reason for which a data set, network, control or tying of these cells is bad input, or None.
 
     A tying that has yet to be learned is looked at as the run that it is learned from.

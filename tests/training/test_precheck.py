@@ -3,7 +3,7 @@
 import pytest
 from grid import CELLS, TASKS, Grid
 
-from bench.sweep import precheck as controller
+from bench.sweep import sweep as controller
 from bench.sweep import sweep
 from bench.sweep.run_or_load import ensure_run
 from bench.training import precheck
