@@ -41,7 +41,7 @@ PRELOADED = (
     *("ddp_body", "wandb.sdk.launch", "fsspec.implementations.chained", "torch.utils.serialization"),
     *(f"transformers.models.{name}.modeling_{name}" for name in ("bert", "gpt2", "llama")),
     *("hydra", "jinja2", "joblib", "matplotlib.pyplot", "pandas", "pydantic", "rich.progress", "scipy.stats"),
-    *("bench.__main__", "bench.config.refusals", "bench.config.schema", "bench.sweep.measure"),
+    *("bench.config.help", "bench.config.refusals", "bench.config.schema", "bench.sweep.sweep"),
     *("bench.sweep.launchers.local", "bench.training.precheck", "hydra_plugins.bench_launcher"),
     *("bench.models.gru", "bench.data.text", "bench.data.series"),
     *(f"bench.tasks.{name}" for name in ("classification", "language_modeling", "forecasting")),

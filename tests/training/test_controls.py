@@ -34,6 +34,13 @@ def shapes(cell, task):
     return build.data_module(cell(task).config).shapes
 
 
+@functools.cache
+def counts(cell, task, tying):
+    """(parameters of the tied network, of the untied one)"""
+    config = cell(task, tying).config
+    return num_params(config, shapes(cell, task)), num_params(untied(config), shapes(cell, task))
+
+
 def sizes(cell, task, tying, kind, *more):
     """(the sized config, what records say of it)"""
     return controlled({**cell(task, tying, *more).config, "control": kind}, shapes(cell, task))
@@ -51,7 +58,7 @@ def test_the_nearest_is_the_nearest(rises, target, step):
 @pytest.mark.parametrize(("task", "tying"), HARD)
 def test_a_control_has_the_parameters_of_the_other_or_says_so(cell, task, tying, kind):
     config = cell(task, tying).config
-    tied, plain = num_params(config, shapes(cell, task)), num_params(untied(config), shapes(cell, task))
+    tied, plain = counts(cell, task, tying)
     sized, size = sizes(cell, task, tying, kind)
     model = build.network(sized, shapes(cell, task), 0.0)
     assert build.tie(sized, model, build.plan_for(sized, model)) >= size["num_params"]
