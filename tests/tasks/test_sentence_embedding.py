@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 import transformers
-from grid import _composed, build, steps
+from cell_maker import composed
+from grid import build, steps
 from scipy.stats import spearmanr
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch.nn import functional as F
@@ -48,7 +49,7 @@ def begun(grid, trained):
 
     def cell(*overrides, start=("start=pretrained", f"start.model={trained}")):
         places = (*grid.data["labelled_text"], *grid.common)
-        return from_hydra(_composed("task=sentence_embedding", *start, *places, *FEW, *overrides))
+        return from_hydra(composed("task=sentence_embedding", *start, *places, *FEW, *overrides))
 
     return cell
 
