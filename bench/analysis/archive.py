@@ -5,14 +5,15 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Container, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bench.runs import machine
 from bench.runs.store import SCHEMA as RECORD_SCHEMA
 from bench.runs.store import Status, cost_folder, manifest_path, read_json, read_records, recorded
-from bench.tying.errors import BadInput
+from bench.tying.errors import BadInput, offer
 
 FILE = "records.jsonl.gz"
 SCHEMA = 1
@@ -30,7 +31,7 @@ class Recorded:
 
     entries: run id -> its line of the manifest. records, costs: id -> the record, of those that there are.
     lacks: what records of an older form do not hold, as a sentence; None for records as runs write them.
-    untraced: sources of records (`traced.source_of`) that the project's history no longer holds.
+    untraced: sources of records (`source_of`) that the project's history no longer holds.
     """
 
     name: str
@@ -59,9 +60,21 @@ def archived_names(results: Path) -> list[str]:
     return sorted(path.parent.name for path in results.glob(f"*/{FILE}"))
 
 
-def recorded_names(runs: Path, results: Path) -> list[str]:
-    """The sweeps that are in either folder, sorted."""
-    return sorted({*sweep_names(runs), *archived_names(results)})
+def chosen_names(names: Sequence[str] | None, runs: Path, results: Path | None = None) -> list[str]:
+    """Return the sweeps that are asked for, each once; None: all that are in either folder, sorted.
+
+    Raises:
+        BadInput: for a sweep that is in neither folder, and where there is none at all.
+    """
+    there = sorted({*sweep_names(runs), *(archived_names(results) if results else ())})
+    folders = f"{runs} or {results}" if results else f"{runs}"
+    if not there:
+        sweep = machine.command("make sweep", "tying-bench -m sweep=quick")
+        raise BadInput(f"no sweep is recorded in {folders}: run {sweep} first, or name another folder")
+    for name in names or ():
+        if name not in there:
+            raise BadInput(f"no sweep {name} in {folders}: {offer(name, there, 'there is')}")
+    return list(dict.fromkeys(names or there))
 
 
 def load(runs: Path, results: Path | None, name: str) -> Recorded:
@@ -101,12 +114,13 @@ def _filled(
     ours: Mapping[str, dict], archived: Mapping[str, dict], wanted: Container[str]
 ) -> dict[str, dict]:
     """Ours, and the archive's for those that we lack or that are damaged here."""
-    sound = {key: record for key, record in ours.items() if key not in archived or not _is_damaged(record)}
+    damaged = {
+        key
+        for key, record in ours.items()
+        if record.get("status") == Status.FAILED and " is damaged" in str(record.get("reason"))
+    }
+    sound = {key: record for key, record in ours.items() if key not in archived or key not in damaged}
     return {key: record for key, record in archived.items() if key in wanted} | sound
-
-
-def _is_damaged(record: Mapping[str, Any]) -> bool:
-    return record.get("status") == Status.FAILED and " is damaged" in str(record.get("reason"))
 
 
 def _from_runs(runs: Path, name: str) -> Recorded:
@@ -269,3 +283,56 @@ def _lines(text: str, where: str) -> Iterator[tuple[int, dict[str, Any]]]:
         if not isinstance(fields, dict):
             raise BadInput(f"{where}, line {number}: no JSON object")
         yield number, fields
+
+
+# --- which code made the records ---
+
+
+def source_of(record: Mapping[str, Any]) -> str | None:
+    """Return what says which code made a record: its two tree hashes, else its commit.
+
+    Returns:
+        None of a record that no run made, such as that of a tying which does not apply.
+    """
+    provenance = record.get("provenance")
+    if not provenance:
+        return None
+    if trees := provenance.get("trees"):
+        return f"{trees['bench']} {trees['conf']}"
+    return f"{provenance.get('commit') or 'not recorded'}{' with edits' if provenance.get('dirty') else ''}"
+
+
+def is_traced(source: str, history: Collection[str]) -> bool:
+    """Tell whether the history has a source. A commit of ten digits or more is known by its beginning."""
+    return source in history or (
+        len(source) >= 10 and " " not in source and any(known.startswith(source) for known in history)
+    )
+
+
+def stated(sweep: Recorded, history: Collection[str]) -> Recorded:
+    """Return the sweep with those sources of its records stated that the history does not hold."""
+    sources = set(filter(None, map(source_of, [*sweep.records.values(), *sweep.costs.values()])))
+    return replace(sweep, untraced=tuple(sorted(s for s in sources if not is_traced(s, history))))
+
+
+def sentence(sweep: Recorded) -> str | None:
+    """Return how many runs and costs are of code that the history no longer holds, as the file states.
+
+    Returns:
+        None where there is none.
+    """
+    kinds = {"runs": sweep.records.values(), "costs": sweep.costs.values()}
+    untraced = {kind: [r for r in of if source_of(r) in sweep.untraced] for kind, of in kinds.items()}
+    texts = [f"{len(of)} of {len(kinds[kind])} {kind}" for kind, of in untraced.items() if of]
+    if not texts:
+        return None
+    known = sum(bool(record.get("code")) for of in untraced.values() for record in of)
+    fingerprints = (
+        f"; {known} of them hold a fingerprint of their code, which `make sweep` compares with today's"
+        if known
+        else ", and no fingerprint of it was recorded"
+    )
+    return (
+        f"{' and '.join(texts)} were made at commits that are no longer in the history of this project, "
+        f"which was rewritten: the code that made them cannot be looked up{fingerprints}."
+    )

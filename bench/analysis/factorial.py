@@ -16,8 +16,6 @@ MOST_NAMED = 6
 """So many cells or runs of one sort are named in a line; the rest are counted."""
 MOST_EFFECTS = 250
 """Effects of one table: nobody reads more."""
-ROUNDING = 1e-10
-"""Below this share of the responses, what an effect spreads over seeds is rounding."""
 
 ADDS_UP = "adds up, as far as is shown"
 REPLACES = "they replace each other"
@@ -225,11 +223,8 @@ def _effect(used: Grid, responses: Responses, term: Term, under: str = "none") -
         {seed: math.fsum(responses[cell][seed] for cell in side) for seed in shared} for side in sides
     )
     difference = paired(plus, minus)
-    numbers = [difference.mean, difference.low, difference.high, difference.p]
-    rounding = ROUNDING * max(abs(value) for side in (plus, minus) for value in side.values())
-    if difference.sd is not None and difference.sd <= rounding:
-        is_none = abs(difference.mean) <= rounding
-        numbers = [0.0, 0.0, 0.0, 1.0] if is_none else [difference.mean, None, None, None]
+    ends = (None, None) if difference.p is None else (difference.low, difference.high)
+    numbers = [difference.mean, *ends, difference.p]
     # At ten digits: those after them depend on the machine.
     rounded = (None if number is None else float(f"{number:.10g}") for number in numbers)
     runs = [run for side in sides for cell in side for run in used.cells[cell].runs]
@@ -262,7 +257,8 @@ def _read(section: Section, used: Grid, effects: list[Effect]) -> list[Effect]:
     read = []
     for term, effect in by_term.items():
         axes = [axis for axis, level in enumerate(term) if level is not None]
-        main = [by_term[_only(term, axis)] for axis in axes] if len(axes) > 1 else []
+        alone = [tuple(level if at == axis else None for at, level in enumerate(term)) for axis in axes]
+        main = [by_term[one] for one in alone] if len(axes) > 1 else []
         text = verdicts.get(effect.term) if effect.p is not None and not effect.lost else None
         read.append(effect._replace(reading=text or reading(effect, main, sign)))
     return read
@@ -310,10 +306,6 @@ def _word(effect: Effect, main: Sequence[Effect], sign: int) -> str:
     if any(part.is_shown and sign * part.estimate > 0 for part in main):
         return REINFORCES if is_good else REPLACES
     return BETTER if is_good else WORSE
-
-
-def _only(term: Term, axis: int) -> Term:
-    return tuple(level if at == axis else None for at, level in enumerate(term))
 
 
 def _order(term: Term) -> int:

@@ -14,8 +14,6 @@ from bench.analysis.power import margin_on_scale, scale_of
 from bench.analysis.runs import WORST, CostRecord, Metric, RunRecord, is_finite
 from bench.analysis.statistics import (
     LEAST_RESAMPLED,
-    OTHER_MARGIN,
-    SHARE_MARGIN,
     Interval,
     Paired,
     bootstrap_of_groups,
@@ -75,6 +73,12 @@ SAID = {
     Status.NOT_FINITE: "not a number",
     Status.NOT_RUN: "not run yet",
 }
+
+
+def by_status(runs: Iterable[RunRecord]) -> str:
+    """Return `56 done, 4 n/a`."""
+    counts = Counter(SAID.get(run.status, run.status) for run in runs)
+    return ", ".join(f"{counts[status]} {status}" for status in sorted(counts))
 
 
 TRAINED_OUT = 0.005
@@ -293,7 +297,7 @@ class Section:
     @cached_property
     def tyings(self) -> dict[str, list[SeedGroup]]:
         """Label of a tying -> its cells, one for each dropout and weight decay, in table order."""
-        return _grouped(self.cells, lambda cell: cell.tying)
+        return grouped(self.cells, lambda cell: cell.tying)
 
     @property
     def costs(self) -> list[tuple[str, CostRecord]]:
@@ -334,7 +338,7 @@ class Section:
         if not values:
             return None
         mean = mean_sd(values[seed] for seed in sorted(values)).mean
-        return margin_on_scale(self.metric, SHARE_MARGIN if self.metric.is_share else OTHER_MARGIN, mean)
+        return margin_on_scale(self.metric, None, mean)
 
     @cached_property
     def best_cells(self) -> list[SeedGroup]:
@@ -404,22 +408,23 @@ RATE = "optimizer.lr"
 
 def sections(runs: Iterable[RunRecord]) -> list[Section]:
     """The runs of a sweep as sections, sorted. Never two data fingerprints in one."""
-    grouped: dict[tuple, list[RunRecord]] = defaultdict(list)
-    for (task, data), same_data in _grouped(runs, lambda run: (run.task, run.data)).items():
+    found: dict[tuple, list[SeedGroup]] = {}
+    for (task, data), same_data in grouped(runs, lambda run: (run.task, run.data)).items():
         fingerprint = _fingerprints(same_data)
-        for mark, alike in _grouped(same_data, lambda run, known=fingerprint: known[run.id]).items():
+        for mark, alike in grouped(same_data, lambda run, known=fingerprint: known[run.id]).items():
             varied = _varied(alike)
             of_tying = [key for key in varied if key.startswith("tying.")]
             outside = [key for key in varied if key not in of_tying]
             variants = {run.id: _variant(run, outside, alike) for run in alike}
-            for variant, members in _grouped(alike, lambda run, known=variants: known[run.id]).items():
-                grouped[task, data, mark, variant] = _cells(members, of_tying)
-    order = sorted(grouped, key=lambda key: (key[0], key[1], key[2] or "", natural(key[3])))
+            for variant, members in grouped(alike, lambda run, known=variants: known[run.id]).items():
+                found[task, data, mark, variant] = _cells(members, of_tying)
+    order = sorted(found, key=lambda key: (key[0], key[1], key[2] or "", natural(key[3])))
     several = Counter(key[:2] for key in {key[:3] for key in order})
-    return [Section(*key, tuple(grouped[key]), several[key[:2]] > 1) for key in order]
+    return [Section(*key, tuple(found[key]), several[key[:2]] > 1) for key in order]
 
 
-def _grouped(items: Iterable[Item], key: Callable[[Item], Hashable]) -> dict[Any, list[Item]]:
+def grouped(items: Iterable[Item], key: Callable[[Item], Hashable]) -> dict[Any, list[Item]]:
+    """Return the items by their key, keys and items in the order in which they come."""
     groups: dict[Any, list[Item]] = {}
     for item in items:
         groups.setdefault(key(item), []).append(item)
@@ -490,7 +495,7 @@ def _label(run: RunRecord, keys: list[str], alike: list[RunRecord]) -> str:
 
 def _cells(runs: list[RunRecord], tying_keys: list[str]) -> list[SeedGroup]:
     cells = []
-    for same in _grouped(runs, lambda run: run.cell).values():
+    for same in grouped(runs, lambda run: run.cell).values():
         first = same[0]
         members = tuple(sorted(same, key=lambda run: (run.seed, run.id)))
         spec = first.spec.without_start

@@ -31,7 +31,8 @@ PRIORS = {
     "repeat": (2.7, 1.5),
     "rho": (0.0, 1.0),
     "phi": (0.5, 1.0),
-} | {"slope": (0.1, 0.3)}
+    "slope": (0.1, 0.3),
+}
 """Mean and standard deviation of what is believed of a parameter before any point (of its logarithm, but for phi, slope
 and rho): so weak that some dozen points outweigh it, and enough that a law of few points has finite exponents."""
 HUBER = 1.345
@@ -183,7 +184,6 @@ def fit(
     found: Sequence[Measurement],
     phi: float | None = None,
     resamples: int = RESAMPLES,
-    seed: int = 0,
     start: Law | None = None,
 ) -> Law | None:
     """Fit the law to measurements of one kind of loss (all of text, or all of images) by robust least squares.
@@ -216,7 +216,7 @@ def fit(
         places=len(places),
         intervals={},
     )
-    design, generator = _design(found, blank), np.random.default_rng(seed)
+    design, generator = _design(found, blank), np.random.default_rng(0)
     weights = np.ones(len(found))
     centre, spread = _beliefs(blank, design)
     starts = [centre, *(centre + 0.7 * spread * generator.normal(size=(STARTS - 1, len(centre))))]

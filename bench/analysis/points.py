@@ -5,11 +5,11 @@ import io
 import json
 import math
 from collections import defaultdict
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from statistics import fmean, median, stdev
-from typing import Any
+from typing import Any, Self
 
 from bench.analysis import archive
 from bench.analysis.runs import RunRecord, is_finite, look_up, rows
@@ -30,6 +30,12 @@ OF_TEXT = ("gru", "transformer")
 ALONG_DEPTH = ("cross_layer", "top_k", "cycle", "sequence")
 """Methods of which it is known how many blocks share each tensor."""
 METHODS = ("embedding", *ALONG_DEPTH)
+
+
+SWEEP = "map_rates"
+"""The sweep whose runs check the rule, three rates an arm of which the rule's is the middle one."""
+HIGHER = "map_higher"
+"""The sweep whose runs have higher rates than the rule's, for the tasks where the check found it too low."""
 
 
 @dataclass(frozen=True, order=True)
@@ -117,6 +123,12 @@ def as_percent(difference: float) -> float:
     return 100 * math.expm1(min(difference, 50.0))
 
 
+def network_of(record: Mapping[str, Any]) -> str:
+    """Return the kind of network that a run trains; of one that has no place on the map the name of its class."""
+    target = str(look_up(record, "config", "model", "_target_")).rpartition(".")[2]
+    return NETWORKS.get(target, target)
+
+
 def point_of(record: Mapping[str, Any], vocabulary: int | None = None) -> Point | None:
     """Read where a run stands from its config and its counts; None where it has no place on the map.
 
@@ -125,16 +137,12 @@ def point_of(record: Mapping[str, Any], vocabulary: int | None = None) -> Point 
         vocabulary: rows of the embedding, where they are known better than from the record. One of an older form has
             the limit of its config alone.
     """
-    config = record.get("config") or {}
-    network = NETWORKS.get(str(look_up(config, "model", "_target_")).rpartition(".")[2])
+    config, network = record.get("config") or {}, network_of(record)
     sizes, parameters = look_up(record, "data_meta", "sizes", "train"), record.get("num_params_untied")
-    model, batches, trainer = (
-        (config.get("model") or {}),
-        look_up(config, "task", "batches"),
-        config.get("trainer"),
-    )
-    has_sizes = sizes and parameters and batches and trainer and model.get("width") and model.get("depth")
-    if network is None or not has_sizes or not config.keys() >= _PARTS:
+    if network not in NETWORKS.values() or not config.keys() >= _PARTS:
+        return None
+    model, batches, trainer = config["model"], look_up(config, "task", "batches"), config["trainer"]
+    if not (sizes and parameters and batches and trainer and model.get("width") and model.get("depth")):
         return None
     if vocabulary is None:
         reached, limit = look_up(record, "data_meta", "vocab_size"), look_up(config, "data", "vocab_size")
@@ -251,41 +259,54 @@ def measurements(runs: Iterable[tuple[str, RunRecord]]) -> list[Measurement]:
     Args:
         runs: name of the sweep and run.
     """
+    runs = list(runs)
     sweeps: dict[str, set[str]] = defaultdict(set)
-    pairs: dict[str, dict[tuple, dict[str, RunRecord]]] = defaultdict(lambda: defaultdict(dict))
     for sweep, run in runs:
-        nll, method = run.number("test", "nll"), method_of(run.spec)
-        key = pair_key(run.record) if run.is_done and is_finite(nll) and method else None
-        if key is not None:
-            sweeps[run.id].add(sweep)
-            pairs[key][method, run.spec.parts][run.id] = run
-    merged: dict[tuple, list[tuple[RunRecord, RunRecord]]] = defaultdict(list)
-    for arms in pairs.values():
+        sweeps[run.id].add(sweep)
+    merged: dict[Place, list[Couple]] = defaultdict(list)
+    for arms in arms_at_best_rate(run for _, run in runs):
         for place, couples in _couples(arms).items():
             merged[place] += couples
-    return [_measurement(place, couples, sweeps) for place, couples in sorted(merged.items(), key=_in_order)]
+    places = sorted(merged, key=lambda place: (METHODS.index(place[1]), place))
+    return [_measurement(place, merged[place], sweeps) for place in places]
 
 
 Couple = tuple[RunRecord, RunRecord]
 Place = tuple[Point, str, int, int]
+Arms = Mapping[tuple, Mapping[int, RunRecord]]
+"""(control, method, parts of the tying) -> seed -> run, of runs that are alike in all else."""
+UNTIED = (None, "none", ())
 
 
-def _in_order(item: tuple[Place, object]) -> tuple:
-    point, method, distinct, saved = item[0]
-    return METHODS.index(method), point, distinct, saved
+def arms_at_best_rate(runs: Iterable[RunRecord], controls: Container[str | None] = (None,)) -> Iterator[Arms]:
+    """Yield the finished runs of plain ties that are alike in all but tying, rate and seed, arm by arm.
+
+    Of an arm that was run at several rates, those at the one whose mean validation loss is least; of equal means the
+    lowest rate. Runs of one identity count once.
+
+    Args:
+        controls: see `pair_key`.
+    """
+    pairs: dict[str, dict[tuple, dict[str, RunRecord]]] = defaultdict(lambda: defaultdict(dict))
+    for run in runs:
+        method = method_of(run.spec)
+        is_scored = run.is_done and is_finite(run.number("test", "nll"))
+        if is_scored and method and (key := pair_key(run.record, controls)):
+            pairs[key][run.spec.control, method, run.spec.parts][run.id] = run
+    for arms in pairs.values():
+        yield {arm: _at_best_rate(by_id.values()) for arm, by_id in arms.items()}
 
 
-def _couples(arms: Mapping[tuple, Mapping[str, RunRecord]]) -> dict[Place, list[Couple]]:
-    """Return (point, method, distinct, saved) -> untied and tied run of each seed, of runs that form one pair key."""
-    untied = next((at_best_rate(runs.values()) for (method, _), runs in arms.items() if method == "none"), {})
-    vocabulary = None
-    for (method, _), runs in arms.items():
+def _couples(arms: Arms) -> dict[Place, list[Couple]]:
+    """Return (point, method, distinct, saved) -> untied and tied run of each seed."""
+    untied, vocabulary = arms.get(UNTIED, {}), None
+    for (_, method, _), runs in arms.items():
         if method == "embedding":
             one = next(iter(runs.values()))
             vocabulary = _saved(one) // one.number("config", "model", "width")
     couples: dict[Place, list[Couple]] = defaultdict(list)
-    for (method, _), runs in arms.items():
-        for seed, run in at_best_rate(runs.values()).items():
+    for (_, method, _), runs in arms.items():
+        for seed, run in runs.items():
             point = point_of(run.record, vocabulary) if method != "none" and seed in untied else None
             if point is not None and _saved(run) > 0:
                 distinct = distinct_blocks(
@@ -299,8 +320,7 @@ def _saved(run: RunRecord) -> int:
     return run.number("num_params_untied") - run.number("num_params")
 
 
-def at_best_rate(runs: Iterable[RunRecord]) -> dict[int, RunRecord]:
-    """Return seed -> run, at the rate whose mean validation loss is least; of equal means the lowest rate."""
+def _at_best_rate(runs: Iterable[RunRecord]) -> dict[int, RunRecord]:
     by_rate: dict[tuple[float, str], dict[int, RunRecord]] = defaultdict(dict)
     for run in runs:
         optimizer = run.record["config"]["optimizer"]
@@ -336,13 +356,89 @@ def _measurement(place: Place, couples: Sequence[Couple], sweeps: Mapping[str, s
     )
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """One tying at one place, as changes of nll on test against the untied network, over seeds that all three have.
+
+    tied: with the tie. without: of the network without the blocks that the tie makes copies of others.
+    """
+
+    network: str
+    method: str
+    tied: float
+    without: float
+    n: int
+
+
+def left_out(runs: Iterable[RunRecord]) -> list[LeftOut]:
+    """Compare ties along depth with leaving their copies out (`control=delete`), by network and method."""
+    found = []
+    for arms in arms_at_best_rate(runs, (None, "delete")):
+        untied = arms.get(UNTIED, {})
+        for (control, method, parts), without in arms.items():
+            tied = arms.get((None, method, parts), {}) if control else {}
+            if seeds := tied.keys() & without.keys() & untied.keys():
+                means = [
+                    fmean(arm[seed].number("test", "nll") for seed in seeds)
+                    for arm in (untied, tied, without)
+                ]
+                network = network_of(untied[min(seeds)].record)
+                found.append(LeftOut(network, method, means[1] - means[0], means[2] - means[0], n=len(seeds)))
+    return sorted(found, key=lambda one: (one.network, one.method))
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One network, data set, budget and tying at three rates.
+
+    nll: on validation by rate, infinite for a run that diverged or failed.
+    """
+
+    task: str
+    method: str
+    nll: dict[float, float]
+
+    @property
+    def regret(self) -> float:
+        """Validation nll at the rule's rate above the least of the three."""
+        low, rule, high = (self.nll[rate] for rate in sorted(self.nll))
+        return rule - min(low, rule, high)
+
+    @property
+    def regret_of_two(self) -> float:
+        """Validation nll at the better of the rule's rate and the higher one above the least of the three."""
+        _, rule, high = (self.nll[rate] for rate in sorted(self.nll))
+        return min(rule, high) - min(self.nll.values())
+
+    @property
+    def best(self) -> int:
+        """Which of the rates was best: -1 the lower one, 0 the rule's, 1 the higher one."""
+        return min(range(3), key=lambda index: self.nll[sorted(self.nll)[index]]) - 1
+
+    @classmethod
+    def of(cls, runs: Iterable[RunRecord]) -> list[Self]:
+        """Return the arms of which all three rates have ended, by task and method.
+
+        An arm whose rule diverged at its own rate alone has an infinite regret.
+        """
+        arms: dict[tuple[str, str, str], dict[float, float]] = defaultdict(dict)
+        for run in runs:
+            method, key = method_of(run.spec), pair_key(run.record)
+            if method and key and run.record:
+                nll = run.number("val", "nll")
+                arms[run.task, method, key][run.record["config"]["optimizer"]["lr"]] = (
+                    nll if run.is_done and is_finite(nll) else float("inf")
+                )
+        return [
+            cls(task, method, nll)
+            for (task, method, _), nll in sorted(arms.items())
+            if len(nll) == 3 and min(nll.values()) < float("inf")
+        ]
+
+
 def read_runs(runs: Path, results: Path) -> list[tuple[str, RunRecord]]:
     """Return every recorded run with the name of its sweep. BadInput as `archive.load`, and where there is none."""
-    names = archive.recorded_names(runs, results)
-    if not names:
-        raise BadInput(
-            f"no sweep is recorded in {runs} or {results}: run `make sweep` first, or name another --runs"
-        )
+    names = archive.chosen_names(None, runs, results)
     return [(name, run) for name in names for run in rows(archive.load(runs, results, name))]
 
 

@@ -1,10 +1,11 @@
 """Say what a number of seeds can show: the smallest difference, and the seeds that a difference takes."""
 
 import math
+from bisect import bisect_left
 from functools import lru_cache
 
-from bench.analysis.runs import Metric, percent
-from bench.analysis.statistics import Paired
+from bench.analysis.runs import Metric, converted, percent
+from bench.analysis.statistics import OTHER_MARGIN, SHARE_MARGIN, Paired
 
 MOST_SEEDS = 1_000_000
 """Nobody runs more seeds than this; a difference that takes more counts as out of reach."""
@@ -58,16 +59,8 @@ def seeds_needed(sd: float, difference: float, alpha: float = 0.05, power: float
     size = abs(difference)
     if size == 0 or smallest_difference(sd, MOST_SEEDS, alpha, power) > size:
         return None
-    low, high = 1, 2
-    while smallest_difference(sd, high, alpha, power) > size:
-        low, high = high, 2 * high
-    while high - low > 1:  # low is too few, high is enough
-        middle = (low + high) // 2
-        if smallest_difference(sd, middle, alpha, power) > size:
-            low = middle
-        else:
-            high = middle
-    return high
+    counts = range(2, MOST_SEEDS + 1)
+    return counts[bisect_left(counts, -size, key=lambda n: -smallest_difference(sd, n, alpha, power))]
 
 
 def scale_of(metric: Metric) -> str:
@@ -75,12 +68,15 @@ def scale_of(metric: Metric) -> str:
     return "nll" if metric.name == "perplexity" else metric.name
 
 
-def margin_on_scale(metric: Metric, margin: float, reference: float) -> float:
+def margin_on_scale(metric: Metric, margin: float | None, reference: float) -> float:
     """Return a margin on the scale of `scale_of`: 0.01 is 1 point of a share and 1 % of anything else.
 
     Args:
+        margin: None: that of verdicts, half a point of a share and 1 % of anything else.
         reference: The mean on that scale of what is compared with.
     """
+    if margin is None:
+        margin = SHARE_MARGIN if metric.is_share else OTHER_MARGIN
     if metric.is_share:
         return margin
     return math.log1p(margin) if metric.name == "perplexity" else margin * abs(reference)
@@ -94,10 +90,7 @@ def change(difference: Paired | None, metric: Metric) -> Paired | None:
     """
     if difference is None or scale_of(metric) == metric.name:
         return percent(difference, metric)
-    ends = {key: getattr(difference, key) for key in ("mean", "low", "high")}
-    return difference._replace(
-        **{key: change_of(end, metric) for key, end in ends.items() if end is not None}
-    )
+    return converted(difference, lambda end: change_of(end, metric), "mean", "low", "high")
 
 
 def change_of(value: float, metric: Metric) -> float:

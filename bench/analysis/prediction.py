@@ -172,9 +172,8 @@ def gaussian_process(
         return np.hstack([features.standard(of), features.kinds(of)])
 
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", ConvergenceWarning
-        )  # a length at its bound: the variable does not matter
+        # A length at its bound: the variable does not matter.
+        warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(columns(train), np.array([one.difference for one in train]))
 
     def predict(of: Sequence[Measurement]) -> "ndarray":
@@ -292,12 +291,11 @@ class Predictor:
         return [Interval(float(m), float(min(a, m)), float(max(b, m)), self.points) for m, a, b in bounds]
 
 
-NEW = ("place", "corpus", "network")
-"""What is new about what is asked, from little to much: errors at held-out points tell of places as new as they are."""
-
-
 def newness(asked: Sequence[Measurement], found: Sequence[Measurement]) -> str:
-    """Return which of NEW describes places: `network` or `corpus` where one of them is not among the points."""
+    """Return what is new about places: `network` or `corpus` where one of them is not among the points, else `place`.
+
+    Errors at held-out points tell of places as new as they are.
+    """
     for what in ("network", "corpus"):
         known = {getattr(one.point, what) for one in found}
         if any(getattr(one.point, what) not in known for one in asked):
@@ -314,8 +312,8 @@ def predictor(
 
     Args:
         start: a fit of the law, from which its search begins.
-        new: what is left out in a fold, out of NEW. Where there is one corpus or network alone, places are: an interval
-            for another corpus then says nothing of how far one carries to another, and for a network there is none.
+        new: what is left out in a fold, as `newness` has it. Where there is one corpus or network alone, places are: an
+            interval for another corpus then says nothing of how far one carries over, and for a network there is none.
     """
     import numpy as np
 

@@ -73,15 +73,8 @@ class Published:
         """Return `Press & Wolf 2017, LSTM 2 x 200, embedding, PTB: test perplexity 114.5 -> 112.4, better`."""
         where = f"{self.source} ({self.table})" if self.table else self.source
         numbers = " -> ".join("not given" if v is None else f"{v:g}" for v in (self.untied, self.tied))
-        word = (
-            ""
-            if self.gain is None
-            else ", better"
-            if self.gain > 0
-            else ", worse"
-            if self.gain < 0
-            else ", equal"
-        )
+        sign = None if self.gain is None else (self.gain > 0) - (self.gain < 0)
+        word = {None: "", 1: ", better", 0: ", equal", -1: ", worse"}[sign]
         how = "" if self.read == Read.SOURCE else f" (read: {self.read} only)"
         what = ", ".join(text for text in (where, self.network, self.tying, self.data) if text)
         return f"{what}: {self.metric} {numbers}{word}{how}"

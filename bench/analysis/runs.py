@@ -2,16 +2,14 @@
 
 import math
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from bench.analysis.archive import Recorded, load
-from bench.analysis.statistics import Interval, Paired
-from bench.meters.metrics import Estimate
 from bench.runs.store import Status
 from bench.runs.tying_spec import TyingSpec, recorded_spec
 from bench.tying.errors import BadInput
@@ -22,7 +20,7 @@ WORST = (Status.DIVERGED, Status.FAILED, Status.NOT_FINITE)
 LAST_QUARTER = 0.75
 """From this share of the budget on."""
 
-Figure = TypeVar("Figure", Estimate, Interval, Paired)
+Figure = TypeVar("Figure", bound=NamedTuple)
 
 
 @dataclass(frozen=True)
@@ -132,10 +130,8 @@ class RunRecord:
         points = [pair for pair in zip(steps, losses, strict=False) if all(map(is_finite, pair))]
         if not points:
             return None
-        (at, losses), begin = (
-            zip(*points, strict=True),
-            LAST_QUARTER * (self.number("stop", "of") or steps[-1]),
-        )
+        at, losses = zip(*points, strict=True)
+        begin = LAST_QUARTER * (self.number("stop", "of") or steps[-1])
         best = list(accumulate(losses, min))
         if at[0] > begin:
             return None
@@ -150,8 +146,13 @@ def percent(figure: Figure | None, metric: Metric) -> Figure | None:
     """Scale a share to percent, as it is printed; anything else stays as it is. p and n are no shares."""
     if figure is None or not metric.is_share:
         return figure
-    parts = {key: getattr(figure, key, None) for key in ("mean", "sd", "low", "high")}
-    return figure._replace(**{key: 100 * part for key, part in parts.items() if part is not None})
+    return converted(figure, lambda part: 100 * part, "mean", "sd", "low", "high")
+
+
+def converted(figure: Figure, convert: Callable[[float], float], *keys: str) -> Figure:
+    """Return a named tuple with these of its parts converted, where it has them."""
+    parts = {key: getattr(figure, key, None) for key in keys}
+    return figure._replace(**{key: convert(part) for key, part in parts.items() if part is not None})
 
 
 def look_up(tree: Any, *keys: str) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from bench.analysis.groups import Section, SeedGroup, natural, place
+from bench.analysis.groups import Section, SeedGroup, grouped, natural, place
 from bench.analysis.power import change
 from bench.analysis.runs import Metric, is_finite, look_up, percent
 from bench.analysis.statistics import Interval, Paired, interval, paired
@@ -143,8 +143,10 @@ def _curve_within(
     start, limit = ends
     if key in ("k", "groups"):
         one, all_blocks = (start, limit) if key == "k" else (limit, start)
-        known = {1: cells.get(one), _depth(cells.get(all_blocks)): cells.get(all_blocks)}
-        whole = {at: cell for at, cell in known.items() if at is not None and cell and cell.metric()}
+        known = {1: cells.get(one)}
+        if deepest := cells.get(all_blocks):
+            known |= dict.fromkeys(deepest.values("config", "model", "depth").values(), deepest)
+        whole = {at: cell for at, cell in known.items() if cell and cell.metric()}
         lines = {label: whole | line for label, line in lines.items()}
     untied, part = cells.get("none"), "embedding" if limit == "embedding" else "depth"
     return Curve(
@@ -185,10 +187,6 @@ def _difference(cell: SeedGroup, baseline: SeedGroup | None) -> Paired | None:
     return change(paired(cell.compared, baseline.compared), cell.runs[0].metric)
 
 
-def _depth(cell: SeedGroup | None) -> int | None:
-    return next(iter(cell.values("config", "model", "depth").values()), None) if cell else None
-
-
 def _across_sections(sections: list[Section], axis: Axis) -> list[Curve]:
     """The curves over the axis, one for each setting of everything else that sections differ in.
 
@@ -196,20 +194,16 @@ def _across_sections(sections: list[Section], axis: Axis) -> list[Curve]:
     """
     curves = []
     known = [section for section in sections if _settings(section, axis) is not None]
-    for alike in _grouped(known, axis.keys + axis.riders):
+    for alike in _alike(known, axis.keys + axis.riders):
         settings = [_settings(section, axis) for section in alike]
         is_crossed = len(set(settings)) < len(settings)
-        for same in _grouped(alike, axis.keys) if is_crossed else [alike]:
+        for same in _alike(alike, axis.keys) if is_crossed else [alike]:
             curves.append(_curve_across(same, axis, axis.keys + (() if is_crossed else axis.riders)))
     return [curve for curve in curves if curve]
 
 
-def _grouped(sections: list[Section], keys: tuple[str, ...]) -> Iterable[list[Section]]:
-    groups: dict[tuple, list[Section]] = {}
-    for section in sections:
-        key = (section.task, section.data, section.fingerprint, _rest(section, keys))
-        groups.setdefault(key, []).append(section)
-    return groups.values()
+def _alike(sections: list[Section], keys: tuple[str, ...]) -> Iterable[list[Section]]:
+    return grouped(sections, lambda s: (s.task, s.data, s.fingerprint, _rest(s, keys))).values()
 
 
 def _rest(section: Section, keys: tuple[str, ...]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench.analysis.statistics import SIGNIFICANCE
+from bench.analysis.statistics import SIGNIFICANCE, moments
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -31,29 +31,24 @@ class Decision(NamedTuple):
     high: float | None
 
 
-def decide(
-    differences: Sequence[float], margin: float, most: int, first: int = LEAST, alpha: float = SIGNIFICANCE
-) -> Decision:
+def decide(differences: Sequence[float], margin: float, most: int, first: int = LEAST) -> Decision:
     """Decide by the differences so far, in the order of their seeds, looked at after each from the first look on.
 
     The interval at a look reaches as many standard errors as `boundaries` says (a repeated confidence interval:
     Jennison and Turnbull 2000, Group Sequential Methods, ch. 9). The true mean lies in all intervals together with
-    probability 1 - alpha. Different: 0 lies outside. Equivalent: the interval lies within +- margin. A decision is
-    wrong only where the interval misses the truth: with probability alpha at most, whenever it is made.
+    probability 1 - 0.05. Different: 0 lies outside. Equivalent: the interval lies within +- margin. A decision is
+    wrong only where the interval misses the truth: with probability 0.05 at most, whenever it is made.
 
     Args:
         differences: At each seed ours - theirs; at most `most` of them.
         margin: What counts as no difference, in their unit.
         most: Seeds of the last look, which must be fixed beforehand.
         first: Seeds of the first look.
-        alpha: The probability of a wrong decision over all looks.
     """
-    n = len(differences)
-    mean = math.fsum(differences) / n
-    sd = math.hypot(*(value - mean for value in differences)) / math.sqrt(max(n - 1, 1))
-    if n < min(first, most) or sd == 0 or not math.isfinite(sd):
+    mean, sd, n = moments(differences)
+    if n < min(first, most) or not sd or not math.isfinite(sd):
         return Decision("", n, mean, None, None)
-    half = boundaries(min(first, most), most, alpha)[n - min(first, most)] * sd / math.sqrt(n)
+    half = boundaries(min(first, most), most)[n - min(first, most)] * sd / math.sqrt(n)
     low, high = mean - half, mean + half
     word = "different" if low > 0 or high < 0 else ""
     return Decision("equivalent" if -margin <= low and high <= margin else word, n, mean, low, high)

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from bench.meters.metrics import Estimate, mean_sd
+
 if TYPE_CHECKING:
     from numpy import ndarray
 
@@ -53,8 +55,10 @@ def interval(values: Iterable[float], level: float = 0.95) -> Interval | None:
     Equal values give an interval without width. A value that is not finite is never dropped: it is in the
     mean, and there are no bounds.
     """
-    mean, sd, n = _moments(values)
-    return Interval(mean, *bounds(mean, sd, n, level), n) if n else None
+    if not (values := list(values)):
+        return None
+    mean, sd, n = moments(values)
+    return Interval(mean, *bounds(mean, sd, n, level), n)
 
 
 def paired(ours: Mapping[int, float], theirs: Mapping[int, float], level: float = 0.95) -> Paired | None:
@@ -77,7 +81,7 @@ def paired(ours: Mapping[int, float], theirs: Mapping[int, float], level: float 
     rounding = ROUNDING * max(max(abs(ours[seed]), abs(theirs[seed])) for seed in seeds)
     if all(map(math.isfinite, differences)) and max(differences) - min(differences) <= rounding:
         differences = [0.0 if abs(differences[0]) <= rounding else differences[0]] * len(differences)
-    mean, sd, n = _moments(differences)
+    mean, sd, n = moments(differences)
     return Paired(mean, sd, *bounds(mean, sd, n, level), p_value(mean, sd, n), n)
 
 
@@ -110,18 +114,12 @@ def around(difference: Paired, level: float) -> tuple[float, float] | tuple[None
     return bounds(difference.mean, difference.sd, difference.n, level)
 
 
-def _moments(values: Iterable[float]) -> tuple[float, float | None, int]:
-    values = [float(value) for value in values]
-    n = len(values)
-    if not all(map(math.isfinite, values)):
-        return sum(values) / n, None, n
-    mean = math.fsum(values) / max(n, 1)
-    if n < 2:
-        return mean, None, n
-    if min(values) == max(values):
-        return values[0], 0.0, n
-    # hypot, as the square of a diverged run's perplexity overflows.
-    return mean, math.hypot(*(value - mean for value in values)) / math.sqrt(n - 1), n
+def moments(values: Sequence[float]) -> Estimate:
+    """Return mean and sample standard deviation: None for one value and for what is not finite, 0 for equal values."""
+    if len(values) > 1 and min(values) == max(values) and math.isfinite(values[0]):
+        return Estimate(float(values[0]), 0.0, len(values))
+    mean, sd, n = mean_sd(values)
+    return Estimate(mean, None if sd is None or math.isnan(sd) else sd, n)
 
 
 def bounds(mean: float, sd: float | None, n: int, level: float) -> tuple[float, float] | tuple[None, None]:
@@ -190,11 +188,6 @@ def holm_of_two(pairs: Sequence[tuple[float, float]]) -> list[tuple[float, float
     return [(first, second) for first, second in adjusted]
 
 
-def margin_of(is_share: bool, mean: float) -> float:
-    """Within how much of a reference with that mean another is equivalent to it, in the unit of the metric."""
-    return SHARE_MARGIN if is_share else OTHER_MARGIN * abs(mean)
-
-
 def spearman(one: Sequence[float], other: Sequence[float]) -> float | None:
     """Spearman's rank correlation, equal values at their mean rank; None where either has only one value.
 
@@ -253,14 +246,3 @@ def _counts(n: int, resamples: int, seed: int) -> "ndarray":
 
     generator = np.random.Generator(np.random.PCG64(seed))
     return generator.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)
-
-
-def performance_profile(scores: Sequence[float], thresholds: Sequence[float]) -> list[float]:
-    """For each threshold the share of scores that reach it (Agarwal et al. 2021, Deep RL at the Edge of the
-    Statistical Precipice, sec. 4.3).
-
-    ValueError for no scores.
-    """
-    if not len(scores):
-        raise ValueError("the performance profile of no scores: give at least one")
-    return [sum(score >= threshold for score in scores) / len(scores) for threshold in thresholds]

@@ -95,7 +95,7 @@ def judge(differences: Sequence[tuple[Paired | None, float]], metric: Metric) ->
         differences: (difference, margin), in the same unit, of a perplexity in nats.
         metric: Says which sign is better.
     """
-    tested = [at for at, (difference, _) in enumerate(differences) if _can_be_tested(difference)]
+    tested = [at for at, (d, _) in enumerate(differences) if d and d.p is not None and math.isfinite(d.sd)]
     p_values = [(differences[at][0].p, p_beyond(*differences[at])) for at in tested]
     corrected = dict(zip(tested, holm_of_two(p_values), strict=True))
     alpha = SIGNIFICANCE / max(1, len(tested))
@@ -103,10 +103,6 @@ def judge(differences: Sequence[tuple[Paired | None, float]], metric: Metric) ->
         _tested(*pair, corrected[at], alpha, metric) if at in corrected else Judged(_untested(pair[0]))
         for at, pair in enumerate(differences)
     ]
-
-
-def _can_be_tested(difference: Paired | None) -> bool:
-    return difference is not None and difference.p is not None and math.isfinite(difference.sd)
 
 
 def _untested(difference: Paired | None) -> Verdict:

@@ -29,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     limit = None if chosen.limit is None else _share(chosen.limit)
     threshold = _cosine(chosen.threshold)
     other = None if chosen.other is None else subject(chosen.other)
-    found = audit(subject(chosen.model), threshold, chosen.stack, _scope(chosen.scope), other, chosen.sample)
+    scope = chosen.scope if chosen.scope in ("weights", "all") else chosen.scope.split(",")
+    found = audit(subject(chosen.model), threshold, chosen.stack, scope, other, chosen.sample)
     if chosen.out is not None:
         write(found, chosen.out)
     print(json.dumps(as_json(found), indent=2) if chosen.json else page(found, plain, ""))
@@ -68,10 +69,6 @@ def _cosine(text: str) -> float:
     if not -1 <= found <= 1:
         raise BadInput(f"--threshold is {text!r}; a cosine lies between -1 and 1")
     return found
-
-
-def _scope(text: str) -> str | list[str]:
-    return text if text in ("weights", "all") else text.split(",")
 
 
 def _options() -> Parser:

@@ -24,6 +24,7 @@ from bench.analysis.prediction import (
     query,
 )
 from bench.analysis.published import Published
+from bench.analysis.runs import converted
 from bench.analysis.statistics import Interval
 from bench.audit.sizes import Sized
 from bench.tying import NotApplicable, TyingPlan, methods
@@ -58,30 +59,23 @@ class Option:
     noise: float | None = None
 
     @property
-    def step_ratio(self) -> Measurement | None:
-        """The nearest measured point at which a training step was timed."""
-        return next((one for one in self.nearest if one.step_ratio is not None), None)
+    def step_ratio(self) -> float | None:
+        """That of the nearest measured point at which a training step was timed."""
+        return next((one.step_ratio for one in self.nearest if one.step_ratio is not None), None)
 
     @property
-    def latency_ratio(self) -> Measurement | None:
-        return next((one for one in self.nearest if one.latency_ratio is not None), None)
+    def latency_ratio(self) -> float | None:
+        return next((one.latency_ratio for one in self.nearest if one.latency_ratio is not None), None)
 
     @property
-    def percent(self) -> tuple[float, float | None, float | None] | None:
-        """The predicted change of perplexity in percent, and its bounds."""
-        if self.predicted is None:
-            return None
-        mean, low, high, _ = self.predicted
-        return (
-            as_percent(mean),
-            None if low is None else as_percent(low),
-            None if high is None else as_percent(high),
-        )
+    def percent(self) -> Interval | None:
+        """The predicted change of perplexity in percent."""
+        return self.predicted and converted(self.predicted, as_percent, "mean", "low", "high")
 
     @property
     def is_safe(self) -> bool:
         """Whether the whole interval lies at no worse than 1 %."""
-        return bool(self.percent and self.percent[2] is not None and self.percent[2] <= MATTERS)
+        return bool(self.percent and self.percent.high is not None and self.percent.high <= MATTERS)
 
 
 @dataclass(frozen=True)
@@ -124,17 +118,13 @@ def advise(asked: Sized, results: Path) -> Advice:
     """
     folder = results / points.FOLDER
     found = points.from_csv(folder / points.FILE)
-    best = _best_models(folder)
+    file = folder / points.MODELS_FILE
+    best = json.loads(file.read_text()) if file.is_file() else {}
     rows, _ = published.complete(published.read())
     options = tuple(_option(asked, found, best, rows, *one) for one in _plans(asked.model, asked.point))
     safe = [option for option in options if option.is_safe and option.saved > 0]
     choice = max(safe, key=lambda option: (option.saved, -option.predicted.mean), default=None)
     return Advice(asked, options, choice, _experiment(asked, options, choice, found), len(found))
-
-
-def _best_models(folder: Path) -> Mapping[str, Mapping[str, str]]:
-    file = folder / points.MODELS_FILE
-    return json.loads(file.read_text()) if file.is_file() else {}
 
 
 def _plans(model: nn.Module, point: Point) -> list[tuple[str, str, TyingPlan | str]]:
@@ -314,7 +304,7 @@ def _option_json(option: Option) -> dict[str, Any]:
     predicted = None
     if option.predicted is not None:
         mean, low, high, n = option.predicted
-        percent = dict(zip(("mean", "low", "high"), option.percent, strict=True))
+        percent = dict(zip(("mean", "low", "high"), option.percent[:3], strict=True))
         predicted = {
             "nll": {"mean": mean, "low": low, "high": high},
             "perplexity_percent": percent,
@@ -335,6 +325,6 @@ def _option_json(option: Option) -> dict[str, Any]:
             for one in option.nearest
         ],
         "published": [row.shown for row in option.published],
-        "step_ratio": option.step_ratio.step_ratio if option.step_ratio else None,
-        "latency_ratio": option.latency_ratio.latency_ratio if option.latency_ratio else None,
+        "step_ratio": option.step_ratio,
+        "latency_ratio": option.latency_ratio,
     }

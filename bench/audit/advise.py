@@ -3,15 +3,16 @@
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from bench.analysis.prediction import LEVEL, MATTERS
 from bench.audit.advice import Advice, Experiment, Option, advise, as_json
 from bench.audit.load import ALLOWED
-from bench.audit.sizes import NETWORKS, YOURS, Given, flags, sized
+from bench.audit.sizes import NETWORKS, YOURS, Given, sized
 from bench.report.document import html
 from bench.report.markup import Column, Table, markdown, plain, tabulate
-from bench.report.numbers import NOTHING, fixed, short_count
+from bench.report.numbers import NOTHING, bounded, fixed, short_count
 from bench.runs.command_line import Parser, add_places, framed, parser
 from bench.runs.store import write_bytes_atomic
 
@@ -33,7 +34,7 @@ HOW = (
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print what the map says of the model that the command line names."""
     chosen = _options().parse_args(arguments)
-    given = Given(**{name: getattr(chosen, name) for name in flags()})
+    given = Given(**{flag.name: getattr(chosen, flag.name) for flag in fields(Given)})
     advice = advise(sized(chosen.model, given), Path(chosen.results))
     if chosen.out is not None:
         write(advice, chosen.out)
@@ -87,7 +88,7 @@ def _first(advice: Advice) -> list[str]:
     if advice.choice is None:
         answer = f"No tying is sure to be no worse than {MATTERS:g} %."
     else:
-        mean, low, high = advice.choice.percent
+        mean, low, high, _ = advice.choice.percent
         answer = (
             f"At no worse than {MATTERS:g} %: take {advice.choice.method}. It saves {_share(advice.choice)} of the "
             f"parameters, and perplexity changes by {_signed(mean)} % [{_signed(low)}, {_signed(high)}]."
@@ -140,17 +141,9 @@ def _table(options: Sequence[Option]) -> Table:
     def change(option: Option, is_nll: bool) -> str:
         if option.predicted is None:
             return NOTHING
-        mean, low, high = option.predicted[:3] if is_nll else option.percent
-        places = 3 if is_nll else 1
-        bounds = (
-            f" [{fixed(low, places, True)}, {fixed(high, places, True)}]"
-            if low is not None
-            else " (no interval)"
-        )
-        return f"{fixed(mean, places, True)}{bounds}"
-
-    def ratio(value: float | None) -> str:
-        return NOTHING if value is None else fixed(value, 3)
+        mean, low, high, _ = option.predicted if is_nll else option.percent
+        text = bounded(mean, low, high, 3 if is_nll else 1, sign=True)
+        return text if low is not None else f"{text} (no interval)"
 
     columns = [
         Column("nll", lambda option: change(option, True)),
@@ -158,8 +151,8 @@ def _table(options: Sequence[Option]) -> Table:
         Column("parameters", lambda option: short_count(option.parameters)),
         Column("saved", lambda option: f"{short_count(option.saved)} {_share(option)}"),
         Column("bytes saved", lambda option: f"{option.saved_bytes:,}"),
-        Column("step", lambda option: ratio(option.step_ratio and option.step_ratio.step_ratio)),
-        Column("latency", lambda option: ratio(option.latency_ratio and option.latency_ratio.latency_ratio)),
+        Column("step", lambda option: fixed(option.step_ratio, 3)),
+        Column("latency", lambda option: fixed(option.latency_ratio, 3)),
         Column("predicted by", lambda option: option.model or NOTHING, align="l"),
     ]
     return tabulate(["tying"], [[option.method] for option in shown], columns, shown)

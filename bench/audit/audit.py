@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bench.audit.chance import is_constant, is_same, sample_of
-from bench.audit.load import Forwards, Subject
+from bench.audit.load import Forwards, Subject, is_constant, is_same, sample_of
+from bench.runs.worker import one_line
 from bench.tying import NotApplicable, Tie, TyingPlan, cross_layer
 from bench.tying.apply import parameters_by_name, weight
 from bench.tying.errors import BadInput
@@ -75,17 +75,18 @@ def kinds_of(model: nn.Module, stack: Stack = None, scope: Scope = "weights") ->
     for tie in cross_layer(model, stack=stack, scope=scope).ties:
         tensors = [weight(model, name) for name in tie.names]
         first: dict[int, int] = {}
-        kind = Kind(
-            pattern=pattern_of(tie.names),
-            names=tie.names,
-            places=tie.blocks,
-            depth=depth,
-            shape=tuple(tensors[0].shape),
-            numel=tensors[0].numel(),
-            shared=tuple(first.setdefault(id(tensor), at) for at, tensor in enumerate(tensors)),
-            products=gram(tensors),
+        found.append(
+            Kind(
+                pattern=pattern_of(tie.names),
+                names=tie.names,
+                places=tie.blocks,
+                depth=depth,
+                shape=tuple(tensors[0].shape),
+                numel=tensors[0].numel(),
+                shared=tuple(first.setdefault(id(tensor), at) for at, tensor in enumerate(tensors)),
+                products=gram(tensors),
+            )
         )
-        found.append(kind)
     return tuple(found)
 
 
@@ -140,10 +141,6 @@ def candidates(
                 )
             )
     return sorted(found, key=lambda each: (-each.saved, -each.cosine, each.kind.pattern))
-
-
-def plan_of(found: Sequence[Candidate]) -> TyingPlan:
-    return TyingPlan(tuple(each.tie for each in found))
 
 
 def _groups(kind: Kind, threshold: float, floor: float) -> list[tuple[int, ...]]:
@@ -207,7 +204,7 @@ def read(model: nn.Module, stack: Sequence[str], forwards: Forwards | None) -> l
         KeyError,
         AttributeError,
     ) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        reason = f"{type(error).__name__}: {one_line(error)}"
         raise BadInput(
             f"the sample does not run through the model: {reason}; give data that it reads"
         ) from error
@@ -241,10 +238,6 @@ def twins(
         tuple(_told(lambda block=block: align(model, block, block, other)) for block in stack),
         tuple(across(seen, theirs)),
     )
-
-
-def map_of(seen: Sequence[Outputs]) -> list[list[float | None]] | None:
-    return cka_map(seen) if seen else None
 
 
 def _aligned(model: nn.Module, stack: Sequence[str], chance: bool) -> tuple[Aligned | str, ...]:
@@ -327,7 +320,7 @@ def audit(
         kinds, names = kinds_of(model, stack, scope), blocks_of(model, stack)
     except NotApplicable as reason:
         refusal = f"{asked.name} cannot be audited: {reason}"
-        if uses := _uses(model):
+        if (uses := getattr(getattr(model, "config", None), "num_hidden_layers", 1)) > 1:
             raise TiedAlready(
                 f"{refusal}; its config uses it {uses} times, so it is tied already"
             ) from reason
@@ -340,7 +333,7 @@ def audit(
     known = {name: sample_of(weight(model, name)) for kind in kinds for name in kind.names}
     del model
     gc.collect()
-    cka = map_of(seen)
+    cka = cka_map(seen) if seen else None
     del seen
     try:
         floors, random = _floors(asked, stack, scope, forwards, known)
@@ -360,18 +353,12 @@ def audit(
         no_floor=no_floor,
         seeds=seeds,
         candidates=tuple(found),
-        plan=plan_of(found),
+        plan=TyingPlan(tuple(each.tie for each in found)),
     )
 
 
 class TiedAlready(BadInput):
     """A model has no blocks to compare: it is one block that is used several times."""
-
-
-def _uses(model: nn.Module) -> int | None:
-    """Return how often the config of a model of `transformers` uses the one block that there is; None for once."""
-    uses = getattr(getattr(model, "config", None), "num_hidden_layers", 1)
-    return uses if uses > 1 else None
 
 
 def _floors(
@@ -399,13 +386,14 @@ def _check_is_chance(fresh: torch.nn.Module, kinds: Sequence[Kind], known: Mappi
     if missing := sorted(known.keys() - there):
         raise NotApplicable(f"the network that is made anew has no {missing[0]}")
     compared = [[name for name in kind.names if name in known] for kind in kinds]
-    stayed = [[name for name in names if _stayed(weight(fresh, name), known[name])] for names in compared]
+
+    def stayed_as(name: str) -> bool:
+        values = weight(fresh, name)
+        return not is_constant(values) and is_same(sample_of(values), known[name])
+
+    stayed = [list(filter(stayed_as, names)) for names in compared]
     if all(len(names) > 1 for names in stayed):
         raise NotApplicable(f"{' and '.join(stayed[0][:2])} hold before training what they hold after it")
-
-
-def _stayed(values: Tensor, trained: Tensor) -> bool:
-    return not is_constant(values) and is_same(sample_of(values), trained)
 
 
 def _same_in(

@@ -11,13 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.audit.chance import is_constant, is_same, sample_of
 from bench.data.zoo import NAMES, in_package
+from bench.runs.store import BEST
+from bench.runs.worker import one_line
 from bench.training.init_from_run import weights_of
 from bench.tying import NotApplicable
 from bench.tying.apply import parameters_by_name
 from bench.tying.checkpoint import blank, load
 from bench.tying.errors import BadInput
+from bench.tying.gate import as_real
 from bench.tying.int8 import is_quantised
 from bench.tying.similarity import POSITIONS
 from bench.tying.structure import joined, modules_by_name, named_parameters, unwrapped
@@ -31,9 +33,7 @@ ALLOWED_SAMPLES = "a text file, or package.module:function that returns batches"
 
 def validation(config: Mapping[str, Any]) -> Forwards:
     """Of a run's validation split, as `bench.training.init_from_run.sample` says."""
-    from bench.training import (
-        build,  # Lightning and the data modules: seconds that other subjects need not pay
-    )
+    from bench.training import build  # Lightning and the data modules take seconds
     from bench.training.init_from_run import sample
 
     return sample(config, build.data_module(config))
@@ -45,23 +45,9 @@ def asked_for(sample: str, tokenizer: Callable[[], Any] | None) -> Forwards:
         return _text(Path(sample), tokenizer)
     if ":" not in sample:
         raise BadInput(f"there is no sample {sample}; allowed are {ALLOWED_SAMPLES}")
-    module, _, function = sample.partition(":")
-    try:
-        make = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise BadInput(
-            f"cannot import the sample {sample}: {error}; allowed are {ALLOWED_SAMPLES}"
-        ) from error
-    try:
-        batches = make()
-    except (TypeError, ValueError, RuntimeError, OSError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise BadInput(f"{sample}() raised {reason}; it takes no arguments and returns batches") from error
-    if (
-        not isinstance(batches, list)
-        or not batches
-        or not all(isinstance(one, (dict, tuple)) for one in batches)
-    ):
+    batches = _called(_imported(sample, ALLOWED_SAMPLES), sample, "batches")
+    is_list = isinstance(batches, list) and bool(batches)
+    if not is_list or not all(isinstance(one, dict | tuple) for one in batches):
         raise BadInput(
             f"the sample {sample} must return a list of batches, each a dict of keyword arguments or a tuple of "
             "positional ones"
@@ -77,6 +63,23 @@ def asked_for(sample: str, tokenizer: Callable[[], Any] | None) -> Forwards:
     return forwards
 
 
+def _imported(asked: str, allowed: str) -> Callable[[], Any]:
+    """Import package.module:function. BadInput where there is none."""
+    module, _, function = asked.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise BadInput(f"cannot import {asked}: {one_line(error)}; allowed are {allowed}") from error
+
+
+def _called(make: Callable[[], Any], asked: str, what: str) -> Any:
+    try:
+        return make()
+    except Exception as error:  # whatever somebody's own function raises
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise BadInput(f"{asked}() raised {reason}; it takes no arguments and returns {what}") from error
+
+
 def _text(path: Path, tokenizer: Callable[[], Any] | None) -> Forwards:
     """As many of its first tokens as positions are kept, in windows without special tokens."""
     if tokenizer is None:
@@ -87,24 +90,20 @@ def _text(path: Path, tokenizer: Callable[[], Any] | None) -> Forwards:
         text = path.read_text(encoding="utf-8")
         tokens = tokenizer()(text, add_special_tokens=False, verbose=False)["input_ids"]
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        reason = " ".join(str(error).split())[:300]
         raise BadInput(
-            f"the sample {path} cannot be tokenised: {reason}; give package.module:function"
+            f"the sample {path} cannot be tokenised: {one_line(error)}; give package.module:function"
         ) from error
 
     def forwards(model: nn.Module) -> None:
         longest = getattr(getattr(model, "config", None), "max_position_embeddings", None) or WINDOW
-        for batch in _windows(tokens, min(WINDOW, longest, len(tokens))).split(ROWS):
+        length = min(WINDOW, longest, len(tokens))
+        count = min(len(tokens), max(POSITIONS, length)) // length
+        for batch in torch.tensor(tokens[: count * length]).view(count, length).split(ROWS):
             model(batch)
 
     if len(tokens) < 2:
         raise BadInput(f"the sample {path} has {len(tokens)} tokens; give a text of some thousand")
     return forwards
-
-
-def _windows(tokens: list[int], length: int) -> Tensor:
-    count = min(len(tokens), max(POSITIONS, length)) // length
-    return torch.tensor(tokens[: count * length]).view(count, length)
 
 
 ANOTHER_SEED = 1_000_003
@@ -175,19 +174,15 @@ def _run(folder: Path) -> Subject:
     try:
         config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
     except (YAMLError, UnicodeDecodeError) as error:
-        reason = _first_line(error)
         raise BadInput(
-            f"{folder}/config.yaml is damaged ({reason}): delete {folder} and run it again"
+            f"{folder}/config.yaml is damaged ({one_line(error)}): delete {folder} and run it again"
         ) from error
-    weights = folder / "best.ckpt"
+    weights = folder / BEST
 
     def network(seed: int, tied: bool) -> nn.Module:
-        from bench.training import (
-            build,  # Lightning and the data modules: seconds that other subjects need not pay
-        )
-        from bench.training.build import controlled
+        from bench.training import build  # Lightning and the data modules take seconds
 
-        sized = controlled({**config, "seed": seed}, shapes := build.data_module(config).shapes)[0]
+        sized = build.controlled({**config, "seed": seed}, shapes := build.data_module(config).shapes)[0]
         model = build.network(sized, shapes, dropout=0.0)
         if tied:
             build.tie(sized, model, build.plan_for(sized, model))
@@ -195,12 +190,12 @@ def _run(folder: Path) -> Subject:
 
     def trained() -> nn.Module:
         if not weights.is_file():
-            raise BadInput(f"{folder} holds no best.ckpt: the run is not done; `make status` says what is")
+            raise BadInput(f"{folder} holds no {BEST}: the run is not done; `make status` says what is")
         model = network(config["seed"], tied=True)
         try:
             model.load_state_dict(weights_of(weights))
         except Exception as error:  # whatever a damaged file raises
-            reason = f"{type(error).__name__}: {_first_line(error)}"
+            reason = f"{type(error).__name__}: {one_line(error)}"
             raise BadInput(
                 f"{weights} holds no weights of this run ({reason}): delete {folder} and run it again"
             ) from error
@@ -245,7 +240,7 @@ def _of_transformers(name: str, place: Path | str, local: bool = True, away: str
         )
     except (OSError, ValueError) as error:
         raise BadInput(
-            f"there is no model {name}: {away or _first_line(error)}; allowed are {ALLOWED}"
+            f"there is no model {name}: {away or one_line(error)}; allowed are {ALLOWED}"
         ) from error
     kind = class_of(config)
 
@@ -309,25 +304,40 @@ def _tokenizer(place: str, local: bool) -> Any:
 
 def _factory(asked: str) -> Subject:
     """A function without arguments that returns the trained model."""
-    module, _, function = asked.partition(":")
-    try:
-        make = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise BadInput(f"cannot import {asked}: {_first_line(error)}; allowed are {ALLOWED}") from error
+    make = _imported(asked, ALLOWED)
 
     def made() -> nn.Module:
-        try:
-            model = make()
-        except Exception as error:
-            reason = f"{type(error).__name__}: {_first_line(error)}"
-            raise BadInput(
-                f"{asked}() raised {reason}; it takes no arguments and returns the model"
-            ) from error
+        model = _called(make, asked, "the model")
         if not isinstance(model, nn.Module):
             raise BadInput(f"{asked} returned a {type(model).__name__}; it must return a torch.nn.Module")
         return model
 
     return Subject(asked, made, lambda: anew(made()))
+
+
+SAMPLE, FEW, ALIKE = 4096, 8, 0.99
+"""Values that a tensor is known by, so many that correlate by chance, and the correlation from which two are one."""
+
+
+def sample_of(tensor: Tensor) -> Tensor:
+    """float64 on the CPU: the first values of a tensor, enough to know it by."""
+    return as_real(tensor.detach()).flatten()[:SAMPLE].double().cpu()
+
+
+def is_same(one: Tensor, other: Tensor) -> bool:
+    """Whether two samples are of one tensor, which at most was scaled or hardly moved.
+
+    Means are left out: magnitudes, which are all positive, are not one tensor for that.
+    """
+    if len(one) <= FEW:
+        return one.equal(other)
+    return float(torch.corrcoef(torch.stack([one, other]))[0, 1]) > ALIKE
+
+
+def is_constant(tensor: Tensor) -> bool:
+    """Whether all values are equal, as those that a norm begins with."""
+    values = as_real(tensor.detach()).flatten()
+    return bool((values == values[:1]).all())
 
 
 def anew(model: nn.Module) -> nn.Module:
@@ -389,8 +399,3 @@ def _in_precision(dtype: torch.dtype, make: Callable[[], nn.Module]) -> nn.Modul
         return make()
     finally:
         torch.set_default_dtype(usual)
-
-
-def _first_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= 300 else f"{text[:300]}..."

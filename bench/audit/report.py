@@ -129,12 +129,27 @@ def _floor(audit: Audit, kind: Kind) -> str:
 def blocks_table(audit: Audit) -> Table:
     rows = range(audit.depth)
     alike, twins = audit.alike, audit.alike.twins
+
+    def column(
+        head: str, text: Callable[[Neighbours, int], str], last: int = audit.depth - 1, reads: bool = False
+    ) -> Column[int]:
+        """Make a column of the trained network, with that at random in brackets; a dash from the block `last` on."""
+
+        def cell(at: int) -> str:
+            if at >= last or (reads and not alike.trained.influence):
+                return NOTHING if at >= last else UNREAD
+            trained = text(alike.trained, at)
+            has_chance = alike.random is not None and trained != NOT_HERE
+            return f"{trained} ({text(alike.random, at)})" if has_chance else trained
+
+        return Column(head, cell)
+
     columns = [
-        Column("cosine,\nnext block", lambda at: _beside(alike, lambda side: side.cosine, at)),
-        Column("feed-forward\nas stored", lambda at: _aligned(alike, at, lambda each: each.raw)),
-        Column("feed-forward\naligned", lambda at: _aligned(alike, at, lambda each: each.cosine)),
-        Column("CKA,\nnext block", lambda at: _read(alike, lambda side: side.cka, at, audit.depth - 1)),
-        Column("influence", lambda at: _read(alike, lambda side: side.influence, at, audit.depth)),
+        column("cosine,\nnext block", lambda side, at: _number(side.cosine[at], NOT_HERE)),
+        column("feed-forward\nas stored", lambda side, at: _aligned_text(side.aligned[at], lambda a: a.raw)),
+        column("feed-forward\naligned", lambda side, at: _aligned_text(side.aligned[at], lambda a: a.cosine)),
+        column("CKA,\nnext block", lambda side, at: _number(side.cka[at], NOT_HERE), reads=True),
+        column("influence", lambda side, at: _number(side.influence[at], NOT_HERE), audit.depth, reads=True),
     ]
     if twins is not None:
         columns += [
@@ -158,36 +173,8 @@ def reasons(audit: Audit) -> list[str]:
     return [f"Aligned: n/a for blocks {', '.join(pairs)}: {reason}." for reason, pairs in pairs_of.items()]
 
 
-def _beside(blocks: Blocks, figures: Callable[[Neighbours], Sequence[float | None]], at: int) -> str:
-    """Return a figure of the trained network, and in brackets that at random; a dash where there is no next block."""
-    values = figures(blocks.trained)
-    if at >= len(values):
-        return NOTHING
-    return _with_chance(
-        _number(values[at], NOT_HERE),
-        None if blocks.random is None else _number(figures(blocks.random)[at], NOT_HERE),
-    )
-
-
-def _aligned(blocks: Blocks, at: int, figure: Callable[[Aligned], float]) -> str:
-    if at >= len(blocks.trained.aligned):
-        return NOTHING
-    chance = None if blocks.random is None else _aligned_text(blocks.random.aligned[at], figure)
-    return _with_chance(_aligned_text(blocks.trained.aligned[at], figure), chance)
-
-
-def _read(blocks: Blocks, figures: Callable[[Neighbours], Sequence[float | None]], at: int, last: int) -> str:
-    if at < last and not blocks.trained.influence:
-        return UNREAD
-    return _beside(blocks, figures, at)
-
-
 def _aligned_text(aligned: Aligned | str, figure: Callable[[Aligned], float]) -> str:
     return NOT_HERE if isinstance(aligned, str) else fixed(figure(aligned), 3)
-
-
-def _with_chance(text: str, chance: str | None) -> str:
-    return text if chance is None or text == NOT_HERE else f"{text} ({chance})"
 
 
 def as_json(audit: Audit) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Read from a model, or from the keys of a task, what the map needs to place it; flags say what cannot be read."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +145,9 @@ def _of_model(asked: Subject, given: Given) -> Sized:
         weight_decay=given.weight_decay or 0.0,
         parameters=untied_params(model),
     )
-    return Sized(asked.name, model, point, _ties_itself(model))
+    parameters, ends = parameters_by_name(model), (parts.embedding, parts.unembedding)
+    ties_itself = None not in ends and parameters.get(ends[0]) is parameters.get(ends[1])
+    return Sized(asked.name, model, point, ties_itself)
 
 
 def _shapes_of(asked: Subject) -> nn.Module:
@@ -162,12 +164,6 @@ def _shapes_of(asked: Subject) -> nn.Module:
 def untied_params(model: nn.Module) -> int:
     """Count the elements of the parameters under each of their names: those of the model with nothing shared."""
     return sum(parameter.numel() for parameter in parameters_by_name(model).values())
-
-
-def _ties_itself(model: nn.Module) -> bool:
-    parts, parameters = parts_of(model), parameters_by_name(model)
-    ends = (parts.embedding, parts.unembedding)
-    return None not in ends and parameters.get(ends[0]) is parameters.get(ends[1])
 
 
 def _network(model: nn.Module) -> str | None:
@@ -239,8 +235,3 @@ def _composed(overrides: Sequence[str]) -> Mapping[str, Any]:
         return from_hydra(composed).config
     except (HydraException, OmegaConfBaseException) as error:
         raise BadInput(f"{' '.join(overrides)} is no task: {of_hydra(error, overrides)}") from error
-
-
-def flags() -> list[str]:
-    """Return the names of the flags that a `Given` is made of."""
-    return [one.name for one in fields(Given)]

@@ -13,12 +13,11 @@ from bench.claims import claim
 from bench.claims.evaluate import Row, row
 from bench.claims.records import Evidence
 from bench.claims.report import pages, part_text, provenance, summary, tally
-from bench.report.markup import plain
+from bench.report.markup import WIDTH, plain
 from bench.runs.command_line import add_places, framed, parser, refuse
 from bench.runs.store import write_bytes_atomic
 from bench.tying.errors import BadInput, offer
 
-COLUMNS = 120
 EXAMPLES = """examples:
   python -m bench.claims                          every claim, to results/claims.md
   python -m bench.claims --only C8 --only C16     these, to the terminal alone
@@ -54,7 +53,7 @@ def build(
             began = time.perf_counter()
             rows.append(row(path, evidence))
             out(_text(rows[-1], time.perf_counter() - began))
-    out("\n".join(["", plain(summary(rows, COLUMNS)), *tally(rows)]))
+    out("\n".join(["", plain(summary(rows, WIDTH)), *tally(rows)]))
     if not only:
         for file, text in pages(rows, provenance(evidence.frames), published).items():
             write_bytes_atomic(results / file, text.encode())
@@ -67,7 +66,7 @@ def _text(row: Row, seconds: float) -> str:
     lines = [row.claim.statement] if row.claim else []
     lines += [f"- {part_text(part)}{f': {verdict}' if verdict else ''}" for part, verdict in row.judged]
     lines += [row.why] if row.why else []
-    indented = [textwrap.fill(t, COLUMNS, initial_indent=" " * 5, subsequent_indent=" " * 7) for t in lines]
+    indented = [textwrap.fill(t, WIDTH, initial_indent=" " * 5, subsequent_indent=" " * 7) for t in lines]
     return "\n".join([f"{row.id:<4} {row.verdict}  ({seconds:.1f} s)", *indented])
 
 

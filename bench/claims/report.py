@@ -2,16 +2,15 @@
 
 import json
 import textwrap
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from bench.analysis.groups import natural
 from bench.analysis.published import Published
 from bench.claims.evaluate import Measure, Part, Row
 from bench.claims.rule import Word
 from bench.report.markup import Table, csv_text, latex, markdown
+from bench.report.numbers import shares
 from bench.runs.store import Status
 
 if TYPE_CHECKING:
@@ -41,20 +40,12 @@ def _provenance_of(name: str, frame: "DataFrame") -> str:
     if "commit" in done.columns:
         dirty = done["dirty"] if "dirty" in done.columns else [False] * len(done)
         commits = zip(done["commit"].dropna(), dirty, strict=False)
-        facts.append(f"commit {_counted(str(c)[:10] + ' (dirty)' * (d is True) for c, d in commits)}")
+        facts.append(f"commit {shares(str(c)[:10] + ' (dirty)' * (d is True) for c, d in commits)}")
     for column in (*COLUMNS, *sorted(column for column in done.columns if column.startswith("version_"))):
         if column in done.columns and done[column].notna().any():
-            values = _counted(f"{v:g}" if isinstance(v, float) else str(v) for v in done[column].dropna())
+            values = shares(f"{v:g}" if isinstance(v, float) else str(v) for v in done[column].dropna())
             facts.append(f"{column.removeprefix('version_')} {values}")
     return f"{name}: {len(done)} of {len(frame)} runs done; {'; '.join(facts)}."
-
-
-def _counted(values: Iterable[str]) -> str:
-    counts = Counter(values)
-    names = sorted(counts, key=natural)
-    if len(names) == 1:
-        return names[0]
-    return ", ".join(f"{name} ({counts[name]} of {counts.total()})" for name in names)
 
 
 MADE_BY = "made by `make claims`; do not edit"

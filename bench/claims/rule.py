@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from bench.analysis.groups import grouped
 from bench.analysis.statistics import TOO_FEW
 from bench.tying.errors import BadInput
 
@@ -154,9 +155,7 @@ def _shortest(words: Mapping[str, Word]) -> Mapping[str, Word]:
 
     "a, warm" and "b, warm", both refuted, become "warm (all 2)" where every other end has one word too.
     """
-    ends: dict[str, list[str]] = {}
-    for name in words:
-        ends.setdefault(name.rpartition(", ")[2], []).append(name)
+    ends = grouped(words, lambda name: name.rpartition(", ")[2])
     decides = all(len({words[name] for name in names}) == 1 for names in ends.values())
     if not decides or len(ends) == len(words):
         return words

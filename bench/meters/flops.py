@@ -26,29 +26,21 @@ def flops_of(call: Callable[[], object]) -> int:
     return counter.get_total_flops()
 
 
-def _attention(query: Shape, key: Shape, value: Shape, *_: Any, **__: Any) -> int:
-    return sdpa_flop_count(query, key, value)
-
-
-def _attention_backward(upstream: Shape, query: Shape, key: Shape, value: Shape, *_: Any, **__: Any) -> int:
-    return sdpa_backward_flop_count(upstream, query, key, value)
-
-
 def _recurrent(inputs: Shape, weights: Sequence[Shape], *_: Any, **__: Any) -> int:
     """Count each matrix of each layer and direction times each step of each sequence."""
     return 2 * math.prod(inputs[:-1]) * sum(math.prod(shape) for shape in weights if len(shape) == 2)
 
 
-def _recurrent_backward(inputs: Shape, weights: Sequence[Shape], *_: Any, **__: Any) -> int:
-    return 2 * _recurrent(inputs, weights)
-
-
 # What torch's own table lacks (torch 2.13): attention on a CPU, and cuDNN's recurrent layers.
 _FORMULAS = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda *shapes, **_: sdpa_flop_count(
+        *shapes[:3]
+    ),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda *shapes, **_: (
+        sdpa_backward_flop_count(*shapes[:4])
+    ),
     torch.ops.aten._cudnn_rnn: _recurrent,
-    torch.ops.aten._cudnn_rnn_backward: _recurrent_backward,
+    torch.ops.aten._cudnn_rnn_backward: lambda *shapes, **_: 2 * _recurrent(*shapes),
 }
 
 

@@ -53,12 +53,12 @@ TIMES_THE_CACHE = 4
 """A cache replaces its lines only roughly in the order of their use: at twice its size some of them stay."""
 
 
-def evictor(device: torch.device, cpus: Path = CPUS) -> Callable[[], None]:
+def evictor(device: torch.device) -> Callable[[], None]:
     """Return a call that reads and writes a buffer of `buffer_bytes`, which it keeps: some milliseconds.
 
     Written alone would not do: large fills may go past the caches.
     """
-    buffer = torch.zeros(buffer_bytes(device, cpus) // 4, dtype=torch.int32, device=device)
+    buffer = torch.zeros(buffer_bytes(device) // 4, dtype=torch.int32, device=device)
 
     def evict() -> None:
         buffer.add_(1)
@@ -120,39 +120,24 @@ def in_turns(
     tied: Callable[[], object],
     untied: Callable[[], object],
     *,
-    warmup: int,
-    min_turns: int,
-    min_seconds: float,
-    max_seconds: float,
     device: torch.device,
-    before: Callable[[], object] | None = None,
     clock: Callable[[], float] = time.perf_counter,
-    processor_clock: Callable[[], float] = time.process_time,
+    **limits: Any,
 ) -> Pair:
-    """Time single calls in turns: `turns_of` with `tied` and `untied`, each by `seconds_of`.
+    """Time single calls in turns: `turns_of` with `tied` and `untied`, each by `seconds_of`, and its limits.
 
-    Before each of them goes, not timed, `before` (the one of `evictor`, for cold caches), or where it is not
-    given the same call: what is timed then finds in the caches what its own kind left there, not the other.
+    Before each of them goes, not timed, the same call: what is timed then finds in the caches what its own kind left
+    there, not the other.
     """
 
     def timed(call: Callable[[], object]) -> Callable[[], tuple[float]]:
         def measure() -> tuple[float]:
-            (before or call)()
+            call()
             return (seconds_of(call, device, clock),)
 
         return measure
 
-    (pair,) = turns_of(
-        timed(tied),
-        timed(untied),
-        warmup=warmup,
-        min_turns=min_turns,
-        min_seconds=min_seconds,
-        max_seconds=max_seconds,
-        device=device,
-        clock=clock,
-        processor_clock=processor_clock,
-    )
+    (pair,) = turns_of(timed(tied), timed(untied), device=device, clock=clock, **limits)
     return pair
 
 
@@ -180,8 +165,10 @@ def turns_of(
         side()
     turns: list[tuple[Sequence[float], ...]] = []
     begin, on_processor = clock(), processor_clock()
-    while not _enough(len(turns), clock() - begin, min_turns, min_seconds, max_seconds):
+    elapsed = 0.0
+    while not turns or elapsed < max_seconds and (len(turns) < min_turns or elapsed < min_seconds):
         turns.append((measure_tied(), measure_untied(), measure_untied(), measure_tied()))
+        elapsed = clock() - begin
     share = None if device.type == "cuda" else (processor_clock() - on_processor) / (clock() - begin)
     by_entry = zip(*(zip(*turn, strict=True) for turn in turns), strict=True)
     return tuple(_pair(entry, share) for entry in by_entry)
@@ -279,9 +266,3 @@ def _pair(turns: Sequence[tuple[float, float, float, float]], share: float | Non
         low, high = min(low, ratio * (1 - RESOLUTION)), max(high, ratio * (1 + RESOLUTION))
     tied, untied = ([turn[at] for turn in turns for at in places] for places in ((0, 3), (1, 2)))
     return Pair(summarise(tied), summarise(untied), ratio, low, high, len(ratios), share)
-
-
-def _enough(turns: int, elapsed: float, min_turns: int, min_seconds: float, max_seconds: float) -> bool:
-    if turns == 0:
-        return False
-    return elapsed >= max_seconds or (turns >= min_turns and elapsed >= min_seconds)

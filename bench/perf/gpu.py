@@ -25,23 +25,17 @@ from bench.runs.command_line import Parser, framed, parser
 from bench.runs.store import read_json, write_bytes_atomic, write_json
 from bench.tying.errors import BadInput
 
+BENCH = (sys.executable, "-m", "bench", "-m")
 TRAINER = ("logger=none", "measure.max_seconds=0", "hydra.launcher.runs_per_gpu=2")
 """Two runs share the GPU."""
 
 GPT2 = (
-    "task=text_transformer",
-    *("model.depth=12", "model.width=768", "model.heads=12", "trainer.precision=bf16-mixed"),
-    *("task.batches.window=1024", "task.batches.batch_size=16"),
+    "task=text_transformer model.depth=12 model.width=768 model.heads=12 trainer.precision=bf16-mixed "
+    "task.batches.window=1024 task.batches.batch_size=16"
 )
 """The shape of GPT-2 small: 124M parameters with its embedding tied and 50,257 words, as it was published."""
 GPT2_WORDS = 50_257
-SMALL = (
-    "model.depth=2",
-    "model.width=8",
-    "model.heads=2",
-    "task.batches.window=8",
-    "task.batches.batch_size=4",
-)
+SMALL = "model.depth=2 model.width=8 model.heads=2 task.batches.window=8 task.batches.batch_size=4"
 """In place of any transformer's sizes where the script itself is tried."""
 FEW = ("trainer.max_steps=3", "trainer.limit_eval_batches=1")
 GRU_SMALL = ("model.width=8", "task.batches.window=8", "task.batches.batch_size=4")
@@ -101,35 +95,23 @@ def _again(part: str) -> Callable[[Asked], list[str]]:
 
 
 def _characters(asked: Asked) -> list[str]:
-    sizes = ("model.depth=6", "model.width=384", "model.heads=6", "task.batches.window=256")
-    sizes += ("task.batches.batch_size=64", "trainer.precision=bf16-mixed", "trainer.max_steps=5000")
     text = ("data=text_files", f"data.files={asked.text}") if asked.text else ("data=pydocs",)
-    text = OWN_TEXT if asked.dry else text
-    return [
-        *(sys.executable, "-m", "bench", "-m", "task=text_transformer", *text, *sizes),
-        *(
-            "data.tokenizer=bpe",
-            "data.vocab_size=257",
-            "dropout=0.2",
-            "weight_decay=0.1",
-            "optimizer.lr=0.001",
-        ),
-        *(
-            "tying=none,embedding",
-            *TRAINER,
-            *asked.places("characters"),
-            *((*SMALL, *FEW) if asked.dry else ()),
-        ),
-    ]
+    setting = (
+        "task=text_transformer model.depth=6 model.width=384 model.heads=6 task.batches.window=256 "
+        "task.batches.batch_size=64 trainer.precision=bf16-mixed trainer.max_steps=5000 data.tokenizer=bpe "
+        "data.vocab_size=257 dropout=0.2 weight_decay=0.1 optimizer.lr=0.001 tying=none,embedding"
+    )
+    dry = (*OWN_TEXT, *SMALL.split(), *FEW) if asked.dry else text
+    return [*BENCH, *setting.split(), *TRAINER, *asked.places("characters"), *dry]
 
 
 def _costs(asked: Asked) -> list[str]:
     quick = ("measure.min_calls=1", "measure.min_seconds=0", "measure.max_seconds=0.1", "measure.cold=false")
     return [
-        *(sys.executable, "-m", "bench.measure", *GPT2, "tying=embedding,cross_layer"),
+        *(sys.executable, "-m", "bench.measure", *GPT2.split(), "tying=embedding,cross_layer"),
         *(OWN_TEXT if asked.dry else ()),
         *(f"runs={asked.out / 'runs'}", f"trainer.accelerator={asked.accelerator}"),
-        *((*SMALL, *quick) if asked.dry else ("measure.max_seconds=6",)),
+        *((*SMALL.split(), *quick) if asked.dry else ("measure.max_seconds=6",)),
     ]
 
 
@@ -273,6 +255,7 @@ def _percent(share: float | None) -> str:
 
 def _loops_of(tying: str, asked: Asked) -> Iterator[dict[str, Any]]:
     import torch
+    from lightning.fabric.utilities import move_data_to_device
 
     from bench.meters.flops import datasheet_rate, flops_of
     from bench.perf import loops as ways
@@ -280,12 +263,15 @@ def _loops_of(tying: str, asked: Asked) -> Iterator[dict[str, Any]]:
     from bench.perf.subjects import composed, subject_of
 
     device = torch.device("cpu" if asked.dry else "cuda")
-    overrides = (*GPT2, f"tying={tying}", *((*SMALL, *OWN_TEXT) if asked.dry else ()))
+    overrides = (*GPT2.split(), f"tying={tying}", *((*SMALL.split(), *OWN_TEXT) if asked.dry else ()))
     run = composed(*overrides, accelerator=asked.accelerator)
     subject = subject_of(run, "GPT-2 small", 100 if asked.dry else GPT2_WORDS)
     subject.plan.apply(subject.model)
     subject.model.to(device)
-    batches = [_placed(batch, device) for batch in subject.batches((3 if asked.dry else STEPS) + ways.AHEAD)]
+    batches = [
+        move_data_to_device(batch, device)
+        for batch in subject.batches((3 if asked.dry else STEPS) + ways.AHEAD)
+    ]
     if asked.dry:
         batches = [(inputs % 100, targets % 100, fresh) for inputs, targets, fresh in batches]
     autocast = torch.autocast(device.type, torch.bfloat16)
@@ -325,26 +311,20 @@ def _loops_of(tying: str, asked: Asked) -> Iterator[dict[str, Any]]:
         }
 
 
-def _placed(batch: Any, device: Any) -> tuple[Any, ...]:
-    return tuple(part.to(device) if hasattr(part, "to") else part for part in batch)
-
-
 def wikitext2(asked: Asked) -> None:
     """Train both networks for as many epochs as fit, by the speed of a short run before them."""
     data = OWN_TEXT if asked.dry else ("data=wikitext2", f"data.root={asked.root}")
     if not asked.root and not asked.dry:
         raise BadInput("give --root FOLDER, which holds wikitext/ laid out as on the hub")
     seconds = PARTS["wikitext2"].seconds
-    common = [
-        *(sys.executable, "-m", "bench", "-m", "task=text_gru", *data, "model.depth=2", "model.width=650")
-    ]
-    common += [*("dropout=0.5", "task.batches.batch_size=20", "task.batches.window=35", *TRAINER)]
-    common += [
-        *asked.places("wikitext2"),
-        *((*GRU_SMALL, "trainer.limit_eval_batches=1") if asked.dry else ()),
-    ]
+    setting = (
+        "task=text_gru model.depth=2 model.width=650 dropout=0.5 task.batches.batch_size=20 "
+        "task.batches.window=35 tying=none,embedding"
+    )
+    common = [*BENCH, *setting.split(), *data, *TRAINER, *asked.places("wikitext2")]
+    common += (*GRU_SMALL, "trainer.limit_eval_batches=1") if asked.dry else ()
     began = time.monotonic()
-    probe = [*common, "tying=none,embedding", "trainer.max_epochs=1", "trainer.val_check_interval=1.0"]
+    probe = [*common, "trainer.max_epochs=1", "trainer.val_check_interval=1.0"]
     probe += [f"trainer.limit_train_batches={3 if asked.dry else 200}", "sweep.name=wikitext2_speed"]
     subprocess.run(probe, check=True, capture_output=True)
     rates = [
@@ -357,7 +337,7 @@ def wikitext2(asked: Asked) -> None:
     epochs = 1 if asked.dry else max(1, min(PUBLISHED_EPOCHS, int(left * min(rates) / tokens)))
     limit = ["trainer.limit_train_batches=3"] if asked.dry else ["trainer.limit_train_batches=null"]
     print(f"{epochs} of {PUBLISHED_EPOCHS} epochs", flush=True)
-    subprocess.run([*common, "tying=none,embedding", f"trainer.max_epochs={epochs}", *limit], check=True)
+    subprocess.run([*common, f"trainer.max_epochs={epochs}", *limit], check=True)
 
 
 DOES = {"loops": loops, "wikitext2": wikitext2}

@@ -14,6 +14,8 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from bench.perf.subjects import Subject
+from bench.runs.store import BEST
+from bench.runs.worker import RESUME
 from bench.tasks.cross_entropy import linear_cross_entropy
 from bench.training import train
 from bench.training.callbacks import MetricsCallback
@@ -131,10 +133,8 @@ def ours(subject: Subject, model: nn.Module, batches: Watched, folder: Path) -> 
     """Train as `bench.training.train` does, with its callbacks; without a logger, and without validations."""
     metric = subject.config["task"]["metric"]
     journal = MetricsCallback(folder, metric["name"], TyingPlan(), time.time())
-    resume = Resume(folder / "last.ckpt", subject.config["trainer"]["checkpoint_every_s"], {}, journal.paused)
-    trainer = train.trainer_of(
-        subject.config, folder, False, [Best(folder / "best.ckpt", metric), journal, resume]
-    )
+    resume = Resume(folder / RESUME, subject.config["trainer"]["checkpoint_every_s"], {}, journal.paused)
+    trainer = train.trainer_of(subject.config, folder, False, [Best(folder / BEST, metric), journal, resume])
     trainer.fit(subject.module(model), batches)
 
 

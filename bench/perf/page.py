@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
 from bench.report.markup import Table, markdown
-from bench.report.numbers import NOTHING, bounded, fixed, ratio, short_count
+from bench.report.numbers import NOTHING, bounded, fixed, short_count
 
 MARK = "<!-- made by `make perf`; do not edit -->\n"
 PICTURE = "growth"
@@ -58,7 +58,7 @@ def _pair(ours: str, theirs: str, ratio_header: str = "ratio") -> Columns:
         return lambda row: fixed(1e3 * row["pair"][side]["median_s"], 2) + _mark(row)
 
     def ratio_text(row: Row) -> str:
-        return ratio(*(row["pair"][key] for key in ("ratio", "low", "high"))) + _mark(row)
+        return bounded(*(row["pair"][key] for key in ("ratio", "low", "high")), 3) + _mark(row)
 
     return ((ours, milliseconds("tied")), (theirs, milliseconds("untied")), (ratio_header, ratio_text))
 

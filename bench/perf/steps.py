@@ -150,7 +150,8 @@ def defaults(subjects: Sequence[Subject], pace: Pace) -> dict[str, Any]:
 
 def compared(subject: Subject, way: Way, pace: Pace) -> dict[str, Any]:
     """Time ours over `way`: a turn of a side is a whole `fit` of a fresh copy of the network over the same batches."""
-    steps = _steps_of_a_turn(subject, way, pace)
+    seconds = timed(subject, way, subject.batches(QUICK.steps + AHEAD))
+    steps = max(QUICK.steps, min(pace.steps, round(pace.turn_s / seconds)))
     batches = subject.batches(steps + AHEAD)
     (pair,) = turns_of(
         lambda: (timed(subject, ours, batches),),
@@ -158,11 +159,6 @@ def compared(subject: Subject, way: Way, pace: Pace) -> dict[str, Any]:
         **pace.limits(),
     )
     return {**in_record(pair), "steps": steps}
-
-
-def _steps_of_a_turn(subject: Subject, way: Way, pace: Pace) -> int:
-    seconds = timed(subject, way, subject.batches(QUICK.steps + AHEAD))
-    return max(QUICK.steps, min(pace.steps, round(pace.turn_s / seconds)))
 
 
 def trained(subject: Subject, way: Way, steps: int) -> nn.Module:

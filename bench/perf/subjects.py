@@ -27,13 +27,7 @@ TINY = {
     "text_gru": ("model.depth=2", "model.width=8"),
     "text_transformer": ("model.depth=2", "model.width=8"),
 }
-SMALLEST = (
-    "model.depth=1",
-    "model.width=4",
-    "model.heads=1",
-    "task.batches.batch_size=1",
-    "task.batches.window=2",
-)
+SMALLEST = "model.depth=1 model.width=4 model.heads=1 task.batches.batch_size=1 task.batches.window=2"
 
 
 @dataclass(frozen=True)
@@ -99,5 +93,5 @@ def of_tasks(tiny: bool) -> list[Subject]:
 def smallest() -> Subject:
     """Return a network of next to no operations: a step of it is what its loop costs, whatever the processor does."""
     return subject_of(
-        composed("task=text_transformer", *SMALLEST), "next to nothing (a transformer of width 4)"
+        composed("task=text_transformer", *SMALLEST.split()), "next to nothing (a transformer of width 4)"
     )

@@ -31,7 +31,7 @@ def across(scores: list[Scores]) -> Table:
         [[s.tying] for s in scores],
         [
             Column("mean score over\ntasks [95 %]", lambda s: interval_text(s.mean, 3)),
-            *map(_of_task, _tasks(scores)),
+            *map(_of_task, sorted({task for s in scores for task in s.tasks})),
             *(
                 Column(f"% of runs\n≥ {threshold:g}", lambda s, at=at: _percent(profiles[s.tying][at]))
                 for at, threshold in enumerate(THRESHOLDS)
@@ -42,10 +42,6 @@ def across(scores: list[Scores]) -> Table:
         ],
         scores,
     )
-
-
-def _tasks(scores: list[Scores]) -> list[Task]:
-    return sorted({task for s in scores for task in s.tasks})
 
 
 def _of_task(task: Task) -> Column[Scores]:

@@ -22,6 +22,7 @@ from bench.report.numbers import (
     change_unit,
     fixed,
     interval_text,
+    listed,
     places,
     short_count,
 )
@@ -294,7 +295,7 @@ def _of_method(judgements: list[Judgement], several: bool) -> str:
         at.setdefault(judgement.verdict, []).append(judgement.where)
     if len(at) == 1 and len(judgements) > 2:
         return f"{judgements[0].verdict} in all {len(judgements)} comparisons"
-    return "; ".join(f"{verdict}{f' for {_listed(where)}' * several}" for verdict, where in at.items())
+    return "; ".join(f"{verdict}{f' for {listed(where)}' * several}" for verdict, where in at.items())
 
 
 def _by_verdict(judgements: list[Judgement]) -> str:
@@ -312,8 +313,3 @@ def _by_verdict(judgements: list[Judgement]) -> str:
         text = f" ({', '.join(f'`{name}`' for name in names)})" if 0 < len(names) <= MOST_BY_METHOD else ""
         parts.append(f"{len(of)} {verdict}{text}")
     return f"of {len(judgements)} comparisons with `none`: {', '.join(parts)}"
-
-
-def _listed(names: list[str]) -> str:
-    *before, last = names
-    return f"{', '.join(before)} and {last}" if before else last

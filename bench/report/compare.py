@@ -1,6 +1,5 @@
 """Compare two sets of results cell by cell: `python -m bench.compare A B`. No torch."""
 
-import math
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -10,13 +9,14 @@ from typing import Any, NamedTuple
 
 from bench.analysis import archive, examples, frame, runs
 from bench.analysis.archive import FILE, parse
-from bench.analysis.groups import SAID, flat, place
-from bench.analysis.power import scale_of
+from bench.analysis.groups import SAID, by_status, flat, grouped, place
+from bench.analysis.power import change, margin_on_scale, scale_of
 from bench.analysis.runs import WORST, Metric, RunRecord
-from bench.analysis.statistics import OTHER_MARGIN, Paired, interval, margin_of, paired
+from bench.analysis.statistics import Paired, interval, paired
 from bench.analysis.verdict import judge
+from bench.meters.metrics import perplexity
 from bench.report.markup import Column, Table, plain, tabulate
-from bench.report.numbers import NOTHING, axis, bounded, fixed, metric_places
+from bench.report.numbers import NOTHING, axis, fixed, interval_text, metric_places
 from bench.runs.command_line import add_places, framed, parser
 from bench.tying.errors import BadInput, offer, spelled_like
 
@@ -149,7 +149,8 @@ def changes(
         for key in sorted(places, key=lambda key: (key.variant, places[key], key)):
             both = [side.get(key) for side in members]
             values = [None if cell is None else _values(cell) for cell in both]
-            told = zip(("before", "after"), map(_missing, (cell or [] for cell in both)), strict=True)
+            absent = [by_status(run for run in cell or () if not run.is_done) for cell in both]
+            told = zip(("before", "after"), absent, strict=True)
             missing = "; ".join(f"{name}: {text}" for name, text in told if text)
             metric = next(cell for cell in both if cell)[0].metric
             same_data = len(marks) == 1
@@ -198,13 +199,13 @@ def _varied(side: list[RunRecord]) -> set[str]:
 def _cells(side: list[RunRecord], varied: list[str]) -> dict[Key, list[RunRecord]]:
     # A run without a record is of the variant of its cell.
     configs = {run.cell: config for run in side if (config := _config(run))}
-    cells: dict[Key, list[RunRecord]] = {}
-    for run in side:
+
+    def key_of(run: RunRecord) -> Key:
         config = configs.get(run.cell, {})
         variant = ", ".join(f"{key}={_plain(config.get(key))}" for key in varied)
-        key = Key(run.task, run.data, variant, run.tying, run.dropout, run.weight_decay)
-        cells.setdefault(key, []).append(run)
-    return cells
+        return Key(run.task, run.data, variant, run.tying, run.dropout, run.weight_decay)
+
+    return grouped(side, key_of)
 
 
 def _values(cell: list[RunRecord]) -> dict[int, float]:
@@ -224,11 +225,6 @@ def _over_examples(
     )
     shared = sorted(before.keys() & after.keys())
     return examples.over_examples([after[seed] for seed in shared], [before[seed] for seed in shared], name)
-
-
-def _missing(cell: list[RunRecord]) -> str:
-    words = [SAID.get(run.status, run.status.value) for run in cell if not run.is_done]
-    return ", ".join(f"{words.count(word)} {word}" for word in sorted(set(words)))
 
 
 def _lost(cell: list[RunRecord]) -> dict[int, str]:
@@ -268,11 +264,8 @@ def _sweeps(before: Side, after: Side, sweep: str | None) -> list[tuple[str, str
 
 
 def _tables(cells: list[Change]) -> list[str]:
-    groups: dict[tuple, list[Change]] = {}
-    for cell in cells:
-        groups.setdefault(cell.key[:3], []).append(cell)
     tables = []
-    for (task, data, variant), members in groups.items():
+    for (task, data, variant), members in grouped(cells, lambda cell: cell.key[:3]).items():
         title = ", ".join(filter(None, (f"{task} on {data}", variant)))
         apart = "" if members[0].same_data else "\nThe data are not the same: nothing is compared.\n"
         tables.append(f"{title} (test {members[0].metric.name}){apart}\n{plain(_table(members))}")
@@ -284,47 +277,31 @@ def _table(cells: list[Change]) -> Table:
     is_log = scale_of(metric) != metric.name
     scale = 100 if metric.is_share else 1
     means = [_mean(values) for cell in cells for values in (cell.before, cell.after) if values]
-    decimals = metric_places([_exp(mean) if is_log else scale * mean for mean in means], metric)
+    decimals = metric_places([perplexity(mean, 1) if is_log else scale * mean for mean in means], metric)
 
     def reached(values: dict[int, float] | None) -> str:
         if not values:
             return NOTHING
-        mean = _exp(_mean(values)) if is_log else scale * _mean(values)
+        mean = perplexity(_mean(values), 1) if is_log else scale * _mean(values)
         text = fixed(mean, decimals) if mean < LONG else f"{mean:.3g}"
         return f"{text} (n={len(values)})"
-
-    def changed(cell: Change) -> str:
-        return told(cell.difference)
 
     def told(difference: Paired | None) -> str:
         if difference is None:
             return NOTHING
-        numbers = (difference.mean, difference.low, difference.high)
-        if is_log:
-            parts = [None if n is None else 100 * (_exp(n) - 1) for n in numbers]
-            text = bounded(*parts, 2, sign=True)
-        else:
-            text = bounded(*(n and scale * n for n in numbers), decimals, sign=True)
+        text = interval_text(change(difference, metric), 2 if is_log else decimals, sign=True)
         return text if difference.low is not None else f"{text} (n={difference.n})"
 
     columns = [
         Column("before", lambda cell: reached(cell.before)),
         Column("after", lambda cell: reached(cell.after)),
-        Column("change in % [95 %]" if is_log else "change [95 %]", changed),
+        Column("change in % [95 %]" if is_log else "change [95 %]", lambda cell: told(cell.difference)),
         Column("over test examples [95 %]", lambda cell: told(cell.over_examples), optional=True),
         Column("verdict", judged, align="l"),
         Column("without a number", lambda cell: cell.missing, align="l", optional=True),
     ]
     labels = [[cell.key.tying, axis(cell.key.dropout), axis(cell.key.weight_decay)] for cell in cells]
     return tabulate(["tying", "dropout", "weight decay"], labels, columns, cells)
-
-
-def _exp(value: float) -> float:
-    """The perplexity of a loss; infinite beyond the largest number."""
-    try:
-        return math.exp(value)
-    except OverflowError:
-        return math.inf
 
 
 def _mean(values: dict[int, float]) -> float:
@@ -352,9 +329,7 @@ def _judged_by_seeds(cell: Change) -> str:
     difference = cell.difference
     if difference is None:
         return ""
-    is_log = scale_of(cell.metric) != cell.metric.name
-    margin = math.log1p(OTHER_MARGIN) if is_log else margin_of(cell.metric.is_share, _mean(cell.before))
-    (alone,) = judge([(difference, margin)], cell.metric)
+    (alone,) = judge([(difference, margin_on_scale(cell.metric, None, _mean(cell.before)))], cell.metric)
     return str(alone.verdict)
 
 

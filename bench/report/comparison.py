@@ -1,16 +1,16 @@
 """Compare tyings in tables: a section, differences to `none`, and the summary over tasks."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from bench.analysis.comparison import Compared, chosen_vs_untied, vs_controls, vs_untied
-from bench.analysis.costs import cost_columns
+from bench.analysis.frame import cost_columns
 from bench.analysis.groups import Section, SeedGroup, in_order
 from bench.analysis.power import change, change_of, scale_of
 from bench.analysis.runs import percent
 from bench.analysis.statistics import Interval, Paired
 from bench.meters.metrics import Estimate
-from bench.report.markup import Column, Table, tabulate, width
+from bench.report.markup import WIDTH, Column, Table, tabulate, width
 from bench.report.numbers import (
     NOTHING,
     axis,
@@ -130,7 +130,7 @@ def _columns(section: Section) -> list[Column[SeedGroup]]:
         value = percent(cell.by_group, metric)
         return "" if value is None else f"[{fixed(value.low, decimals)}, {fixed(value.high, decimals)}]"
 
-    gap_text, gap = _over_seeds(3, "gap")
+    gap_text, gap = _over_seeds("gap")
     soft = [
         Column(
             "effective\nparameters",
@@ -139,27 +139,31 @@ def _columns(section: Section) -> list[Column[SeedGroup]]:
         )
     ]
     return [
-        Column("unique\nparameters", _count_text, lambda c: c.count("num_params"), "min"),
-        Column("% of\nuntied", _share_text),
+        Column(
+            "unique\nparameters",
+            lambda c: "" if (count := c.count("num_params")) is None else f"{count:,}",
+            lambda c: c.count("num_params"),
+            "min",
+        ),
+        Column("% of\nuntied", lambda c: "" if (s := share_of_untied(c)) is None else f"{100 * s:.1f}"),
         *(soft if has_effective(section.cells) else []),
         Column("GFLOP\na train step", _gflop_text, optional=True),
         Column(metric.label, metric_text, marked(lambda c: mean(shown(c))), metric.mode),
         Column("by group\n[95 %]", group_text, optional=True),
         Column("difference\nto none", difference_text, marked(lambda c: mean(difference(c))), metric.mode),
         Column("verdict", lambda c: str(compared[c].verdict), align="l", optional=True),
-        Column("still improving\n% a quarter", improving_text, optional=True),
+        Column(  # by how much the validation loss fell in the last quarter
+            "still improving\n% a quarter",
+            lambda c: f"{100 * c.late_gain:.1f}" if c.is_improving else "",
+            optional=True,
+        ),
         Column("generalisation\ngap (nats)", gap_text, marked(gap), "min"),
-        Column("spread\nalong depth", *_over_seeds(3, "spread", "depth")),
+        Column("spread\nalong depth", *_over_seeds("spread", "depth")),
         Column("n runs", _n_text),
         Column(
             "note", lambda c: "; ".join(filter(None, (c.control_note, c.reason))), align="l", optional=True
         ),
     ]
-
-
-def improving_text(cell: SeedGroup) -> str:
-    """`4.9`: the percent by which the validation loss fell in the last quarter; empty for what is trained out."""
-    return f"{100 * cell.late_gain:.1f}" if cell.is_improving else ""
 
 
 def _n_text(cell: SeedGroup) -> str:
@@ -173,19 +177,9 @@ def _gflop_text(cell: SeedGroup) -> str:
     return fixed(flop / 1e9, 3) if cell.done and flop is not None else ""
 
 
-def _share_text(cell: SeedGroup) -> str:
-    share = share_of_untied(cell)
-    return "" if share is None else f"{100 * share:.1f}"
-
-
-def _count_text(cell: SeedGroup) -> str:
-    count = cell.count("num_params")
-    return "" if count is None else f"{count:,}"
-
-
-def _over_seeds(decimals: int, *keys: str) -> tuple[Callable, Callable]:
+def _over_seeds(*keys: str) -> tuple[Callable, Callable]:
     def text(cell: SeedGroup) -> str:
-        return fixed(mean(cell.over_seeds(*keys)), decimals) if cell.done else ""
+        return fixed(mean(cell.over_seeds(*keys)), 3) if cell.done else ""
 
     return text, lambda cell: mean(cell.over_seeds(*keys))
 
@@ -193,34 +187,27 @@ def _over_seeds(decimals: int, *keys: str) -> tuple[Callable, Callable]:
 def differences(section: Section) -> Table | None:
     """Make a row per cell that could be compared, holes included; None where no cell has two pairs."""
     rows = [row for row in vs_untied(section) if not (row.cell.is_untied or row.cell.is_not_applicable)]
-    if not any(row.n_pairs > 1 for row in rows):
-        return None
-    first, *others = _tested_columns(section)
-    return tabulate(
-        AXES,
-        _labels(rows),
-        [
-            Column("n pairs", lambda row: str(row.n_pairs)),
-            first,
-            Column("effect in\nseed sds", lambda row: fixed(row.effect, 2, sign=True)),
-            *others,
-            Column("rank\n(change)", _rank_text),
-        ],
-        rows,
-    )
+    effect = Column("effect in\nseed sds", lambda row: fixed(row.effect, 2, sign=True))
+    return _tested(section, rows, [effect], [Column("rank\n(change)", _rank_text)])
 
 
 def controls(section: Section) -> Table | None:
     """Make a row per tied cell that has a control of its size; None where no such pair has two seeds."""
-    rows = vs_controls(section)
+    return _tested(section, vs_controls(section))
+
+
+def _tested(
+    section: Section,
+    rows: Sequence[Compared],
+    effect: Sequence[Column[Compared]] = (),
+    rank: Sequence[Column[Compared]] = (),
+) -> Table | None:
     if not any(row.n_pairs > 1 for row in rows):
         return None
+    first, *others = _tested_columns(section)
     pairs = Column("n pairs", lambda row: str(row.n_pairs))
-    return tabulate(AXES, _labels(rows), [pairs, *_tested_columns(section)], rows)
-
-
-def _labels(rows: Iterable[Compared]) -> list[list[str]]:
-    return [[row.cell.tying, axis(row.cell.dropout), axis(row.cell.weight_decay)] for row in rows]
+    labels = [[row.cell.tying, axis(row.cell.dropout), axis(row.cell.weight_decay)] for row in rows]
+    return tabulate(AXES, labels, [pairs, first, *effect, *others, *rank], rows)
 
 
 def _tested_columns(section: Section) -> list[Column[Compared]]:
@@ -320,11 +307,11 @@ def _of_untied(cell: SeedGroup, count: float) -> str:
     return f"{short_count(count)} {100 * count / untied:.0f}%" if untied else short_count(count)
 
 
-def in_blocks(sections: list[Section], columns: int) -> list[Table]:
-    """Cut the headline into tables of at most that many characters a line, at least one section each."""
+def in_blocks(sections: list[Section]) -> list[Table]:
+    """Cut the headline into tables that fit a terminal, at least one section each."""
     blocks: list[list[Section]] = []
     for section in sections:
-        if blocks and width(headline([*blocks[-1], section])) <= columns:
+        if blocks and width(headline([*blocks[-1], section])) <= WIDTH:
             blocks[-1].append(section)
         else:
             blocks.append([section])

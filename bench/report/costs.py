@@ -5,12 +5,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from bench.analysis.costs import PAIRS
+from bench.analysis.frame import PAIRS
 from bench.analysis.groups import control_note, natural
 from bench.analysis.runs import CostRecord
 from bench.report.markup import Column, Table, tabulate
 from bench.report.notes import provenance
-from bench.report.numbers import NOTHING, bounded, fixed, places
+from bench.report.numbers import NOTHING, bounded, fixed, places, span
 from bench.runs.store import Status
 
 MIB = 2**20
@@ -239,10 +239,10 @@ def _turns(measured: list[CostRecord]) -> str:
         paths = [path for path in PAIRS if "_".join(path).removesuffix("_cold") == key]
         pairs = [pair for path in paths for cost in measured if (pair := cost.value(*path))]
         if pairs:
-            window = _span(pair.get("window") for pair in pairs)
-            text = f"{name}: batch {_span(pair.get('batch') for pair in pairs)}"
+            window = span(pair.get("window") for pair in pairs)
+            text = f"{name}: batch {span(pair.get('batch') for pair in pairs)}"
             text += f", window {window}" if window else ""
-            parts.append(f"{text}, {_span(pair.get('turns') for pair in pairs)} turns")
+            parts.append(f"{text}, {span(pair.get('turns') for pair in pairs)} turns")
     return f"{TIMED}: {'; '.join(parts)}."
 
 
@@ -251,7 +251,7 @@ def _peak_rate(measured: list[CostRecord]) -> list[str]:
     for cost in measured:
         if (rate := cost.number("flops", "peak_per_s")) is not None:
             rates[str(cost.value("flops", "peak"))].append(rate / 1e9)
-    parts = [f"{_span(of, places(of, 3))} GFLOP/s ({source})" for source, of in sorted(rates.items())]
+    parts = [f"{span(of, places(of, 3))} GFLOP/s ({source})" for source, of in sorted(rates.items())]
     return [f"{TIMED}: the peak rate is {'; '.join(parts)}."] if parts else []
 
 
@@ -269,10 +269,3 @@ def _missing(rows: Sequence[tuple[str, CostRecord]]) -> list[str]:
 def _all(values: Iterable[Any]) -> str:
     """The values that occur, each once."""
     return " and ".join(sorted({str(value) for value in values if value is not None}, key=natural))
-
-
-def _span(values: Iterable[float | None], decimals: int = 0) -> str:
-    """`62`, or `40 to 62` of several; empty of none."""
-    known = [value for value in values if value is not None]
-    ends = (min(known), max(known)) if known else ()
-    return " to ".join(dict.fromkeys(fixed(end, decimals) for end in ends))

@@ -6,6 +6,7 @@ from typing import Any
 from bench.analysis.factorial import Effect, Factorial
 from bench.analysis.groups import Section
 from bench.analysis.power import change_of, scale_of
+from bench.analysis.runs import converted
 from bench.report.markup import Column, Table, tabulate
 from bench.report.numbers import NOTHING, bounded, fixed, p_text, places
 
@@ -29,10 +30,7 @@ def as_read(fit: Factorial) -> Factorial:
         return fit
 
     def in_percent(effect: Effect) -> Effect:
-        ends = {key: getattr(effect, key) for key in ("estimate", "low", "high")}
-        return effect._replace(
-            **{key: None if end is None else change_of(end, fit.metric) for key, end in ends.items()}
-        )
+        return converted(effect, lambda end: change_of(end, fit.metric), "estimate", "low", "high")
 
     return replace(
         fit,
@@ -54,7 +52,7 @@ def effects_table(factorial: Factorial) -> Table:
         Column[Effect](
             "95 % interval", lambda effect: interaction_text(effect, decimals).partition(" ")[2] or NOTHING
         ),
-        Column[Effect]("n", lambda effect: _seeds(effect)),
+        Column[Effect]("n", _seeds),
         Column[Effect]("p", lambda effect: p_text(effect.p)),
         Column[Effect]("p (Holm)", lambda effect: p_text(effect.p_holm)),
         Column[Effect]("reading", lambda effect: effect.reading, align="l"),

@@ -76,16 +76,13 @@ def _verdict(what: str, scores: Sequence[Score]) -> list[str]:
 
 
 def _table(scores: Sequence[Score]) -> Table:
-    def error(who: str) -> Column[Score]:
-        return Column(who, lambda score: NOTHING if who not in score.errors else fixed(score.errors[who], 4))
-
     columns = [
         Column("points", lambda score: str(score.n)),
         Column("signs right", lambda score: f"{score.right} of {score.signed}" if score.signed else NOTHING),
         Column("in the interval", lambda s: NOTHING if s.covered is None else f"{s.covered} of {s.n}"),
         Column("model", lambda score: score.model, align="l"),
         Column("its error", lambda score: fixed(score.errors[score.model], 4)),
-        *(error(name) for name in DUMMIES),
+        *(Column(who, lambda score, who=who: fixed(score.errors.get(who), 4)) for who in DUMMIES),
         Column("best", lambda score: score.winner, align="l"),
     ]
     return tabulate(
@@ -128,7 +125,7 @@ def _measured(found: Sequence[Measurement], given: Mapping[str, Any]) -> Measure
 def _rows_table(rows: Sequence[Row]) -> Table:
     columns = [
         Column("predicted nll [90 %]", lambda row: bounded(*row[0]["predicted"], 3, True)),
-        Column("measured", lambda row: NOTHING if row[1] is None else fixed(row[1].difference, 3, True)),
+        Column("measured", lambda row: fixed(row[1] and row[1].difference, 3, True)),
         Column("in the interval", lambda row: NOTHING if row[1] is None else _inside(row)),
     ]
     labels = [[given["method"], Point(**given["point"]).title] for given, _ in rows]

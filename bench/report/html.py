@@ -2,14 +2,13 @@
 
 import re
 import shlex
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 from bench.analysis.archive import FILE
 from bench.analysis.comparison import Compared, chosen_vs_untied
-from bench.analysis.groups import SAID, Section, SeedGroup
+from bench.analysis.groups import SAID, Section, SeedGroup, by_status
 from bench.analysis.power import change, change_of
 from bench.analysis.runs import RunRecord, is_finite
 from bench.analysis.verdict import Kind
@@ -28,12 +27,7 @@ ONE_SEED = "One seed: a hint, not a result."
 
 def counted(runs: list[RunRecord]) -> str:
     """`60 runs: 56 done, 4 n/a`."""
-    return f"{len(runs)} run{'s' * (len(runs) != 1)}: {_by_status(runs) or 'none'}"
-
-
-def _by_status(runs: list[RunRecord]) -> str:
-    counts = Counter(SAID.get(run.status, run.status) for run in runs)
-    return ", ".join(f"{counts[status]} {status}" for status in sorted(counts))
+    return f"{len(runs)} run{'s' * (len(runs) != 1)}: {by_status(runs) or 'none'}"
 
 
 def sentences(section: Section) -> list[str]:
@@ -45,7 +39,7 @@ def sentences(section: Section) -> list[str]:
     rows = chosen_vs_untied(section)
     tied = [row for row in rows.values() if row.cell.spec.control is None and row.cell.tying != "none"]
     left = [run for run in section.runs if not run.is_done]
-    missing = [f"No number from {_by_status(left)} of {len(section.runs)} runs."] if left else []
+    missing = [f"No number from {by_status(left)} of {len(section.runs)} runs."] if left else []
     if not tied:
         untied = [f"`none` reaches {_reached(section, rows['none'].cell)}."] if "none" in rows else []
         return ["No tying has a number here.", *untied, *missing]
@@ -308,16 +302,6 @@ class _Shown(NamedTuple):
     lines: Sequence[str]
 
 
-class _Part(NamedTuple):
-    """One section as the template reads it."""
-
-    title: str
-    sentences: list[str]
-    blocks: list[_Shown]
-    costs: list[_Shown]
-    runs: HtmlTable | None
-
-
 def page(
     report: SweepReport, pictures: Mapping[str, bytes], failures: Mapping[str, str] | None = None
 ) -> bytes:
@@ -369,17 +353,17 @@ def page(
     return html.encode()
 
 
-def _part(part: SectionReport, many: bool, once: set[str]) -> _Part:
+def _part(part: SectionReport, many: bool, once: set[str]) -> dict[str, Any]:
     reached = [
         block._replace(lines=[line for line in block.lines if line not in once]) for block in part.reached
     ]
-    return _Part(
-        part.section.title,
-        sentences(part.section),
-        [_shown(block) for block in reached],
-        [_shown(block) for block in part.costs if block.table or block.lines],
-        None if many else html_table("Runs", runs_table(part.section), code={COMMAND}),
-    )
+    return {
+        "title": part.section.title,
+        "sentences": sentences(part.section),
+        "blocks": [_shown(block) for block in reached],
+        "costs": [_shown(block) for block in part.costs if block.table or block.lines],
+        "runs": None if many else html_table("Runs", runs_table(part.section), code={COMMAND}),
+    }
 
 
 def _shown(block: Block) -> _Shown:

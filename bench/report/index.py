@@ -75,7 +75,10 @@ def pages(results: Path, failure: str = "") -> dict[Path, bytes]:
     card = "".join(
         f"- {{config_name: {s.name}, data_files: {s.name}/{FILE}}}\n" for s in sweeps if s.is_shipped
     )
-    documents = {(results / name).with_suffix(".html"): _document(results / name) for name in there}
+    documents = {
+        page.with_suffix(".html"): html(title_of(page), page.read_text(), _pictures(page))
+        for page in (results / name for name in there)
+    }
     files = documents | {results / "README.md": readme(sweeps, there), results / "index.html": text}
     files[results / CARD] = f"# {MADE_BY}\npretty_name: The tying bench\nconfigs:\n{card}"
     files[results / CROISSANT] = croissant([results / s.name / FILE for s in sweeps if s.is_shipped])
@@ -146,10 +149,6 @@ def _beside(path: Path) -> Beside:
         data_address(content) if content else "",
         alt.removesuffix(".png"),
     )
-
-
-def _document(path: Path) -> str:
-    return html(title_of(path), path.read_text(), _pictures(path))
 
 
 def _pictures(page: Path) -> dict[str, bytes]:

@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-from collections import defaultdict
 from collections.abc import Callable, Container, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,16 +12,26 @@ from typing import Any
 
 from bench.analysis import laws, points, published
 from bench.analysis.beside import method_of, place_of
-from bench.analysis.left_out import LeftOut, left_out
-from bench.analysis.points import METHODS, Measurement, as_percent, measurements, read_runs
+from bench.analysis.groups import grouped
+from bench.analysis.points import (
+    HIGHER,
+    METHODS,
+    SWEEP,
+    Arm,
+    LeftOut,
+    Measurement,
+    as_percent,
+    left_out,
+    measurements,
+    read_runs,
+)
 from bench.analysis.prediction import MATTERS, MODELS, best_predictor, law
 from bench.analysis.published import Published
-from bench.analysis.rate_rule import HIGHER, SWEEP, Arm
 from bench.analysis.zero_line import Plane, plane_of
 from bench.report.document import html
 from bench.report.foretold import predictions_page
 from bench.report.markup import Column, Table, markdown, tabulate
-from bench.report.numbers import NOTHING, bounded, fixed
+from bench.report.numbers import bounded, fixed
 from bench.runs.command_line import add_places, framed, parser
 from bench.runs.store import write_bytes_atomic
 
@@ -146,7 +155,8 @@ def page(shown: Map, pictures: Mapping[str, str]) -> str:
         lines += [f"## {kind.title}", "", _of_kind(kind), ""]
         if kind.name in pictures:
             lines += [f"![{kind.title}]({pictures[kind.name]})", ""]
-        lines += _published_lines(shown, kind)
+        if rows := _rows(shown, kind):
+            lines += [*(f"- published: {row.shown}" for row in rows), ""]
     if shown.without:
         lines += ["## What if the copies were left out?", "", *_without(shown.without), ""]
     lines += ["## What a shared tensor is worth", "", *_laws(shown.laws), ""]
@@ -245,11 +255,6 @@ def _rows(shown: Map, kind: Kind) -> list[Published]:
     return [row for row in shown.published if kind.is_text and method_of(row) == kind.method]
 
 
-def _published_lines(shown: Map, kind: Kind) -> list[str]:
-    rows = _rows(shown, kind)
-    return [*(f"- published: {row.shown}" for row in rows), ""] if rows else []
-
-
 def _laws(fitted: Mapping[str, laws.Law]) -> list[str]:
     """Return the tables of phi and of the worth of repetition, each with what it says in words."""
     if not fitted:
@@ -325,9 +330,7 @@ def _by_method(
     head: str, items: Sequence[Any], key: Callable[[Any], tuple[str, str]], columns: Sequence[Column]
 ) -> Table:
     """Return a row for each network or task and method, whose columns are of the items that have it."""
-    groups: dict[tuple[str, str], list[Any]] = defaultdict(list)
-    for item in items:
-        groups[key(item)].append(item)
+    groups = grouped(items, key)
     return tabulate([head, "tying"], [list(names) for names in groups], columns, list(groups.values()))
 
 
@@ -363,17 +366,13 @@ def _models_table(kinds: Sequence[Kind]) -> Table:
     by_method = {kind.method: kind for kind in kinds}
     rows = [(kind, new) for kind in by_method.values() for new in JUDGED if kind.errors[new]]
 
-    def error(model: str) -> Column[tuple[Kind, str]]:
-        def value(row: tuple[Kind, str]) -> float | None:
-            return row[0].errors[row[1]].get(model)
-
-        return Column(model, lambda row: NOTHING if value(row) is None else fixed(value(row), 4))
-
     columns = [
         Column("points", lambda row: str(len(row[0].found))),
         Column("places", lambda row: str(row[0].places)),
     ]
-    columns += [error(model) for model in MODELS]
+    columns += [
+        Column(model, lambda row, model=model: fixed(row[0].errors[row[1]].get(model), 4)) for model in MODELS
+    ]
     columns.append(Column("used", lambda row: row[0].best[row[1]], align="l"))
     return tabulate(["tying", "error"], [[kind.method, JUDGED[new]] for kind, new in rows], columns, rows)
 
@@ -421,17 +420,13 @@ def _pictures(shown: Map) -> dict[str, bytes]:
     from bench.report.plots.map import picture
     from bench.report.plots.style import draw
 
-    return {
-        kind.name: draw(picture, _message(kind), kind.found, kind.plane, _placed(shown, kind))[".png"]
-        for kind in shown.kinds
-    }
-
-
-def _message(kind: Kind) -> str:
-    """Say what the picture of a kind shows: how often tying was better, and where the middle lies."""
-    better, _, worse = kind.counts
-    middle = fixed(median(one.percent for one in kind.found), 1, True)
-    return f"{kind.name}: better at {better} of {len(kind.found)} points, worse at {worse}; median {middle} %"
+    drawn = {}
+    for kind in shown.kinds:
+        (better, _, worse), middle = kind.counts, fixed(median(one.percent for one in kind.found), 1, True)
+        counts = f"better at {better} of {len(kind.found)} points, worse at {worse}; median {middle} %"
+        arguments = (f"{kind.name}: {counts}", kind.found, kind.plane, _placed(shown, kind))
+        drawn[kind.name] = draw(picture, *arguments)[".png"]
+    return drawn
 
 
 def _placed(shown: Map, kind: Kind) -> list[tuple[Published, float | None, float | None]]:

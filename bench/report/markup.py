@@ -8,6 +8,8 @@ from typing import Any, Generic, TypeVar
 from bench.report.numbers import NOTHING
 
 MADE_BY = "made by `python -m bench.tables`; do not edit"
+WIDTH = 120
+"""Characters of a line in the terminal."""
 TEX = {
     "\\": r"\textbackslash{}", "&": r"\&",
     "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",

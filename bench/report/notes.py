@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.analysis.comparison import n_compared
-from bench.analysis.groups import TRAINED_OUT, Section, natural
+from bench.analysis.groups import TRAINED_OUT, Section
 from bench.analysis.runs import device, is_finite, look_up
 from bench.analysis.statistics import ENOUGH, SIGNIFICANCE, margin_text
 from bench.analysis.verdict import NEAR, POWER
 from bench.report.comparison import EFFECTIVE, has_effective, mean
-from bench.report.numbers import fixed, places
+from bench.report.numbers import fixed, places, shares, span
 
 READING = (
     "Mean [95 % Student-t interval] over seeds; one seed has no interval. The difference to none is at the same "
@@ -89,8 +89,7 @@ def verdict_rule(sections: Sequence[Section]) -> list[str]:
     counts = [n_compared(section) for section in sections]
     if not any(counts):
         return [UNTESTED]
-    low, high = min(counts), max(counts)
-    count = f"{high if low == high else f'{low} to {high}'} comparison{'s' * (high != 1)}"
+    count = f"{span(counts)} comparison{'s' * (max(counts) != 1)}"
     of_each = " of each section" if len(sections) > 1 else ""
     tested = sum(count > 0 for count in counts)
     cells = [cell for section in sections for cell in section.cells]
@@ -117,14 +116,9 @@ def training(section: Section) -> str:
     gains = [100 * cell.late_gain for cell in cells if cell.is_improving]
     unknown = sum(cell.late_gain is None for cell in cells)
     parts = [f"{len(cells) - len(gains) - unknown} of {len(cells)} rows"] if unknown < len(cells) else []
-    parts += [f"{len(gains)} still improving, {_range(gains)} % a quarter"] if gains else []
+    parts += [f"{len(gains)} still improving, {span(gains, 1)} % a quarter"] if gains else []
     parts += [f"not known of {unknown} rows, whose validation curve is not recorded"] if unknown else []
     return "; ".join(parts)
-
-
-def _range(values: Sequence[float]) -> str:
-    low, high = (f"{end:.1f}" for end in (min(values), max(values)))
-    return low if low == high else f"{low} to {high}"
 
 
 BUDGETS = {
@@ -214,7 +208,7 @@ def provenance(what: str, records: list[Mapping[str, Any]]) -> list[str]:
     packages = {name for record in records for name in look_up(record, "provenance", "versions") or {}}
     sources |= {name: counts("provenance", "versions", name) for name in sorted(packages)}
     hosts = counts("provenance", "host")
-    parts = [f"{name} {_shares(values)}" for name, values in sources.items() if values]
+    parts = [f"{name} {shares(values.elements())}" for name, values in sources.items() if values]
     line = f"{what}: {len(records)}, on {len(hosts)} host{'s' * (len(hosts) != 1)}; {'; '.join(parts)}."
     mixed = [name for name, values in sources.items() if len(values) > 1]
     more = [f"{what} come from more than one {', '.join(mixed)}."] if mixed else []
@@ -247,9 +241,3 @@ def _commit(record: Mapping[str, Any]) -> str | None:
     commit = look_up(record, "provenance", "commit")
     dirty = look_up(record, "provenance", "dirty")
     return f"{str(commit)[:10]}{' (dirty)' if dirty else ''}" if commit else None
-
-
-def _shares(counts: Counter[str]) -> str:
-    if len(counts) == 1:
-        return next(iter(counts))
-    return ", ".join(f"{name} ({counts[name]} of {counts.total()})" for name in sorted(counts, key=natural))

@@ -1,8 +1,10 @@
 """Numbers as text: as many digits as they carry, a real minus sign, a dash for nothing."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 
+from bench.analysis.groups import natural
 from bench.analysis.power import change, scale_of
 from bench.analysis.runs import Metric
 from bench.analysis.statistics import Interval, Paired
@@ -93,6 +95,22 @@ def short_count(count: float) -> str:
     return f"{count:.0f}"
 
 
-def ratio(value: float | None, low: float | None, high: float | None) -> str:
-    """`0.982 [0.975, 0.990]`; the ratio alone where it has no interval."""
-    return bounded(value, low, high, 3)
+def span(values: Iterable[float | None], decimals: int = 0) -> str:
+    """`62`, or `40 to 62` of several; empty of none."""
+    known = [value for value in values if value is not None]
+    ends = (min(known), max(known)) if known else ()
+    return " to ".join(dict.fromkeys(fixed(end, decimals) for end in ends))
+
+
+def listed(names: Iterable[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *before, last = names
+    return f"{', '.join(before)} and {last}" if before else last
+
+
+def shares(values: Iterable[str]) -> str:
+    """The one value that all have; else each with how many have it: `a (2 of 3), b (1 of 3)`."""
+    counts = Counter(values)
+    if len(counts) == 1:
+        return next(iter(counts))
+    return ", ".join(f"{name} ({counts[name]} of {counts.total()})" for name in sorted(counts, key=natural))

@@ -1,28 +1,31 @@
 """Build what a sweep's report says, once, and spell it as files of text: a page per task, and the summary."""
 
+import json
+import textwrap
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from yaml import safe_load
 
-from bench.analysis import traced
+from bench.analysis import archive
 from bench.analysis.aggregate import Scores, is_across, scores
 from bench.analysis.archive import FILE, Recorded
 from bench.analysis.factorial import Factorial, factorial
-from bench.analysis.groups import Section, sections
+from bench.analysis.groups import Section, grouped, sections
 from bench.analysis.runs import rows
 from bench.analysis.scaling import Curve, curves
 from bench.report import across_tasks, block_pairs, comparison, healing, scaling
 from bench.report import answer as answers
 from bench.report import factorial as effects
 from bench.report.costs import cost_notes, cost_tables
-from bench.report.ledger import Judged, judged
 from bench.report.markup import MADE_BY, Table, csv_text, latex, markdown
 from bench.report.notes import budgets, choice, floors, footer, note_line, training, verdict_rule
 from bench.runs import machine
+from bench.tying.errors import BadInput
 
 MARK = f"<!-- {MADE_BY} -->\n"
 FACTORIAL = "Tying x dropout x weight decay: does tying replace dropout, or add to it"
@@ -34,7 +37,34 @@ CHOICE = (
 )
 MANY = 8
 """Of more sections than these the summary counts verdicts; the pages of the tasks show each."""
+LEDGER = "claims.json"
+"""What `make claims` writes beside the sweeps."""
+LONGEST = 400
+"""Characters of the reason of a verdict; the ledger has all of it."""
 DRAWN = "Pictures: `make tables` draws them beside this page and puts them into index.html."
+
+
+class Judged(NamedTuple):
+    """A claim that a sweep is the test of. why: the conditions of the verdict, or what each part shows."""
+
+    id: str
+    statement: str
+    source: str
+    verdict: str
+    why: str
+
+    @property
+    def short(self) -> str:
+        return f"Claim {self.id}: {self.verdict}."
+
+    @property
+    def line(self) -> str:
+        """Return the claim, its verdict and why, and its source, as one line of a page."""
+        why = f" ({self.why})" if self.why else ""
+        return (
+            f'[{self.id}](../claims.md#{self.id.lower()}): "{self.statement}" Verdict: {self.verdict}{why}. '
+            f"Source: {self.source}."
+        )
 
 
 class Block(NamedTuple):
@@ -148,7 +178,7 @@ def recorded_report(sweep: Recorded, results: Path) -> SweepReport:
         sweep.name,
         sections(rows(sweep)),
         sweep.note,
-        traced.caveats(sweep),
+        " ".join(filter(None, [sweep.lacks, archive.sentence(sweep)])) or None,
         said_of(sweep, "question"),
         judged(results, sweep.name),
         said_of(sweep, "picture"),
@@ -163,16 +193,42 @@ def said_of(sweep: Recorded, key: str) -> str | None:
     return safe_load(preset.read_text())["sweep"].get(key) if preset.is_file() else None
 
 
+def judged(results: Path, sweep: str) -> tuple[Judged, ...]:
+    """Return what the ledger in `results` says of the claims that name this sweep; () where there is no ledger.
+
+    Raises:
+        BadInput: For a ledger that is torn or of another form.
+    """
+    path = results / LEDGER
+    if not path.exists():
+        return ()
+    try:
+        claims = json.loads(path.read_text())
+        return tuple(_judged(claim) for claim in claims if sweep in claim.get("sweeps", ()))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BadInput(f"{path} is not a ledger of claims: make it anew with `make claims`") from error
+
+
+def _judged(claim: dict[str, Any]) -> Judged:
+    few = " (too few seeds)" if claim["too_few_seeds"] else ""
+    parts = (f"{part['name']}: {part['verdict']}" for part in claim["parts"] if part["verdict"])
+    why = textwrap.shorten(
+        claim["detail"] or "; ".join(parts), LONGEST, placeholder=" ... and more in the ledger"
+    )
+    return Judged(claim["id"], claim["statement"], claim["source"], f"{claim['verdict']}{few}", why)
+
+
 def stems(sections: list[Section]) -> dict[str, list[Section]]:
     """File stem -> its sections: the task, and its data too where it has more than one in this sweep."""
     data: dict[str, set[str]] = defaultdict(set)
     for section in sections:
         data[section.task].add(section.data)
-    members: dict[str, list[Section]] = {}
-    for section in sections:
-        stem = section.task if len(data[section.task]) == 1 else f"{section.task}_{section.data}"
-        members.setdefault(stem.replace("/", "_"), []).append(section)
-    return members
+
+    def stem(section: Section) -> str:
+        name = section.task if len(data[section.task]) == 1 else f"{section.task}_{section.data}"
+        return name.replace("/", "_")
+
+    return grouped(sections, stem)
 
 
 def _task_report(stem: str, sections: list[Section], note: str | None) -> TaskReport:
@@ -185,15 +241,13 @@ def _task_report(stem: str, sections: list[Section], note: str | None) -> TaskRe
 
 
 def _section_report(section: Section, note: str | None) -> SectionReport:
-    compared = comparison.differences(section)
-    controls = comparison.controls(section)
     reached = [
         Block("", None, budgets(section)),
         Block("", comparison.comparison(section), footer(section, note)),
-        Block(comparison.TITLE, compared, list(comparison.NOTES) if compared else []),
-        Block(comparison.CONTROLS_TITLE, controls, list(comparison.CONTROLS_NOTES) if controls else []),
+        _noted(comparison.TITLE, comparison.differences(section), comparison.NOTES),
+        _noted(comparison.CONTROLS_TITLE, comparison.controls(section), comparison.CONTROLS_NOTES),
         _factorial_block(section),
-        _healing_block(section),
+        _noted(healing.TITLE, healing.healing_table(section), healing.NOTES),
         Block(block_pairs.TITLE, block_pairs.pairs_table(section), block_pairs.pairs_lines(section)),
     ]
     costs = [Block(title, table, []) for title, table in cost_tables(section.costs).items()]
@@ -201,9 +255,8 @@ def _section_report(section: Section, note: str | None) -> SectionReport:
     return SectionReport(section, [block for block in reached if block.table or block.lines], costs)
 
 
-def _healing_block(section: Section) -> Block:
-    table = healing.healing_table(section)
-    return Block(healing.TITLE, table, list(healing.NOTES) if table else [])
+def _noted(title: str, table: Table | None, notes: Sequence[str]) -> Block:
+    return Block(title, table, list(notes) if table else [])
 
 
 def _factorial_block(section: Section) -> Block:

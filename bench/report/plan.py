@@ -13,13 +13,12 @@ from bench.analysis import archive
 from bench.analysis.groups import Section, SeedGroup, sections
 from bench.analysis.power import margin_on_scale, scale_of, seeds_needed, smallest_difference
 from bench.analysis.runs import WORST, read_sweep
-from bench.analysis.statistics import OTHER_MARGIN, SHARE_MARGIN, SIGNIFICANCE, paired
-from bench.report.markup import Column, Table, plain, tabulate
-from bench.report.numbers import NOTHING, fixed, places
+from bench.analysis.statistics import SIGNIFICANCE, paired
+from bench.report.markup import WIDTH, Column, Table, plain, tabulate
+from bench.report.numbers import fixed, places
 from bench.runs.command_line import add_places, framed, parser
-from bench.tying.errors import BadInput, offer
+from bench.tying.errors import BadInput
 
-WIDTH = 120
 POWER = 0.8
 CAUTION = 0.8
 """The cautious number of seeds takes a spread that is not below the true one with this probability."""
@@ -97,8 +96,6 @@ def _need(
     sd = math.sqrt(sum(weight * sd**2 for sd, weight in spreads) / df) if df else None
     now = min((d.n if d else 0 for d in differences), default=0)
     reference = [value for _, untied in pairs for value in untied.values("test", scale).values()]
-    if margin is None:
-        margin = SHARE_MARGIN if section.metric.is_share else OTHER_MARGIN
     within = (
         margin_on_scale(section.metric, margin, math.fsum(reference) / len(reference)) if reference else None
     )
@@ -148,9 +145,6 @@ def _table(needs: Sequence[Need]) -> Table:
     def size(value: float | None) -> str:
         return fixed(None if value is None else scale * value, decimals)
 
-    def seeds(need: Need, value: int | None) -> str:
-        return NOTHING if value is None else f"{value:,}"
-
     unit = "points" if share else "nats" if needs[0].unit == "nll" else needs[0].unit
     columns = [
         Column[Need]("settings", lambda n: str(n.settings)),
@@ -158,8 +152,8 @@ def _table(needs: Sequence[Need]) -> Table:
         Column[Need](f"sd of difference\n({unit})", lambda n: size(n.sd)),
         Column[Need](f"margin\n({unit})", lambda n: size(n.margin)),
         Column[Need](f"smallest now\n({unit})", lambda n: size(n.smallest_now)),
-        Column[Need]("seeds", lambda n: seeds(n, n.seeds)),
-        Column[Need]("cautious", lambda n: seeds(n, n.seeds_cautious)),
+        Column[Need]("seeds", lambda n: fixed(n.seeds, 0)),
+        Column[Need]("cautious", lambda n: fixed(n.seeds_cautious, 0)),
         Column[Need]("core-minutes\na run", lambda n: fixed(n.core_minutes_per_run, 2)),
         Column[Need]("more\ncore-minutes", lambda n: fixed(n.more_core_minutes, 1)),
         Column[Need]("note", _note, align="l", optional=True),
@@ -244,13 +238,8 @@ def _check(chosen: Any) -> None:
 
 
 def _planned(runs: Path, results: Path, chosen: Any, alpha: float) -> list[tuple[Section, list[Need]]]:
-    there = archive.recorded_names(runs, results)
-    if chosen.sweep not in there:
-        known = (
-            offer(chosen.sweep, there, "there is") if there else "none is recorded there: run a pilot first"
-        )
-        raise BadInput(f"no sweep {chosen.sweep} in {runs} or {results}: {known}")
-    records, _ = read_sweep(runs, chosen.sweep, results)
+    (name,) = archive.chosen_names([chosen.sweep], runs, results)
+    records, _ = read_sweep(runs, name, results)
     planned = [(section, plan(section, chosen.margin, alpha, chosen.power)) for section in sections(records)]
     planned = [(section, needs) for section, needs in planned if needs]
     if not planned:

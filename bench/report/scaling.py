@@ -6,7 +6,7 @@ from bench.analysis.power import scale_of
 from bench.analysis.scaling import Curve
 from bench.analysis.statistics import Interval, Paired
 from bench.report.markup import Column, Table, tabulate
-from bench.report.numbers import NOTHING, change_places, change_unit, interval_text, metric_places
+from bench.report.numbers import NOTHING, change_places, change_unit, interval_text, listed, metric_places
 
 FLIPS, ONE_SIGN = "the sign changes", "one sign"
 MAYBE = "the means change sign, not shown"
@@ -106,18 +106,13 @@ def _sign(curve: Curve, line: str) -> tuple[str, str]:
     places = [x for x, _ in points]
     good, bad = ([x for x, difference in points if side * difference.mean > 0] for side in (sign, -sign))
     shown = [x for x, d in points if d.low is not None and (d.low > 0 or d.high < 0)]
-    where_shown = f"shown at {_amounts(shown)}" if shown else "shown at none"
+    where_shown = f"shown at {listed(map(amount, shown))}" if shown else "shown at none"
     where_shown = "shown at each" if shown == places else where_shown
     if not good or not bad:
         side = "better" if good else "worse" if bad else "equal"
-        along = f"{side} at {_amounts(places)}, {where_shown}"
+        along = f"{side} at {listed(map(amount, places))}, {where_shown}"
         return ONE_SIGN, f"no change of sign along {curve.axis}: {along}"
-    sides = f"better at {_amounts(good)}, worse at {_amounts(bad)}"
+    sides = f"better at {listed(map(amount, good))}, worse at {listed(map(amount, bad))}"
     if set(good) & set(shown) and set(bad) & set(shown):
-        return FLIPS, f"the sign changes along {curve.axis}: {sides}; shown at {_amounts(shown)}"
+        return FLIPS, f"the sign changes along {curve.axis}: {sides}; shown at {listed(map(amount, shown))}"
     return MAYBE, f"the means change sign along {curve.axis}, which may be chance: {sides}; {where_shown}"
-
-
-def _amounts(values: list[float]) -> str:
-    *before, last = map(amount, values)
-    return f"{', '.join(before)} and {last}" if before else last

@@ -7,19 +7,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from textwrap import fill
 
-from bench.analysis import archive, points, traced
+from bench.analysis import archive, points
 from bench.report import html, index
 from bench.report.comparison import in_blocks
-from bench.report.markup import plain
+from bench.report.markup import WIDTH, plain
 from bench.report.notes import floors
 from bench.report.pages import MARK, SweepReport, TaskReport, recorded_report, texts
 from bench.report.plots.pictures import PICTURES, pictures
-from bench.runs import machine, sources
+from bench.runs import sources
 from bench.runs.command_line import add_places, add_sweep, framed, parser
 from bench.runs.store import manifest_path, write_bytes_atomic
-from bench.tying.errors import BadInput, offer
+from bench.tying.errors import BadInput
 
-COLUMNS = 120
 TEXTS = (".md", ".csv", ".tex")
 SUFFIXES = (".png", ".svg")
 COLLECT = (50_000, 50, 100)
@@ -54,7 +53,7 @@ def build(
             be written.
     """
     runs, results = Path(runs), Path(results)
-    folders = [_build_sweep(runs, results, name, out) for name in _known(runs, results, names)]
+    folders = [_build_sweep(runs, results, name, out) for name in archive.chosen_names(names, runs, results)]
     failure = _draw_map(results / points.FOLDER, out) if names is None else ""
     for path, content in index.pages(results, failure).items():
         _write(path, content)
@@ -76,20 +75,6 @@ def _draw_map(folder: Path, out: Callable[[str], object]) -> str:
     for name, content in drawn.items():
         _write(folder / name, content)
     return ""
-
-
-def _known(runs: Path, results: Path, names: Sequence[str] | None) -> list[str]:
-    there = archive.recorded_names(runs, results)
-    if not there:
-        folder = manifest_path(runs, "any").parent
-        sweep = machine.command("make sweep", "tying-bench -m sweep=quick")
-        raise BadInput(f"no sweep is recorded in {folder}: run {sweep} first, or name another --runs")
-    unknown = [name for name in names or () if name not in there]
-    if unknown:
-        raise BadInput(
-            f"no sweep {unknown[0]} in {runs} or {results}: {offer(unknown[0], there, 'there is')}"
-        )
-    return list(dict.fromkeys(names)) if names else there
 
 
 def _build_sweep(runs: Path, results: Path, name: str, out: Callable[[str], object]) -> Path:
@@ -130,7 +115,7 @@ def state_untraced(results: Path, names: Sequence[str] | None = None) -> None:
         raise BadInput("the history of the suite is not here: use a clone that is not shallow")
     for name in names or archive.archived_names(results):
         path = archive.path_of(results, name)
-        _write(path, archive.content(traced.stated(archive.read(path), history)))
+        _write(path, archive.content(archive.stated(archive.read(path), history)))
 
 
 def _pictures(task: TaskReport, failures: dict[str, str]) -> dict[str, bytes]:
@@ -150,11 +135,11 @@ def _say(report: SweepReport, folder: Path, out: Callable[[str], object]) -> Non
     out(
         f"{report.name}: test metric where validation is best (versus none, paired by seed); * is best of a column\n"
     )
-    for table in in_blocks(report.sections, COLUMNS):
+    for table in in_blocks(report.sections):
         out(plain(table))
     for section in report.sections:
         if text := floors(section):
-            out(fill(f"floors, {section.title}: {text}", COLUMNS, subsequent_indent="  "))
+            out(fill(f"floors, {section.title}: {text}", WIDTH, subsequent_indent="  "))
     counts = html.counted([run for section in report.sections for run in section.runs])
     out(f"{counts}; tables, plots and records: {folder}/")
 

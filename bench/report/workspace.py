@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING
 
+from bench.runs.store import STEP
+
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Workspace
 
-STEP = "trainer/global_step"
-"""That of `bench.runs.loggers`, which imports too much for a page."""
 BARS = {
     "Quality": ("best/val/nll", "test/nll", "test/accuracy", "test/perplexity", "gap", "num_params"),
     "Memory": ("cost/memory/train_step/total_mib", "cost/memory/inference/total_mib", "peak_rss_mib"),

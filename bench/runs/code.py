@@ -403,10 +403,7 @@ def _source(module: str, path: Path) -> _Source:
     stamp = None if is_own(module) else _stamp(path)
     known = _sources.get(path)
     if known is None or known[0] != stamp:
-        try:
-            tree = ast.parse(path.read_bytes())
-        except (OSError, SyntaxError, ValueError, RecursionError) as error:
-            raise UnknownCode(f"{module} cannot be read: {' '.join(str(error).split())}") from error
+        tree = tree_of(module)
         known = _sources[path] = stamp, _Source(digest(tree), tuple(_statements(tree)), _origins(tree))
     return known[1]
 

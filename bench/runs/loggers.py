@@ -16,11 +16,8 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 
 from bench.runs import machine
 from bench.runs.process import is_stripped
-from bench.runs.store import cost_folder, leaves, recorded
+from bench.runs.store import BEST, STEP, cost_folder, leaves, recorded
 from bench.runs.tying_spec import recorded_spec
-
-STEP = "trainer/global_step"
-"""What figures are drawn over: W&B's own count goes on, a resumed run's steps do not."""
 
 FLUSH_S = 0.2
 """The most that a killed run loses of what it logged: by default the service keeps 15 s in memory."""
@@ -260,7 +257,7 @@ def wandb_logger(
     name, group, tags = names(request)
     return OfflineWandbLogger(
         timeout_s,
-        folder / "best.ckpt" if checkpoint else None,
+        folder / BEST if checkpoint else None,
         project=project,
         id=request["id"],
         name=name,
@@ -292,9 +289,9 @@ def _varied(request: Mapping[str, Any]) -> list[str]:
 
 
 class TrackioLogger(Logger):
-    """Logs to trackio, a local dashboard with W&B's calls: `trackio show --project tying-bench`.
+    """Logs to trackio, a local dashboard with W&B's calls, by the names that W&B has.
 
-    Files lie in `runs/trackio`, which TRACKIO_DIR changes.
+    `trackio show --project tying-bench` shows it. Files lie in `runs/trackio`, which TRACKIO_DIR changes.
     """
 
     def __init__(self, folder: Path, request: Mapping[str, Any], project: str) -> None:
@@ -337,11 +334,6 @@ class TrackioLogger(Logger):
     def close(self, summary: Mapping[str, Any]) -> None:
         self.log_metrics({key: value for key, value in summary.items() if not isinstance(value, str)})
         self.run.finish()
-
-
-def trackio_logger(folder: Path, request: Mapping[str, Any], *, project: str) -> Logger:
-    """Make one trackio run for the run, by the names that W&B has."""
-    return TrackioLogger(folder, request, project)
 
 
 def csv_logger(folder: Path, request: Mapping[str, Any]) -> Logger:

@@ -58,10 +58,10 @@ def provenance() -> dict[str, Any]:
     Commit and flag are None where `bench` was installed, or lies in a repository that is not its own.
     """
     # An installed package can lie in the environment of somebody else's repository.
-    is_ours = _git("rev-parse", "--show-toplevel") == str(ROOT)
-    status = _git("status", "--porcelain", "--", ".", ":!results") if is_ours else None
+    is_ours = git("rev-parse", "--show-toplevel") == str(ROOT)
+    status = git("status", "--porcelain", "--", ".", ":!results") if is_ours else None
     return {
-        "commit": _git("rev-parse", "HEAD") if is_ours else None,
+        "commit": git("rev-parse", "HEAD") if is_ours else None,
         "dirty": None if status is None else bool(status),
         "versions": {name: _version(name) for name in PACKAGES},
         "host": platform.node(),
@@ -159,27 +159,22 @@ def _version(name: str) -> str | None:
     return None
 
 
-def _git(*arguments: str) -> str | None:
+def git(*arguments: str, given: str = "") -> str | None:
     """Return the output of a git command in ROOT, or None where it fails, as outside a repository."""
+    words = ["git", "-C", str(ROOT), *arguments]
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
-        return subprocess.run(
-            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True
-        ).stdout.strip()
+        return subprocess.run(words, input=given, capture_output=True, text=True, check=True).stdout.strip()
     return None
 
 
-@contextlib.contextmanager
-def among_others() -> Iterator[None]:
+def among_others() -> contextlib.AbstractContextManager[None]:
     """Hold the machine as a training run does: any number at once, none while something is measured `alone`."""
-    with _machine_lock(fcntl.LOCK_SH):
-        yield
+    return _machine_lock(fcntl.LOCK_SH)
 
 
-@contextlib.contextmanager
-def alone() -> Iterator[None]:
+def alone() -> contextlib.AbstractContextManager[None]:
     """Hold the machine for a measurement, once no training run of this user is left on it."""
-    with _machine_lock(fcntl.LOCK_EX):
-        yield
+    return _machine_lock(fcntl.LOCK_EX)
 
 
 def measured_by() -> str | None:

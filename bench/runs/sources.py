@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import json
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -84,18 +83,11 @@ def history() -> frozenset[str] | None:
     Returns:
         None where that is not known: the suite was installed, or the clone is shallow.
     """
-    if (
-        machine.provenance()["commit"] is None
-        or _git("rev-parse", "--is-shallow-repository").strip() != "false"
-    ):
+    is_ours = machine.provenance()["commit"] is not None
+    if not is_ours or machine.git("rev-parse", "--is-shallow-repository") != "false":
         return None
-    commits = _git("rev-list", "HEAD").split()
+    commits = machine.git("rev-list", "HEAD").split()
     asked = "".join(f"{commit}:{name}\n" for commit in commits for name in ("bench", "conf"))
-    answers = [line.split()[0] for line in _git("cat-file", "--batch-check", given=asked).splitlines()]
+    answers = [line.split()[0] for line in machine.git("cat-file", "--batch-check", given=asked).splitlines()]
     pairs = (f"{bench} {conf}" for bench, conf in zip(answers[::2], answers[1::2], strict=True))
     return frozenset([*commits, *pairs])
-
-
-def _git(*words: str, given: str = "") -> str:
-    command = ["git", "-C", str(machine.ROOT), *words]
-    return subprocess.run(command, input=given, capture_output=True, text=True, check=True).stdout

@@ -22,6 +22,12 @@ SCHEMA = 1
 EXAMPLES = "examples.npz"
 """Beside a record: what each example of the test split scored, where the run was asked for it."""
 
+BEST = "best.ckpt"
+"""Beside a record: the weights that validation chose."""
+
+STEP = "trainer/global_step"
+"""What trackers draw figures over: W&B's own count goes on, a resumed run's steps do not."""
+
 DAY_S = 86_400
 _temporaries = itertools.count()
 _TEMPORARY = re.compile(r"\..+\.(\w+-\d+-\d+)-\d+\.tmp")

@@ -85,17 +85,17 @@ def enter(
     os.setsid()
     os.environ |= {**env, **(_rank_environment(rank, ranks, rendezvous) if ranks > 1 else {})}
     try:
-        log = os.open(Path(folder) / log_name(rank), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        log = os.open(
+            Path(folder) / (f"log-rank{rank}" if rank else "log"),
+            os.O_WRONLY | os.O_CREAT | os.O_APPEND,
+            0o644,
+        )
     except FileNotFoundError:  # whoever asked for this ended while the fork server was starting
         raise SystemExit(STOPPED) from None
     os.dup2(log, sys.stdout.fileno())
     os.dup2(log, sys.stderr.fileno())
     threading.Thread(target=_die_with_parent, daemon=True).start()
     importlib.import_module(module).main(Path(folder), launched)
-
-
-def log_name(rank: int) -> str:
-    return f"log-rank{rank}" if rank else "log"
 
 
 def _rank_environment(rank: int, ranks: int, rendezvous: str) -> dict[str, str]:

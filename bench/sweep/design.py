@@ -5,7 +5,7 @@ that of Sobol with Owen's scrambling (`scipy.stats.qmc.Sobol`), once for languag
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,7 +157,7 @@ def map_runs(cfg: Any) -> list[Overrides]:
     Args:
         cfg: The composed config: its `sweep.points`, and the folder of data sets in `data.root`.
     """
-    return _overrides(cfg, [(point, run) for point in _present(cfg) for run in point.overrides()])
+    return _overrides(cfg, _present(cfg), lambda point, run: (1.0,))
 
 
 def rate_check_runs(cfg: Any) -> list[Overrides]:
@@ -168,16 +168,7 @@ def rate_check_runs(cfg: Any) -> list[Overrides]:
     Args:
         cfg: As `map_runs` takes it.
     """
-    return _overrides(
-        cfg,
-        [
-            (point, _at(factor, run))
-            for point in _present(cfg)
-            for run in point.overrides()
-            if _checks(point, run)
-            for factor in CHECKED_FACTORS
-        ],
-    )
+    return _overrides(cfg, _present(cfg), _checked_factors)
 
 
 def higher_rate_runs(cfg: Any) -> list[Overrides]:
@@ -188,27 +179,19 @@ def higher_rate_runs(cfg: Any) -> list[Overrides]:
     Args:
         cfg: As `map_runs` takes it.
     """
-    return _overrides(
-        cfg,
-        [
-            (point, _at(factor, run))
-            for point in sorted(_present(cfg), key=lambda point: point.is_text)
-            for run in point.overrides()
-            for factor in HIGHER_FACTORS.get(point.task, ())
-            if not (_checks(point, run) and factor in CHECKED_FACTORS)
-        ],
-    )
+
+    def factors(point: Point, run: Overrides) -> list[float]:
+        made = _checked_factors(point, run)
+        return [factor for factor in HIGHER_FACTORS.get(point.task, ()) if factor not in made]
+
+    return _overrides(cfg, sorted(_present(cfg), key=lambda point: point.is_text), factors)
 
 
-def _checks(point: Point, run: Overrides) -> bool:
-    """Return whether a run of the map is one that the rule of rates is checked at."""
+def _checked_factors(point: Point, run: Overrides) -> Sequence[float]:
+    """Return the multiples of its rate at which a run of the map checks the rule of rates; none for most."""
     is_plain = run["tying"] in PILOT_METHODS and "control" not in run
-    return point.number % CHECKED_EVERY == 0 and is_plain and run["seed"] == "1"
-
-
-def _at(factor: float, run: Overrides) -> Overrides:
-    """Return a run at a multiple of its learning rate."""
-    return run | {"optimizer.lr": f"{float(run['optimizer.lr']) * factor:.3g}"}
+    is_checked = point.number % CHECKED_EVERY == 0 and is_plain and run["seed"] == "1"
+    return CHECKED_FACTORS if is_checked else ()
 
 
 def _present(cfg: Any) -> list[Point]:
@@ -224,8 +207,16 @@ def _present(cfg: Any) -> list[Point]:
     return present
 
 
-def _overrides(cfg: Any, runs: Sequence[tuple[Point, Overrides]]) -> list[Overrides]:
-    """Return the overrides of runs, and print about how long they take."""
+def _overrides(
+    cfg: Any, points: Sequence[Point], factors: Callable[[Point, Overrides], Sequence[float]]
+) -> list[Overrides]:
+    """Return the overrides of the runs of points, each at multiples of its rate; print about how long they take."""
+    runs = [
+        (point, run | {"optimizer.lr": f"{float(run['optimizer.lr']) * factor:.3g}"})
+        for point in points
+        for run in point.overrides()
+        for factor in factors(point, run)
+    ]
     if not runs:
         raise BadInput(f"sweep.points={cfg.sweep.points}: none of them has its data here; give more points")
     hours = sum(point.seconds for point, _ in runs) / 3600

@@ -18,7 +18,6 @@ from bench.sweep.state import (
     State,
     count,
     in_words,
-    makespan,
     run_name,
     state_of,
     tally,
@@ -49,9 +48,12 @@ class Phase:
     def of_costs(cls, cells: Iterable[RunConfig], archived: Mapping[Path, State]) -> "Phase":
         unique = {cell.cost: cell for cell in cells}
         files = {key: cost_folder(cell.runs, key) / COST for key, cell in unique.items()}
-        return cls(
-            unique, {key: archived.get(files[key]) or _state_of_cost(cell) for key, cell in unique.items()}
-        )
+        states = {
+            key: archived.get(file)
+            or state_of(file.parent, COST, unique[key].config, unique[key].options["reuse"])
+            for key, file in files.items()
+        }
+        return cls(unique, states)
 
     @property
     def to_do(self) -> list[tuple[RunConfig, State]]:
@@ -192,10 +194,12 @@ def _time(plan: Plan) -> str:
         return "nothing to run: all is recorded"
     runs, sweep = plan.cells[0].runs, plan.cells[0].options["sweep"]["name"]
     workers = Joblib().at_once(list(plan.grid.cells.values()))
-    took, by = _durations(runs), "the finished runs"
+    took, by = _took(recorded(path) or {} for path in runs.glob(f"*/{RECORD}")), "the finished runs"
     spans = [_measuring(plan.costs), *_training(plan.phases, took, workers)]
     if not any(seconds for seconds, _ in spans):
-        took, by = _archived(Path(plan.cells[0].options["results"]), sweep), "those recorded in results/"
+        archived = archive.path_of(Path(plan.cells[0].options["results"]), sweep)
+        took = _took(archive.read(archived).records.values() if archived.exists() else ())
+        by = "those recorded in results/"
         spans = [_measuring(plan.costs), *_training(plan.phases, took, workers)]
     known = [seconds for seconds, _ in spans if seconds is not None]
     if not sum(known):
@@ -217,7 +221,7 @@ def _measuring(costs: Phase) -> tuple[float | None, int]:
     for key, state in costs.states.items():
         if state.status == Status.DONE:
             took.add([_task(costs.cells[key]), "any"], state.seconds)
-    return makespan([took.expected([_task(cell), "any"]) for cell, _ in costs.to_do], 1)
+    return took.span((([_task(cell), "any"], 1.0) for cell, _ in costs.to_do), 1)
 
 
 def _training(phases: Sequence[Phase], took: Durations, workers: int) -> Iterator[tuple[float | None, int]]:
@@ -226,16 +230,11 @@ def _training(phases: Sequence[Phase], took: Durations, workers: int) -> Iterato
     for phase in phases:
         ahead = [(cell, state) for cell, state in phase.to_do if cell.id not in seen]
         seen |= {cell.id for cell, _ in ahead}
-        expected = [(took.expected(_kinship(cell)), state.share_left) for cell, state in ahead]
-        yield makespan([None if s is None else s * share for s, share in expected], workers)
+        yield took.span(((_kinship(cell), state.share_left) for cell, state in ahead), workers)
 
 
 def _state_of_run(cell: RunConfig) -> State:
     return state_of(cell.folder, RECORD, cell.config, cell.options["reuse"])
-
-
-def _state_of_cost(cell: RunConfig) -> State:
-    return state_of(cost_folder(cell.runs, cell.cost), COST, cell.config, cell.options["reuse"])
 
 
 def _is_retried(cell: RunConfig, state: State) -> bool:
@@ -264,17 +263,6 @@ def _with_groups(cell: RunConfig) -> RunConfig | None:
         return prerequisites.resolved(cell, {source.id: record})
     except prerequisites.Unlearned:  # it ends under the identity that it has
         return cell
-
-
-def _durations(runs: Path) -> Durations:
-    """Return how long the finished runs of the folder took."""
-    return _took(recorded(path) or {} for path in runs.glob(f"*/{RECORD}"))
-
-
-def _archived(results: Path, sweep: str) -> Durations:
-    """Return how long the runs of a sweep took where its records in `results` were made."""
-    path = archive.path_of(results, sweep)
-    return _took(archive.read(path).records.values() if path.exists() else ())
 
 
 def _took(records: Iterable[Mapping[str, Any]]) -> Durations:

@@ -2,7 +2,6 @@
 
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from bench.analysis import archive
@@ -26,7 +25,6 @@ KEYS = ("id", "task", "data", "tying", "spec", "dropout", "weight_decay", "seed"
 ABOUT = ("question", "picture", "note")
 """What a sweep says of itself."""
 
-EMPTY: Mapping[str, str] = MappingProxyType({})
 UNSETTLED = "unsettled"
 """Key of a line whose run will have another identity."""
 
@@ -122,7 +120,7 @@ def write(
     before: Mapping[str, Sequence[RunConfig]],
     earlier: Mapping[str, Any],
     unsettled: Container[str] = (),
-    stopped: Mapping[str, str] = EMPTY,
+    stopped: Mapping[str, str] | None = None,
 ) -> None:
     """Write down what the sweep of `cells` consists of: its tables show all of it, holes included.
 
@@ -137,7 +135,7 @@ def write(
     content = {"schema": SCHEMA, "name": sweep["name"], **about}
     groups = {cell.group for cell in cells}
     before_now = {group: text for group, text in earlier.get("stopped", {}).items() if group not in groups}
-    if all_stopped := before_now | dict(stopped):
+    if all_stopped := before_now | dict(stopped or {}):
         content["stopped"] = all_stopped
     for part, members in {"runs": cells, **{part: before.get(part, ()) for part in PHASES}}.items():
         entries = {entry["id"]: entry for entry in earlier.get(part, ())}

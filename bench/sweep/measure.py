@@ -5,16 +5,15 @@ from collections.abc import Mapping, Sequence
 from textwrap import fill
 from typing import Any
 
+from bench.analysis.groups import grouped
 from bench.analysis.runs import CostRecord
 from bench.config.run_config import RunConfig
 from bench.report.costs import cost_notes, cost_tables
-from bench.report.markup import folded, plain
+from bench.report.markup import WIDTH, folded, plain
 from bench.runs.command_line import framed
 from bench.runs.store import leaves
 from bench.sweep.run_or_load import ensure_cost
 from bench.tying.errors import BadInput
-
-WIDTH = 120
 
 AGAIN = "note: timings with ? are suspect: where nothing else runs, the same command with --again measures them anew"
 
@@ -27,9 +26,7 @@ DESCRIBED = ("task", "data", "model", "trainer", "measure")
 
 def report(measured: Sequence[Measured]) -> str:
     """The tables of each task on its data, how they were measured, what is missing and why; and the records' paths."""
-    groups: dict[tuple[str, str], list[Measured]] = {}
-    for cell, record in measured:
-        groups.setdefault((record["task"], record["data"]), []).append((cell, record))
+    groups = grouped(measured, lambda pair: (pair[1]["task"], pair[1]["data"]))
     parts = [_section(*key, members) for key, members in groups.items()]
     notes = [f"note: {key} is not used by tying={cell.label}" for cell, _ in measured for key in cell.unused]
     if any(record.get("suspect") for _, record in measured):

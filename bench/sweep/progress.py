@@ -15,14 +15,12 @@ from bench.config.run_config import RunConfig
 from bench.runs import lock
 from bench.runs.machine import WAITING
 from bench.runs.store import Status, recorded
+from bench.sweep.run_or_load import Record
 from bench.sweep.state import run_name
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.live import Live
-
-
-Record = dict[str, Any]
 
 
 def outcome(cell: RunConfig, record: Record) -> str:
@@ -123,7 +121,7 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
             self.since.pop(cell.id, None)
             self.others[cell.id] = cell
 
-    def ended(self, cell: RunConfig, record: dict[str, Any]) -> None:
+    def ended(self, cell: RunConfig, record: Record) -> None:
         with self.lock:
             self.running.pop(cell.id, None)
             self.others.pop(cell.id, None)

@@ -113,18 +113,13 @@ def state_of(
         return State(Status.QUEUED, damaged)
     host = attempts[-1].get("host")
     if not (folder / RESUME).exists():
-        return State(
-            Status.INTERRUPTED,
-            damaged or "stopped before its first checkpoint",
-            host=host,
-            attempts=len(attempts),
-        )
-    if modules := changed(_request(folder)):
+        reason = "stopped before its first checkpoint"
+    elif modules := changed(_request(folder)):
         reason = f"stopped: it begins anew, {other_code(modules)}"
-        return State(Status.INTERRUPTED, damaged or reason, host=host, attempts=len(attempts))
-    return _under_way(
-        folder, Status.INTERRUPTED, damaged or "stopped: it goes on from its last checkpoint", host=host
-    )
+    else:
+        reason = damaged or "stopped: it goes on from its last checkpoint"
+        return _under_way(folder, Status.INTERRUPTED, reason, host=host)
+    return State(Status.INTERRUPTED, damaged or reason, host=host, attempts=len(attempts))
 
 
 def _request(folder: Path) -> Mapping[str, Any]:
@@ -188,6 +183,13 @@ class Durations:
         """Return the mean under the first of `keys` that any run has; None where none has."""
         total, runs = next((self._sums[key] for key in keys if key in self._sums), (0.0, 0))
         return total / runs if runs else None
+
+    def span(
+        self, left: Iterable[tuple[Sequence[Hashable], float]], workers: int
+    ) -> tuple[float | None, int]:
+        """Return `makespan` of runs, each by its keys and the share that is left of it."""
+        expected = [(self.expected(keys), share) for keys, share in left]
+        return makespan([None if s is None else s * share for s, share in expected], workers)
 
 
 def makespan(expected: Sequence[float | None], workers: int) -> tuple[float | None, int]:

@@ -11,7 +11,8 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from bench.analysis.archive import sweep_names
+from bench.analysis.archive import chosen_names
+from bench.analysis.groups import grouped
 from bench.runs import machine
 from bench.runs.code import other_code
 from bench.runs.command_line import add_places, add_sweep, framed, parser
@@ -24,12 +25,11 @@ from bench.sweep.state import (
     State,
     count,
     in_words,
-    makespan,
     run_name,
     state_of,
     tally,
 )
-from bench.tying.errors import BadInput, offer
+from bench.tying.errors import BadInput
 
 EXPLAINED = (Status.FAILED, Status.DIVERGED, Status.INTERRUPTED, Status.NOT_APPLICABLE)
 
@@ -48,16 +48,7 @@ def report(runs: Path, names: Sequence[str] | None = None) -> str:
 
     BadInput for an unknown sweep, a torn manifest and a record of a newer schema.
     """
-    there = sweep_names(runs)
-    if not there:
-        raise BadInput(
-            f"no sweep is recorded in {manifest_path(runs, 'any').parent}: start one with "
-            f"{machine.command('make sweep', 'tying-bench -m sweep=quick')}, or name another --runs"
-        )
-    for name in names or ():
-        if name not in there:
-            raise BadInput(f"no sweep {name} in {runs}: {offer(name, there, 'there is')}")
-    chosen = list(dict.fromkeys(names or there))
+    chosen = chosen_names(names, runs)
     if len(chosen) == 1:
         return _in_full(runs, chosen[0])
     width = max(map(len, chosen))
@@ -169,10 +160,8 @@ def _reasons(runs: Path, entries: Sequence[Entry]) -> str:
     """Why runs have no number, most frequent first: reasons that differ in figures alone are told as one."""
     blocks = []
     for status in EXPLAINED:
-        groups: dict[str, list[Entry]] = {}
-        for entry, state in entries:
-            if state.status == status:
-                groups.setdefault(re.sub(r"\d+", "0", str(state.reason)), []).append((entry, state))
+        members = [entry for entry in entries if entry[1].status == status]
+        groups = grouped(members, lambda entry: re.sub(r"\d+", "0", str(entry[1].reason)))
         for members in sorted(groups.values(), key=len, reverse=True)[:MOST]:
             blocks.append(_reason(runs, SHOWN[status], members))
         if len(groups) > MOST:
@@ -197,10 +186,9 @@ def _to_go(runs: Path, entries: Sequence[Entry]) -> str:
     for entry, state in entries:
         if state.status == Status.DONE:
             took.add(_alike(entry), state.seconds)
-    expected = [(took.expected(_alike(entry)), state.share_left) for entry, state in left]
     going = sum(state.status == Status.RUNNING for _, state in left)
     workers = going or max(1, machine.cores() // _threads(runs, entries))
-    seconds, unknown = makespan([None if s is None else s * share for s, share in expected], workers)
+    seconds, unknown = took.span(((_alike(entry), state.share_left) for entry, state in left), workers)
     if seconds is None:
         return "time to go: unknown, no run of these tasks has finished"
     by = f"{going} running at once" if going else f"none is running; {workers} at once on this machine"

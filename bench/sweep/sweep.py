@@ -1,25 +1,28 @@
 """Run a sweep: what is recorded is not run again, the rest runs in processes of its own. Imports no torch."""
 
+import json
+import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from bench.config.run_config import RunConfig
 from bench.runs import lock
 from bench.runs.code import other_code
-from bench.runs.process import kill_all, preload, stop_all
-from bench.runs.store import Status, remove_stale_temporaries, require_writable, write_json
-from bench.sweep import manifest, precheck, prerequisites, stopping
+from bench.runs.process import Runner, kill_all, preload, stop_all
+from bench.runs.store import Status, recorded, remove_stale_temporaries, require_writable, write_json
+from bench.sweep import manifest, prerequisites, stopping
 from bench.sweep.launchers import Launcher
 from bench.sweep.launchers.local import Joblib
 from bench.sweep.progress import Progress, outcome
-from bench.sweep.run_or_load import RunOrLoad, ensure_cost, ensure_run, imports_of
+from bench.sweep.run_or_load import Record, RunOrLoad, ensure_cost, ensure_run, imports_of
 from bench.sweep.state import PHASES, count
 from bench.tying.errors import BadInput
 
-Record = dict[str, Any]
+BUILT_OF = ("task", "data", "model", "tying", "control", "dropout", "trainer")
+"""What of a config says how a network is built: cells that differ in the rest alone are asked about once."""
 
 POLL_S = 0.5
 """Between looks at runs that are being done elsewhere."""
@@ -193,9 +196,35 @@ def measure(cells: Sequence[RunConfig], again: bool = False) -> list[tuple[RunCo
 
 def _refuse_bad_input(cells: Sequence[RunConfig], ensure: RunOrLoad) -> None:
     """Raise BadInput where one of the cells without a record is of what cannot be built."""
-    refusal = precheck.refusal([cell for cell in cells if ensure.load(cell) is None])
-    if refusal is not None:
-        raise BadInput(refusal)
+    if reason := refusal([cell for cell in cells if ensure.load(cell) is None]):
+        raise BadInput(reason)
+
+
+def refusal(cells: Sequence[RunConfig]) -> str | None:
+    """Return the first reason for which a data set, network, control or tying of these cells is bad input, or None.
+
+    A tying that has yet to be learned is looked at as the run that it is learned from.
+    """
+    asked = [prerequisites.source(cell) or cell for cell in cells]
+    configs = {
+        json.dumps({key: cell.config.get(key) for key in BUILT_OF}, sort_keys=True): cell.config
+        for cell in asked
+    }
+    if not configs:
+        return None
+    preload(imports_of(cells))
+    runner = Runner()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        folder = Path(scratch)
+        write_json(folder / "configs.json", {"configs": list(configs.values())})
+        try:
+            runner.run("bench.training.precheck", folder, threads=1)
+        except BaseException:  # Ctrl-C: there is nothing to save
+            runner.kill_all()
+            raise
+        # Without an answer the process died, as the runs then will, whose logs say why.
+        answer = recorded(folder / "refusals.json") or {"refusals": []}
+    return next(filter(None, answer["refusals"]), None)
 
 
 def _remove_cost(cell: RunConfig) -> None:

@@ -67,18 +67,13 @@ def tie(config: Config, model: nn.Module, plan: TyingPlan, data: L.LightningData
     if merge == "aligned":
         align_to_first(model, joined_pairs(plan))
         merge = "mean"
-    example = None if data is None else first_example(data)
+    example = None if data is None else next(iter(data.val_dataloader()))[0][:1]
     plan.apply(model, init=config["tying"]["init"] or "own", merge=merge, example=example)
     plan.verify(model)
     actual = sum(p.numel() for p in model.parameters())
     if actual != predicted:
         raise RuntimeError(f"the plan predicted {predicted} parameters, the tied model has {actual}")
     return before
-
-
-def first_example(data: L.LightningDataModule) -> torch.Tensor:
-    """Return what a network of this data reads, one example of the validation split: [1, ...]."""
-    return next(iter(data.val_dataloader()))[0][:1]
 
 
 def training(config: Config, model: nn.Module, plan: TyingPlan, meta: Mapping[str, Any]) -> Training:

@@ -224,9 +224,8 @@ class UseCurves(L.Callback):
             module.model = twin
             return module.loss(batch)
 
-        batch = module.transfer_batch_to_device(
-            self.batch, module.device, 0
-        )  # a checkpoint's lies on the CPU
+        # A checkpoint's lies on the CPU.
+        batch = module.transfer_batch_to_device(self.batch, module.device, 0)
         try:
             with torch.enable_grad():
                 return of_uses(self.plan, module.eval().model, loss)

@@ -43,10 +43,6 @@ class Best(L.Callback):
         self.path, self.name, self.sign = path, metric["name"], 1 if metric["mode"] == "max" else -1
         self.patience, self.score, self.since_best = patience, None, 0
 
-    @property
-    def is_out_of_patience(self) -> bool:
-        return self.patience is not None and self.since_best >= self.patience
-
     def on_validation_end(self, trainer: L.Trainer, module: Training) -> None:
         score = module.scores.get(self.name)
         if score is None:
@@ -54,7 +50,8 @@ class Best(L.Callback):
             raise BadInput(f"task.metric.name={self.name} is no score of this task: allowed are {names}")
         if self.score is not None and self.sign * score <= self.sign * self.score:
             self.since_best += 1
-            trainer.should_stop = trainer.should_stop or self.is_out_of_patience
+            if self.patience is not None and self.since_best >= self.patience:
+                trainer.should_stop = True
             return
         self.score, self.since_best = score, 0
         if trainer.is_global_zero:
@@ -64,7 +61,7 @@ class Best(L.Callback):
     def state_dict(self) -> dict[str, Any]:
         """Include the file: what lies at `path` when a run goes on may be of a later step than its checkpoint."""
         saved = self.score is not None and distributed.rank() == 0
-        file = _as_tensor(self.path.read_bytes()) if saved else None
+        file = torch.frombuffer(bytearray(self.path.read_bytes()), dtype=torch.uint8) if saved else None
         return {"score": self.score, "since_best": self.since_best, "file": file}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -242,7 +239,3 @@ def _packed(content: Mapping[str, Any]) -> bytes:
     buffer = io.BytesIO()
     torch.save(content, buffer)
     return buffer.getvalue()
-
-
-def _as_tensor(content: bytes) -> torch.Tensor:
-    return torch.frombuffer(bytearray(content), dtype=torch.uint8)

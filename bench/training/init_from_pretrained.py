@@ -58,9 +58,8 @@ def _renumbered(trained: PreTrainedModel, blocks: Sequence[int] | None) -> dict[
     if blocks is None:
         return weights
     stack, left = blocks_of(trained), {}
-    for place, at in zip(
-        stack, blocks, strict=False
-    ):  # the first places are taken by the blocks that are left
+    # The first places are taken by the blocks that are left.
+    for place, at in zip(stack, blocks, strict=False):
         inside = f"{stack[at]}."
         left |= {
             f"{place}.{name.removeprefix(inside)}": value

@@ -10,14 +10,12 @@ import torch
 from torch import nn
 
 from bench.data.batches import PAD_ID, SentenceData
-from bench.runs.store import Status, recorded, run_folder
+from bench.runs.store import BEST, Status, recorded, run_folder
 from bench.runs.worker import EarlyExit
 from bench.training import build
 from bench.tying import TyingPlan
 from bench.tying.methods import blocks_of
 from bench.tying.similarity import aligned_cosine, cosine, distance, joined_pairs, representations
-
-WEIGHTS = "best.ckpt"
 
 PREFIX = "model."
 """How the names of the network's own weights begin in a checkpoint of its training module."""
@@ -37,7 +35,7 @@ def init_from_run(model: nn.Module, runs: Path, run_id: str) -> dict[str, Any]:
     if record is None or record["status"] != Status.DONE:
         state = "has no record" if record is None else f"is {record['status']}: {record['reason']}"
         raise EarlyExit(f"the run to start from, {run_id}, {state}")
-    path = folder / WEIGHTS
+    path = folder / BEST
     if not path.is_file():
         raise EarlyExit(f"the run to start from has no {path} any more: delete {folder} and run it again")
     weights = weights_of(path)

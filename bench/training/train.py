@@ -18,7 +18,7 @@ from bench.meters.memory import peak_rss_bytes
 from bench.models.checks import dropout_sites
 from bench.runs import loggers, machine
 from bench.runs.identity import VALIDATIONS, identity
-from bench.runs.store import EXAMPLES, write_bytes_atomic
+from bench.runs.store import BEST, EXAMPLES, write_bytes_atomic
 from bench.runs.worker import RENDEZVOUS, RESUME, run_and_record
 from bench.training import build, distributed
 from bench.training.callbacks import MetricsCallback, UseCurves
@@ -54,7 +54,9 @@ def train(
     Every rank does all of it. Only the first one writes, and only what it returns is recorded.
     """
     torch.set_num_threads(config["trainer"]["threads"])
-    _connect_ranks(config)
+    on_gpu = build.device(config).type == "cuda"
+    rendezvous = Path(os.environ[RENDEZVOUS]) if RENDEZVOUS in os.environ else None
+    distributed.connect(config["trainer"]["devices"], identity(config), gpu=on_gpu, rendezvous=rendezvous)
 
     data = build.data_module(config)
     sized, control = build.controlled(config, data.shapes)
@@ -76,7 +78,7 @@ def train(
     logger = loggers.open_logger(request, config, folder) if distributed.rank() == 0 else False
     measured_ties = build.measured_ties(model)
     metrics = MetricsCallback(folder, config["task"]["metric"]["name"], measured_ties["depth"], launched)
-    best = Best(folder / "best.ckpt", config["task"]["metric"], config["trainer"]["patience"])
+    best = Best(folder / BEST, config["task"]["metric"], config["trainer"]["patience"])
     resume = Resume(folder / RESUME, config["trainer"]["checkpoint_every_s"], _stamp(request), metrics.paused)
     # Use curves come first: they are not counted as training.
     uses = [UseCurves(folder / "uses.csv", plan)] if config["trainer"]["use_gradients"] else []
@@ -133,12 +135,6 @@ def _original(config: Mapping[str, Any], shapes: Mapping[str, int]) -> nn.Module
     if config["start"]:
         init_from_pretrained(model, config["start"]["model"])
     return model
-
-
-def _connect_ranks(config: Mapping[str, Any]) -> None:
-    on_gpu = build.device(config).type == "cuda"
-    rendezvous = Path(os.environ[RENDEZVOUS]) if RENDEZVOUS in os.environ else None
-    distributed.connect(config["trainer"]["devices"], identity(config), gpu=on_gpu, rendezvous=rendezvous)
 
 
 def _stamp(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -259,7 +259,7 @@ def load(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Module, T
     """
     path = Path(path)
     file = _read(path)
-    whole = {name: file.tensors[file.shared.get(name, name)] for name in _names(file)}
+    whole = file.whole
     model = _built(path, file.model, whole) if model is None else model
     check_in_memory(names_of(model), f"to take what {path} holds")
     # What a quantised model, or one that views make weights of, will hold is known once there is one.
@@ -280,9 +280,7 @@ def load(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Module, T
 def check(file: str | Path, path: Path, model: nn.Module) -> None:
     """BadInput where `file`, which is to be `path`, would not be loaded again into the model that it was made of."""
     kept = _read(Path(file))
-    _check_fits(
-        path, {name: kept.tensors[kept.shared.get(name, name)] for name in _names(kept)}, names_of(model), {}
-    )
+    _check_fits(path, kept.whole, names_of(model), {})
     _check_shares(path, kept, names_of(model))
     if kept.output is None:
         return
@@ -312,13 +310,14 @@ class _File:
     is_quantised: bool
 
     @property
+    def whole(self) -> dict[str, Tensor]:
+        """Every name with its tensor, a shared one under each of its names."""
+        return self.tensors | {name: self.tensors[first] for name, first in self.shared.items()}
+
+    @property
     def stored_plan(self) -> TyingPlan:
         """Under the names of the tensors in the file."""
         return stored_plan(self.plan, {**self.tensors, **self.shared})
-
-
-def _names(file: _File) -> list[str]:
-    return [*file.tensors, *file.shared]
 
 
 def _prepared(file: _File, model: nn.Module) -> nn.Module:
@@ -353,9 +352,8 @@ def _read(path: Path) -> _File:
         shared, model = json.loads(metadata["shared"]), json.loads(metadata["model"])
     except (KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{path} has metadata that cannot be read: {type(error).__name__}: {error}") from error
-    tensors = {
-        plain_name(name): tensor for name, tensor in tensors.items()
-    }  # older files have a wrapper's part in them
+    # Older files have a wrapper's part in them.
+    tensors = {plain_name(name): tensor for name, tensor in tensors.items()}
     shared = {plain_name(name): plain_name(first) for name, first in shared.items()}
     reads = {key.removeprefix(READS): tensors.pop(key) for key in list(tensors) if key.startswith(READS)}
     output = tensors.pop(OUTPUT, None)

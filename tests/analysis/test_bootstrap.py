@@ -5,7 +5,8 @@ import random
 import numpy as np
 import pytest
 
-from bench.analysis.statistics import bootstrap_of_groups, performance_profile
+from bench.analysis.aggregate import Scores
+from bench.analysis.statistics import bootstrap_of_groups
 
 COIN = [0, 1] * 10
 
@@ -60,6 +61,6 @@ def test_counts_that_are_none_are_refused(correct, count):
 
 
 def test_a_profile_is_the_share_that_reaches_a_threshold():
-    assert performance_profile([0.0, 1.0, 1.0, 2.0], [0.0, 1.0, 1.5, 3.0]) == [1.0, 0.75, 0.25, 0.0]
-    with pytest.raises(ValueError, match="no scores"):
-        performance_profile([], [1.0])
+    seeds = {1: [0.0, 0.95], 2: [0.99, 1.0], 3: [2.0]}
+    assert Scores("tied", {("task", "data"): seeds}).profile == [0.8, 0.6, 0.4, 0.2]
+    assert Scores("tied").profile == [None] * 4

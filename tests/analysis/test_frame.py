@@ -21,7 +21,7 @@ def test_a_row_for_each_run_that_the_sweep_asked_for(tmp_path: Path) -> None:
 def test_an_unknown_sweep_is_refused_with_those_that_are_there(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no sweep nope in .*: there is .*quick"):
         bench.load_results("nope", RESULTS, tmp_path)
-    with pytest.raises(BadInput, match="there is none; set results="):
+    with pytest.raises(BadInput, match="no sweep is recorded in"):
         bench.load_results("quick", tmp_path, tmp_path)
 
 

@@ -3,7 +3,7 @@
 import pytest
 import record_maker as made
 
-from bench.analysis import archive, traced
+from bench.analysis import archive
 from bench.runs import sources
 from bench.runs.machine import ROOT
 
@@ -23,14 +23,14 @@ def history():
 def test_every_committed_record_is_traced_or_stated(name, history):
     sweep = archive.read(archive.path_of(RESULTS, name))
     said = f"python -m bench.tables --sweep {name} --state-untraced"
-    assert traced.stated(sweep, history).untraced == sweep.untraced, f"run `{said}` and commit"
+    assert archive.stated(sweep, history).untraced == sweep.untraced, f"run `{said}` and commit"
 
 
 @pytest.mark.parametrize("name", COMMITTED)
 def test_what_a_file_states_is_counted_on_its_page(name):
     sweep = archive.read(archive.path_of(RESULTS, name))
     page = (RESULTS / name / "summary.md").read_text()
-    said = traced.sentence(sweep)
+    said = archive.sentence(sweep)
     assert (said in page) if said else "no longer in the history" not in page
 
 
@@ -56,16 +56,16 @@ def recorded(**changes):
 )
 def test_a_record_is_traced_by_its_trees_else_by_its_commit(changes, held, is_traced):
     sweep = recorded(**changes)
-    stated = traced.stated(sweep, held)
+    stated = archive.stated(sweep, held)
     assert (stated.untraced == ()) is is_traced
-    assert (traced.sentence(stated) is None) is is_traced
+    assert (archive.sentence(stated) is None) is is_traced
     again = archive.parse(archive.content(stated), "here")
     assert again.untraced == stated.untraced
 
 
 def test_the_sentence_counts_and_tells_of_fingerprints():
-    sweep = traced.stated(recorded(commit="b" * 40), set())
-    assert traced.sentence(sweep).startswith("2 of 2 runs were made at commits")
-    assert traced.sentence(sweep).endswith("and no fingerprint of it was recorded.")
+    sweep = archive.stated(recorded(commit="b" * 40), set())
+    assert archive.sentence(sweep).startswith("2 of 2 runs were made at commits")
+    assert archive.sentence(sweep).endswith("and no fingerprint of it was recorded.")
     sweep.records[0]["code"] = {"model": {"modules": {"m": "1"}}}
-    assert "1 of them hold a fingerprint of their code" in traced.sentence(sweep)
+    assert "1 of them hold a fingerprint of their code" in archive.sentence(sweep)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.analysis.power import seeds_needed, smallest_difference
+from bench.analysis.power import margin_on_scale, seeds_needed, smallest_difference
 from bench.analysis.runs import Metric
-from bench.analysis.statistics import Paired, bound_of, holm, holm_of_two, margin_of, p_beyond, paired
+from bench.analysis.statistics import Paired, bound_of, holm, holm_of_two, p_beyond, paired
 from bench.analysis.verdict import Kind, Verdict, judge
 
 BEST_HIGH, BEST_LOW = Metric("score", "max"), Metric("perplexity", "min")
@@ -116,8 +116,10 @@ def test_a_verdict_says_all_that_must_be_known_of_it():
 
 
 def test_margins():
-    assert margin_of(True, 0.9) == 0.005
-    assert margin_of(False, 200.0) == margin_of(False, -200.0) == 2.0
+    share, loss, perplexity = (Metric(name, "min") for name in ("accuracy", "nll", "perplexity"))
+    assert margin_on_scale(share, None, 0.9) == 0.005
+    assert margin_on_scale(loss, None, 200.0) == margin_on_scale(loss, None, -200.0) == 2.0
+    assert margin_on_scale(perplexity, None, 5.0) == math.log1p(0.01)
 
 
 # Two hypotheses per comparison.

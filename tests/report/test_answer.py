@@ -14,8 +14,7 @@ from bench.analysis.groups import sections
 from bench.analysis.runs import read_sweep, rows
 from bench.config import schema
 from bench.report.answer import answer, line
-from bench.report.ledger import judged
-from bench.report.pages import said_of
+from bench.report.pages import judged, said_of
 from bench.report.plots.pictures import PICTURES
 from bench.report.tables import build
 from bench.runs.store import manifest_path

@@ -6,7 +6,7 @@ import math
 import pytest
 import record_maker as made
 
-from bench.analysis.costs import cost_columns, cost_summary
+from bench.analysis.frame import cost_columns, cost_summary
 from bench.analysis.runs import CostRecord
 from bench.report import costs
 from bench.report.tables import build

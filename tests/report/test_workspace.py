@@ -10,10 +10,3 @@ def test_the_workspace_has_the_four_sections() -> None:
     made = workspace("me")
     assert [section.name for section in made.sections] == ["Quality", "Curves", "Memory", "Latency"]
     assert all(section.panels for section in made.sections)
-
-
-def test_curves_are_drawn_over_the_steps_that_are_logged() -> None:
-    from bench.report import workspace
-    from bench.runs import loggers
-
-    assert workspace.STEP == loggers.STEP

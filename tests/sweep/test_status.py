@@ -138,7 +138,7 @@ def test_of_the_default_folder_the_command_is_short(tmp_path, monkeypatch, capsy
 
 def test_without_a_makefile_commands_are_those_of_the_package(tmp_path, monkeypatch):
     monkeypatch.setattr(machine, "IS_CHECKOUT", False)
-    with pytest.raises(BadInput, match="start one with `tying-bench -m sweep=quick`"):
+    with pytest.raises(BadInput, match="run `tying-bench -m sweep=quick`"):
         report(tmp_path)
     asked = lines(2)
     made.write_sweep(tmp_path, asked, [made.unfinished(asked[0], "failed", "why")])

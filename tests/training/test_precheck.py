@@ -3,7 +3,6 @@
 import pytest
 from grid import CELLS, TASKS, Grid
 
-from bench.sweep import precheck as controller
 from bench.sweep import sweep
 from bench.sweep.run_or_load import ensure_run
 from bench.training import precheck
@@ -67,10 +66,10 @@ def test_only_what_is_not_recorded_is_asked_about_and_each_network_once(grid: Gr
     asked = []
 
     def answer(self, module, folder, threads):
-        asked.extend(controller.recorded(folder / "configs.json")["configs"])
-        controller.write_json(folder / "refusals.json", {"refusals": [None, "it is bad"]})
+        asked.extend(sweep.recorded(folder / "configs.json")["configs"])
+        sweep.write_json(folder / "refusals.json", {"refusals": [None, "it is bad"]})
 
-    monkeypatch.setattr(controller.Runner, "run", answer)
+    monkeypatch.setattr(sweep.Runner, "run", answer)
     monkeypatch.setattr(type(ensure_run), "load", lambda self, cell: {"status": "done"})
     sweep._refuse_bad_input(cells, ensure_run)
     assert asked == []
@@ -81,5 +80,5 @@ def test_only_what_is_not_recorded_is_asked_about_and_each_network_once(grid: Gr
 
 
 def test_a_process_that_dies_without_an_answer_refuses_nothing(grid: Grid, monkeypatch):
-    monkeypatch.setattr(controller.Runner, "run", lambda *given, **named: None)
-    assert controller.refusal([grid.cell("image_cnn")]) is None
+    monkeypatch.setattr(sweep.Runner, "run", lambda *given, **named: None)
+    assert sweep.refusal([grid.cell("image_cnn")]) is None

@@ -42,8 +42,6 @@ def gain(
     """
     parts = []
     for name, mine, other in pairs(frame, ours, theirs, by, over):
-        done = mine[mine.status == Status.DONE]  # only these have all columns
-        is_context = context is not None and len(done) > 0 and len(chosen(done, context)) == len(done)
         metric, notes, sides = metric_of(mine), [], {"ours": mine, "theirs": other}
         for side, columns in (choose or {}).items():
             sides[side] = best_on_validation(sides[side], columns, metric)
@@ -52,7 +50,7 @@ def gain(
                 best = named(choose[side], [sides[side][column].iloc[0] for column in choose[side]])
                 notes.append(f"{side}: {best} by validation, best of {len(grouped(rows, choose[side]))}")
         measures = (difference("gain", *sides.values(), metric),)
-        parts.append(Part(name, measures, notes, not is_context, missing(**sides)))
+        parts.append(Part(name, measures, notes, not _is_context(mine, context), missing(**sides)))
     return parts
 
 
@@ -95,10 +93,15 @@ def gains(
             for measure, other in others.items()
             if choose and len(other)
         ]
-        done = rows[rows.status == Status.DONE]
-        is_context = context is not None and len(done) > 0 and len(chosen(done, context)) == len(done)
-        parts.append(Part(name, tuple(measures), notes, not is_context, missing(ours=rows, **others)))
+        lost = missing(ours=rows, **others)
+        parts.append(Part(name, tuple(measures), notes, not _is_context(rows, context), lost))
     return parts
+
+
+def _is_context(rows: "DataFrame", context: str | None) -> bool:
+    """Tell whether the expression holds of every finished run, of which there is one: only these have all columns."""
+    done = rows[rows.status == Status.DONE]
+    return context is not None and 0 < len(done) == len(chosen(done, context))
 
 
 def gain_by_size(

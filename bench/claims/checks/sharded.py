@@ -1,5 +1,6 @@
 """Check sharded optimizers: what two processes hold of a tied network, and whether the tie lives."""
 
+import functools
 import json
 import os
 import sys
@@ -45,10 +46,8 @@ def optimizers(timeout_s: float) -> list[Part]:
             of_ranks = [rank[f"{way}, {tying}"] for rank in ranks]
             untied = _network()
             uses, plan = parameters(untied), getattr(methods, tying)(untied)
-            if "refused" in of_ranks[0]:
-                parts.append(
-                    Part(f"{way}, {tying}", notes=[f"refused: {of_ranks[0]['refused']}"], decides=False)
-                )
+            if reason := of_ranks[0].get("refused"):
+                parts.append(Part(f"{way}, {tying}", notes=[f"refused: {reason}"], decides=False))
                 continue
             held = [rank["held"] for rank in of_ranks]
             measures = (
@@ -87,9 +86,7 @@ def _wait(context: ProcessContext, timeout_s: float) -> None:
 def _rank(rank: int, folder: str) -> None:
     """One process: steps each network, and writes `way, tying` -> what this rank holds."""
     torch.set_num_threads(1)
-    warnings.filterwarnings(
-        "ignore", message="FSDP2-wrapped module"
-    )  # of in-place changes, which are not made here
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module")  # of changes that are not made here
     if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # one machine: nothing leaves it
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=RANKS)
@@ -108,22 +105,14 @@ def _with_zero(tying: str) -> dict[str, Any]:
     return _held(model, plan, optimizer.optim)
 
 
-def _with_fsdp(tying: str) -> dict[str, Any]:
-    """Shard the whole network as one group."""
-    return _sharded(*_tied(tying), each=False)
-
-
-def _with_fsdp_by_block(tying: str) -> dict[str, Any]:
-    """Shard each block as a group of its own, then the rest, as large networks are."""
-    return _sharded(*_tied(tying), each=True)
-
-
-def _sharded(model: nn.Module, plan: TyingPlan, each: bool) -> dict[str, Any]:
+def _with_fsdp(tying: str, by_block: bool) -> dict[str, Any]:
+    """Shard the whole network as one group, or first each block as one of its own, as large networks are."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
+    model, plan = _tied(tying)
     mesh = init_device_mesh("cpu", (RANKS,))
-    for block in model.parts.stack if each else ():
+    for block in model.parts.stack if by_block else ():
         fully_shard(model.get_submodule(block), mesh=mesh)
     fully_shard(model, mesh=mesh)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
@@ -136,8 +125,8 @@ def _sharded(model: nn.Module, plan: TyingPlan, each: bool) -> dict[str, Any]:
 
 WAYS_TO_SHARD = {
     "DDP with ZeRO": _with_zero,
-    "FSDP2, one group": _with_fsdp,
-    "FSDP2, a group a block": _with_fsdp_by_block,
+    "FSDP2, one group": functools.partial(_with_fsdp, by_block=False),
+    "FSDP2, a group a block": functools.partial(_with_fsdp, by_block=True),
 }
 WAYS = tuple(WAYS_TO_SHARD)
 

@@ -6,6 +6,9 @@ from typing import Protocol
 
 from bench.config.run_config import RunConfig
 from bench.sweep.run_or_load import Record, RunOrLoad
+from bench.tying.errors import BadInput
+
+WHOLE = "a whole number >= 1"
 
 
 class Launcher(Protocol):
@@ -26,3 +29,14 @@ class Launcher(Protocol):
 def reachable(cell: RunConfig) -> RunConfig:
     """Return the cell with a runs folder that means the same on every machine."""
     return replace(cell, options={**cell.options, "runs": str(cell.runs.resolve())})
+
+
+def require(holds: bool, name: str, value: object, allowed: str) -> None:
+    """BadInput, with what is allowed, where a setting of a launcher does not hold."""
+    if not holds:
+        raise BadInput(f"hydra.launcher.{name}={value} is not allowed: it must be {allowed}")
+
+
+def is_count(value: object) -> bool:
+    """Tell whether a value is a whole number from 1."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

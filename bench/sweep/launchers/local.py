@@ -7,8 +7,8 @@ from dataclasses import replace
 from bench.config.run_config import RunConfig
 from bench.runs import machine
 from bench.runs.process import Interrupted, Runner
+from bench.sweep.launchers import WHOLE, is_count, require
 from bench.sweep.run_or_load import Record, RunOrLoad
-from bench.tying.errors import BadInput
 
 
 class Joblib:
@@ -16,10 +16,7 @@ class Joblib:
 
     def __init__(self, n_jobs: int | None = None, runs_per_gpu: int = 1) -> None:
         for name, value in (("n_jobs", n_jobs), ("runs_per_gpu", runs_per_gpu)):
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise BadInput(
-                    f"hydra.launcher.{name}={value} is not allowed: it must be a whole number >= 1"
-                )
+            require(value is None or is_count(value), name, value, WHOLE)
         self.n_jobs, self.runs_per_gpu = n_jobs, runs_per_gpu
 
     def check(self, cells: Sequence[RunConfig]) -> None:

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from bench.config.run_config import RunConfig
 from bench.runs import machine, process
 from bench.runs.worker import one_line
-from bench.sweep.launchers import reachable
+from bench.sweep.launchers import is_count, reachable, require
 from bench.sweep.run_or_load import Record, RunOrLoad, imports_of
 from bench.tying.errors import BadInput
 
@@ -43,8 +43,9 @@ class Ray:
         init: Mapping[str, Any] | None = None,
     ) -> None:
         for name, value in (("num_cpus", num_cpus), ("num_gpus", num_gpus)):
-            if value is not None and not _is_share(value):
-                raise _refused(name, value, "a whole number, or a fraction between 0 and 1")
+            is_share = value is None or is_count(value) or (isinstance(value, float) and 0 < value < 1)
+            is_whole = isinstance(value, float) and value > 0 and value.is_integer()
+            require(is_share or is_whole, name, value, "a whole number, or a fraction between 0 and 1")
         self.address, self.num_cpus, self.num_gpus = address, num_cpus, num_gpus
         self.init = OmegaConf.to_container(OmegaConf.create(dict(init or {})))
 
@@ -60,10 +61,8 @@ class Ray:
             most = self._cluster().cluster_resources()
         for cell in cells:
             for kind, wanted in zip(_SETTINGS, self._need(cell), strict=True):
-                if wanted > most.get(kind, 0):
-                    raise _refused(
-                        _SETTINGS[kind], wanted, f"at most {most.get(kind, 0):g}: what the cluster has"
-                    )
+                has = most.get(kind, 0)
+                require(wanted <= has, _SETTINGS[kind], wanted, f"at most {has:g}: what the cluster has")
 
     def map(
         self, ensure: RunOrLoad, cells: Sequence[RunConfig], started: Callable[[RunConfig], None]
@@ -154,13 +153,3 @@ def _fetched(ray: Any, reference: Any, ensure: RunOrLoad, cell: RunConfig) -> Re
         raise error.cause from None
     except ray.exceptions.RayError as error:  # the worker died, or its node did
         return ensure.record_loss(cell, f"Ray: {one_line(error)}")
-
-
-def _is_share(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-        return False
-    return value < 1 or float(value).is_integer()
-
-
-def _refused(name: str, value: object, allowed: str) -> BadInput:
-    return BadInput(f"hydra.launcher.{name}={value} is not allowed: it must be {allowed}")

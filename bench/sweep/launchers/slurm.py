@@ -22,7 +22,7 @@ from bench.config.run_config import RunConfig
 from bench.runs import machine, process
 from bench.runs.store import Status
 from bench.runs.worker import one_line
-from bench.sweep.launchers import reachable
+from bench.sweep.launchers import WHOLE, is_count, reachable, require
 from bench.sweep.run_or_load import Record, RunOrLoad, imports_of
 from bench.tying.errors import BadInput
 
@@ -179,8 +179,6 @@ POLL_S = (1.0, 15.0)
 SETTLE_S = 10.0
 """How long the record of a job that has ended may take to be seen from here, through the shared folder."""
 
-WHOLE = "a whole number >= 1"
-
 
 class Slurm:
     """Settings are named as sbatch or submitit name them; null leaves them to the cluster.
@@ -211,12 +209,10 @@ class Slurm:
         counts |= {"signal_delay_s": signal_delay_s, "max_num_timeout": max_num_timeout}
         optional = {"cpus_per_task": cpus_per_task, "gpus_per_node": gpus_per_node}
         for name, value in (counts | {k: v for k, v in optional.items() if v is not None}).items():
-            _require(
-                isinstance(value, int) and not isinstance(value, bool) and value >= 1, name, value, WHOLE
-            )
-        _require(mem_gb is None or (type(mem_gb) in (int, float) and mem_gb > 0), "mem_gb", mem_gb, "above 0")
+            require(is_count(value), name, value, WHOLE)
+        require(mem_gb is None or (type(mem_gb) in (int, float) and mem_gb > 0), "mem_gb", mem_gb, "above 0")
         less = f"fewer seconds than timeout_min={timeout_min} has"
-        _require(signal_delay_s < 60 * timeout_min, "signal_delay_s", signal_delay_s, less)
+        require(signal_delay_s < 60 * timeout_min, "signal_delay_s", signal_delay_s, less)
         self.runs_per_job, self.rounds_per_job, self.folder = runs_per_job, rounds_per_job, folder
         self.max_num_timeout, self.cpus, self.gpus = max_num_timeout, cpus_per_task, gpus_per_node
         setup = [f"export PYTHONPATH={machine.ROOT}${{PYTHONPATH:+:$PYTHONPATH}}", *(setup or ())]
@@ -245,9 +241,9 @@ class Slurm:
         )
         if name not in by_name:
             known = f"there are {', '.join(by_name)}"
-            _require(False, "partition", name, f"a partition of this cluster: {known}")
+            require(False, "partition", name, f"a partition of this cluster: {known}")
         most = by_name[name]
-        needs = {need for cell in cells for need in [self._need(cell)]}
+        needs = set(map(self._need, cells))
         _at_most("cpus_per_task", max(cpus for cpus, _ in needs), most.cpus, name)
         _at_most("gpus_per_node", max(gpus for _, gpus in needs), most.gpus, name)
         _at_most("mem_gb", self.asked.get("mem_gb", 0), most.memory_gb, name)
@@ -324,10 +320,7 @@ def _submitted(executor: Any, bodies: Sequence[Job]) -> Sequence[Any]:
 
     conf = {key: value for key, value in os.environ.items() if key == "SLURM_CONF"}
     printed = io.StringIO()  # by sbatch, and in the error too
-    with (
-        clean_env(),
-        contextlib.redirect_stderr(printed),
-    ):  # a controller that is a job keeps its limits to itself
+    with clean_env(), contextlib.redirect_stderr(printed):  # a job's limits are for itself
         os.environ |= conf
         try:
             return executor.submit_array(bodies)
@@ -365,28 +358,16 @@ def _outcomes(
     """What is recorded counts, not what the job says; a cell without a record is lost, unless the job says why."""
     kind, answer = submitted.answer() or ("nothing", None)
     ends = answer if kind == "success" else ["none"] * len(submitted.cells)
+    last = f": {answer.strip().splitlines()[-1]}" if isinstance(answer, str) and answer.strip() else ""
+    paths = submitted.job.paths
+    reason = f"SLURM job {submitted.job.job_id} ended as {state}{last} (its log: {paths.stderr})"
     for cell, end in zip(submitted.cells, ends, strict=True):
         if end is None:
             yield cell, None
         elif end == Status.INTERRUPTED:
-            yield (
-                cell,
-                {
-                    **cell.header(),
-                    "status": Status.INTERRUPTED,
-                    "reason": _reason_of_end(submitted, state, answer),
-                },
-            )
+            yield cell, {**cell.header(), "status": Status.INTERRUPTED, "reason": reason}
         else:
-            yield (
-                cell,
-                ensure.new_record(cell) or ensure.record_loss(cell, _reason_of_end(submitted, state, answer)),
-            )
-
-
-def _reason_of_end(submitted: Submitted, state: str, answer: Any) -> str:
-    last = f": {answer.strip().splitlines()[-1]}" if isinstance(answer, str) and answer.strip() else ""
-    return f"SLURM job {submitted.job.job_id} ended as {state}{last} (its log: {submitted.job.paths.stderr})"
+            yield cell, ensure.new_record(cell) or ensure.record_loss(cell, reason)
 
 
 def _split(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
@@ -394,9 +375,4 @@ def _split(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
 
 
 def _at_most(name: str, asked: float, most: float, partition: str) -> None:
-    _require(asked <= most, name, asked, f"at most {most:g}, which is what partition {partition} has")
-
-
-def _require(holds: bool, name: str, value: object, allowed: str) -> None:
-    if not holds:
-        raise BadInput(f"hydra.launcher.{name}={value} is not allowed: it must be {allowed}")
+    require(asked <= most, name, asked, f"at most {most:g}, which is what partition {partition} has")
