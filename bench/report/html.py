@@ -13,7 +13,6 @@ from bench.analysis.power import change, change_of
 from bench.analysis.runs import RunRecord, is_finite
 from bench.analysis.verdict import Kind
 from bench.report.answer import Answer
-from bench.report.answer import line as answer_line
 from bench.report.comparison import difference_places, mean, places_of, share_of_untied, shown
 from bench.report.document import template
 from bench.report.markup import Column, Table, tabulate
@@ -337,7 +336,7 @@ def page(
     html = template("page.html.j2").render(
         name=report.name,
         title=report.title,
-        answer=answer_line(report.sections),
+        answer=report.verdicts_line,
         claims=report.claims,
         note=" ".join((report.note or "").split()),
         lacks=report.lacks,

@@ -144,9 +144,13 @@ class SweepReport:
         ]
 
     @cached_property
+    def verdicts_line(self) -> str:
+        return answers.line(self.sections)
+
+    @property
     def answer_line(self) -> str:
         """What the claims are judged and what was measured; the line that stands for the sweep in an index."""
-        return " ".join(filter(None, (*(claim.short for claim in self.claims), answers.line(self.sections))))
+        return " ".join(filter(None, (*(claim.short for claim in self.claims), self.verdicts_line)))
 
     @cached_property
     def across(self) -> list[Block]:
@@ -179,18 +183,16 @@ def recorded_report(sweep: Recorded, results: Path) -> SweepReport:
         sections(rows(sweep)),
         sweep.note,
         " ".join(filter(None, [sweep.lacks, archive.sentence(sweep)])) or None,
-        said_of(sweep, "question"),
-        judged(results, sweep.name),
-        said_of(sweep, "picture"),
+        claims=judged(results, sweep.name),
+        **said_of(sweep),
     )
 
 
-def said_of(sweep: Recorded, key: str) -> str | None:
-    """Return the question or the picture of a sweep: as recorded, else as its preset of today has it."""
-    if recorded := getattr(sweep, key):
-        return recorded
+def said_of(sweep: Recorded) -> dict[str, str | None]:
+    """Return the question and the picture of a sweep: as recorded, else as its preset of today has them."""
     preset = machine.CONF / "sweep" / f"{sweep.name}.yaml"
-    return safe_load(preset.read_text())["sweep"].get(key) if preset.is_file() else None
+    given = safe_load(preset.read_text())["sweep"] if preset.is_file() else {}
+    return {key: getattr(sweep, key) or given.get(key) for key in ("question", "picture")}
 
 
 def judged(results: Path, sweep: str) -> tuple[Judged, ...]:

@@ -44,7 +44,7 @@ def test_every_named_sweep_asks_a_question(path):
 def test_a_committed_summary_begins_with_its_question_and_its_answer(name):
     sweep = archive.read(archive.path_of(RESULTS, name))
     _, heading, _, said, *rest = (RESULTS / name / "summary.md").read_text().splitlines()
-    assert heading == f"# {said_of(sweep, 'question')}" and heading.endswith("?")
+    assert heading == f"# {said_of(sweep)['question']}" and heading.endswith("?")
     claims = (claim.short for claim in judged(RESULTS, name))
     assert said == " ".join([*claims, line(sections(rows(sweep)))])
     index = (RESULTS / "README.md").read_text()

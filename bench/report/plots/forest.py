@@ -9,7 +9,7 @@ from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 
 from bench.analysis.comparison import Compared, vs_untied
-from bench.analysis.groups import Section
+from bench.analysis.groups import Section, grouped
 from bench.analysis.power import change, change_of, scale_of
 from bench.analysis.statistics import Paired
 from bench.report.comparison import difference_places
@@ -153,9 +153,7 @@ def _draw_differences(axes: Axes, rows: Sequence[Row], looks: dict[str, Look], p
     axes.add_collection(PolyCollection(bands, facecolors="#E4E4E4", linewidths=0, zorder=0), autolim=False)
     axes.axvline(0, color="#444444", linewidth=1, zorder=1)
     _draw_bars(axes, [row for row in compared if row.bounds], looks, limits)
-    alike: dict[tuple[str, bool], list[Row]] = {}
-    for row in compared:
-        alike.setdefault((row.tying, row.bounds is None), []).append(row)
+    alike = grouped(compared, lambda row: (row.tying, row.bounds is None))
     for (tying, hollow), members in alike.items():
         colour, marker, _ = looks[tying]
         means, heights = [row.difference.mean for row in members], [row.y for row in members]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.analysis.groups import AXES, Section, flat
+from bench.analysis.groups import AXES, Section, flat, grouped
 from bench.analysis.runs import Metric
 
 WORDS = {
@@ -42,9 +42,7 @@ def distinctions(sections: Sequence[Section]) -> dict[Section, str]:
 
     Empty for a section that is alone; the fingerprint of the data where no setting differs.
     """
-    groups: dict[tuple[str, str], list[Section]] = {}
-    for section in sections:
-        groups.setdefault((section.task, section.data), []).append(section)
+    groups = grouped(sections, lambda section: (section.task, section.data))
     return {section: text for group in groups.values() for section, text in _distinctions(group).items()}
 
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from bench.analysis.groups import Section, SeedGroup, in_order
+from bench.analysis.groups import Section, SeedGroup, grouped, in_order
 from bench.analysis.runs import percent
 from bench.analysis.statistics import Interval, Paired
 from bench.report.numbers import axis, interval_text
@@ -120,9 +120,7 @@ def styles(sections: Sequence[Section]) -> dict[str, Look]:
 
 def looks_of(specs: Mapping[str, TyingSpec]) -> dict[str, Look]:
     """Return the look of each label: colour by family of its spec; shade, marker and dash by place within it."""
-    colour_of, families = colours(specs.values()), dict[str, list[str]]()
-    for label, spec in specs.items():
-        families.setdefault(spec.family, []).append(label)
+    colour_of, families = colours(specs.values()), grouped(specs, lambda label: specs[label].family)
     return {
         label: (
             _shade(colour_of[family], at / max(3, len(labels) - 1)),
@@ -352,10 +350,7 @@ def left_out(sections: Sequence[Section]) -> str:
         for tying, cells in section.tyings.items():
             if not any(cell.done for cell in cells):
                 missing.setdefault(tying, cells[0].reason)
-    tyings_of: dict[str, list[str]] = {}
-    for tying, why in missing.items():
-        tyings_of.setdefault(why, []).append(tying)
-    texts = [f"{' and '.join(tyings)}: {why}" for why, tyings in tyings_of.items()]
+    texts = [f"{' and '.join(tyings)}: {why}" for why, tyings in grouped(missing, missing.get).items()]
     return f"Not shown: {'; '.join(texts)}." if texts else ""
 
 
