@@ -50,6 +50,7 @@ METHODS = {
         Method("gqa", ("kv_heads",), full="mqa"),
         Method("k_equals_v"),
         Method("kv_across_layers", ("repeats",)),
+        Method("experts", ("repeats",)),
         Method("gates"),
         Method("hashed", ("fraction",)),
         Method("over_positions"),

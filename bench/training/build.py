@@ -247,12 +247,13 @@ def _sized(base: Config, shapes: Mapping[str, int], target: int) -> Config:
     widest = width
     while count(widest) < target:
         widest += width
-    width = nearest(range(step, widest + 1, step), target, count)
+    width = nearest(range(step, max(step, widest) + 1, step), target, count)
     own = _feed_forward(_with(base, width), shapes)
     if own is None:
         return _with(base, width)
-    least, most = (share * own for share in FEED_FORWARD_RANGE)
-    widths = range(max(1, round(least)), round(most) + 1)
+    of_feed_forward = getattr(_on_meta(base, shapes), "feed_forward_step", 1)
+    least, most = (round(share * own / of_feed_forward) for share in FEED_FORWARD_RANGE)
+    widths = range(max(1, least) * of_feed_forward, most * of_feed_forward + 1, of_feed_forward)
     return _with(base, width, nearest(widths, target, lambda feed_forward: count(width, feed_forward)))
 
 

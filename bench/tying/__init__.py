@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         soft_embedding,
         top_k,
     )
+    from bench.tying.mixture import experts
     from bench.tying.plan import HARD, BoundPlan, NotApplicable, Tie, TyingPlan
     from bench.tying.symmetry import over_positions, rotations, transpose
     from bench.tying.view import View
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 PLACES = {
     "attention": ("gqa", "k_equals_v", "kv_across_layers", "mqa"),
     "gradients": ("untied",),
+    "mixture": ("experts",),
     "plan": ("HARD", "BoundPlan", "NotApplicable", "Tie", "TyingPlan"),
     "symmetry": ("over_positions", "rotations", "transpose"),
     "view": ("View",),
