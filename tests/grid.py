@@ -69,7 +69,8 @@ class Grid:
 
     @functools.cache  # noqa: B019  one grid a session
     def cell(self, task: str, tying: str = "none", *overrides: str) -> RunConfig:
-        tiny = (*self.data.get(kind(task), ()), *(SMALL if task in dict(ROWS) and kind(task) == "image" else SIZES[kind(task)]))
+        sizes = SMALL if task in dict(ROWS) and kind(task) == "image" else SIZES[kind(task)]
+        tiny = (*self.data.get(kind(task), ()), *sizes)
         labels = GROUPING[6 if {*UNIFORM[kind(task)]} & {*overrides} or kind(task) == "image" else 4]
         tiny += NEEDED.get(tying, ())
         if tying == "grouped":

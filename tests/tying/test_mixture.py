@@ -32,7 +32,9 @@ def test_routers_and_attention_stay_each_layers_own(mixture):
     names = {name for tie in experts(mixture, repeats=4).ties for name in tie.names}
     assert len(names) == 2 * 4  # two fused matrices of each layer
     assert all(".experts." in name for name in names)
-    routers = {tie for tie in cross_layer(mixture, scope="feed_forward").ties if "gate.weight" in tie.names[0]}
+    routers = {
+        tie for tie in cross_layer(mixture, scope="feed_forward").ties if "gate.weight" in tie.names[0]
+    }
     assert experts(mixture, repeats=4) == TyingPlan(
         tuple(tie for tie in cross_layer(mixture, scope="feed_forward").ties if tie not in routers)
     )
