@@ -12,6 +12,7 @@ from bench.report.markup import MADE_BY
 
 BESIDE = {
     "map/map.md": "when tying pays, over all sweeps (`make map`)",
+    "sharing.md": "what should be shared over what, over all sweeps that ask it",
     "claims.md": "what is said about tying, and what was measured (`make claims`)",
     "performance.md": "what training costs here, and against what else (`make perf`)",
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 from textwrap import fill
 
 from bench.analysis import archive, points
-from bench.report import html, index
+from bench.report import html, index, sharing
 from bench.report.comparison import in_blocks
 from bench.report.markup import WIDTH, plain
 from bench.report.notes import floors
@@ -43,7 +43,8 @@ def build(
     A sweep is read as `archive.load` says: from `runs`, and what is not there from results/<name>/records.jsonl.gz.
     The same records give the same bytes.
 
-    Beside them it writes what results/ begins with, and with every sweep the pictures of the map.
+    Beside them it writes what results/ begins with, the page over all sweeps of what is shared over what where it made
+    one of them, and with every sweep the pictures of the map.
 
     Returns:
         The folders.
@@ -54,6 +55,8 @@ def build(
     """
     runs, results = Path(runs), Path(results)
     folders = [_build_sweep(runs, results, name, out) for name in archive.chosen_names(names, runs, results)]
+    if (names is None or any(map(sharing.asks, names))) and (ties := sharing.found(results)):
+        _write(results / sharing.PAGE, sharing.page(ties).encode())
     failure = _draw_map(results / points.FOLDER, out) if names is None else ""
     for path, content in index.pages(results, failure).items():
         _write(path, content)
