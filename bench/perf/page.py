@@ -170,6 +170,15 @@ def growth(part: Part) -> Table:
     return _table(part, words, figures)
 
 
+def views(part: Part) -> Table:
+    def parameters(row: Row) -> str:
+        return f"{short_count(row['num_params'])} / {short_count(row['num_params_untied'])}"
+
+    words = (("what is shared", _word("subject")), ("made", _word("form")))
+    figures = (("parameters tied / untied", parameters), *_pair("ms tied", "ms untied"), TURNS)
+    return _table(part, words, figures)
+
+
 def compiled(part: Part) -> Table:
     figures = (*_pair("compiled ms", "plain ms"), ("first steps s", _scaled("first_s", 1, 1)), TURNS)
     return _table(part, [SUBJECT, ("mode", _word("mode"))], figures)
@@ -274,6 +283,13 @@ SECTIONS: dict[str, tuple[str, str, Callable[[Part], Table]]] = {
         "128). Medians of {rounds} rounds over the sizes; peak memory is exact. Exponent b of cost = a x size^b by "
         "least squares of logarithms, ± its standard error: below 1 where fixed costs dominate.",
         growth,
+    ),
+    "views": (
+        "What a view costs",
+        "A bare training step of a network whose weights are made of what they share, once a step, against its untied "
+        "twin, in turns. Lowered: the same network with the smaller modules that compute the same "
+        "(`bench.tying.lowering.convolutional`, `bench.tying.attention.grouped_query`).",
+        views,
     ),
     "compile": (
         "torch.compile",

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from bench.perf import growth, output, steps
+from bench.perf import growth, output, steps, views
 from bench.perf.subjects import TASKS, of_tasks, smallest
 from bench.perf.timing import Pace
 from bench.runs import machine
@@ -20,6 +20,7 @@ PARTS: dict[str, Callable[[Pace], dict[str, Any]]] = {
     "output": output.measure,
     "precision": steps.precision,
     "growth": growth.measure,
+    "views": views.measure,
     "compile": lambda pace: steps.compiled([one for one in of_tasks(pace.tiny) if one.name in TASKS], pace),
     "gpu": lambda pace: (
         growth.on_gpu(pace, torch.device("cuda")) if machine.gpus() else growth.holes("no GPU here")

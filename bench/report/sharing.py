@@ -75,10 +75,7 @@ def found(results: Path) -> list[Row]:
     order = {Kind.BETTER: 0, Kind.EQUIVALENT: 1, Kind.SMALLER: 1, Kind.UNDECIDED: 2}
     names, among = archive.archived_names(results), shipped(results)
     ties = [
-        row
-        for name in names
-        if asks(name) and (among is None or name in among)
-        for row in _of(results, name)
+        row for name in names if asks(name) and (among is None or name in among) for row in _of(results, name)
     ]
     return sorted(
         ties,

@@ -34,7 +34,9 @@ def test_a_tie_stands_beside_none_and_beside_a_network_of_its_size(tmp_path):
     (row,) = [line for line in text.splitlines() if line.startswith("| depth")]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[1:4] == ["cross_layer", "[text_gru on pydocs](shared_over_mine/summary.md)", "40"]
-    assert cells[4].startswith("−9.9 %") and cells[6].startswith("+12.4 %")  # ln(90.8 / 100.8), ln(90.8 / 80.8)
+    assert cells[4].startswith("−9.9 %") and cells[6].startswith(
+        "+12.4 %"
+    )  # ln(90.8 / 100.8), ln(90.8 / 80.8)
 
 
 def test_a_tie_without_a_network_of_its_size_has_a_dash(tmp_path):
