@@ -123,6 +123,9 @@ NOTES = (
     "it has as many parameters. Both are paired by seed and tested as on the page of their sweep, which has n, "
     "budgets and data.",
     "At this budget: the row, or what it is compared with, was still improving.",
+    "Sources name more that is no row: gaps of a pair HMM ([C24](claims.md#c24) tests the likelihood ratio); rows of a "
+    "matrix that a penalty finds alike (GrOWL), not built; convolutional deep exponential families, whose bound on "
+    "the likelihood is no metric that others share; MAVNet, whose papers describe a small network and no tie.",
 )
 
 
