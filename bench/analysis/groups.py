@@ -217,9 +217,12 @@ class SeedGroup:
 
     @property
     def is_seed_ignored(self) -> bool:
-        """Whether several seeds gave the very same test metric, and the same loss where it is recorded."""
-        values, losses = self.metric().values(), self.values("test", "nll").values()
-        return len(values) > 1 and len(set(values)) == 1 and len(set(losses)) < 2
+        """Whether several seeds gave the very same test metric, and the same loss where it is recorded.
+
+        A network that loses nothing, as one that is to stay what it is, has nothing that a seed could change.
+        """
+        values, losses = self.metric().values(), {*self.values("test", "nll").values()}
+        return len(values) > 1 and len(set(values)) == 1 and len(losses) < 2 and losses != {0.0}
 
     @cached_property
     def late_gain(self) -> float | None:

@@ -1,15 +1,16 @@
 """Say what tying, or leaving a block out, does to a trained model at once, and what of it training heals."""
 
 from bench.analysis.groups import Section, SeedGroup
+from bench.analysis.runs import percent
 from bench.report.markup import Column, Table, tabulate
-from bench.report.numbers import fixed, short_count
+from bench.report.numbers import fixed, interval_text, short_count
 from bench.runs.tying_spec import Part
 
 TITLE = "Before and after healing"
 NOTES = (
     "At once: the test metric of the trained model as it is tied, or with blocks left out (control=delete), before any "
     "step. Healed: after the training of this sweep. To delete: the healed metric less that of leaving out the blocks "
-    "that the same tie makes copies of others. Means over seeds.",
+    "that the same tie makes copies of others, paired by seed, with its 95 % t interval. Means over seeds.",
     "Either has as many parameters, but for norms and biases. A block that is left out saves its time too, and a tied "
     "one does not: deleting is the baseline that a tie must beat.",
 )
@@ -20,21 +21,21 @@ def healing_table(section: Section) -> Table | None:
     cells = [cell for cell in section.cells if at_once(cell) is not None]
     if not cells:
         return None
-    deleted = {_base(cell): _healed(cell) for cell in cells if cell.spec.control == "delete"}
+    deleted = {_base(cell): cell for cell in cells if cell.spec.control == "delete"}
     scale, decimals = (100, 1) if section.metric.is_share else (1, 3)
 
-    def shown(value: float | None, sign: bool = False) -> str:
-        return fixed(None if value is None else scale * value, decimals, sign)
+    def shown(value: float | None) -> str:
+        return fixed(None if value is None else scale * value, decimals)
 
-    def to_delete(cell: SeedGroup) -> float | None:
+    def to_delete(cell: SeedGroup) -> str:
         other = deleted.get(_base(cell)) if cell.spec.control is None else None
-        return None if other is None else _healed(cell) - other
+        return interval_text(percent(section.difference(cell, other), section.metric), decimals, sign=True)
 
     columns = [
         Column("parameters", lambda cell: short_count(cell.over_seeds("num_params").mean)),
         Column("at once", lambda cell: shown(at_once(cell))),
         Column("healed", lambda cell: shown(_healed(cell))),
-        Column("to delete", lambda cell: shown(to_delete(cell), sign=True)),
+        Column("to delete\n[95 %]", to_delete),
     ]
     return tabulate(["tying"], [[cell.tying] for cell in cells], columns, cells)
 

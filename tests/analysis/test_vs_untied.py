@@ -107,6 +107,14 @@ def test_an_accuracy_that_is_the_same_at_all_seeds_is_none_of_an_ignored_seed(tm
     assert by_tying(section_of(tmp_path, (lines, records), tied))["soft"].verdict.kind == Kind.UNDECIDED
 
 
+def test_a_network_that_loses_nothing_has_nothing_for_a_seed_to_change(tmp_path):
+    lines, records = made.pair(1.0, 1.0, task="image_cnn")
+    for record in records:
+        record["test"]["nll"] = 0.0
+    tied = made.pair(0.98, 0.97, tying="soft", task="image_cnn")
+    assert by_tying(section_of(tmp_path, (lines, records), tied))["soft"].verdict.kind == Kind.UNDECIDED
+
+
 # Runs that diverged or failed.
 
 
