@@ -167,15 +167,18 @@ def check_named(ties: Iterable[Tie], model: nn.Module, parameters: Mapping[str, 
 
 
 def check_shareable(ties: Iterable[Tie], parameters: Mapping[str, Parameter]) -> None:
-    """BadInput where a tie holds a parameter that could not follow the others: quantised, sparse, or frozen alone."""
+    """BadInput where a tie holds a parameter that could not follow the others: quantised, sparse, or frozen alone.
+
+    A soft tie of whole tensors may hold frozen ones, to which the others are drawn.
+    """
     for tie in ties:
         gate.check_tied(tie.names, parameters)
         frozen = [name for name in tie.names if not parameters[name].requires_grad]
-        if frozen and len(frozen) < len(tie.names):
+        if frozen and len(frozen) < len(tie.names) and (tie.is_hard or tie.views):
             free = next(name for name in tie.names if parameters[name].requires_grad)
             raise BadInput(
-                f"the plan ties {frozen[0]}, which is frozen, with {free}, which is not: freeze both or neither, or "
-                "leave one of them out of the tie"
+                f"the plan ties {frozen[0]}, which is frozen, with {free}, which is not: freeze both or neither, "
+                "leave one of them out of the tie, or soften it, which draws the other to the frozen one"
             )
         if frozen and tie.views:
             raise BadInput(
@@ -529,11 +532,13 @@ def changes_of(
         for tensor, value in group.as_one(by_mean=merge != "first"):
             values.put(tensor, value)
     for tie in soft:
-        tensors = members(tie, after)
-        if merge != "first":
+        tensors = sorted(members(tie, after), key=lambda tensor: tensor.requires_grad)  # frozen ones first
+        is_anchored = gate.is_anchored(tensors)
+        if merge != "first" and not is_anchored:
             values.put_mean(tie.names[0], tensors)
         for other in tensors[1:]:
-            values.put(other, values.of(tensors[0]))
+            if other.requires_grad or not is_anchored:
+                values.put(other, values.of(tensors[0]))
     shared = {name: after[name] for name in parameters if after[name] is not parameters[name]}
     return Changes(values.items(), shared, differences, made_of)
 
