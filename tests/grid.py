@@ -29,6 +29,7 @@ TASKS, TYINGS = choices("task"), choices("tying")
 TASKS.remove("sentence_embedding")  # a text_classifier's network: test_sentence_embedding has the rest
 ROWS = [("image_positions", "over_positions"), ("image_rotations", "rotations"), ("dna", "over_positions")]
 ROWS += [("image_autoencoder", "transpose"), ("image_pairs", "cross_layer"), ("text_experts", "experts")]
+ROWS += [(task, "cross_layer") for task in ("two_tasks", "two_tasks_alike", "image_slots")]
 """Tasks whose networks are for one method alone, with it: the laws of tying hold there too, without the whole grid."""
 TASKS = [task for task in TASKS if task not in dict(ROWS)]
 HOME = {"mqa": "text_transformer", "gqa": "text_classifier", "k_equals_v": "text_transformer"}

@@ -42,8 +42,10 @@ def load(runs: Path, run_id: str) -> ExampleScores | None:
 
 def score_of(metric: Metric) -> str | None:
     """Return which score of the examples a metric is compared by; None where there is none."""
-    return {"accuracy": "correct", "next_token_accuracy": "correct", "perplexity": "nll", "nll": "nll"}.get(
-        metric.name
+    return (
+        "correct"
+        if metric.name.endswith("accuracy")
+        else {"perplexity": "nll", "nll": "nll"}.get(metric.name)
     )
 
 

@@ -28,6 +28,8 @@ SCORES = {
 
 OWN_SCORES = {
     "bench.tasks.autoencoding.Autoencoding": {"mse": "min", "nll": "min"},
+    "bench.tasks.digits.DigitsInOrder": {"digit_accuracy": "max", "nll": "min"},
+    "bench.tasks.digits.DigitsInAnyOrder": {"digit_accuracy": "max", "nll": "min"},
     "bench.tasks.sentence_embedding.SentenceEmbedding": {
         "cosine": "max",
         "rank_correlation": "max",

@@ -167,15 +167,15 @@ def check_named(ties: Iterable[Tie], model: nn.Module, parameters: Mapping[str, 
 
 
 def check_shareable(ties: Iterable[Tie], parameters: Mapping[str, Parameter]) -> None:
-    """BadInput where a tie holds a parameter that could not follow the others: quantised, sparse, or frozen alone."""
+    """BadInput where a parameter cannot follow the others of its tie: quantised, sparse, in a hard one frozen alone."""
     for tie in ties:
         gate.check_tied(tie.names, parameters)
         frozen = [name for name in tie.names if not parameters[name].requires_grad]
-        if frozen and len(frozen) < len(tie.names):
+        if frozen and len(frozen) < len(tie.names) and (tie.is_hard or tie.views):
             free = next(name for name in tie.names if parameters[name].requires_grad)
             raise BadInput(
-                f"the plan ties {frozen[0]}, which is frozen, with {free}, which is not: freeze both or neither, or "
-                "leave one of them out of the tie"
+                f"the plan ties {frozen[0]}, which is frozen, with {free}, which is not: freeze both or neither, "
+                "leave one of them out of the tie, or soften it, which draws the other to the frozen one"
             )
         if frozen and tie.views:
             raise BadInput(
@@ -529,11 +529,12 @@ def changes_of(
         for tensor, value in group.as_one(by_mean=merge != "first"):
             values.put(tensor, value)
     for tie in soft:
-        tensors = members(tie, after)
+        tensors = sorted(members(tie, after), key=lambda tensor: tensor.requires_grad)  # frozen ones first
         if merge != "first":
             values.put_mean(tie.names[0], tensors)
         for other in tensors[1:]:
-            values.put(other, values.of(tensors[0]))
+            if other.requires_grad or not tensors[-1].requires_grad:
+                values.put(other, values.of(tensors[0]))
     shared = {name: after[name] for name in parameters if after[name] is not parameters[name]}
     return Changes(values.items(), shared, differences, made_of)
 
@@ -551,8 +552,8 @@ class _Values:
         self._new[id(parameter)] = (parameter, value)
 
     def put_mean(self, name: str, members: Sequence[Parameter]) -> None:
-        """Of the members into the first of them, which is called `name`."""
-        if len(members) > 1:
+        """Of the members into the first of them, which is called `name`; nothing where only some are frozen."""
+        if len(members) > 1 and not gate.is_anchored(members):
             gate.check_values({name: members[0]}, "for a mean")
             first, *others = (self.of(member) for member in members)
             # From differences: members that are equal stay what they are, to the bit.

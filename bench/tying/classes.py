@@ -11,6 +11,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from bench.tying import gate
 from bench.tying.errors import BadInput
 from bench.tying.low_rank import is_relaxed
 from bench.tying.tie import Tie, closure, normal_form
@@ -265,6 +266,12 @@ def _classes_of(ties: Sequence[Tie], names: Sequence[str], parameters: "Paramete
     own = [tie for tie in own_ties(parameters) if tie.names[0] in names]
     of_weights = partition([*ties, *own], {name: parameters.shape(name) for name in names})
     tensors = {id(parameters[name]): parameters[name] for name in names}
+    if gate.is_anchored(tensors.values()):
+        frozen = next(name for name in names if not parameters[name].requires_grad)
+        raise BadInput(
+            f"the plan draws {frozen}, which is frozen, together with entries that a view makes and that are not: "
+            "leave it out of the tie"
+        )
     entries = {key: tuple(torch.zeros(2, *tensor.shape, dtype=torch.long)) for key, tensor in tensors.items()}
     for name in names:
         parameter = parameters[name]

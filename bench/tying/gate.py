@@ -47,6 +47,11 @@ def _refuse_cycle(module: nn.Module, around: set[nn.Module], known: set[nn.Modul
         known.add(module)
 
 
+def is_anchored(tensors: Iterable[Tensor]) -> bool:
+    """Whether some of them are frozen and others are not: a soft tie then draws these to those."""
+    return len({tensor.requires_grad for tensor in tensors}) > 1
+
+
 def check_shaped(parameters: Mapping[str, Tensor]) -> None:
     """BadInput where a parameter has no shape yet, or none of its own."""
     for name, parameter in parameters.items():

@@ -11,7 +11,7 @@ from torch.nn import Parameter
 from bench.tying import apply
 from bench.tying.classes import soft_classes
 from bench.tying.errors import BadInput
-from bench.tying.gate import as_real
+from bench.tying.gate import as_real, is_anchored
 from bench.tying.tie import Tie, closure
 
 SLICE = 1 << 20
@@ -74,15 +74,21 @@ def penalty(members: Sequence[Tensor], strength: float) -> Tensor:
 def add_gradient(members: Sequence[Tensor], strength: float) -> None:
     """Add the penalty's gradient, 2 n strength (W_i - mean), to each `.grad`, made where it is None.
 
+    Frozen members among others get none.
     With W_i = W_0 + o_i that is 2 strength (n o_i - sum of the offsets o): added in these two terms, it needs no
     tensor for each deviation, which cost a fifth of its time. Large members are taken in slices that stay in the
     cache between the two terms: the same bits in less than half the time (24 matrices of 1024 x 1024).
     """
+    has_frozen, gradients = is_anchored(members), []
     for member in members:
+        if has_frozen and not member.requires_grad:
+            gradients.append(torch.zeros_like(member))  # read by nobody
+            continue
         if member.grad is None:
             member.grad = torch.zeros_like(member)
+        gradients.append(member.grad)
     reals = [as_real(member) for member in members]
-    for part, grads in _slices(reals, [as_real(member.grad) for member in members]):
+    for part, grads in _slices(reals, [as_real(gradient) for gradient in gradients]):
         offsets, total = _offsets(part)
         torch._foreach_add_(grads[1:], offsets, alpha=2 * len(members) * strength)
         torch._foreach_sub_(grads, [total] * len(grads), alpha=2 * strength)
@@ -94,6 +100,8 @@ def pull(members: Sequence[Tensor], lr: float, strength: float) -> None:
 
     lr: the rate of the optimizer step just taken; at 0 nothing moves.
     strength: at 0 nothing moves; math.inf makes all members one and the same mean, to the bit.
+    Frozen members among others stay, and the step is that of the others: of one W and one frozen A it is
+    W <- A + (W - A) / (1 + 2 lr strength).
     Raises BadInput where lr is negative or not a number.
 
     Source: the proximal operator of a quadratic (Parikh & Boyd 2014, section 1.1), applied after the step as
@@ -103,6 +111,9 @@ def pull(members: Sequence[Tensor], lr: float, strength: float) -> None:
         raise BadInput(f"lr is {lr!r}; it must be a number from 0")
     if lr == 0 or strength == 0:
         return
+    if is_anchored(members):
+        _pull_to_frozen(members, 2 * lr * strength)
+        return
     shrink = 2 * len(members) * lr * strength
     for (part,) in _slices([as_real(member) for member in members]):
         apart = deviations(part)
@@ -110,6 +121,16 @@ def pull(members: Sequence[Tensor], lr: float, strength: float) -> None:
             torch._foreach_copy_(part, [part[0] - apart[0]] * len(part))
         else:
             torch._foreach_sub_(part, apart, alpha=shrink / (1 + shrink))
+
+
+def _pull_to_frozen(members: Sequence[Tensor], step: float) -> None:
+    """V_i = (W_i + step * sum of all V and frozen A) / (1 + n step), which gives the sum of the V in closed form."""
+    trained = [as_real(member) for member in members if member.requires_grad]
+    frozen = sum(as_real(member) for member in members if not member.requires_grad)
+    n, held = len(members), len(members) - len(trained)
+    total = (sum(trained) + step * len(trained) * frozen) / (1 + step * held) + frozen
+    for weight in trained:
+        weight.add_(total, alpha=step).div_(1 + step * n)
 
 
 @torch.no_grad()

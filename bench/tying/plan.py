@@ -244,7 +244,10 @@ class TyingPlan:
         return TyingPlan(tuple(part for tie in self.ties for part in _within(tie, grouping)))
 
     def soften(self, strength: float) -> "TyingPlan":
-        """The same ties, each with this strength and no rank. 0 unties everything, math.inf makes every tie hard."""
+        """The same ties, each with this strength and no rank. 0 unties everything, math.inf makes every tie hard.
+
+        Of whole tensors some may be frozen, as a teacher's: they stay, and the others are drawn to them.
+        """
         strength = checked_strength(strength)
         return TyingPlan(tuple(replace(tie, strength=strength, rank=0) for tie in self.ties))
 

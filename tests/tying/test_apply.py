@@ -202,7 +202,7 @@ def test_ties_that_the_model_came_with_are_kept():
         (Tie(("blocks.1.bias", "blocks.1.weight")), r"blocks.1.bias .*blocks.1.weight.*\(4,\) and \(4, 4\)"),
         (Tie(("blocks.1.weight", "short")), "float32 and torch.float16"),
         (Tie(("blocks.1.weight", "meta")), "device cpu and meta"),
-        (Tie(("blocks.1.weight", "frozen"), 0.1), "frozen"),
+        (Tie(("blocks.1.weight", "frozen")), "frozen"),
     ],
 )
 def test_a_refused_plan_leaves_the_model_as_it_was(tie, message):
@@ -218,6 +218,25 @@ def test_a_refused_plan_leaves_the_model_as_it_was(tie, message):
     after = dict(model.named_parameters(remove_duplicate=False))
     assert [(n, id(p)) for n, p in after.items()] == [(n, id(p)) for n, p in parameters.items()]
     assert all(torch.equal(after[name], value) for name, value in values.items())
+
+
+@pytest.mark.parametrize("init", ["own", "shared"])
+@pytest.mark.parametrize("merge", ["first", "mean"])
+def test_a_soft_tie_draws_to_what_is_frozen_and_may_begin_there(init, merge):
+    model = Stack()
+    model.frozen = nn.Parameter(torch.randn(4, 4), requires_grad=False)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    plan = TyingPlan((Tie(("blocks.1.weight", "frozen", "blocks.2.weight"), 0.5),))
+    plan.apply(model, init=init, merge=merge)
+    changed = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    assert changed == ({"blocks.1.weight", "blocks.2.weight"} if init == "shared" else set())
+    for _ in range(50):
+        plan.bind(model).pull(1.0)
+    assert torch.equal(model.frozen, before["frozen"])
+    for at in (1, 2):
+        torch.testing.assert_close(model.blocks[at].weight.detach(), model.frozen)
+    with pytest.raises(BadInput, match="frozen, which is frozen, with blocks"):
+        plan.soften(float("inf")).apply(model)
 
 
 def test_an_unknown_init_is_refused():

@@ -67,6 +67,26 @@ def test_pull_in_the_head(lr, strength, expected):
     assert tuple(tensor.item() for tensor in tensors) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("frozen", [(1,), (0, 3), (0, 1, 2)])
+def test_frozen_members_stay_and_the_others_take_the_penaltys_own_step(frozen):
+    """After a pull each trained member is where it was less lr times the gradient there: the proximal condition."""
+    tensors = random_members(4)
+    for at in frozen:
+        tensors[at].requires_grad_(False)
+    before = [tensor.detach().clone() for tensor in tensors]
+    penalty.pull(tensors, 0.3, 0.7)
+    trained = [tensor for tensor in tensors if tensor.requires_grad]
+    expected = torch.autograd.grad(penalty.penalty(tensors, 0.7), trained)
+    penalty.add_gradient(tensors, 0.7)
+    for tensor, gradient in zip(trained, expected, strict=True):
+        torch.testing.assert_close(tensor.grad, gradient)
+    for tensor, start in zip(tensors, before, strict=True):
+        if tensor.requires_grad:
+            torch.testing.assert_close(tensor + 0.3 * tensor.grad, start)
+        else:
+            assert torch.equal(tensor, start) and tensor.grad is None
+
+
 @pytest.mark.parametrize("lr", [-0.1, math.nan])
 def test_pull_refuses_a_wrong_rate(lr):
     with pytest.raises(BadInput, match="lr"):

@@ -303,6 +303,11 @@ def test_weights_that_a_view_cannot_have_are_refused():
     frozen.heads.weight.requires_grad_(False)
     with pytest.raises(BadInput, match="heads.weight of a shared tensor, and it is frozen"):
         PLANS["heads"].apply(frozen)
+    drawn = TyingPlan((Tie(("a.weight", "b.weight"), 1.0),))
+    drawn += of_one("a.weight", (6, 6), ("permute", 1, 0), strength=1.0)
+    frozen.b.weight.requires_grad_(False)
+    with pytest.raises(BadInput, match="the plan draws b.weight, which is frozen, together"):
+        drawn.bind(frozen)
     with pytest.raises(BadInput, match="quantised and packed"):
         PLANS["heads"].apply(quantize(net().float()))
     normed = net()
