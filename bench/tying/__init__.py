@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bench.tying.attention import gqa, k_equals_v, kv_across_layers, mqa
+    from bench.tying.embeddings import joint_embedding
     from bench.tying.gradients import untied
     from bench.tying.methods import (
         block_wise,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 PLACES = {
     "attention": ("gqa", "k_equals_v", "kv_across_layers", "mqa"),
+    "embeddings": ("joint_embedding",),
     "gradients": ("untied",),
     "plan": ("HARD", "BoundPlan", "NotApplicable", "Tie", "TyingPlan"),
     "symmetry": ("over_positions", "rotations", "transpose"),
