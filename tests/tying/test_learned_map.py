@@ -136,6 +136,21 @@ def test_a_file_holds_the_shared_tensor_once_and_the_map(tmp_path):
     assert all(from_data(json.loads(json.dumps(as_data(tie)))) == tie for tie in plan.ties)
 
 
+def test_a_model_of_transformers_is_built_again_from_the_file(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.LlamaConfig(
+        hidden_size=8, intermediate_size=8, num_hidden_layers=2, num_attention_heads=2, vocab_size=ROWS
+    )
+    model = transformers.LlamaForCausalLM(config)
+    plan = joint_embedding(model)
+    plan.apply(model, example={"input_ids": TOKENS})
+    assert joint_embedding(model) == plan
+    save(model, plan, tmp_path / "joint.safetensors", example={"input_ids": TOKENS})
+    again, kept = load(tmp_path / "joint.safetensors")
+    assert kept == plan
+    assert torch.equal(again(TOKENS).logits, model.eval()(TOKENS).logits)
+
+
 SHARED, OTHER = View((ROWS, WIDTH)), View((ROWS, WIDTH), mapped=True)
 
 
