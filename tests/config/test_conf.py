@@ -184,6 +184,7 @@ def test_a_sweep_varies_what_a_table_has_rows_or_sections_for(sweep):
         "sweep.point",
     }
     sections = {
+        "model",
         "trainer.output_precision",
         "model.width",
         "model.init_scale",
