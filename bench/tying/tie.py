@@ -223,9 +223,9 @@ def _with_views(classes: Classes, ties: Sequence[Tie]) -> tuple[Classes, list[tu
 
 def _one_round(groups: set[frozenset[Use]], whole: Sequence[set[str]]) -> set[frozenset[Use]]:
     alike = [
-        {name for name, view in uses if view == one and (name == of or not one.mapped)}
+        {name for name, view in uses if view == one and only in (None, name)}
         for uses in groups
-        for of, one in uses
+        for one, only in {(view, name if view.mapped else None) for name, view in uses}
     ]
     class_of = {name: names for names in closure([*whole, *alike]) for name in names}
     spread = [{(other, view) for name, view in uses for other in class_of[name]} for uses in groups]

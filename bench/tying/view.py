@@ -128,7 +128,8 @@ def lifted(uses: Sequence[tuple[View, Tensor]], mean: bool = False) -> Tensor:
     keeps the scale of an initialisation. Weights of learned maps count only where the others do not read everything.
     """
     plain = [(view, weight) for view, weight in uses if not view.mapped]
-    uses = plain if plain and not unread([view for view, _ in plain]) else uses
+    if 0 < len(plain) < len(uses) and not unread([view for view, _ in plain]):
+        uses = plain
     shape, like = uses[0][0].shape, uses[0][1]
     parts = [(*view.entries(), weight) for view, weight in uses]
     index = torch.cat([index.flatten() for index, _, _ in parts]).to(like.device)

@@ -1,6 +1,7 @@
 """What a learned map behind a view promises: each use has its own, and what is shared is one tensor all the same."""
 
 import copy
+import itertools
 import json
 
 import pytest
@@ -162,6 +163,8 @@ def test_each_use_has_a_map_of_its_own():
     whole = TyingPlan((Tie(("a", "d")),))
     assert whole + joint == joint + whole == TyingPlan((*joint.ties, *whole.ties))
     assert {name for tie in (whole + joint).ties for name in tie.names} == set("abcd")
+    parts = (*(TyingPlan((Tie(("a", name), views=(SHARED, OTHER)),)) for name in "bc"), whole)
+    assert {sum(order, TyingPlan()) for order in itertools.permutations(parts)} == {joint + whole}
     assert joint.soften(0) == TyingPlan() and joint.soften(HARD) == joint
 
 
