@@ -11,7 +11,7 @@ from bench.tying.view import View
 
 
 def joint_embedding(model: nn.Module) -> TyingPlan:
-    """Make the output matrix of the input embedding E by a learned map: tanh(E U + b), U and b trained beside E.
+    """Make each row of the output matrix of the word's input embedding e: tanh(U e + b), with U and b trained too.
 
     It costs width * (width + 1) parameters more than `embedding` and begins close to it (`bench.tying.view.Made`). The
     published form maps the hidden state in the same way before the product; that is a layer and no weight, so no tie
