@@ -33,6 +33,7 @@ ROWS += [(task, "cross_layer") for task in ("two_tasks", "two_tasks_alike", "ima
 """Tasks whose networks are for one method alone, with it: the laws of tying hold there too, without the whole grid."""
 TASKS = [task for task in TASKS if task not in dict(ROWS)]
 HOME = {"mqa": "text_transformer", "gqa": "text_classifier", "k_equals_v": "text_transformer"}
+HOME |= {"joint_embedding": "text_gru"}
 HOME |= {"kv_across_layers": "text_classifier", "gates": "series_gru", "hashed": "image_cnn"}
 HOME |= {tying: task for task, tying in ROWS if tying != "cross_layer"}
 """Of the methods by views one task that has what they share: tests of whole networks take time."""

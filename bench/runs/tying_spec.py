@@ -36,6 +36,7 @@ METHODS = {
     for method in (
         Method("none", colour="#000000"),
         Method("embedding", colour="#E69F00"),
+        Method("joint_embedding"),
         Method("cross_layer", colour="#0072B2"),
         Method("top_k", ("k", "fraction"), "#009E73", full="cross_layer"),
         Method("bottom_k", ("k", "fraction"), "#44AA99", full="cross_layer"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bench.tying.attention import gqa, k_equals_v, kv_across_layers, mqa
+    from bench.tying.embeddings import joint_embedding
     from bench.tying.gradients import untied
     from bench.tying.methods import (
         block_wise,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 PLACES = {
     "attention": ("gqa", "k_equals_v", "kv_across_layers", "mqa"),
+    "embeddings": ("joint_embedding",),
     "gradients": ("untied",),
     "mixture": ("experts",),
     "plan": ("HARD", "BoundPlan", "NotApplicable", "Tie", "TyingPlan"),

@@ -20,6 +20,7 @@ from bench.tying import gate, low_rank
 from bench.tying.classes import is_made, kept_whole, resolved, soft_classes
 from bench.tying.errors import BadInput, spelled_like
 from bench.tying.low_rank import FACTORS, LowRank, factor, is_relaxed
+from bench.tying.own import added
 from bench.tying.structure import (
     CONVOLUTIONS,
     joined,
@@ -30,7 +31,7 @@ from bench.tying.structure import (
     wrappers,
 )
 from bench.tying.tie import Tie, closure
-from bench.tying.view import Made, View, lifted, unread
+from bench.tying.view import MAP, Made, View, lifted, unread
 
 INT8, SCALE = "_int8", "_scale"
 """What the name of a quantised weight gets: `weight` becomes the parameters `weight_int8` and `weight_scale`."""
@@ -107,10 +108,11 @@ def weight(model: nn.Module, name: str) -> Tensor:
 
 
 def is_factor(name: str, parameters: Mapping[str, Parameter]) -> bool:
-    """Whether it is one of the two of a relaxed weight of these parameters."""
+    """Whether it is one of the two that a relaxed weight of these parameters, or a learned map's, has of its own."""
     path, _, rest = name.rpartition("parametrizations.")
     leaf, _, which = rest.partition(".0.")
-    return which in FACTORS and f"{path}{leaf}" in parameters and is_relaxed(f"{path}{leaf}", parameters)
+    pair = next((pair for pair in (FACTORS, MAP) if which in pair), None)
+    return bool(pair) and f"{path}{leaf}" in parameters and factor(f"{path}{leaf}", pair[0]) in parameters
 
 
 def members(tie: Tie, parameters: Mapping[str, Parameter]) -> list[Parameter]:
@@ -231,15 +233,6 @@ def put(model: nn.Module, name: str, parameter: Parameter) -> None:
         setattr(module, leaf, parameter)
 
 
-def added(ties: Iterable[Tie], parameters: Parameters) -> Iterator[tuple[str, int]]:
-    """Names to which these ties would give a difference that they have not yet, and its number of elements."""
-    for tie in ties:
-        for name in tie.names if tie.rank else ():
-            numel = low_rank.size(parameters[name].shape, tie.rank, name in parameters.stacks)
-            if numel and not is_relaxed(name, parameters):
-                yield name, numel
-
-
 def _sizes_when_shared(ties: Sequence[Tie], parameters: Parameters) -> list[int]:
     """Elements of each distinct parameter, each of these ties counted as one tensor and without differences."""
     whole, made = resolved(ties, parameters)
@@ -252,7 +245,7 @@ def _sizes_when_shared(ties: Sequence[Tie], parameters: Parameters) -> list[int]
 
 
 def count_when_shared(ties: Sequence[Tie], parameters: Parameters) -> int:
-    """Elements of all distinct parameters, each of these ties counted as one tensor and its differences."""
+    """Elements of all distinct parameters, each of these ties counted as one tensor with what its uses own."""
     return sum(_sizes_when_shared(ties, parameters)) + sum(numel for _, numel in added(ties, parameters))
 
 
@@ -296,7 +289,7 @@ def check_relaxed(ties: Iterable[Tie], model: nn.Module, parameters: Parameters)
     ties = [tie for tie in ties if tie.is_hard]
     for name, view in (use for tie in ties for use in (tie.uses() if tie.views else ())):
         module, leaf = place(model, name)
-        if view.steps and parametrize.is_parametrized(module, leaf) and name not in parameters.views:
+        if not view.is_whole and parametrize.is_parametrized(module, leaf) and name not in parameters.views:
             kinds = ", ".join(type(one).__name__ for one in module.parametrizations[leaf])
             raise BadInput(f"{name} is parametrised already ({kinds}): a view must be made before that")
     ties = [tie for tie in ties if not tie.views]
@@ -340,17 +333,6 @@ def _refuse_too_high(ties: Sequence[Tie], parameters: Parameters) -> None:
 
 def _highest_rank(name: str, parameters: Parameters) -> int:
     return low_rank.highest_rank(parameters[name].shape, name in parameters.stacks)
-
-
-def factors(ties: Iterable[Tie], parameters: Parameters) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the factors that these ties would add."""
-    shapes_by_name = {}
-    for tie in ties:
-        for name, _ in added([tie], parameters):
-            shapes = low_rank.factor_shapes(parameters[name].shape, tie.rank, name in parameters.stacks)
-            for which, shape in zip(FACTORS, shapes or (), strict=True):
-                shapes_by_name[factor(name, which)] = shape
-    return shapes_by_name
 
 
 @torch.no_grad()
@@ -484,11 +466,13 @@ def _make(model: nn.Module, name: str, view: View, shared: Parameter) -> None:
     """Have the module read what the view makes of `shared`."""
     module, leaf = place(model, name)
     if parametrize.is_parametrized(module, leaf):
-        module.parametrizations[leaf][0] = Made(view)
-    elif view.steps:
+        if module.parametrizations[leaf][0].view != view:  # a learned map goes on
+            module.parametrizations[leaf][0] = Made(view, shared)
+    elif not view.is_whole:
+        made = Made(view, shared)
         # In the place of the module's own Parameter, which torch would overwrite with the shared values.
-        module._parameters[leaf] = Parameter(view(shared).detach().clone())
-        low_rank.register(module, leaf, Made(view))
+        module._parameters[leaf] = Parameter(made(shared).detach().clone())
+        low_rank.register(module, leaf, made)
     put(model, name, shared)
 
 
@@ -516,8 +500,8 @@ def changes_of(
     for tie in (tie for tie in with_views if not is_made(tie, parameters)):
         named = {name: parameters[name] for name in tie.names}
         gate.check_in_memory(named, "to be made of a shared tensor")
-        if merge != "first":
-            gate.check_values(named, "for a mean")
+        if merge != "first" or any(view.mapped for view in tie.views):
+            gate.check_values(named, "for a mean" if merge != "first" else "for a learned map")
         value = lifted([(v, weight(model, n).detach()) for n, v in tie.uses()], mean=merge != "first")
         kept = kept_whole(tie, parameters)
         shared = Parameter(value) if kept is None else parameters[kept]

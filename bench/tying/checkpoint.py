@@ -217,13 +217,14 @@ def digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
 
 def as_data(tie: Tie) -> dict[str, Any]:
     strength = "hard" if tie.is_hard else tie.strength
-    views = {"views": [[view.shape, view.steps] for view in tie.views]} if tie.views else {}
-    return {"names": tie.names, "strength": strength, "blocks": tie.blocks, "rank": tie.rank, **views}
+    views = [[view.shape, view.steps, *([True] if view.mapped else [])] for view in tie.views]
+    data = {"names": tie.names, "strength": strength, "blocks": tie.blocks, "rank": tie.rank}
+    return data | ({"views": views} if views else {})
 
 
 def from_data(entry: Mapping[str, Any]) -> Tie:
     strength = HARD if entry["strength"] == "hard" else entry["strength"]
-    views = tuple(View(shape, steps) for shape, steps in entry.get("views", ()))
+    views = tuple(View(*view) for view in entry.get("views", ()))
     return Tie(tuple(entry["names"]), strength, tuple(entry["blocks"]), entry.get("rank", 0), views)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from bench.tying import gate
 from bench.tying.errors import BadInput
 from bench.tying.low_rank import is_relaxed
-from bench.tying.tie import Tie, closure, normal_form
+from bench.tying.tie import Tie, closure, normal_form, refuse_beside_a_map
 from bench.tying.view import View, gather
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ Partition = dict[str, tuple[Tensor, Tensor]]
 def partition(ties: Sequence[Tie], shapes: Shapes) -> Partition:
     """Return the signed classes of the entries of these weights when all of the ties hold, whatever their strength.
 
-    Classes are numbered in the order in which they are met; entries that must be 0 have the sign 0. It takes time and
-    memory for every entry of every weight.
+    Classes are numbered in the order in which they are met; entries that must be 0 have the sign 0. Each entry of a
+    weight that a learned map makes is a class of its own. It takes time and memory for every entry of every weight.
 
     Args:
         ties: With views or without; names that are not in `shapes` must not be in them.
@@ -46,6 +46,8 @@ def partition(ties: Sequence[Tie], shapes: Shapes) -> Partition:
     for tie in ties:
         shared = tie.views[0].shape if tie.views else shapes[tie.names[0]]
         for name, view in zip(tie.names, tie.views or (View(shared),) * len(tie.names), strict=True):
+            if view.mapped:
+                continue
             index, sign = (part.flatten().numpy() for part in view.entries())
             for plus in (1, 2):
                 one.append(2 * (start[name] + np.arange(len(index))) + plus)
@@ -88,6 +90,9 @@ def joined(ties: Sequence[Tie], shapes: Shapes) -> list[Tie]:
     """Return ties with views that have no name in common and each name once, which say what these say together.
 
     A tie that meets no other stays as it is. Others become one: each weight gathers the classes of its entries.
+
+    Raises:
+        BadInput: An entry would have to be its own negative, or a learned map reads what other views share too.
     """
     apart = []
     for names in closure(tie.names for tie in ties):
@@ -95,6 +100,10 @@ def joined(ties: Sequence[Tie], shapes: Shapes) -> list[Tie]:
         if len(group) == 1 and len(names) == len(group[0].names):
             apart.append(group[0])
             continue
+        if mapped := [name for tie in group for name, view in tie.uses() if view.mapped]:
+            raise BadInput(
+                f"{mapped[0]} is made by a learned map of a tensor that other views share too; leave one out"
+            )
         inside = {name: shapes[name] for name in sorted(names)}
         entries = partition(group, inside)
         # The optimizer decays what has two dimensions: a shared tensor has as many as its weights.
@@ -234,7 +243,7 @@ def is_made(tie: Tie, parameters: "Parameters") -> bool:
 
 def kept_whole(tie: Tie, parameters: "Parameters") -> str | None:
     """The first name that goes on with its own Parameter, of which the other weights of the tie are made."""
-    uses = (name for name, view in tie.uses() if not view.steps and name not in parameters.views)
+    uses = (name for name, view in tie.uses() if view.is_whole and name not in parameters.views)
     return next(uses, None)
 
 
@@ -264,6 +273,7 @@ def soft_classes(
 
 def _classes_of(ties: Sequence[Tie], names: Sequence[str], parameters: "Parameters") -> EntryClasses:
     own = [tie for tie in own_ties(parameters) if tie.names[0] in names]
+    refuse_beside_a_map([*ties, *own])
     of_weights = partition([*ties, *own], {name: parameters.shape(name) for name in names})
     tensors = {id(parameters[name]): parameters[name] for name in names}
     if gate.is_anchored(tensors.values()):
@@ -275,7 +285,10 @@ def _classes_of(ties: Sequence[Tie], names: Sequence[str], parameters: "Paramete
     entries = {key: tuple(torch.zeros(2, *tensor.shape, dtype=torch.long)) for key, tensor in tensors.items()}
     for name in names:
         parameter = parameters[name]
-        index, sign = parameters.views.get(name, View(tuple(parameter.shape))).entries()
+        view = parameters.views.get(name, View(tuple(parameter.shape)))
+        if view.mapped:
+            continue
+        index, sign = view.entries()
         read = sign != 0
         label, signs = (part.flatten() for part in entries[id(parameter)])
         label[index[read]] = of_weights[name][0][read]

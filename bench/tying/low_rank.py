@@ -134,7 +134,7 @@ def difference(factors: Factors, like: Tensor) -> Tensor:
 
 
 def factor(name: str, which: str) -> str:
-    """The name of one factor ("left", "right") of the difference of a relaxed weight."""
+    """The name of one factor ("left", "right") of the difference of a relaxed weight, or of a part of a learned map."""
     path, dot, leaf = name.rpartition(".")
     return f"{path}{dot}parametrizations.{leaf}.0.{which}"
 

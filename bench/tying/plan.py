@@ -15,7 +15,6 @@ from bench.tying.apply import (
     Init,
     Merge,
     Parameters,
-    added,
     changes_of,
     count_when_shared,
     members,
@@ -23,6 +22,7 @@ from bench.tying.apply import (
 )
 from bench.tying.classes import EntryClasses, partition, soft_classes
 from bench.tying.errors import BadInput
+from bench.tying.own import added, factors
 from bench.tying.penalty import effective_copies, effective_count, gram
 from bench.tying.proof import Example
 from bench.tying.tie import HARD, Tie, checked_rank, checked_strength, is_integer, normal_form
@@ -247,6 +247,7 @@ class TyingPlan:
         """The same ties, each with this strength and no rank. 0 unties everything, math.inf makes every tie hard.
 
         Of whole tensors some may be frozen, as a teacher's: they stay, and the others are drawn to them.
+        Raises BadInput for a strength between them and a tie with a learned map.
         """
         strength = checked_strength(strength)
         return TyingPlan(tuple(replace(tie, strength=strength, rank=0) for tie in self.ties))
@@ -398,8 +399,8 @@ class TyingPlan:
         return apply.tensors_when_shared(_hard(ties), parameters)
 
     def differences(self, model: nn.Module) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of the factors that `apply` would put beside relaxed weights; refuses as `num_params`."""
-        return apply.factors(*self._checked(model))
+        """Names and shapes of the factors and maps that `apply` would put beside weights; refuses as `num_params`."""
+        return factors(*self._checked(model))
 
     def summary(self, model: nn.Module) -> Summary:
         """What `apply` would tie and save, as a table: `print(plan.summary(model))`. Refuses as `num_params` does."""

@@ -21,6 +21,7 @@ from torch.nn.utils import parametrize
 from torch.optim.swa_utils import AveragedModel
 
 from bench.tying.errors import BadInput
+from bench.tying.view import Made
 
 _BY_CLASS = {DataParallel: "module", DistributedDataParallel: "module", AveragedModel: "module"}
 _BY_NAME = ("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module", "_forward_module")
@@ -318,12 +319,19 @@ def _weight_name(model: nn.Module, getter: str) -> str | None:
         module = getattr(model, getter)()
     except (AttributeError, NotImplementedError):
         return None
-    if module is None or not isinstance(getattr(module, "weight", None), nn.Parameter):
+    if module is None or not _has_weight(module):
         return None
     module = unwrapped(module)
     places = (name for name, found in modules_by_name(model).items() if found is module)
     name = next(places, None)
     return None if name is None else joined(name, "weight")
+
+
+def _has_weight(module: nn.Module) -> bool:
+    """Whether it reads a Parameter `weight`, or one that a view makes of a shared tensor."""
+    if parametrize.is_parametrized(module, "weight"):
+        return isinstance(module.parametrizations.weight[0], Made)
+    return isinstance(getattr(module, "weight", None), nn.Parameter)
 
 
 def _lists(modules: Mapping[str, nn.Module]) -> dict[str, list[str]]:

@@ -87,7 +87,7 @@ class Tie:
 def _checked_views(tie: Tie, names: Sequence[str]) -> tuple[View, ...]:
     """The tie's views; () where none has a step. BadInput where they do not go with its names or with one another."""
     views = tuple(tie.views)
-    if not any(view.steps for view in views):
+    if all(view.is_whole for view in views):
         return ()
     if len(views) != len(names):
         raise BadInput(f"a tie of {len(names)} names has {len(views)} views; give one per name or none")
@@ -98,6 +98,11 @@ def _checked_views(tie: Tie, names: Sequence[str]) -> tuple[View, ...]:
     if tie.rank:
         raise BadInput(
             f"{names[0]} has a view and a rank; a weight that a view makes has no difference of low rank"
+        )
+    if any(view.mapped for view in views) and 0 < checked_strength(tie.strength) < HARD:
+        raise BadInput(
+            f"a tie of strength {tie.strength:g} has a learned map; only hard ties have one: what it keeps "
+            "apart cannot be drawn together"
         )
     return views
 
@@ -157,12 +162,13 @@ def normal_form(ties: Iterable[Tie]) -> tuple[Tie, ...]:
       then (a + b) + c could be accepted where a + (b + c) is refused.
     - Of ties with views see `_with_views`.
 
-    Raises BadInput where soft ties of two finite strengths, or hard ties of two ranks, meet in one parameter: neither
-    can be meant.
+    Raises BadInput where soft ties of two finite strengths, or hard ties of two ranks, meet in one parameter, or a
+    weight that a learned map makes is tied in another way too: neither can be meant.
     """
     ties = [tie for tie in ties if tie.strength > 0 and (len(tie.names) > 1 or tie.views)]
     block_of = merge_blocks(pair for tie in ties for pair in tie.placed())
     _refuse_two_strengths(ties)
+    refuse_beside_a_map(ties)
     rank_of = _rank_of(ties)
     whole = [tie for tie in ties if not tie.views]
     hard = closure(tie.names for tie in whole if tie.is_hard)
@@ -198,7 +204,8 @@ Classes = list[tuple[float, set[str]]]
 def _with_views(classes: Classes, ties: Sequence[Tie]) -> tuple[Classes, list[tuple[float, frozenset[Use]]]]:
     """Whole classes that no view touches, and the ties with views by their uses, each joined within its strength.
 
-    - What is one weight with a view's has that view too; two names of one view in one tie are one weight.
+    - What is one weight with a view's has that view too; two names of one view in one tie are one weight, unless each
+      has a learned map of its own.
     - Ties that have a use in common are one tie where its view reads all of the shared tensor, so that the shared
       tensors of both must be one.
     """
@@ -216,7 +223,9 @@ def _with_views(classes: Classes, ties: Sequence[Tie]) -> tuple[Classes, list[tu
 
 def _one_round(groups: set[frozenset[Use]], whole: Sequence[set[str]]) -> set[frozenset[Use]]:
     alike = [
-        {name for name, view in uses if view == one} for uses in groups for one in {view for _, view in uses}
+        {name for name, view in uses if view == one and only in (None, name)}
+        for uses in groups
+        for one, only in {(view, name if view.mapped else None) for name, view in uses}
     ]
     class_of = {name: names for names in closure([*whole, *alike]) for name in names}
     spread = [{(other, view) for name, view in uses for other in class_of[name]} for uses in groups]
@@ -239,6 +248,18 @@ def _rank_of(ties: Iterable[Tie]) -> dict[str, int]:
                     f"{name} is tied with rank {found[name]} and with rank {tie.rank}; use one rank where ties overlap"
                 )
     return found
+
+
+def refuse_beside_a_map(ties: Iterable[Tie]) -> None:
+    """BadInput where a weight that a learned map makes is tied in another way too."""
+    uses = [use for tie in ties for use in zip(tie.names, tie.views or (None,) * len(tie.names), strict=True)]
+    mapped = {name: view for name, view in uses if view is not None and view.mapped}
+    for name, view in uses:
+        if view != mapped.get(name, view):
+            raise BadInput(
+                f"{name} is made of a shared tensor by a learned map, and tied in another way too; leave one of "
+                "them out"
+            )
 
 
 def _refuse_two_strengths(ties: Sequence[Tie]) -> None:

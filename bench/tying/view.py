@@ -11,34 +11,44 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import Parameter
+from torch.nn import functional as F
 
 from bench.tying.errors import BadInput
 
 Step = tuple[Any, ...]
 """The name of a rearrangement, then its parameters: numbers, texts, or chains of further steps."""
 
+MAP = ("matrix", "bias")
+"""The parameters that a use with a learned map has of its own (`Made`)."""
+
 
 @dataclass(frozen=True)
 class View:
     """Makes a weight from a shared tensor of this shape; without steps the weight is the shared tensor itself.
 
-    The law of every view: weight[j] = sign[j] * shared.flatten()[index[j]], and sign 0 where an entry is always 0.
+    The law of all steps: made[j] = sign[j] * shared.flatten()[index[j]], and sign 0 where an entry is always 0. What
+    they make is the weight, unless the view is mapped.
 
     Args:
         shape: Of the shared tensor.
         steps: One after the other, each a name of STEPS and its parameters.
+        mapped: Whether a learned map makes the weight of what the steps make (`Made`). The map belongs to the use and
+            not to the view, which has no parameters: calling the view takes the steps alone.
 
     Raises:
-        BadInput: An unknown step, or one that the tensor before it does not allow.
+        BadInput: An unknown step, or one that the tensor before it does not allow; a map of a single number.
     """
 
     shape: tuple[int, ...]
     steps: tuple[Step, ...] = ()
+    mapped: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(self.shape))
         object.__setattr__(self, "steps", _as_tuples(self.steps))
-        _ = self.result
+        if not self.result and self.mapped:
+            raise BadInput("a learned map reads rows of numbers, and this view makes a single one")
 
     def __call__(self, shared: Tensor) -> Tensor:
         return _chained(shared, self.steps)
@@ -48,8 +58,13 @@ class View:
         """Return the shape of what it makes."""
         return tuple(self(torch.empty(self.shape, device="meta")).shape)
 
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether the weight is the shared tensor itself."""
+        return not self.steps and not self.mapped
+
     def entries(self) -> tuple[Tensor, Tensor]:
-        """Return (index, sign) of each entry of the weight, int64 of its shape on the CPU, found by one probe."""
+        """Return (index, sign) of each entry that the steps make, int64 of its shape on the CPU, found by one probe."""
         return _entries(self)
 
     @functools.cached_property
@@ -61,7 +76,8 @@ class View:
     @property
     def spelled(self) -> str:
         """Return the names of its steps, for a table."""
-        return " ".join(step[0] for step in self.steps) or "whole"
+        names = [step[0] for step in self.steps]
+        return " ".join([*names, "learned map"] if self.mapped else names) or "whole"
 
 
 @functools.lru_cache(maxsize=256)
@@ -72,17 +88,32 @@ def _entries(view: View) -> tuple[Tensor, Tensor]:
 
 
 class Made(nn.Module):
-    """The parametrization by which a module reads a weight that a view makes of a shared tensor."""
+    """The parametrization by which a module reads a weight that a view makes of a shared tensor.
 
-    def __init__(self, view: View) -> None:
+    A mapped one owns a learned map. Each row e that the steps make becomes tanh(U e + b), with the matrix U [width,
+    width] and the bias b [width]. They begin as 1 and 0, so that small weights begin close to the shared tensor, and no
+    random number is drawn.
+
+    Args:
+        like: A tensor of the dtype and on the device that the map is to have.
+
+    Source: Pappas et al. 2018 (Beyond weight tying), equation 7.
+    """
+
+    def __init__(self, view: View, like: Tensor) -> None:
         super().__init__()
         self.view = view
+        if view.mapped:
+            width = view.result[-1]
+            self.matrix = Parameter(torch.eye(width, dtype=like.dtype, device=like.device))
+            self.bias = Parameter(torch.zeros(width, dtype=like.dtype, device=like.device))
 
     def forward(self, shared: Tensor) -> Tensor:
-        return self.view(shared)
+        made = self.view(shared)
+        return torch.tanh(F.linear(made, self.matrix, self.bias)) if self.view.mapped else made
 
     def right_inverse(self, weight: Tensor) -> Tensor:
-        """Return a shared tensor that the weight is made of: of entries that are one, the first."""
+        """Return a shared tensor that the steps make the weight of: of entries that are one, the first."""
         return lifted([(self.view, weight)])
 
     def extra_repr(self) -> str:
@@ -94,8 +125,11 @@ def lifted(uses: Sequence[tuple[View, Tensor]], mean: bool = False) -> Tensor:
     """Return the shared tensor of some weights and their views: of each entry's uses the first value, or the mean.
 
     An entry that none of them reads is 0. The mean of n independent values has 1 / sqrt(n) of their scale: the first
-    keeps the scale of an initialisation.
+    keeps the scale of an initialisation. Weights of learned maps count only where the others do not read everything.
     """
+    plain = [(view, weight) for view, weight in uses if not view.mapped]
+    if 0 < len(plain) < len(uses) and not unread([view for view, _ in plain]):
+        uses = plain
     shape, like = uses[0][0].shape, uses[0][1]
     parts = [(*view.entries(), weight) for view, weight in uses]
     index = torch.cat([index.flatten() for index, _, _ in parts]).to(like.device)

@@ -26,7 +26,7 @@ TASK_OF |= dict.fromkeys(("gpt2", "llama", "kv_activations"), "text_transformer"
 TASK_OF |= dict.fromkeys(("gru_forecaster", "co2", "vix", "exchange_rate"), "series_gru")
 TASK_OF |= dict.fromkeys(("bert", "sst2", "pydocs_packages"), "text_classifier")
 TASK_OF |= dict.fromkeys(("sentence_encoder", "pretrained"), "sentence_embedding") | dict.fromkeys(
-    ("claim_c14_text", "claim_c20", "trained_out"), "text_gru"
+    ("claim_c14_text", "claim_c20", "shared_over_embedding", "trained_out"), "text_gru"
 )
 TYINGS = [choice for group, choice in CHOICES if group == "tying"]
 SEARCHES, DESIGNS = (
@@ -184,6 +184,7 @@ def test_a_sweep_varies_what_a_table_has_rows_or_sections_for(sweep):
         "sweep.point",
     }
     sections = {
+        "model",
         "trainer.output_precision",
         "model.width",
         "model.init_scale",

@@ -45,13 +45,11 @@ def test_decay_goes_by_rank_and_counts_a_tied_tensor_once(cell, task, tying):
     assert sorted(grouped) == sorted(id(p) for p in built.model.parameters())
     ours, theirs = built.module.decay, untied.module.decay
     named = built.named()
-    assert {id(named[name]) for name in ours["undecayed"]} == {
-        id(named[name]) for name in theirs["undecayed"]
-    }
-    # The factors of relaxed weights decay besides.
-    own = {name for name in ours["decayed"] if not is_factor(name, named)}
-    assert {id(named[name]) for name in own} == {id(named[name]) for name in theirs["decayed"]}
-    assert own <= set(theirs["decayed"])
+    # The factors of relaxed weights, and learned maps, go by their rank besides.
+    for fate in ("decayed", "undecayed"):
+        shared = {name for name in ours[fate] if not is_factor(name, named)}
+        assert {id(named[name]) for name in shared} == {id(named[name]) for name in theirs[fate]}
+        assert shared <= set(theirs[fate])
 
 
 @every_cell
