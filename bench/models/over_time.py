@@ -85,7 +85,9 @@ class UnrolledGRU(OverTime):
                 f"a window has {steps} tokens, and the network {len(self.stack)} cells, one a token: set "
                 f"model.depth={steps}"
             )
-        state, states = self.start.expand(len(embedded), -1), []
+        # A copy: in inference mode an expanded parameter would still ask for a gradient, which the counter of operations
+        # refuses.
+        state, states = self.start.repeat(len(embedded), 1), []
         for cell, token in zip(self.stack, embedded.unbind(1), strict=False):
             state = cell(token, state)
             states.append(state)
