@@ -85,8 +85,8 @@ class UnrolledGRU(OverTime):
                 f"a window has {steps} tokens, and the network {len(self.stack)} cells, one a token: set "
                 f"model.depth={steps}"
             )
-        # A copy: in inference mode an expanded parameter would still ask for a gradient, which the counter of operations
-        # refuses.
+        # A copy: in inference mode an expanded parameter would still ask for a gradient, and the counter of operations
+        # would fail.
         state, states = self.start.repeat(len(embedded), 1), []
         for cell, token in zip(self.stack, embedded.unbind(1), strict=False):
             state = cell(token, state)
