@@ -29,7 +29,8 @@ TASKS, TYINGS = choices("task"), choices("tying")
 TASKS.remove("sentence_embedding")  # a text_classifier's network: test_sentence_embedding has the rest
 ROWS = [("image_positions", "over_positions"), ("image_rotations", "rotations"), ("dna", "over_positions")]
 ROWS += [("image_autoencoder", "transpose"), ("image_pairs", "cross_layer"), ("text_experts", "experts")]
-ROWS += [(task, "cross_layer") for task in ("two_tasks", "two_tasks_alike", "image_slots")]
+ROWS += [(task, "cross_layer") for task in ("two_tasks", "two_tasks_alike", "image_slots", "image_implicit")]
+ROWS += [(task, "cross_layer") for task in ("text_unrolled", "text_trellis")]
 """Tasks whose networks are for one method alone, with it: the laws of tying hold there too, without the whole grid."""
 TASKS = [task for task in TASKS if task not in dict(ROWS)]
 HOME = {"mqa": "text_transformer", "gqa": "text_classifier", "k_equals_v": "text_transformer"}
@@ -46,8 +47,8 @@ SIZES = {
     "series": ("model.depth=4", "model.width=16", "task.batches.window=8", "optimizer.lr=0.01"),
     "labelled_text": ("model.depth=4", "model.width=16", "task.batches.window=12", "optimizer.lr=0.01"),
 }
-SMALL = ("model.width=4", "data.train_limit=512")
-"""In the place of SIZES: of the tasks of ROWS on pictures, whose networks have no stages."""
+SMALL = {"image": ("model.width=4", "data.train_limit=512"), "text": ("model.depth=8", *SIZES["text"][1:])}
+"""In the place of SIZES: of the tasks of ROWS, whose networks have no stages, or a block for each token of a window."""
 UNIFORM = {"image": ("model.stages=1",), "text": ("model.depth=6",), "series": ("model.depth=6",)}
 UNIFORM["labelled_text"] = ("model.depth=6",)
 """Overrides that make a stack of six blocks of one shape."""
@@ -71,8 +72,7 @@ class Grid:
 
     @functools.cache  # noqa: B019  one grid a session
     def cell(self, task: str, tying: str = "none", *overrides: str) -> RunConfig:
-        sizes = SMALL if task in dict(ROWS) and kind(task) == "image" else SIZES[kind(task)]
-        tiny = (*self.data.get(kind(task), ()), *sizes)
+        tiny = (*self.data.get(kind(task), ()), *(SMALL if task in dict(ROWS) else SIZES)[kind(task)])
         labels = GROUPING[6 if {*UNIFORM[kind(task)]} & {*overrides} or kind(task) == "image" else 4]
         tiny += NEEDED.get(tying, ())
         if tying == "grouped":
