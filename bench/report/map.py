@@ -23,10 +23,12 @@ from bench.analysis.points import (
     as_percent,
     left_out,
     measurements,
+    measurements_by_role,
     read_runs,
 )
 from bench.analysis.prediction import MATTERS, MODELS, best_predictor, law
 from bench.analysis.published import Published
+from bench.analysis.statistics import Interval
 from bench.analysis.zero_line import Plane, plane_of
 from bench.report.document import html
 from bench.report.foretold import predictions_page
@@ -87,7 +89,7 @@ class Kind:
 
     @property
     def places(self) -> int:
-        return len({one.point.group for one in self.found})
+        return _places(self.found)
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ class Map:
     """The map: its points, a kind for each method that has any, and the laws of language models and classifiers.
 
     rates: Arms at three rates, which tell what the rule of rates costs. raised: Tasks whose arms were run at a higher
-    rate too, of which the better one counts. without: Ties beside the network without their copies.
+    rate too, of which the better one counts. without: Ties beside the network without their copies. by_role: What
+    sharing the weights of one role alone changed.
     """
 
     found: tuple[Measurement, ...]
@@ -106,6 +109,7 @@ class Map:
     rates: tuple[Arm, ...] = ()
     raised: frozenset[str] = frozenset()
     without: tuple[LeftOut, ...] = ()
+    by_role: tuple[Measurement, ...] = ()
 
 
 def the_map(found: Sequence[Measurement]) -> Map:
@@ -160,6 +164,8 @@ def page(shown: Map, pictures: Mapping[str, str]) -> str:
     if shown.without:
         lines += ["## What if the copies were left out?", "", *_without(shown.without), ""]
     lines += ["## What a shared tensor is worth", "", *_laws(shown.laws), ""]
+    if shown.by_role:
+        lines += ["### By role", "", *_roles(shown.found, shown.by_role), ""]
     lines += ["## What the predictions are made with", "", markdown(_models_table(shown.kinds)), HOW, ""]
     if shown.rates:
         lines += ["## What the rule of learning rates costs", "", *_rates(shown.rates, shown.raised), ""]
@@ -282,6 +288,61 @@ def _laws(fitted: Mapping[str, laws.Law]) -> list[str]:
     return lines
 
 
+def _roles(found: Sequence[Measurement], by_role: Sequence[Measurement]) -> list[str]:
+    """Return phi of each role of weights, by a law of its points and of all others of language models."""
+    known = laws.fit([*(one for one in found if one.point.is_text), *by_role])
+    if known is None:
+        return ["No law is fitted: points are at too few places."]
+    whole = {one.point: one.percent for one in found if one.method == "cross_layer"}
+    groups = grouped(by_role, lambda one: (one.point.network, one.method))
+    rows = [(known.intervals[laws.phi_of(*names)], ones) for names, ones in groups.items()]
+    columns = [
+        Column("points", lambda row: str(len(row[1]))),
+        Column("places", lambda row: str(_places(row[1]))),
+        Column("role shared, %", lambda row: fixed(median(one.percent for one in row[1]), 1, True)),
+        Column(
+            "whole blocks shared there, %",
+            lambda row: fixed(median(whole[one.point] for one in row[1] if one.point in whole), 1, True),
+        ),
+        Column("phi [95 %]", lambda row: bounded(row[0].mean, row[0].low, row[0].high, 2)),
+        Column("a shared tensor is worth", lambda row: _worth(row[0], _places(row[1])), align="l"),
+    ]
+    return [
+        "All blocks share the weights of one role, and each keeps its own of the others: N_shared is that role alone. "
+        "One law is fitted to these points and to all others of language models. Changes of test perplexity to the "
+        "untied network are the middle of the points; a tensor has r uses.",
+        "",
+        markdown(tabulate(["network", "role"], [list(names) for names in groups], columns, rows)),
+        *(
+            f"- {name}: {bounded(value.mean, value.low, value.high, 2, True)}. {_which(name, value)}"
+            for name, value in known.intervals.items()
+            if " - " in name
+        ),
+    ]
+
+
+def _places(found: Sequence[Measurement]) -> int:
+    return len({one.point.group for one in found})
+
+
+def _worth(phi: Interval, places: int) -> str:
+    """Say what the interval of a phi allows for the worth of a tensor with r uses, or that it does not tell."""
+    if places < laws.LEAST_GROUPS or (phi.low <= 0 and phi.high >= 1):
+        return "not enough to tell"
+    least = "more than r" if phi.low > 1 else "more than one" if phi.low > 0 else ""
+    most = "less than one" if phi.high < 0 else "less than r" if phi.high < 1 else ""
+    return ", ".join(filter(None, (least, most)))
+
+
+def _which(name: str, difference: Interval) -> str:
+    """Say which of two roles of a network, `phi NETWORK, ONE - phi NETWORK, OTHER`, keeps more of its worth."""
+    if difference.low <= 0 <= difference.high:
+        return "Which of the two keeps more of its worth is not told."
+    one, other = (phi.rpartition(", ")[2] for phi in name.split(" - "))
+    better, worse = (one, other) if difference.low > 0 else (other, one)
+    return f"Shared {better} weights keep more of their worth than shared {worse} weights."
+
+
 def _without(found: Sequence[LeftOut]) -> list[str]:
     """Return how ties along depth compare with the network that lacks the blocks they make copies of others."""
 
@@ -382,9 +443,7 @@ def build(runs: Path, results: Path, only_points: bool = False, out: Callable[[s
     folder, recorded = results / points.FOLDER, read_runs(runs, results)
     found = measurements(recorded)
     write_bytes_atomic(folder / points.FILE, points.as_csv(found).encode())
-    out(
-        f"{len(found)} measurements at {len({one.point.group for one in found})} places: {folder / points.FILE}"
-    )
+    out(f"{len(found)} measurements at {_places(found)} places: {folder / points.FILE}")
     if only_points:
         return folder
     # Numbers of the file: what it has lost, no reader of it can know.
@@ -393,6 +452,7 @@ def build(runs: Path, results: Path, only_points: bool = False, out: Callable[[s
         rates=tuple(Arm.of(run for sweep, run in recorded if sweep == SWEEP)),
         raised=frozenset(run.task for sweep, run in recorded if sweep == HIGHER and run.is_done),
         without=tuple(left_out(run for _, run in recorded)),
+        by_role=tuple(measurements_by_role(recorded)),
     )
     best = {kind.method: kind.best for kind in shown.kinds if kind.best}
     pictures = _pictures(shown)

@@ -131,6 +131,25 @@ def test_each_arm_has_the_rate_that_validation_prefers(quick):
     assert one.difference == 3.0 - untied.number("test", "nll")
 
 
+def test_a_role_that_is_shared_alone_is_no_cross_layer_of_the_map(quick):
+    untied, whole = one_of(quick, "text_gru", "none"), one_of(quick, "text_gru", "cross_layer")
+    (part,) = whole.spec.parts
+    keys = tuple(sorted((dict(part.keys) | {"scope": "recurrent"}).items()))
+    spec = points.replace(whole.spec, parts=(points.replace(part, keys=keys),))
+    # The weights of a block are as many of the input as recurrent ones.
+    saved = whole.number("num_params_untied") - whole.number("num_params")
+    alone = altered(whole, num_params=whole.number("num_params_untied") - saved // 2, test__nll=3.0)
+    alone = points.replace(alone, spec=spec)
+    runs = [("quick", run) for run in (untied, whole, alone)]
+    assert measurements(runs) == measurements(runs[:2])
+    (one,) = points.measurements_by_role(runs)
+    assert (one.method, one.distinct, one.saved, one.difference) == (
+        *("recurrent", 1, saved // 2),
+        3.0 - untied.number("test", "nll"),
+    )
+    assert points.measurements_by_role(runs[:2]) == []
+
+
 def test_a_run_that_lacks_a_part_of_its_config_has_no_place(quick):
     record = one_of(quick, "text_gru", "none").record
     for part in ("task", "data", "model", "optimizer", "trainer"):

@@ -47,6 +47,31 @@ def test_counts_of_the_answer_add_up(few):
         assert sum(kind.counts) == len(kind.found) == kind.places == 10
 
 
+def of_roles(network, count, **phis):
+    places = sorted(point_maker.point(np.random.default_rng(seed), network=network) for seed in range(count))
+    generator = np.random.default_rng(1)
+    return tuple(
+        point_maker.measurement(place, role, generator, 0.002, phi)
+        for role, phi in phis.items()
+        for place in places
+    )
+
+
+def test_the_worth_of_each_role_is_told_where_points_tell_it(few):
+    assert "By role" not in page(few, {})
+    roles = of_roles("gru", 12, input=0.8, recurrent=-0.8)
+    text = page(replace(few, by_role=roles), {})
+    worth = dict(re.findall(r"\| gru \| (\w+) \| 12 \| 12 \|.*\| ([^|]+) \|", text))
+    assert worth.keys() == {"input", "recurrent"} and worth["recurrent"] == "less than one"
+    assert "Shared input weights keep more of their worth than shared recurrent weights." in text
+
+
+def test_roles_of_few_places_are_not_told(few):
+    text = page(replace(few, by_role=of_roles("transformer", 2, attention=0.5, feed_forward=0.5)), {})
+    assert text.count("| not enough to tell |") == 2
+    assert "Which of the two keeps more of its worth is not told." in text
+
+
 def test_a_few_points_have_no_zero_line_and_say_so(few):
     assert page(few, {}).count("10 points at 10 places; not enough to draw the zero line") >= 2
     assert all(kind.plane.surface is None for kind in few.kinds)
