@@ -199,7 +199,7 @@ def role_runs(cfg: Any) -> list[Overrides]:
     """Return the overrides of the runs that share the weights of one role alone along depth, by the task's `ROLES`.
 
     They are at the language models' points with more arms, each with the seed, the budget and the rate of a run of
-    cross_layer there. The untied runs are those of the map itself.
+    cross_layer there; first one seed of all points. The untied runs are those of the map itself.
 
     Args:
         cfg: As `map_runs` takes it.
@@ -209,7 +209,7 @@ def role_runs(cfg: Any) -> list[Overrides]:
         is_plain = point.has_more_arms and run["tying"] == "cross_layer" and "control" not in run
         return [run | {"tying.scope": role} for role in ROLES[point.task]] if is_plain else []
 
-    return _overrides(cfg, _present(cfg), by_role)
+    return sorted(_overrides(cfg, _present(cfg), by_role), key=lambda run: run["seed"])
 
 
 def _checked_factors(point: Point, run: Overrides) -> Sequence[float]:
