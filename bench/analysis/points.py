@@ -38,6 +38,8 @@ SWEEP = "map_rates"
 """The sweep whose runs check the rule, three rates an arm of which the rule's is the middle one."""
 HIGHER = "map_higher"
 """The sweep whose runs have higher rates than the rule's, for the tasks where the check found it too low."""
+BY_ROLE = "map_roles"
+"""The sweep whose runs share the weights of one role alone, at the rule's rates."""
 
 
 @dataclass(frozen=True, order=True)
@@ -274,8 +276,14 @@ def measurements(runs: Iterable[tuple[str, RunRecord]]) -> list[Measurement]:
 
 
 def measurements_by_role(runs: Iterable[tuple[str, RunRecord]]) -> list[Measurement]:
-    """Return what sharing the weights of one role alone changed, as `measurements` does; `method` is the role."""
-    return [one for one in _measured(runs, method_or_role) if one.method in ALONE]
+    """Return what `measurements` does and what sharing the weights of one role alone changed, whose method is the role.
+
+    All arms are at the rates of the rule, as those of one role have no other: runs of the map and of BY_ROLE count.
+    Nothing is returned where no role was shared alone.
+    """
+    at_the_rule = [(sweep, run) for sweep, run in runs if sweep in (FOLDER, BY_ROLE)]
+    found = _measured(at_the_rule, method_or_role)
+    return found if any(one.method in ALONE for one in found) else []
 
 
 def _measured(

@@ -14,6 +14,7 @@ from bench.analysis import laws, points, published
 from bench.analysis.beside import method_of, place_of
 from bench.analysis.groups import grouped
 from bench.analysis.points import (
+    ALONE,
     HIGHER,
     METHODS,
     SWEEP,
@@ -97,8 +98,8 @@ class Map:
     """The map: its points, a kind for each method that has any, and the laws of language models and classifiers.
 
     rates: Arms at three rates, which tell what the rule of rates costs. raised: Tasks whose arms were run at a higher
-    rate too, of which the better one counts. without: Ties beside the network without their copies. by_role: What
-    sharing the weights of one role alone changed.
+    rate too, of which the better one counts. without: Ties beside the network without their copies. by_role: The
+    points of the rule's rates, with those that share the weights of one role alone; none without such.
     """
 
     found: tuple[Measurement, ...]
@@ -165,7 +166,7 @@ def page(shown: Map, pictures: Mapping[str, str]) -> str:
         lines += ["## What if the copies were left out?", "", *_without(shown.without), ""]
     lines += ["## What a shared tensor is worth", "", *_laws(shown.laws), ""]
     if shown.by_role:
-        lines += ["### By role", "", *_roles(shown.found, shown.by_role), ""]
+        lines += ["### By role", "", *_roles(shown.by_role), ""]
     lines += ["## What the predictions are made with", "", markdown(_models_table(shown.kinds)), HOW, ""]
     if shown.rates:
         lines += ["## What the rule of learning rates costs", "", *_rates(shown.rates, shown.raised), ""]
@@ -288,33 +289,44 @@ def _laws(fitted: Mapping[str, laws.Law]) -> list[str]:
     return lines
 
 
-def _roles(found: Sequence[Measurement], by_role: Sequence[Measurement]) -> list[str]:
-    """Return phi of each role of weights, by a law of its points and of all others of language models."""
-    known = laws.fit([*(one for one in found if one.point.is_text), *by_role])
-    if known is None:
+def _roles(measured: Sequence[Measurement]) -> list[str]:
+    """Return phi of each role of weights that is shared alone, and of whole blocks, by one law of all the points."""
+    text = [one for one in measured if one.point.is_text]
+    if (known := laws.fit(text)) is None:
         return ["No law is fitted: points are at too few places."]
-    whole = {one.point: one.percent for one in found if one.method == "cross_layer"}
-    groups = grouped(by_role, lambda one: (one.point.network, one.method))
-    rows = [(known.intervals[laws.phi_of(*names)], ones) for names, ones in groups.items()]
+    at = {one.point for one in text if one.method in ALONE}
+    networks = {point.network for point in at}
+
+    def names(one: Measurement) -> tuple[str, str]:
+        return one.point.network, laws.role_of(one.method)
+
+    along_depth = [one for one in text if one.point.network in networks and one.method != "embedding"]
+    groups = grouped(sorted(along_depth, key=names), names)
+    rows = [(known.intervals[laws.phi_of(*pair)], ones) for pair, ones in groups.items()]
+
+    places = {laws.phi_of(*pair): _places(ones) for pair, ones in groups.items()}
+
+    def change(ones: Sequence[Measurement]) -> str:
+        there = [one.percent for one in ones if one.point in at and one.distinct == 1]
+        return fixed(median(there) if there else None, 1, True)
+
     columns = [
         Column("points", lambda row: str(len(row[1]))),
         Column("places", lambda row: str(_places(row[1]))),
-        Column("role shared, %", lambda row: fixed(median(one.percent for one in row[1]), 1, True)),
-        Column(
-            "whole blocks shared there, %",
-            lambda row: fixed(median(whole[one.point] for one in row[1] if one.point in whole), 1, True),
-        ),
+        Column("tied to untied, %", lambda row: change(row[1])),
         Column("phi [95 %]", lambda row: bounded(row[0].mean, row[0].low, row[0].high, 2)),
         Column("a shared tensor is worth", lambda row: _worth(row[0], _places(row[1])), align="l"),
     ]
+    labels = [[network, "whole blocks" if role == "depth" else role] for network, role in groups]
     return [
         "All blocks share the weights of one role, and each keeps its own of the others: N_shared is that role alone. "
-        "One law is fitted to these points and to all others of language models. Changes of test perplexity to the "
-        "untied network are the middle of the points; a tensor has r uses.",
+        "One law of language models at the rates of the rule, so that all arms had one; above, arms have the better of "
+        "several. Changes of test perplexity are the middle of the points where roles were shared alone, with one set "
+        "of weights for all blocks. A shared tensor has r uses.",
         "",
-        markdown(tabulate(["network", "role"], [list(names) for names in groups], columns, rows)),
+        markdown(tabulate(["network", "role"], labels, columns, rows)),
         *(
-            f"- {name}: {bounded(value.mean, value.low, value.high, 2, True)}. {_which(name, value)}"
+            f"- {name}: {bounded(value.mean, value.low, value.high, 2, True)}. {_which(name, value, places)}"
             for name, value in known.intervals.items()
             if " - " in name
         ),
@@ -334,9 +346,10 @@ def _worth(phi: Interval, places: int) -> str:
     return ", ".join(filter(None, (least, most)))
 
 
-def _which(name: str, difference: Interval) -> str:
+def _which(name: str, difference: Interval, places: Mapping[str, int]) -> str:
     """Say which of two roles of a network, `phi NETWORK, ONE - phi NETWORK, OTHER`, keeps more of its worth."""
-    if difference.low <= 0 <= difference.high:
+    few = any(places[phi] < laws.LEAST_GROUPS for phi in name.split(" - "))
+    if few or difference.low <= 0 <= difference.high:
         return "Which of the two keeps more of its worth is not told."
     one, other = (phi.rpartition(", ")[2] for phi in name.split(" - "))
     better, worse = (one, other) if difference.low > 0 else (other, one)

@@ -47,28 +47,30 @@ def test_counts_of_the_answer_add_up(few):
         assert sum(kind.counts) == len(kind.found) == kind.places == 10
 
 
-def of_roles(network, count, **phis):
+def with_roles(count, network, **phis):
+    """Points of the map, and at `count` places of a network those that share one role alone."""
     places = sorted(point_maker.point(np.random.default_rng(seed), network=network) for seed in range(count))
     generator = np.random.default_rng(1)
-    return tuple(
+    alone = [
         point_maker.measurement(place, role, generator, 0.002, phi)
         for role, phi in phis.items()
         for place in places
-    )
+    ]
+    return tuple(point_maker.measurements(10) + alone)
 
 
 def test_the_worth_of_each_role_is_told_where_points_tell_it(few):
     assert "By role" not in page(few, {})
-    roles = of_roles("gru", 12, input=0.8, recurrent=-0.8)
-    text = page(replace(few, by_role=roles), {})
+    text = page(replace(few, by_role=with_roles(12, "gru", input=0.8, recurrent=-0.8)), {})
     worth = dict(re.findall(r"\| gru \| (\w+) \| 12 \| 12 \|.*\| ([^|]+) \|", text))
     assert worth.keys() == {"input", "recurrent"} and worth["recurrent"] == "less than one"
+    assert "| gru | whole blocks |" in text and "| transformer | whole blocks |" not in text
     assert "Shared input weights keep more of their worth than shared recurrent weights." in text
 
 
 def test_roles_of_few_places_are_not_told(few):
-    text = page(replace(few, by_role=of_roles("transformer", 2, attention=0.5, feed_forward=0.5)), {})
-    assert text.count("| not enough to tell |") == 2
+    text = page(replace(few, by_role=with_roles(2, "transformer", attention=0.5, feed_forward=0.5)), {})
+    assert len(re.findall(r"\| (?:attention|feed_forward) \| 2 \| 2 \|.*\| not enough to tell \|", text)) == 2
     assert "Which of the two keeps more of its worth is not told." in text
 
 
