@@ -199,15 +199,20 @@ def role_runs(cfg: Any) -> list[Overrides]:
     """Return the overrides of the runs that share the weights of one role alone along depth, by the task's `ROLES`.
 
     They are at the language models' points with more arms, each with the seed, the budget and the rate of a run of
-    cross_layer there; first one seed of all points. The untied runs are those of the map itself.
+    cross_layer there; first one seed of all points. The untied runs are those of the map itself. An untied transformer
+    runs once more at that rate, which is lower than its own: a gain must not be that of the lower rate.
 
     Args:
         cfg: As `map_runs` takes it.
     """
 
     def by_role(point: Point, run: Overrides) -> list[Overrides]:
-        is_plain = point.has_more_arms and run["tying"] == "cross_layer" and "control" not in run
-        return [run | {"tying.scope": role} for role in ROLES[point.task]] if is_plain else []
+        if not point.has_more_arms or "control" in run:
+            return []
+        if run["tying"] == "none" and point.task == "text_transformer":
+            return [run | {"optimizer.lr": f"{rate_of(point.task, 'cross_layer', point.width):.3g}"}]
+        is_shared = run["tying"] == "cross_layer"
+        return [run | {"tying.scope": role} for role in ROLES[point.task]] if is_shared else []
 
     return sorted(_overrides(cfg, _present(cfg), by_role), key=lambda run: run["seed"])
 

@@ -105,7 +105,8 @@ def test_the_check_of_the_rule_has_the_rate_of_the_map_between_two_others(tmp_pa
 def test_each_role_alone_is_shared_with_the_seeds_and_rates_of_cross_layer(tmp_path):
     (tmp_path / "wikitext").mkdir()
     asked = cfg(64, str(tmp_path))
-    by_role, of_map = design.role_runs(asked), design.map_runs(asked)
+    every, of_map = design.role_runs(asked), design.map_runs(asked)
+    by_role = [run for run in every if run["tying"] != "none"]
     plain, scopes = [], {}
     for run in by_role:
         scope = run.pop("tying.scope")
@@ -125,6 +126,10 @@ def test_each_role_alone_is_shared_with_the_seeds_and_rates_of_cross_layer(tmp_p
     wanted = [run for run in cross_layer if place(run) in with_more]
     assert plain == sorted(wanted, key=lambda run: run["seed"])
     assert len(by_role) == 2 * len(plain) <= 60
+    untied = [run for run in every if run["tying"] == "none"]
+    assert [run | {"tying": "cross_layer"} for run in untied] == [
+        run for run in plain if run["task"] == "map/text_transformer"
+    ]
 
 
 @pytest.mark.parametrize("number", [0, 7])
@@ -134,7 +139,7 @@ def test_every_run_of_one_role_is_allowed(number, monkeypatch):
         config = composed("sweep=map_roles", *(f"{key}={value}" for key, value in run.items()))
         assert _null_unused(config) == ()
         check(OmegaConf.to_container(config, resolve=True))
-        assert config.tying.parts.cross_layer.scope == run["tying.scope"]
+        assert run["tying"] == "none" or config.tying.parts.cross_layer.scope == run["tying.scope"]
 
 
 def test_a_sweep_without_any_data_is_refused(monkeypatch):
