@@ -39,7 +39,7 @@ SWEEP = "map_rates"
 HIGHER = "map_higher"
 """The sweep whose runs have higher rates than the rule's, for the tasks where the check found it too low."""
 BY_ROLE = "map_roles"
-"""The sweep whose runs share the weights of one role alone, at the rule's rates."""
+"""The sweep whose runs share the weights of one role alone, at the rule's rate of cross_layer, some of them untied."""
 
 
 @dataclass(frozen=True, order=True)
@@ -278,7 +278,7 @@ def measurements(runs: Iterable[tuple[str, RunRecord]]) -> list[Measurement]:
 def measurements_by_role(runs: Iterable[tuple[str, RunRecord]]) -> list[Measurement]:
     """Return what `measurements` does and what sharing the weights of one role alone changed, whose method is the role.
 
-    All arms are at the rates of the rule, as those of one role have no other: runs of the map and of BY_ROLE count.
+    All arms are at rates of the rule, as those of one role have no other: runs of the map and of BY_ROLE count.
     Nothing is returned where no role was shared alone.
     """
     at_the_rule = [(sweep, run) for sweep, run in runs if sweep in (FOLDER, BY_ROLE)]

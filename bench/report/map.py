@@ -15,6 +15,7 @@ from bench.analysis.beside import method_of, place_of
 from bench.analysis.groups import grouped
 from bench.analysis.points import (
     ALONE,
+    BY_ROLE,
     HIGHER,
     METHODS,
     SWEEP,
@@ -320,9 +321,10 @@ def _roles(measured: Sequence[Measurement]) -> list[str]:
     labels = [[network, "whole blocks" if role == "depth" else role] for network, role in groups]
     return [
         "All blocks share the weights of one role, and each keeps its own of the others: N_shared is that role alone. "
-        "One law of language models at the rates of the rule, so that all arms had one; above, arms have the better of "
-        "several. Changes of test perplexity are the middle of the points where roles were shared alone, with one set "
-        "of weights for all blocks. A shared tensor has r uses.",
+        "One law of language models at the rates of the rule, those of one role at that of `cross_layer`; an untied "
+        "transformer has the better of its own and that rate where it ran at both, and above all arms have the better "
+        "of several. Changes of test perplexity are the middle of the points where roles were shared alone, with one "
+        "set of weights for all blocks. A shared tensor has r uses.",
         "",
         markdown(tabulate(["network", "role"], labels, columns, rows)),
         *(
@@ -454,7 +456,9 @@ def _models_table(kinds: Sequence[Kind]) -> Table:
 def build(runs: Path, results: Path, only_points: bool = False, out: Callable[[str], object] = print) -> Path:
     """Write results/map/ from all recorded sweeps, and say the answer through `out`. BadInput where there is none."""
     folder, recorded = results / points.FOLDER, read_runs(runs, results)
-    found = measurements(recorded)
+    # That sweep gives some untied networks a second rate, and no tied one of the map.
+    of_map = [(sweep, run) for sweep, run in recorded if sweep != BY_ROLE]
+    found = measurements(of_map)
     write_bytes_atomic(folder / points.FILE, points.as_csv(found).encode())
     out(f"{len(found)} measurements at {_places(found)} places: {folder / points.FILE}")
     if only_points:
@@ -464,7 +468,7 @@ def build(runs: Path, results: Path, only_points: bool = False, out: Callable[[s
         the_map(points.from_csv(folder / points.FILE)),
         rates=tuple(Arm.of(run for sweep, run in recorded if sweep == SWEEP)),
         raised=frozenset(run.task for sweep, run in recorded if sweep == HIGHER and run.is_done),
-        without=tuple(left_out(run for _, run in recorded)),
+        without=tuple(left_out(run for _, run in of_map)),
         by_role=tuple(measurements_by_role(recorded)),
     )
     best = {kind.method: kind.best for kind in shown.kinds if kind.best}

@@ -5,21 +5,25 @@ import json
 import math
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import point_maker
 import pytest
 
-from bench.analysis import laws, points
+from bench.analysis import archive, laws, points
 from bench.analysis.beside import method_of, near, percent_of, place_of
 from bench.analysis.points import FOLDER
 from bench.analysis.prediction import DEPTH, PASSES, SHARE, TOKENS_PER_ROW, WIDTH
 from bench.analysis.published import complete, read
+from bench.analysis.runs import rows
 from bench.analysis.zero_line import plane_of
 from bench.report import map as pages
 from bench.report.foretold import FILE, predictions_page
 from bench.report.map import build, page, the_map
 from bench.tying.errors import BadInput
+
+RESULTS = Path(__file__).parents[2] / "results"
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -211,3 +215,18 @@ def test_the_points_alone_take_no_fit(tmp_path, monkeypatch):
     monkeypatch.setattr(pages, "read_runs", lambda runs, results: [])
     folder = build(tmp_path, tmp_path, only_points=True, out=lambda line: None)
     assert [path.name for path in folder.iterdir()] == [points.FILE]
+
+
+def test_untied_runs_beside_roles_change_no_point_of_the_map(tmp_path, monkeypatch):
+    quick = [run for run in rows(archive.read(RESULTS / "quick" / archive.FILE)) if run.is_done]
+    untied = next(run for run in quick if run.tying == "none" and run.task == "text_gru")
+    record = json.loads(json.dumps(untied.record))
+    record["config"]["optimizer"]["lr"], record["val"]["nll"], record["test"]["nll"] = 0.1, 0.5, 0.5
+    better = replace(untied, id="better", record=record)
+    written = []
+    for sweep in (None, "map_roles", "other"):
+        recorded = [("quick", run) for run in quick] + ([(sweep, better)] if sweep else [])
+        monkeypatch.setattr(pages, "read_runs", lambda runs, results, recorded=recorded: recorded)
+        folder = build(tmp_path, tmp_path, only_points=True, out=lambda line: None)
+        written.append((folder / points.FILE).read_text())
+    assert written[0] == written[1] != written[2]
