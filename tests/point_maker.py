@@ -13,6 +13,8 @@ PHI = {("gru", "embedding"): 0.9, ("transformer", "embedding"): 0.6} | {
 }
 REPEAT, RATIO = 6.0, {"embedding": 2.0, "cross_layer": 1.2}
 ALPHA, BETA, FLOOR = 0.3, 0.35, {"pydocs": 1.2, "wikitext2": 1.5}
+SHARES = {"recurrent": 1 / 2, "input": 1 / 2, "attention": 1 / 3, "feed_forward": 2 / 3}
+"""Of the parameters of a block, by role."""
 PLACE = 0.02
 """How far the losses of a place lie from the law, both sides alike."""
 A, B = {"gru": 1.6, "transformer": 1.9}, 1.7
@@ -55,12 +57,15 @@ def measurement(place, method, generator=None, noise=0.01, phi=None, n=1):
     if method == "embedding":
         distinct, uses, each = place.depth, (2,), place.vocabulary * place.width
     else:
-        distinct, each = 1, block
+        distinct, each = 1, round(block * SHARES.get(method, 1))
         uses = group_sizes(method, distinct, place.depth)
     saved = (sum(uses) - len(uses)) * each
     phi = PHI[place.network, method] if phi is None else phi
     size = place.parameters - sum(uses) * each + sum(count**phi for count in uses) * each
-    untied, tied = loss(place, place.parameters, REPEAT), loss(place, size, REPEAT * RATIO[method])
+    untied, tied = (
+        loss(place, place.parameters, REPEAT),
+        loss(place, size, REPEAT * RATIO.get(method, RATIO["cross_layer"])),
+    )
     spread = 0.0
     if generator is not None:
         spread = noise * generator.normal()

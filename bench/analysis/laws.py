@@ -6,15 +6,17 @@
 
 The embedding is a tensor with two uses once it is tied, so that it has its phi as blocks along depth have theirs.
 phi = 1: a shared tensor is worth as many of its own as it has uses. phi = 0: it is worth one. Below 0: less than one.
-E belongs to a corpus, A to a kind of network, phi to a kind of network and what is shared.
+E belongs to a corpus, A to a kind of network, phi to a kind of network and what is shared: the embedding, along
+depth all weights of a block, or those of one role alone.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 from typing import TYPE_CHECKING
 
-from bench.analysis.points import Measurement, group_sizes
+from bench.analysis.points import ALONE, Measurement, group_sizes
 from bench.analysis.statistics import Interval
 
 if TYPE_CHECKING:
@@ -47,8 +49,9 @@ SCALES = (0.1, 0.02)
 class Design:
     """The measurements as arrays, a row for each.
 
-    network, corpus: index into those of the law, one more for others. pair, kind: index of network and role, of the
-    role, as `Law._phis` and the law's rho have them. sizes: [n, groups], uses of each shared tensor; 0 fills up.
+    network, corpus: index into those of the law, one more for others. pair, kind: index of network and role, and of
+    the kind of role, as `Law._phis` and the law's rho have them. sizes: [n, groups], uses of each shared tensor; 0
+    fills up.
     """
 
     network: "ndarray"
@@ -95,13 +98,13 @@ class Law:
             *(f"E {corpus}" for corpus in self.corpora),
             "B",
             *(f"A {network}" for network in self.networks),
-            *(f"phi {network}, {role}" for network, role in self.roles),
+            *(phi_of(network, role) for network, role in self.roles),
             *(f"rho {kind}" for kind in self.kinds),
         )
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        return tuple(sorted({role for _, role in self.roles}))
+        return tuple(sorted({kind_of(role) for _, role in self.roles}))
 
     def differences(self, found: Sequence[Measurement]) -> "ndarray":
         """Predict tied - untied nll of measurements, whose own numbers are not read.
@@ -163,6 +166,11 @@ class Law:
         shown = {"alpha": float(np.exp(values["alpha"])), "beta": float(np.exp(values["beta"]))}
         if self.fixed is None:
             shown |= {name: values[name] for name in self.names if name.startswith("phi ")}
+            shown |= {
+                f"{one} - {other}": values[one] - values[other]
+                for one, other in combinations((phi_of(*pair) for pair in self.roles if pair[1] in ALONE), 2)
+                if one.split(", ")[0] == other.split(", ")[0]
+            }
         if self.repeats:
             shown["R untied"] = float(np.exp(values["repeat"]))
             shown |= {
@@ -173,11 +181,20 @@ class Law:
         return shown
 
 
-ROLES = ("depth", "embedding")
+ROLES = ("depth", "embedding", *ALONE)
 
 
 def role_of(method: str) -> str:
-    return "embedding" if method == "embedding" else "depth"
+    return method if method in ROLES else "depth"
+
+
+def kind_of(role: str) -> str:
+    """Return what the worth of repetition is told by: too few points share one role alone to tell it by role."""
+    return "embedding" if role == "embedding" else "depth"
+
+
+def phi_of(network: str, role: str) -> str:
+    return f"phi {network}, {role}"
 
 
 def fit(
@@ -270,7 +287,7 @@ def _design(found: Sequence[Measurement], law: Law) -> Design:
         network=index([point.network for point in points], law.networks),
         corpus=index([point.corpus for point in points], law.corpora),
         pair=np.array([pair(one.point.network, role_of(one.method)) for one in found], dtype=int),
-        kind=index([role_of(one.method) for one in found], law.kinds),
+        kind=index([kind_of(role_of(one.method)) for one in found], law.kinds),
         words=np.log(np.array([(point.vocabulary or WORDS) / WORDS for point in points], float)),
         untied=np.array([point.parameters for point in points], float),
         once=np.maximum(np.array(once, float), 1.0),

@@ -5,7 +5,7 @@ import io
 import json
 import math
 from collections import defaultdict
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from statistics import fmean, median, stdev
@@ -30,12 +30,16 @@ OF_TEXT = ("gru", "transformer")
 ALONG_DEPTH = ("cross_layer", "top_k", "cycle", "sequence")
 """Methods of which it is known how many blocks share each tensor."""
 METHODS = ("embedding", *ALONG_DEPTH)
+ALONE = ("attention", "feed_forward", "recurrent", "input")
+"""Roles of weights of which one alone may be shared by all blocks; such a tie is measured under the role's name."""
 
 
 SWEEP = "map_rates"
 """The sweep whose runs check the rule, three rates an arm of which the rule's is the middle one."""
 HIGHER = "map_higher"
 """The sweep whose runs have higher rates than the rule's, for the tasks where the check found it too low."""
+BY_ROLE = "map_roles"
+"""The sweep whose runs share the weights of one role alone, at the rule's rate of cross_layer, some of them untied."""
 
 
 @dataclass(frozen=True, order=True)
@@ -226,13 +230,22 @@ def method_of(spec: TyingSpec) -> str | None:
     return part.method if is_plain else None
 
 
+def method_or_role(spec: TyingSpec) -> str | None:
+    """Return what `method_of` does, or the role whose weights alone a plain cross_layer shares; None for all others."""
+    method = method_of(spec)
+    if method is None and len(spec.parts) == 1 and spec.parts[0].method == "cross_layer":
+        scope = spec.parts[0].get("scope")
+        return scope if scope in ALONE else None
+    return method
+
+
 def distinct_blocks(spec: TyingSpec, depth: int, stages: int = 1) -> int:
     """Return how many blocks of weights a plain tie leaves of `depth`; `depth` for the embedding and for no tie.
 
     stages: of a network whose blocks are of one shape within a stage alone.
     """
-    method, part = method_of(spec), spec.parts[0] if spec.parts else None
-    if method == "cross_layer":
+    method, part = method_or_role(spec), spec.parts[0] if spec.parts else None
+    if method in ("cross_layer", *ALONE):
         return stages
     if method == "top_k":
         k, fraction = part.get("k"), part.get("fraction")
@@ -259,15 +272,33 @@ def measurements(runs: Iterable[tuple[str, RunRecord]]) -> list[Measurement]:
     Args:
         runs: name of the sweep and run.
     """
+    return _measured(runs, method_of)
+
+
+def measurements_by_role(runs: Iterable[tuple[str, RunRecord]]) -> list[Measurement]:
+    """Return what `measurements` does and what sharing the weights of one role alone changed, whose method is the role.
+
+    All arms are at rates of the rule, as those of one role have no other: runs of the map and of BY_ROLE count.
+    Nothing is returned where no role was shared alone.
+    """
+    at_the_rule = [(sweep, run) for sweep, run in runs if sweep in (FOLDER, BY_ROLE)]
+    found = _measured(at_the_rule, method_or_role)
+    return found if any(one.method in ALONE for one in found) else []
+
+
+def _measured(
+    runs: Iterable[tuple[str, RunRecord]], name_of: Callable[[TyingSpec], str | None]
+) -> list[Measurement]:
     runs = list(runs)
     sweeps: dict[str, set[str]] = defaultdict(set)
     for sweep, run in runs:
         sweeps[run.id].add(sweep)
     merged: dict[Place, list[Couple]] = defaultdict(list)
-    for arms in arms_at_best_rate(run for _, run in runs):
+    for arms in arms_at_best_rate((run for _, run in runs), name_of=name_of):
         for place, couples in _couples(arms).items():
             merged[place] += couples
-    places = sorted(merged, key=lambda place: (METHODS.index(place[1]), place))
+    order = (*METHODS, *ALONE)
+    places = sorted(merged, key=lambda place: (order.index(place[1]), place))
     return [_measurement(place, merged[place], sweeps) for place in places]
 
 
@@ -278,7 +309,11 @@ Arms = Mapping[tuple, Mapping[int, RunRecord]]
 UNTIED = (None, "none", ())
 
 
-def arms_at_best_rate(runs: Iterable[RunRecord], controls: Container[str | None] = (None,)) -> Iterator[Arms]:
+def arms_at_best_rate(
+    runs: Iterable[RunRecord],
+    controls: Container[str | None] = (None,),
+    name_of: Callable[[TyingSpec], str | None] = method_of,
+) -> Iterator[Arms]:
     """Yield the finished runs of plain ties that are alike in all but tying, rate and seed, arm by arm.
 
     Of an arm that was run at several rates, those at the one whose mean validation loss is least; of equal means the
@@ -286,10 +321,11 @@ def arms_at_best_rate(runs: Iterable[RunRecord], controls: Container[str | None]
 
     Args:
         controls: see `pair_key`.
+        name_of: the method of a tying, None for one that does not count.
     """
     pairs: dict[str, dict[tuple, dict[str, RunRecord]]] = defaultdict(lambda: defaultdict(dict))
     for run in runs:
-        method = method_of(run.spec)
+        method = name_of(run.spec)
         is_scored = run.is_done and is_finite(run.number("test", "nll"))
         if is_scored and method and (key := pair_key(run.record, controls)):
             pairs[key][run.spec.control, method, run.spec.parts][run.id] = run

@@ -14,6 +14,8 @@ from bench.analysis import laws, points, published
 from bench.analysis.beside import method_of, place_of
 from bench.analysis.groups import grouped
 from bench.analysis.points import (
+    ALONE,
+    BY_ROLE,
     HIGHER,
     METHODS,
     SWEEP,
@@ -23,10 +25,12 @@ from bench.analysis.points import (
     as_percent,
     left_out,
     measurements,
+    measurements_by_role,
     read_runs,
 )
 from bench.analysis.prediction import MATTERS, MODELS, best_predictor, law
 from bench.analysis.published import Published
+from bench.analysis.statistics import Interval
 from bench.analysis.zero_line import Plane, plane_of
 from bench.report.document import html
 from bench.report.foretold import predictions_page
@@ -87,7 +91,7 @@ class Kind:
 
     @property
     def places(self) -> int:
-        return len({one.point.group for one in self.found})
+        return _places(self.found)
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,8 @@ class Map:
     """The map: its points, a kind for each method that has any, and the laws of language models and classifiers.
 
     rates: Arms at three rates, which tell what the rule of rates costs. raised: Tasks whose arms were run at a higher
-    rate too, of which the better one counts. without: Ties beside the network without their copies.
+    rate too, of which the better one counts. without: Ties beside the network without their copies. by_role: The
+    points of the rule's rates, with those that share the weights of one role alone; none without such.
     """
 
     found: tuple[Measurement, ...]
@@ -106,6 +111,7 @@ class Map:
     rates: tuple[Arm, ...] = ()
     raised: frozenset[str] = frozenset()
     without: tuple[LeftOut, ...] = ()
+    by_role: tuple[Measurement, ...] = ()
 
 
 def the_map(found: Sequence[Measurement]) -> Map:
@@ -160,6 +166,8 @@ def page(shown: Map, pictures: Mapping[str, str]) -> str:
     if shown.without:
         lines += ["## What if the copies were left out?", "", *_without(shown.without), ""]
     lines += ["## What a shared tensor is worth", "", *_laws(shown.laws), ""]
+    if shown.by_role:
+        lines += ["### By role", "", *_roles(shown.by_role), ""]
     lines += ["## What the predictions are made with", "", markdown(_models_table(shown.kinds)), HOW, ""]
     if shown.rates:
         lines += ["## What the rule of learning rates costs", "", *_rates(shown.rates, shown.raised), ""]
@@ -282,6 +290,74 @@ def _laws(fitted: Mapping[str, laws.Law]) -> list[str]:
     return lines
 
 
+def _roles(measured: Sequence[Measurement]) -> list[str]:
+    """Return phi of each role of weights that is shared alone, and of whole blocks, by one law of all the points."""
+    text = [one for one in measured if one.point.is_text]
+    if (known := laws.fit(text)) is None:
+        return ["No law is fitted: points are at too few places."]
+    at = {one.point for one in text if one.method in ALONE}
+    networks = {point.network for point in at}
+
+    def names(one: Measurement) -> tuple[str, str]:
+        return one.point.network, laws.role_of(one.method)
+
+    along_depth = [one for one in text if one.point.network in networks and one.method != "embedding"]
+    groups = grouped(sorted(along_depth, key=names), names)
+    rows = [(known.intervals[laws.phi_of(*pair)], ones) for pair, ones in groups.items()]
+
+    places = {laws.phi_of(*pair): _places(ones) for pair, ones in groups.items()}
+
+    def change(ones: Sequence[Measurement]) -> str:
+        there = [one.percent for one in ones if one.point in at and one.distinct == 1]
+        return fixed(median(there) if there else None, 1, True)
+
+    columns = [
+        Column("points", lambda row: str(len(row[1]))),
+        Column("places", lambda row: str(_places(row[1]))),
+        Column("tied to untied, %", lambda row: change(row[1])),
+        Column("phi [95 %]", lambda row: bounded(row[0].mean, row[0].low, row[0].high, 2)),
+        Column("a shared tensor is worth", lambda row: _worth(row[0], _places(row[1])), align="l"),
+    ]
+    labels = [[network, "whole blocks" if role == "depth" else role] for network, role in groups]
+    return [
+        "All blocks share the weights of one role, and each keeps its own of the others: N_shared is that role alone. "
+        "One law of language models at the rates of the rule, those of one role at that of `cross_layer`; an untied "
+        "transformer has the better of its own and that rate where it ran at both, and above all arms have the better "
+        "of several. Changes of test perplexity are the middle of the points where roles were shared alone, with one "
+        "set of weights for all blocks. A shared tensor has r uses.",
+        "",
+        markdown(tabulate(["network", "role"], labels, columns, rows)),
+        *(
+            f"- {name}: {bounded(value.mean, value.low, value.high, 2, True)}. {_which(name, value, places)}"
+            for name, value in known.intervals.items()
+            if " - " in name
+        ),
+    ]
+
+
+def _places(found: Sequence[Measurement]) -> int:
+    return len({one.point.group for one in found})
+
+
+def _worth(phi: Interval, places: int) -> str:
+    """Say what the interval of a phi allows for the worth of a tensor with r uses, or that it does not tell."""
+    if places < laws.LEAST_GROUPS or (phi.low <= 0 and phi.high >= 1):
+        return "not enough to tell"
+    least = "more than r" if phi.low > 1 else "more than one" if phi.low > 0 else ""
+    most = "less than one" if phi.high < 0 else "less than r" if phi.high < 1 else ""
+    return ", ".join(filter(None, (least, most)))
+
+
+def _which(name: str, difference: Interval, places: Mapping[str, int]) -> str:
+    """Say which of two roles of a network, `phi NETWORK, ONE - phi NETWORK, OTHER`, keeps more of its worth."""
+    few = any(places[phi] < laws.LEAST_GROUPS for phi in name.split(" - "))
+    if few or difference.low <= 0 <= difference.high:
+        return "Which of the two keeps more of its worth is not told."
+    one, other = (phi.rpartition(", ")[2] for phi in name.split(" - "))
+    better, worse = (one, other) if difference.low > 0 else (other, one)
+    return f"Shared {better} weights keep more of their worth than shared {worse} weights."
+
+
 def _without(found: Sequence[LeftOut]) -> list[str]:
     """Return how ties along depth compare with the network that lacks the blocks they make copies of others."""
 
@@ -380,11 +456,11 @@ def _models_table(kinds: Sequence[Kind]) -> Table:
 def build(runs: Path, results: Path, only_points: bool = False, out: Callable[[str], object] = print) -> Path:
     """Write results/map/ from all recorded sweeps, and say the answer through `out`. BadInput where there is none."""
     folder, recorded = results / points.FOLDER, read_runs(runs, results)
-    found = measurements(recorded)
+    # That sweep gives some untied networks a second rate, and no tied one of the map.
+    of_map = [(sweep, run) for sweep, run in recorded if sweep != BY_ROLE]
+    found = measurements(of_map)
     write_bytes_atomic(folder / points.FILE, points.as_csv(found).encode())
-    out(
-        f"{len(found)} measurements at {len({one.point.group for one in found})} places: {folder / points.FILE}"
-    )
+    out(f"{len(found)} measurements at {_places(found)} places: {folder / points.FILE}")
     if only_points:
         return folder
     # Numbers of the file: what it has lost, no reader of it can know.
@@ -392,7 +468,8 @@ def build(runs: Path, results: Path, only_points: bool = False, out: Callable[[s
         the_map(points.from_csv(folder / points.FILE)),
         rates=tuple(Arm.of(run for sweep, run in recorded if sweep == SWEEP)),
         raised=frozenset(run.task for sweep, run in recorded if sweep == HIGHER and run.is_done),
-        without=tuple(left_out(run for _, run in recorded)),
+        without=tuple(left_out(run for _, run in of_map)),
+        by_role=tuple(measurements_by_role(recorded)),
     )
     best = {kind.method: kind.best for kind in shown.kinds if kind.best}
     pictures = _pictures(shown)

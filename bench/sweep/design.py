@@ -34,6 +34,9 @@ second point of a Sobol sequence lies in one half of its first axis, the network
 HIGHER_FACTORS = {"text_gru": (2.5,), "image_cnn": (2.5, 6.25)}
 """Where that check found the rates of the rule too low: the factors at which all arms of a task run once more."""
 
+ROLES = {"text_gru": ("recurrent", "input"), "text_transformer": ("attention", "feed_forward")}
+"""By task: kinds of weights of which one alone is shared along depth, at the points with more arms."""
+
 # Chosen so that a run takes about 20 seconds of one thread on average.
 VOCAB_SIZES = (256, 512, 1024, 2048, 4096, 8192, 16_000)
 WIDTHS, DEPTHS = (32, 128), (2, 8)
@@ -78,13 +81,17 @@ class Point:
         return (1, 2, 3) if self.number_of_kind % REPEATED_EVERY == 0 else (1,)
 
     @property
+    def has_more_arms(self) -> bool:
+        return self.is_text and self.number_of_kind % EXTRA_EVERY == 0
+
+    @property
     def arms(self) -> list[Overrides]:
         """The tyings that are compared here, at the same seeds and the same budget."""
         arms = [{"tying": "none"}, {"tying": "cross_layer"}]
         if not self.is_text:
             return arms
         arms.insert(1, {"tying": "embedding"})
-        if self.number_of_kind % EXTRA_EVERY == 0:
+        if self.has_more_arms:
             arms.append({"tying": "cross_layer", "control": "delete"})
             if self.depth >= 3:  # of two blocks half is cross_layer
                 arms.append({"tying": "top_k", "tying.fraction": "0.5"})
@@ -157,7 +164,7 @@ def map_runs(cfg: Any) -> list[Overrides]:
     Args:
         cfg: The composed config: its `sweep.points`, and the folder of data sets in `data.root`.
     """
-    return _overrides(cfg, _present(cfg), lambda point, run: (1.0,))
+    return _overrides(cfg, _present(cfg), lambda point, run: [run])
 
 
 def rate_check_runs(cfg: Any) -> list[Overrides]:
@@ -168,7 +175,7 @@ def rate_check_runs(cfg: Any) -> list[Overrides]:
     Args:
         cfg: As `map_runs` takes it.
     """
-    return _overrides(cfg, _present(cfg), _checked_factors)
+    return _overrides(cfg, _present(cfg), lambda point, run: _at_multiples(run, _checked_factors(point, run)))
 
 
 def higher_rate_runs(cfg: Any) -> list[Overrides]:
@@ -180,11 +187,34 @@ def higher_rate_runs(cfg: Any) -> list[Overrides]:
         cfg: As `map_runs` takes it.
     """
 
-    def factors(point: Point, run: Overrides) -> list[float]:
+    def higher(point: Point, run: Overrides) -> list[Overrides]:
         made = _checked_factors(point, run)
-        return [factor for factor in HIGHER_FACTORS.get(point.task, ()) if factor not in made]
+        factors = [factor for factor in HIGHER_FACTORS.get(point.task, ()) if factor not in made]
+        return _at_multiples(run, factors)
 
-    return _overrides(cfg, sorted(_present(cfg), key=lambda point: point.is_text), factors)
+    return _overrides(cfg, sorted(_present(cfg), key=lambda point: point.is_text), higher)
+
+
+def role_runs(cfg: Any) -> list[Overrides]:
+    """Return the overrides of the runs that share the weights of one role alone along depth, by the task's `ROLES`.
+
+    They are at the language models' points with more arms, each with the seed, the budget and the rate of a run of
+    cross_layer there; first one seed of all points. The untied runs are those of the map itself. An untied transformer
+    runs once more at that rate, which is lower than its own: a gain must not be that of the lower rate.
+
+    Args:
+        cfg: As `map_runs` takes it.
+    """
+
+    def by_role(point: Point, run: Overrides) -> list[Overrides]:
+        if not point.has_more_arms or "control" in run:
+            return []
+        if run["tying"] == "none" and point.task == "text_transformer":
+            return [run | {"optimizer.lr": f"{rate_of(point.task, 'cross_layer', point.width):.3g}"}]
+        is_shared = run["tying"] == "cross_layer"
+        return [run | {"tying.scope": role} for role in ROLES[point.task]] if is_shared else []
+
+    return sorted(_overrides(cfg, _present(cfg), by_role), key=lambda run: run["seed"])
 
 
 def _checked_factors(point: Point, run: Overrides) -> Sequence[float]:
@@ -192,6 +222,11 @@ def _checked_factors(point: Point, run: Overrides) -> Sequence[float]:
     is_plain = run["tying"] in PILOT_METHODS and "control" not in run
     is_checked = point.number % CHECKED_EVERY == 0 and is_plain and run["seed"] == "1"
     return CHECKED_FACTORS if is_checked else ()
+
+
+def _at_multiples(run: Overrides, factors: Sequence[float]) -> list[Overrides]:
+    """Return a run at multiples of its rate."""
+    return [run | {"optimizer.lr": f"{float(run['optimizer.lr']) * factor:.3g}"} for factor in factors]
 
 
 def _present(cfg: Any) -> list[Point]:
@@ -208,14 +243,11 @@ def _present(cfg: Any) -> list[Point]:
 
 
 def _overrides(
-    cfg: Any, points: Sequence[Point], factors: Callable[[Point, Overrides], Sequence[float]]
+    cfg: Any, points: Sequence[Point], variants: Callable[[Point, Overrides], Sequence[Overrides]]
 ) -> list[Overrides]:
-    """Return the overrides of the runs of points, each at multiples of its rate; print about how long they take."""
+    """Return the overrides of the variants of each run of points; print about how long they take."""
     runs = [
-        (point, run | {"optimizer.lr": f"{float(run['optimizer.lr']) * factor:.3g}"})
-        for point in points
-        for run in point.overrides()
-        for factor in factors(point, run)
+        (point, variant) for point in points for run in point.overrides() for variant in variants(point, run)
     ]
     if not runs:
         raise BadInput(f"sweep.points={cfg.sweep.points}: none of them has its data here; give more points")

@@ -51,6 +51,27 @@ def test_phi_may_be_anything(phi):
     assert not known.repeats and not any(name.startswith("R ") for name in known.intervals)
 
 
+@pytest.mark.parametrize(
+    ("network", "phis"),
+    [("gru", {"input": 0.9, "recurrent": -0.4}), ("transformer", {"attention": 0.1, "feed_forward": 0.8})],
+)
+def test_each_role_that_is_shared_alone_has_its_own_phi(network, phis):
+    generator = np.random.default_rng(4)
+    every = point_maker.measurements(40, noise=0.002, network=network)
+    places = sorted({one.point for one in every})[::2]
+    by_role = [
+        point_maker.measurement(p, role, generator, 0.002, phis[role]) for role in phis for p in places
+    ]
+    known = laws.fit([*every, *by_role], resamples=40)
+    for role, phi in phis.items():
+        _, low, high, _ = known.intervals[laws.phi_of(network, role)]
+        assert low - 0.05 <= phi <= high + 0.05 and high - low < 0.6
+    one, other = sorted(phis)
+    between = known.intervals[f"{laws.phi_of(network, one)} - {laws.phi_of(network, other)}"]
+    assert between.low - 0.05 <= phis[one] - phis[other] <= between.high + 0.05
+    assert (between.low > 0) == (phis[one] > phis[other]) and between.low * between.high > 0
+
+
 def test_phi_that_is_held_is_not_fitted():
     found = point_maker.measurements(30)
     assert not any("phi" in name for name in laws.fit(found, phi=0.0, resamples=3).intervals)

@@ -19,6 +19,7 @@ from bench.analysis.points import (
     read_runs,
 )
 from bench.analysis.runs import rows
+from bench.runs.tying_spec import Part
 from bench.tying.errors import BadInput
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -130,6 +131,33 @@ def test_each_arm_has_the_rate_that_validation_prefers(quick):
     worse = altered(tied, config__optimizer__lr=0.2, val__nll=9.0, test__nll=0.5)
     (one,) = measurements(("quick", run) for run in (untied, worse, tied, better))
     assert one.difference == 3.0 - untied.number("test", "nll")
+
+
+def test_a_role_that_is_shared_alone_is_no_cross_layer_of_the_map(quick):
+    untied, whole = one_of(quick, "text_gru", "none"), one_of(quick, "text_gru", "cross_layer")
+    spec = points.replace(whole.spec, parts=(Part("cross_layer", (("scope", "recurrent"),)),))
+    # The weights of a block are as many of the input as recurrent ones.
+    saved = whole.number("num_params_untied") - whole.number("num_params")
+    alone = altered(whole, num_params=whole.number("num_params_untied") - saved // 2, test__nll=3.0)
+    alone = points.replace(alone, spec=spec)
+    runs = [("map", untied), ("map", whole), ("map_roles", alone)]
+    assert measurements(runs) == measurements(runs[:2])
+    *others, one = points.measurements_by_role(runs)
+    assert others == measurements(runs)
+    assert (one.method, one.distinct, one.saved) == ("recurrent", 1, saved // 2)
+    assert one.difference == 3.0 - untied.number("test", "nll")
+    assert points.measurements_by_role(runs[:2]) == []
+
+
+def test_roles_are_compared_at_the_rates_of_the_rule(quick):
+    untied, whole = one_of(quick, "text_gru", "none"), one_of(quick, "text_gru", "cross_layer")
+    spec = points.replace(whole.spec, parts=(Part("cross_layer", (("scope", "input"),)),))
+    alone = points.replace(altered(whole, test__nll=3.0), spec=spec)
+    higher = altered(untied, config__optimizer__lr=0.1, val__nll=1.0, test__nll=0.5)
+    *_, one = points.measurements_by_role(
+        [("map", untied), ("map_roles", alone), ("map_higher", higher), ("map", whole)]
+    )
+    assert one.method == "input" and one.untied_nll == untied.number("test", "nll") != 0.5
 
 
 def test_a_run_that_lacks_a_part_of_its_config_has_no_place(quick):

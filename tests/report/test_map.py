@@ -5,21 +5,25 @@ import json
 import math
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import point_maker
 import pytest
 
-from bench.analysis import laws, points
+from bench.analysis import archive, laws, points
 from bench.analysis.beside import method_of, near, percent_of, place_of
 from bench.analysis.points import FOLDER
 from bench.analysis.prediction import DEPTH, PASSES, SHARE, TOKENS_PER_ROW, WIDTH
 from bench.analysis.published import complete, read
+from bench.analysis.runs import rows
 from bench.analysis.zero_line import plane_of
 from bench.report import map as pages
 from bench.report.foretold import FILE, predictions_page
 from bench.report.map import build, page, the_map
 from bench.tying.errors import BadInput
+
+RESULTS = Path(__file__).parents[2] / "results"
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -45,6 +49,33 @@ def test_the_page_begins_with_its_question_and_answer(few):
 def test_counts_of_the_answer_add_up(few):
     for kind in few.kinds:
         assert sum(kind.counts) == len(kind.found) == kind.places == 10
+
+
+def with_roles(count, network, **phis):
+    """Points of the map, and at `count` places of a network those that share one role alone."""
+    places = sorted(point_maker.point(np.random.default_rng(seed), network=network) for seed in range(count))
+    generator = np.random.default_rng(1)
+    alone = [
+        point_maker.measurement(place, role, generator, 0.002, phi)
+        for role, phi in phis.items()
+        for place in places
+    ]
+    return tuple(point_maker.measurements(10) + alone)
+
+
+def test_the_worth_of_each_role_is_told_where_points_tell_it(few):
+    assert "By role" not in page(few, {})
+    text = page(replace(few, by_role=with_roles(12, "gru", input=0.8, recurrent=-0.8)), {})
+    worth = dict(re.findall(r"\| gru \| (\w+) \| 12 \| 12 \|.*\| ([^|]+) \|", text))
+    assert worth.keys() == {"input", "recurrent"} and worth["recurrent"] == "less than one"
+    assert "| gru | whole blocks |" in text and "| transformer | whole blocks |" not in text
+    assert "Shared input weights keep more of their worth than shared recurrent weights." in text
+
+
+def test_roles_of_few_places_are_not_told(few):
+    text = page(replace(few, by_role=with_roles(2, "transformer", attention=0.5, feed_forward=0.5)), {})
+    assert len(re.findall(r"\| (?:attention|feed_forward) \| 2 \| 2 \|.*\| not enough to tell \|", text)) == 2
+    assert "Which of the two keeps more of its worth is not told." in text
 
 
 def test_a_few_points_have_no_zero_line_and_say_so(few):
@@ -184,3 +215,18 @@ def test_the_points_alone_take_no_fit(tmp_path, monkeypatch):
     monkeypatch.setattr(pages, "read_runs", lambda runs, results: [])
     folder = build(tmp_path, tmp_path, only_points=True, out=lambda line: None)
     assert [path.name for path in folder.iterdir()] == [points.FILE]
+
+
+def test_untied_runs_beside_roles_change_no_point_of_the_map(tmp_path, monkeypatch):
+    quick = [run for run in rows(archive.read(RESULTS / "quick" / archive.FILE)) if run.is_done]
+    untied = next(run for run in quick if run.tying == "none" and run.task == "text_gru")
+    record = json.loads(json.dumps(untied.record))
+    record["config"]["optimizer"]["lr"], record["val"]["nll"], record["test"]["nll"] = 0.1, 0.5, 0.5
+    better = replace(untied, id="better", record=record)
+    written = []
+    for sweep in (None, "map_roles", "other"):
+        recorded = [("quick", run) for run in quick] + ([(sweep, better)] if sweep else [])
+        monkeypatch.setattr(pages, "read_runs", lambda runs, results, recorded=recorded: recorded)
+        folder = build(tmp_path, tmp_path, only_points=True, out=lambda line: None)
+        written.append((folder / points.FILE).read_text())
+    assert written[0] == written[1] != written[2]

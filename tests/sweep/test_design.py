@@ -102,6 +102,46 @@ def test_the_check_of_the_rule_has_the_rate_of_the_map_between_two_others(tmp_pa
         assert float(low["optimizer.lr"]) < float(rule["optimizer.lr"]) < float(high["optimizer.lr"])
 
 
+def test_each_role_alone_is_shared_with_the_seeds_and_rates_of_cross_layer(tmp_path):
+    (tmp_path / "wikitext").mkdir()
+    asked = cfg(64, str(tmp_path))
+    every, of_map = design.role_runs(asked), design.map_runs(asked)
+    by_role = [run for run in every if run["tying"] != "none"]
+    plain, scopes = [], {}
+    for run in by_role:
+        scope = run.pop("tying.scope")
+        scopes.setdefault(run["task"], []).append(scope)
+        plain += [run] if run not in plain else []
+    assert scopes.keys() == {"map/text_gru", "map/text_transformer"}
+    for task, shared in scopes.items():
+        roles = design.ROLES[task.removeprefix("map/")]
+        assert [shared.count(role) for role in roles] == [len(shared) / 2] * 2
+
+    def place(run):
+        free = {"tying", "tying.fraction", "tying.groups", "control", "optimizer.lr", "seed"}
+        return tuple(sorted((key, value) for key, value in run.items() if key not in free))
+
+    with_more = {place(run) for run in of_map if run.get("control") == "delete"}
+    cross_layer = [run for run in of_map if run["tying"] == "cross_layer" and "control" not in run]
+    wanted = [run for run in cross_layer if place(run) in with_more]
+    assert plain == sorted(wanted, key=lambda run: run["seed"])
+    assert len(by_role) == 2 * len(plain) <= 60
+    untied = [run for run in every if run["tying"] == "none"]
+    assert [run | {"tying": "cross_layer"} for run in untied] == [
+        run for run in plain if run["task"] == "map/text_transformer"
+    ]
+
+
+@pytest.mark.parametrize("number", [0, 7])
+def test_every_run_of_one_role_is_allowed(number, monkeypatch):
+    monkeypatch.setattr(design, "points", lambda count: [MANY[number]])
+    for run in design.role_runs(cfg(1)):
+        config = composed("sweep=map_roles", *(f"{key}={value}" for key, value in run.items()))
+        assert _null_unused(config) == ()
+        check(OmegaConf.to_container(config, resolve=True))
+        assert run["tying"] == "none" or config.tying.parts.cross_layer.scope == run["tying.scope"]
+
+
 def test_a_sweep_without_any_data_is_refused(monkeypatch):
     wikitext = next(point for point in MANY if point.data == "wikitext2")
     monkeypatch.setattr(design, "points", lambda count: [wikitext])
