@@ -213,7 +213,10 @@ def pair_key(record: Mapping[str, Any], controls: Container[str | None] = (None,
         "trainer": _OF_EPOCHS if config["trainer"].get("max_steps") else (),
     }
     for part, keys in without.items():
-        kept[part] = {key: value for key, value in kept[part].items() if key not in keys}
+        # Older records lack keys that are null.
+        kept[part] = {
+            key: value for key, value in kept[part].items() if key not in keys and value is not None
+        }
     return identity(kept)
 
 

@@ -90,6 +90,7 @@ def test_a_start_at_full_scale_is_that_of_records_without_the_key(quick):
     run = one_of(quick, "text_gru", "none")
     assert "init_scale" not in run.record["config"]["model"]
     assert pair_key(altered(run, config__model__init_scale=1).record) == pair_key(run.record)
+    assert pair_key(altered(run, config__trainer__example_scores=None).record) == pair_key(run.record)
     assert pair_key(altered(run, config__model__init_scale=0.5).record) != pair_key(run.record)
 
 
