@@ -206,12 +206,17 @@ def pair_key(record: Mapping[str, Any], controls: Container[str | None] = (None,
     kept["data"] = {
         key: value for key, value in kept["data"].items() if key not in ("meta", "folder", "root")
     }
+    if kept["model"].get("init_scale") == 1:  # older records lack the key
+        kept["model"] = {key: value for key, value in kept["model"].items() if key != "init_scale"}
     without = {
         "optimizer": ("lr", "shared_lr"),
         "trainer": _OF_EPOCHS if config["trainer"].get("max_steps") else (),
     }
     for part, keys in without.items():
-        kept[part] = {key: value for key, value in kept[part].items() if key not in keys}
+        # Older records lack keys that are null.
+        kept[part] = {
+            key: value for key, value in kept[part].items() if key not in keys and value is not None
+        }
     return identity(kept)
 
 

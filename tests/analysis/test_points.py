@@ -87,6 +87,14 @@ def test_a_budget_in_steps_takes_the_place_of_epochs(quick):
     assert pair_key(long.record) == pair_key(also.record) != pair_key(run.record)
 
 
+def test_a_start_at_full_scale_is_that_of_records_without_the_key(quick):
+    run = one_of(quick, "text_gru", "none")
+    assert "init_scale" not in run.record["config"]["model"]
+    assert pair_key(altered(run, config__model__init_scale=1).record) == pair_key(run.record)
+    assert pair_key(altered(run, config__trainer__example_scores=None).record) == pair_key(run.record)
+    assert pair_key(altered(run, config__model__init_scale=0.5).record) != pair_key(run.record)
+
+
 def test_the_tokens_of_a_limit_are_the_tokens_there_are(quick):
     run = one_of(quick, "text_transformer", "none")
     few = point_of(altered(run, config__data__train_limit=10_000, config__trainer__max_epochs=4).record)
