@@ -39,10 +39,11 @@ OVER = {
 STACKS = {
     "image_pairs": "two branches",
     "image_slots": "slots",
-    "two_tasks": "two tasks' networks",
-    "text_in_time": "time",
+    "two_tasks": "networks of two tasks",
+    "two_tasks_alike": "networks of two tasks",
+    "text_unrolled": "time",
     "text_trellis": "depth and time",
-    "image_implicit": "depth, as of a fixed point",
+    "image_implicit": "depth, on the way to a fixed point",
 }
 """What `cross_layer` and `soft` share over, of the tasks whose stack is no depth."""
 SHARERS = ("cross_layer", "soft", "soft_decoupled")

@@ -22,12 +22,12 @@ CHOICES = [
 ]
 TASK_OF = dict.fromkeys(("gru", "pydocs", "text_files", "wikitext2"), "text_gru")
 TASK_OF |= dict.fromkeys(("map", "map_pilot", "map_rates", "map_higher", "map_roles"), "map/text_gru")
-TASK_OF |= dict.fromkeys(("gpt2", "llama", "kv_activations"), "text_transformer")
+TASK_OF |= dict.fromkeys(("gpt2", "llama", "kv_activations", "mixtral"), "text_transformer")
 TASK_OF |= dict.fromkeys(("gru_forecaster", "co2", "vix", "exchange_rate"), "series_gru")
 TASK_OF |= dict.fromkeys(("bert", "sst2", "pydocs_packages"), "text_classifier")
-TASK_OF |= dict.fromkeys(("sentence_encoder", "pretrained"), "sentence_embedding") | dict.fromkeys(
-    ("claim_c14_text", "claim_c20", "shared_over_embedding", "trained_out"), "text_gru"
-)
+TASK_OF |= dict.fromkeys(
+    ("sentence_encoder", "pretrained", "pretrained_half"), "sentence_embedding"
+) | dict.fromkeys(("claim_c14_text", "claim_c20", "shared_over_embedding", "trained_out"), "text_gru")
 TYINGS = [choice for group, choice in CHOICES if group == "tying"]
 SEARCHES, DESIGNS = (
     [
@@ -86,7 +86,7 @@ def test_every_choice_composes_and_is_allowed(group, choice, trained):
         pytest.skip("optuna is not installed")
     task = f"task={TASK_OF.get(choice, 'image_cnn')}"
     given = ["tying.grouping=[0,1,1,1,1,1,1,1,2]"] if choice == "grouped" else []  # it has no default
-    given += [f"start.model={trained}"] if choice == "pretrained" else []
+    given += [f"start.model={trained}"] if choice.startswith("pretrained") else []
     cfg = composed(*([] if group == "task" else [task]), f"{group}={choice}", *given)
     _null_unused(cfg)
     check(plain(cfg))
