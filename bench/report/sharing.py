@@ -123,7 +123,10 @@ NOTES = (
     "Untied: the same network with weights of its own at each use. Of its size: an untied network, made narrower until "
     "it has as many parameters. Both are paired by seed and tested as on the page of their sweep, which has n, "
     "budgets and data.",
-    "At this budget: the row, or what it is compared with, was still improving.",
+    "At this budget: the row, or what it is compared with, was still improving. Trained longer a verdict may turn, as "
+    "that of the input and output words does: see [the map](map/map.md).",
+    "Layers that use the same keys and values, and not the same weights for them, are another network: see "
+    "[kv_activations](kv_activations/summary.md).",
     "Sources name more that is no row: gaps of a pair HMM ([C24](claims.md#c24) tests the likelihood ratio); rows of a "
     "matrix that a penalty finds alike (GrOWL), not built; convolutional deep exponential families, whose bound on "
     "the likelihood is no metric that others share; MAVNet, whose papers describe a small network and no tie.",
@@ -163,7 +166,7 @@ def _change(row: Row, compared: Compared | None) -> str:
 
 
 def _verdict(compared: Compared | None) -> str:
-    return NOTHING if compared is None else compared.verdict.word
+    return NOTHING if compared is None else compared.verdict.word or NOTHING
 
 
 def _percent(share: float | None) -> str:
