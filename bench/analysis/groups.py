@@ -406,7 +406,7 @@ OUTSIDE += tuple(f"trainer.{key}" for key in ("accelerator", "threads", "strateg
 
 AXES = ("dropout", "weight_decay", "seed")
 """Config keys that the table has rows for."""
-RATE = "optimizer.lr"
+RATE, SHARED_RATE = "optimizer.lr", "optimizer.shared_lr"
 
 
 def sections(runs: Iterable[RunRecord]) -> list[Section]:
@@ -419,8 +419,12 @@ def sections(runs: Iterable[RunRecord]) -> list[Section]:
             of_tying = [key for key in varied if key.startswith("tying.")]
             outside = [key for key in varied if key not in of_tying]
             variants = {run.id: _variant(run, outside, alike) for run in alike}
-            for variant, members in grouped(alike, lambda run, known=variants: known[run.id]).items():
-                found[task, data, mark, variant] = _cells(members, of_tying)
+            of_variant = grouped(alike, lambda run, known=variants: known[run.id])
+            for variant, members in of_variant.items():
+                # What shares no tensor has no rate of shared tensors, and is the untied network of every such rate.
+                plain = of_variant.get(variant.replace(f"{SHARED_RATE}=sqrt", f"{SHARED_RATE}=None"), members)
+                untied = [run for run in plain if run.tying == "none"] if plain is not members else []
+                found[task, data, mark, variant] = _cells([*members, *untied], of_tying)
     order = sorted(found, key=lambda key: (key[0], key[1], key[2] or "", natural(key[3])))
     several = Counter(key[:2] for key in {key[:3] for key in order})
     return [Section(*key, tuple(found[key]), several[key[:2]] > 1) for key in order]

@@ -25,7 +25,8 @@ ONE_SEED = "One seed: a hint, not a result."
 
 
 def counted(runs: list[RunRecord]) -> str:
-    """`60 runs: 56 done, 4 n/a`."""
+    """`60 runs: 56 done, 4 n/a`, each counted once: an untied network may stand in several sections."""
+    runs = {run.id: run for run in runs}.values()
     return f"{len(runs)} run{'s' * (len(runs) != 1)}: {by_status(runs) or 'none'}"
 
 

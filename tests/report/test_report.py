@@ -7,6 +7,7 @@ import record_maker as made
 from bench.analysis.groups import SeedGroup, place, sections
 from bench.analysis.runs import Metric, read_sweep
 from bench.report.comparison import comparison, headline
+from bench.report.html import counted
 from bench.report.markup import Table, best_of, folded, latex, markdown, plain
 from bench.report.notes import budgets, footer
 from bench.report.pages import sweep_report, texts
@@ -174,6 +175,23 @@ def test_rates_that_a_sweep_varies_are_sections(tmp_path):
             records.append(made.record(line, 100.0, config={"optimizer": {"lr": rate}}))
     found = sections_of(tmp_path, lines, records)
     assert [section.variant for section in found] == ["optimizer.lr=0.001", "optimizer.lr=0.004"]
+
+
+def test_the_untied_network_is_that_of_each_rate_of_shared_tensors(tmp_path):
+    lines, records = [], []
+    for tying, shared in (("none", None), ("cross_layer", None), ("cross_layer", "sqrt")):
+        line = made.entry(tying) | {"id": f"{tying}{shared}", "cell": f"{tying}{shared}"}
+        lines.append(line)
+        value = {None: 90.0, "sqrt": 80.0}[shared] if tying != "none" else 100.0
+        records.append(made.record(line, value, config={"optimizer": {"lr": 0.1, "shared_lr": shared}}))
+    found = sections_of(tmp_path, lines, records)
+    assert [section.variant for section in found] == [
+        f"optimizer.shared_lr={text}" for text in ("None", "sqrt")
+    ]
+    for section, ratio in zip(found, (0.9, 0.8), strict=True):
+        assert [cell.tying for cell in section.cells] == ["none", "cross_layer"]
+        assert section.difference(section.cells[1], section.cells[0]).mean == pytest.approx(math.log(ratio))
+    assert counted([run for section in found for run in section.runs]) == "3 runs: 3 done"
 
 
 def test_the_summary_chooses_on_validation_and_reports_test(tmp_path):
