@@ -63,6 +63,10 @@ def _pair(ours: str, theirs: str, ratio_header: str = "ratio") -> Columns:
     return ((ours, milliseconds("tied")), (theirs, milliseconds("untied")), (ratio_header, ratio_text))
 
 
+def _parameters(row: Row) -> str:
+    return f"{short_count(row['num_params'])} / {short_count(row['num_params_untied'])}"
+
+
 def _mark(row: Row) -> str:
     return "?" if row.get("suspect") else ""
 
@@ -171,11 +175,8 @@ def growth(part: Part) -> Table:
 
 
 def views(part: Part) -> Table:
-    def parameters(row: Row) -> str:
-        return f"{short_count(row['num_params'])} / {short_count(row['num_params_untied'])}"
-
     words = (("what is shared", _word("subject")), ("made", _word("form")))
-    figures = (("parameters tied / untied", parameters), *_pair("ms tied", "ms untied"), TURNS)
+    figures = (("parameters tied / untied", _parameters), *_pair("ms tied", "ms untied"), TURNS)
     return _table(part, words, figures)
 
 
@@ -195,12 +196,9 @@ def gpu(part: Part) -> Table:
 
         return text
 
-    def parameters(row: Row) -> str:
-        return f"{short_count(row['num_params'])} / {short_count(row['num_params_untied'])}"
-
     figures = (
         ("precision", _word("precision")),
-        ("parameters tied / untied", parameters),
+        ("parameters tied / untied", _parameters),
         *_pair("ms tied", "ms untied"),
         ("tokens/s tied", per_second("tied")),
         ("tokens/s untied", per_second("untied")),

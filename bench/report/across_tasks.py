@@ -4,7 +4,7 @@ from typing import Any
 
 from bench.analysis.aggregate import THRESHOLDS, Scores, Task
 from bench.report.markup import Column, Table, tabulate
-from bench.report.numbers import NOTHING, fixed, interval_text
+from bench.report.numbers import interval_text, percent_text
 
 TITLE = "Across tasks"
 NOTES = (
@@ -33,7 +33,7 @@ def across(scores: list[Scores]) -> Table:
             Column("mean score over\ntasks [95 %]", lambda s: interval_text(s.mean, 3)),
             *map(_of_task, sorted({task for s in scores for task in s.tasks})),
             *(
-                Column(f"% of runs\n≥ {threshold:g}", lambda s, at=at: _percent(profiles[s.tying][at]))
+                Column(f"% of runs\n≥ {threshold:g}", lambda s, at=at: percent_text(profiles[s.tying][at]))
                 for at, threshold in enumerate(THRESHOLDS)
             ),
             Column("n runs", lambda s: str(len(s.all))),
@@ -76,10 +76,6 @@ def csv_rows(scores: list[Scores]) -> list[dict[str, Any]]:
 def _bounds(mean: Any) -> dict[str, float | int | None]:
     parts = (mean.mean, mean.low, mean.high, mean.n) if mean else (None,) * 4
     return dict(zip(("mean_score", "mean_score_low", "mean_score_high", "n_averaged"), parts, strict=True))
-
-
-def _percent(share: float | None) -> str:
-    return NOTHING if share is None else fixed(100 * share, 0)
 
 
 def _note(scores: Scores) -> str:

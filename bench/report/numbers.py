@@ -86,6 +86,11 @@ def axis(value: float) -> str:
     return f"{value:.15g}"
 
 
+def percent_text(share: float | None) -> str:
+    """`62`: a share in whole percent."""
+    return NOTHING if share is None else fixed(100 * share, 0)
+
+
 def short_count(count: float) -> str:
     """Parameters at three digits: 812, 56.3k, 1.24M."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):

@@ -13,7 +13,7 @@ from bench.analysis.verdict import Kind
 from bench.report.comparison import share_of_untied
 from bench.report.index import shipped
 from bench.report.markup import MADE_BY, Column, markdown, tabulate
-from bench.report.numbers import NOTHING, change_places, change_text, fixed
+from bench.report.numbers import NOTHING, change_places, change_text, percent_text
 
 SWEEPS = "shared_over"
 """What the names of the sweeps begin with."""
@@ -97,7 +97,7 @@ def page(ties: Sequence[Row]) -> str:
     columns = [
         Column("method", lambda row: row.tie.cell.tying, align="l"),
         Column("task and data", lambda row: f"[{row.section.title}]({row.sweep}/summary.md)", align="l"),
-        Column("parameters\n% of untied", lambda row: _percent(share_of_untied(row.tie.cell))),
+        Column("parameters\n% of untied", lambda row: percent_text(share_of_untied(row.tie.cell))),
         Column("tied − untied\n[95 %]", lambda row: _change(row, row.tie)),
         Column("verdict", lambda row: _verdict(row.tie), align="l"),
         Column("tied − untied of its size\n[95 %]", lambda row: _change(row, row.sized)),
@@ -167,7 +167,3 @@ def _change(row: Row, compared: Compared | None) -> str:
 
 def _verdict(compared: Compared | None) -> str:
     return NOTHING if compared is None else compared.verdict.word or NOTHING
-
-
-def _percent(share: float | None) -> str:
-    return NOTHING if share is None else fixed(100 * share, 0)
