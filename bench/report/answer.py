@@ -216,9 +216,7 @@ def line(sections: list[Section]) -> str:
             else "no run of `none` was asked for: the rows are compared with each other"
         )
     if sections and not tied and not lost:
-        parts.append(
-            "nothing is tied here: what dropout and weight decay do to `none` is on the pages of the tasks"
-        )
+        parts.append("nothing is tied here: what dropout and weight decay do to `none` is in settings.md")
     return " ".join(f"{part[0].upper()}{part[1:]}." for part in parts if part)
 
 

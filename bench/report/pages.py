@@ -1,4 +1,4 @@
-"""Build what a sweep's report says, once, and spell it as files of text: a page per task, and the summary."""
+"""Build what a sweep's report says, once, and spell it as files of text: the summary, and every setting."""
 
 import json
 import textwrap
@@ -28,15 +28,17 @@ from bench.runs import machine
 from bench.tying.errors import BadInput
 
 MARK = f"<!-- {MADE_BY} -->\n"
+TEX_MARK = f"% {MADE_BY}\n"
+SETTINGS = "settings.md"
 FACTORIAL = "Tying x dropout x weight decay: does tying replace dropout, or add to it"
 CHOICE = (
     "Each method, and `none`, stands at the dropout and weight decay with the best validation metric of those "
     "searched, and at its own learning rate where the sweep searched one, on validation too. Shown is the change of "
     "its test metric to that of `none`, paired by seed, with its 95 % interval: of a share in points, of a perplexity "
-    "in percent, computed on its logarithm. What each method reaches at every setting is on the page of its task."
+    "in percent, computed on its logarithm. What each method reaches at every setting is in settings.md."
 )
 MANY = 8
-"""Of more sections than these the summary counts verdicts; the pages of the tasks show each."""
+"""Of more sections than these the summary counts verdicts; the page of every setting shows each."""
 LEDGER = "claims.json"
 """What `make claims` writes beside the sweeps."""
 LONGEST = 400
@@ -137,7 +139,7 @@ class SweepReport:
         """A table for each task of a crowded sweep, over all its settings."""
         if not self.is_crowded:
             return []
-        title = "{} over its {} settings, each on the page of the task"
+        title = "{} over its {} settings, each in settings.md"
         return [
             Block(title.format(task.stem, len(task.parts)), answers.over_settings(task.sections), [])
             for task in self.tasks
@@ -272,24 +274,31 @@ def _factorial_block(section: Section) -> Block:
 
 
 def texts(report: SweepReport) -> dict[str, str]:
-    """File name -> content of what people read as text: the summary, and of each task its page and its csv."""
-    files = _summary(report)
+    """File name -> content of the summary, the page of every setting, and the csv and tex of each task."""
+    files, settings = _summary(report), [MARK, f"# Every setting of {report.name}, with tests and costs\n"]
     for task in report.tasks:
-        files |= _task_page(task)
-    return files
+        settings.append(_settings(task))
+        files |= _task_files(task)
+    return files | {SETTINGS: "".join(settings)}
 
 
-def _task_page(task: TaskReport) -> dict[str, str]:
-    md, tex = [MARK, f"# {task.stem}\n"], [f"% {MADE_BY}\n"]
+def _settings(task: TaskReport) -> str:
+    """What the page of every setting says of one task."""
+    md = [f"\n## {task.stem}\n"]
     several = len(task.parts) > 1
     for section, reached, costs in task.parts:
-        md += [f"\n## {section.title}\n"] * several + [_md(block) for block in reached]
-        md += [f"\n{'##' + '#' * several} Cost\n", *(_md(block) for block in costs)]
+        md += [f"\n### {section.title}\n"] * several + [_md(block) for block in reached]
+        md += [f"\n{'###' + '#' * several} Cost\n", *(_md(block) for block in costs)]
+    md += ["\n### Curves\n"] * bool(task.curves) + [_md(block) for block in task.curve_blocks]
+    return "".join([*md, f"\n{DRAWN if task.is_drawn else 'No picture: no run has finished.'}\n"])
+
+
+def _task_files(task: TaskReport) -> dict[str, str]:
+    tex = [TEX_MARK]
+    for section, reached, costs in task.parts:
         tex += [_tex(section.title, block) for block in reached]
         tex += [_tex(f"{section.title}, cost", block) for block in costs]
-    md += ["\n## Curves\n"] * bool(task.curves) + [_md(block) for block in task.curve_blocks]
     tex += [_tex(task.stem, block) for block in task.curve_blocks]
-    md.append(f"\n{DRAWN if task.is_drawn else 'No picture: no run has finished.'}\n")
     fits = [(section, fit) for section in task.sections if isinstance(fit := factorial(section), Factorial)]
     rows = {
         "": [row for section in task.sections for row in comparison.csv_rows(section)],
@@ -297,14 +306,14 @@ def _task_page(task: TaskReport) -> dict[str, str]:
         "_curves": scaling.csv_rows(task.curves),
         "_pairs": [row for section in task.sections for row in block_pairs.csv_rows(section)],
     }
-    files = {f"{task.stem}.md": "".join(md), f"{task.stem}.tex": "".join(tex)}
-    return files | {f"{task.stem}{name}.csv": csv_text(of) for name, of in rows.items() if of or not name}
+    tables = {f"{task.stem}{name}.csv": csv_text(of) for name, of in rows.items() if of or not name}
+    return {f"{task.stem}.tex": "".join(tex), **tables}
 
 
 def _summary(report: SweepReport) -> dict[str, str]:
     """What all tasks reach, side by side."""
     sections = report.sections
-    md, tex = [MARK, f"# {report.title}\n"], [f"% {MADE_BY}\n"]
+    md, tex = [MARK, f"# {report.title}\n"], [TEX_MARK]
     md += [f"\n{report.answer_line}\n"] if report.answer_line else []
     md += [f"\n{claim.line}\n" for claim in report.claims]
     md += map(_md, report.over_settings)
@@ -329,7 +338,7 @@ def _summary(report: SweepReport) -> dict[str, str]:
     md += ["\n", *(f"- {line}\n" for line in lines), *map(_md, report.across)]
     tex += [_tex(report.name, block) for block in report.across]
     md.append("\n## Where the rest is\n")
-    links = [f"[{task.stem}]({task.stem}.md)" for task in report.tasks]
+    links = [f"[{task.stem}]({SETTINGS}#{task.stem.lower()})" for task in report.tasks]
     links += [
         f"[{FILE}]({FILE}): every run and cost, a line of JSON each: all that these tables are made from",
         "index.html: one page of it all, whose tables sort and whose pictures say their values; "

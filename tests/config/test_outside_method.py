@@ -45,7 +45,7 @@ def test_two_files_make_a_method_that_runs_and_stands_in_the_tables(bench: Bench
     assert mine["spec"]["parts"] == [{"method": "every_second", "keys": {"scope": "weights", "step": 2}}]
     sizes = [records[tying]["num_params"] for tying in ("cross_layer", "every_second(step=2)", "none")]
     assert sizes == sorted(set(sizes))
-    page = (bench.results / "custom" / "image_cnn.md").read_text()
+    page = (bench.results / "custom" / "settings.md").read_text()
     rows = [line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| ")]
     assert [row for row in rows if row in records][:3] == ["none", "cross_layer", "every_second(step=2)"]
     picture = (bench.results / "custom" / "image_cnn_pareto.svg").read_text().lower()

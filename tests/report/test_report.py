@@ -126,7 +126,7 @@ def test_unequal_budgets_are_told_above_the_table(tmp_path):
     found = sections_of(tmp_path, untied[0] + tied[0], untied[1] + tied[1])
     line = "The rows differ in steps: 450 (none); 880 and 900 (cross_layer)."
     files = texts(sweep_report("quick", found))
-    for name in ("text_gru.md", "summary.md"):
+    for name in ("settings.md", "summary.md"):
         above, _ = re.split(r"\| (?:tying|method) \|", files[name], maxsplit=1)
         assert line in above
     alike = sections_of(tmp_path / "alike", *made.pair(100.0, 101.0))
