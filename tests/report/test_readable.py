@@ -7,22 +7,23 @@ import pytest
 import record_maker as made
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bench.analysis.groups import Section, sections
-from bench.analysis.prediction import DECAY
+from bench.analysis.prediction import DECAY, TOKENS
 from bench.analysis.runs import read_sweep
 from bench.analysis.statistics import Interval
 from bench.report.plots.curves import curves
 from bench.report.plots.forest import forest
 from bench.report.plots.interactions import interactions
-from bench.report.plots.map import _label
+from bench.report.plots.map import MARGINS, SIZE, _label
 from bench.report.plots.pareto import MEASURES, Point, _barred, pareto
 from bench.report.plots.pictures import pictures
 from bench.report.plots.scaling import doses
-from bench.report.plots.style import left_out, panels
+from bench.report.plots.style import STYLE, left_out, panels
 
 TASK = {"text_gru": "pydocs"}
 SUFFIXES = {"k": 1e3, "M": 1e6}
@@ -77,6 +78,16 @@ def test_the_ticks_of_a_map_are_round_on_the_scale_that_people_read(low, span):
         assert len(read) > 1
         assert [number(label.get_text()) for label in axis.get_ticklabels()] == pytest.approx(read, abs=0.02)
         assert re.match(r"[125]\.0", f"{read[1] - read[0]:.1e}")
+
+
+def test_the_name_and_the_ticks_of_an_axis_of_a_map_lie_within_the_picture():
+    with rc_context(STYLE):
+        figure, (axes,) = panels(["a map"], None, (), 1, SIZE, MARGINS)
+        axes.set(xlim=(4, 5.7), ylim=(4, 5.7))  # 10,000 to 500,000
+        _label(axes, (TOKENS, TOKENS))
+        FigureCanvasAgg(figure).draw()
+    box = axes.get_tightbbox()
+    assert box.x0 >= 0 and box.y0 >= 0
 
 
 def test_the_panels_of_a_row_have_one_scale_although_few_tyings_have_a_cost(tmp_path):

@@ -19,7 +19,7 @@ from bench.report.numbers import fixed
 from bench.report.plots.labels import Label, annotate
 from bench.report.plots.style import QUIET, panels, ticks, tips
 
-SIZE, MARGINS = (9.8, 6.4), (1.0, 2.1, 0.75, 0.7)
+SIZE, MARGINS = (10.0, 6.4), (1.2, 2.1, 0.75, 0.7)
 MOST = 15.0
 """Percent from which on a colour gets no stronger."""
 WIDER = 0.4
