@@ -323,9 +323,9 @@ def _contradictions_of_tying(tying: Tying, depth: int) -> Iterator[str]:
             )
     if tying.k is not None and tying.fraction is not None:
         yield "tying.k and tying.fraction are both set: set one of them, the other stays null"
-    if "learned" in tying.parts:
+    if finder := next((name for name in ("learned", "growl") if name in tying.parts), None):
         if tying.grouping is not None or "grouped" in tying.parts:
-            yield "tying.grouping is what tying=learned finds: leave it null, or choose tying=grouped"
+            yield f"tying.grouping is what tying={finder} finds: leave it null, or choose tying=grouped"
     elif any("grouping" in part.model_extra for part in tying.parts.values()) and (
         len(tying.grouping or ()) != depth
     ):
