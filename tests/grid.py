@@ -28,6 +28,8 @@ def choices(group: str) -> list[str]:
 TASKS, TYINGS = choices("task"), choices("tying")
 TASKS.remove("sentence_embedding")  # a text_classifier's network: test_sentence_embedding has the rest
 TASKS.remove("two_tasks_alike")  # the network of two_tasks
+TASKS.remove("image_teacher")  # half of its weights are frozen: test_teacher
+TASKS.remove("image_teacher_turned")
 ROWS = [("image_positions", "over_positions"), ("image_rotations", "rotations"), ("dna", "over_positions")]
 ROWS += [("image_autoencoder", "transpose"), ("image_pairs", "cross_layer"), ("text_experts", "experts")]
 ROWS += [("image_rows", "growl")]

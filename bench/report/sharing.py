@@ -43,6 +43,8 @@ STACKS = {
     "image_slots": "slots",
     "two_tasks": "networks of two tasks",
     "two_tasks_alike": "networks of two tasks",
+    "image_teacher": "a student and its frozen teacher",
+    "image_teacher_turned": "a student and its frozen teacher",
     "text_unrolled": "time",
     "text_trellis": "depth and time",
     "image_implicit": "depth, on the way to a fixed point",

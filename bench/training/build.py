@@ -24,10 +24,11 @@ FEED_FORWARD_RANGE = (0.5, 2.0)
 """Of its own feed-forward width at its new width, how much less and how much more a control may get."""
 
 
-def data_module(config: Config) -> L.LightningDataModule:
+def data_module(config: Config, **changes: Any) -> L.LightningDataModule:
+    """Build what serves the data, with some of its settings changed."""
     data = config["data"]
     return instantiate(data["module"])(
-        folder=data["folder"], seed=config["seed"], **config["task"]["batches"]
+        folder=data["folder"], seed=config["seed"], **config["task"]["batches"], **changes
     )
 
 

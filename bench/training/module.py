@@ -68,6 +68,9 @@ class Training(L.LightningModule):
     learns_from_original = False
     """Whether its targets are what the untied network answers that training begins from; then it has `learn_from`."""
 
+    has_teacher = False
+    """Whether its network holds a teacher that is trained before it; then it has `teach`."""
+
     slack = 1.0
     """Nats above twice the first training loss beyond which a run has diverged."""
 

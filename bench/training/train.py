@@ -70,6 +70,9 @@ def train(
     module = build.training(config, model, plan, data.meta)
     if module.learns_from_original:
         module.learn_from(_original(config, data.shapes))
+    taught = {}
+    if module.has_teacher:
+        taught["teacher_accuracy"] = module.teach(build.data_module(config, train_limit=None))
     if config["trainer"]["precision"] == "64-true":
         module.double()  # before a checkpoint is loaded into it
     build.compile_in_place(model, config["trainer"]["compile"])
@@ -101,6 +104,7 @@ def train(
             "spread": {name: ties.spread(model) for name, ties in measured_ties.items()},
             "similarity": build.similarity(model),
             **_alike_rows(module),
+            **taught,
             "dropout_sites": dropout_sites(model),
             **_training_figures(module, trainer, metrics),
             "stop": _stop(trainer, module),
