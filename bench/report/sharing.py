@@ -44,7 +44,7 @@ STACKS = {
     "two_tasks": "networks of two tasks",
     "two_tasks_alike": "networks of two tasks",
     "image_teacher": "a student and its frozen teacher",
-    "image_teacher_turned": "a student and its frozen teacher",
+    "image_teacher_turned": "a student and a frozen teacher of another task",
     "text_unrolled": "time",
     "text_trellis": "depth and time",
     "image_implicit": "depth, on the way to a fixed point",
@@ -133,6 +133,8 @@ NOTES = (
     "that of the input and output words does: see [the map](map/map.md).",
     "Layers that use the same keys and values, and not the same weights for them, are another network: see "
     "[kv_activations](kv_activations/summary.md).",
+    "A frozen teacher learned from twelve times as many examples as its student: its rows say what is carried over, "
+    "and nothing is saved.",
     "Rows that a penalty drew together (GrOWL) are found in a run of their own. The same groups dealt out to rows at "
     "random are no row here: see [shared_over_growl](shared_over_growl/summary.md).",
     "Sources name more that is no row: gaps of a pair HMM ([C24](claims.md#c24) tests the likelihood ratio); "
