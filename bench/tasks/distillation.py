@@ -3,10 +3,12 @@
 import copy
 
 import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.data.batches import ImageData
 from bench.tasks.classification import Classification
+from bench.tying.errors import BadInput
 
 EPOCHS, RATE, ORDER_SEED = 20, 0.003, 0
 """Of the teacher's training, by AdamW without weight decay; the order of its examples is the same in every run."""
@@ -28,9 +30,10 @@ class Distillation(Classification):
     def teach(self, data: ImageData) -> float:
         """Train the teacher on all training pictures of `data`, by a short procedure that draws no random number.
 
-        Returns its accuracy on the test split, turned as what it learned from.
+        Returns its accuracy on the test split, turned as what it learned from. BadInput where there is no teacher.
         """
-        frozen = self.model.teacher
+        if not isinstance(frozen := getattr(self.model, "teacher", None), nn.Module):
+            raise BadInput("this task trains a teacher, and the network holds none: set model=teacher")
         teacher = copy.deepcopy(frozen).requires_grad_(True)
         optimizer = torch.optim.AdamW(teacher.parameters(), lr=RATE, weight_decay=0)
         generator = torch.Generator().manual_seed(ORDER_SEED)
@@ -45,5 +48,5 @@ class Distillation(Classification):
         pictures, labels = data.batch("test", torch.arange(len(data.labels["test"])))[:2]
         return float((self._answers(frozen, pictures).argmax(-1) == labels).double().mean())
 
-    def _answers(self, teacher: torch.nn.Module, pictures: torch.Tensor) -> torch.Tensor:
+    def _answers(self, teacher: nn.Module, pictures: Tensor) -> Tensor:
         return teacher(pictures.rot90(self.turns, (2, 3)).flatten(1))

@@ -90,6 +90,11 @@ def test_a_run_records_what_its_teacher_reads(grid):
     assert len(sizes["train"]) == 100
 
 
+def test_a_network_without_a_teacher_is_refused_in_one_line(taught):
+    with pytest.raises(BadInput, match="the network holds none: set model=teacher"):
+        taught("model=perceptron")
+
+
 def test_other_than_two_networks_are_refused():
     with pytest.raises(BadInput, match="model.depth=3 is not allowed"):
         Taught(1, 10, (8, 8), depth=3)

@@ -198,9 +198,11 @@ def test_rows_are_found_in_an_untied_run_with_the_penalty():
     assert found.label == "growl(strength=2)" and found.id == with_grouping(asked[0], labels).id
 
 
-def test_a_grouping_of_ones_own_is_refused():
+def test_a_grouping_of_ones_own_and_no_penalty_are_refused():
     with pytest.raises(BadInput, match="tying.grouping is what tying=growl finds: leave it null"):
         made(*ROWS, "tying=growl", "tying.grouping=[0,1]")
+    with pytest.raises(BadInput, match="tying.strength=0.0 finds no rows for tying=growl: give a number > 0"):
+        made(*ROWS, "tying=growl", "tying.strength=0.0")
     assert LEARNING["growl"] == {"strength", "shuffle"}
 
 
