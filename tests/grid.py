@@ -13,7 +13,7 @@ import yaml
 from cell_maker import CONF, composer
 from torch import Tensor, nn
 
-from bench.config.run_config import RunConfig, from_hydra
+from bench.config.run_config import LEARNING, RunConfig, from_hydra
 from bench.sweep.prerequisites import with_grouping
 from bench.training import build as assembly
 from bench.training.module import Training
@@ -28,8 +28,11 @@ def choices(group: str) -> list[str]:
 TASKS, TYINGS = choices("task"), choices("tying")
 TASKS.remove("sentence_embedding")  # a text_classifier's network: test_sentence_embedding has the rest
 TASKS.remove("two_tasks_alike")  # the network of two_tasks
+TASKS.remove("image_teacher")  # half of its weights are frozen: test_teacher
+TASKS.remove("image_teacher_turned")
 ROWS = [("image_positions", "over_positions"), ("image_rotations", "rotations"), ("dna", "over_positions")]
 ROWS += [("image_autoencoder", "transpose"), ("image_pairs", "cross_layer"), ("text_experts", "experts")]
+ROWS += [("image_rows", "growl")]
 ROWS += [(task, "cross_layer") for task in ("two_tasks", "image_slots", "image_implicit")]
 ROWS += [(task, "cross_layer") for task in ("text_unrolled", "text_trellis")]
 """Tasks whose networks are for one method alone, with it: the laws of tying hold there too, without the whole grid."""
@@ -55,6 +58,8 @@ UNIFORM["labelled_text"] = ("model.depth=6",)
 """Overrides that make a stack of six blocks of one shape."""
 GROUPING = {4: [0, 1, 1, 0], 6: [0, 1, 1, 2, 0, 2]}
 """What `grouped` cannot do without, and `learned` once it has learned, by depth."""
+ROW_LABELS = [0, *(row % 5 for row in range(62)), -1]
+"""What `growl` ties once it has found it, of pictures of 8 x 8."""
 NEEDED = {"relaxed": ("tying.rank=1",)}
 """What a tying needs at these sizes."""
 COUNTS = {"text": "tokens", "series": "steps"}
@@ -79,7 +84,8 @@ class Grid:
         if tying == "grouped":
             tiny = (*tiny, f"tying.grouping={labels}".replace(" ", ""))
         made = from_hydra(_composer()((f"task={task}", f"tying={tying}", *tiny, *self.common, *overrides)))
-        return with_grouping(made, labels) if tying == "learned" else made
+        labels = ROW_LABELS if tying == "growl" else labels
+        return with_grouping(made, labels) if tying in LEARNING else made
 
 
 @functools.cache

@@ -323,9 +323,11 @@ def _contradictions_of_tying(tying: Tying, depth: int) -> Iterator[str]:
             )
     if tying.k is not None and tying.fraction is not None:
         yield "tying.k and tying.fraction are both set: set one of them, the other stays null"
-    if "learned" in tying.parts:
+    if finder := next((name for name in ("learned", "growl") if name in tying.parts), None):
         if tying.grouping is not None or "grouped" in tying.parts:
-            yield "tying.grouping is what tying=learned finds: leave it null, or choose tying=grouped"
+            yield f"tying.grouping is what tying={finder} finds: leave it null, or choose tying=grouped"
+        if finder == "growl" and not tying.strength:
+            yield f"tying.strength={tying.strength} finds no rows for tying=growl: give a number > 0"
     elif any("grouping" in part.model_extra for part in tying.parts.values()) and (
         len(tying.grouping or ()) != depth
     ):

@@ -17,7 +17,7 @@ from bench.data.prepare import Prepared, prepare
 from bench.data.zoo import setting
 from bench.runs.identity import RESULTS_VERSION, identity, recorded_names
 from bench.runs.store import SCHEMA, run_folder
-from bench.runs.tying_spec import LEARNED, TyingSpec
+from bench.runs.tying_spec import GROWL, LEARNED, TyingSpec
 from bench.tying.errors import BadInput
 
 RUN_KEYS = (
@@ -55,15 +55,15 @@ _LATER: dict[str | None, dict[str, Any]] = {
     "data": dict.fromkeys(("range", "time_format", "val_limit", "test_limit")),
     "model": {"injection": "none", "init_scale": 1},
     "tying": dict.fromkeys(("groups", "repeats", "kv_heads", "rank", "grouping", "shuffle", "merge")),
-    "optimizer": dict.fromkeys(("shared_lr",)),
+    "optimizer": dict.fromkeys(("shared_lr", "group_owl")),
     "trainer": dict.fromkeys(("use_gradients", "quantize", "max_steps", "patience", "example_scores")),
 }
 
 _OF_EPOCHS = {"max_epochs", "val_check_interval"}
 """Keys of the trainer that a budget in steps takes the place of."""
 
-LEARNING = {"groups", "strength", "shuffle"}
-"""Keys that say how the controller learns a grouping (`bench.sweep.prerequisites`); the plan reads none of them."""
+LEARNING = {LEARNED: {"groups", "strength", "shuffle"}, GROWL: {"strength", "shuffle"}}
+"""Keys that say how the controller finds a grouping (`bench.sweep.prerequisites`); the plan reads none of them."""
 
 OmegaConf.register_new_resolver("trained", setting, replace=True)
 OmegaConf.register_new_resolver(
@@ -299,8 +299,8 @@ def _null_unused(cfg: DictConfig) -> tuple[str, ...]:
         used.add("merge")  # read by apply, where trained weights are tied
     if "strength" in used:
         used |= {"form", "init"}  # read by the training loop and by apply, for soft ties alone
-    if LEARNED in cfg.tying.parts:
-        used |= LEARNING  # read by the controller
+    for part in LEARNING.keys() & cfg.tying.parts.keys():
+        used |= LEARNING[part]  # read by the controller
     cleared = []
     for key in cfg.tying:
         if key not in used | {"parts"} and cfg.tying[key] is not None:

@@ -259,7 +259,7 @@ class Tying(Section):
         Annotated[list[Whole], Field(min_length=1)],
         "a list of whole numbers, one for each block, such as [0,0,1,1]",
     )
-    shuffle: _or_null(Count, "a whole number >= 1, or null for the learned grouping itself")
+    shuffle: _or_null(Count, "a whole number >= 1, or null for the grouping itself that was found")
     strength: _or_null(Finite, "a number >= 0")
     form: _choice("penalty", "decoupled", None)
     init: _choice("own", "shared", None)
@@ -292,6 +292,7 @@ class Optimizer(Section):
     warmup_share: Share
     clip: _or_null(Positive, "a number > 0, or null to turn clipping off")
     shared_lr: _choice("sqrt", None, words="sqrt, or null for one learning rate")
+    group_owl: _or_null(Positive, "a number > 0, or null for no penalty on rows")
 
 
 class Trainer(Section):

@@ -14,6 +14,7 @@ from bench.report.comparison import share_of_untied
 from bench.report.index import shipped
 from bench.report.markup import MADE_BY, Column, markdown, tabulate
 from bench.report.numbers import NOTHING, change_places, change_text, percent_text
+from bench.runs.tying_spec import GROWL
 
 SWEEPS = "shared_over"
 """What the names of the sweeps begin with."""
@@ -34,6 +35,7 @@ OVER = {
     "over_positions": "positions",
     "rotations": "rotations",
     "transpose": "a matrix and its transpose",
+    GROWL: "rows of a matrix that a penalty drew together",
 }
 """What a method shares over."""
 STACKS = {
@@ -41,6 +43,8 @@ STACKS = {
     "image_slots": "slots",
     "two_tasks": "networks of two tasks",
     "two_tasks_alike": "networks of two tasks",
+    "image_teacher": "a student and its frozen teacher",
+    "image_teacher_turned": "a student and a frozen teacher of another task",
     "text_unrolled": "time",
     "text_trellis": "depth and time",
     "image_implicit": "depth, on the way to a fixed point",
@@ -88,7 +92,9 @@ def _of(results: Path, name: str) -> Iterable[Row]:
     for section in sections(rows(archive.read(archive.path_of(results, name)))):
         sized = {row.cell: row for row in vs_controls(section)}
         for tie in chosen_vs_untied(section).values():
-            if tie.difference is not None and tie.cell.spec.parts and tie.cell.spec.control is None:
+            spec = tie.cell.spec
+            is_random = any(part.get("shuffle") for part in spec.parts)  # a control
+            if tie.difference is not None and spec.parts and spec.control is None and not is_random:
                 yield Row(name, section, tie, sized.get(tie.cell))
 
 
@@ -127,9 +133,13 @@ NOTES = (
     "that of the input and output words does: see [the map](map/map.md).",
     "Layers that use the same keys and values, and not the same weights for them, are another network: see "
     "[kv_activations](kv_activations/summary.md).",
-    "Sources name more that is no row: gaps of a pair HMM ([C24](claims.md#c24) tests the likelihood ratio); rows of a "
-    "matrix that a penalty finds alike (GrOWL), not built; convolutional deep exponential families, whose bound on "
-    "the likelihood is no metric that others share; MAVNet, whose papers describe a small network and no tie.",
+    "A frozen teacher learned from twelve times as many examples as its student: its rows say what is carried over, "
+    "and nothing is saved.",
+    "Rows that a penalty drew together (GrOWL) are found in a run of their own. The same groups dealt out to rows at "
+    "random are no row here: see [shared_over_growl](shared_over_growl/summary.md).",
+    "Sources name more that is no row: gaps of a pair HMM ([C24](claims.md#c24) tests the likelihood ratio); "
+    "convolutional deep exponential families, whose bound on the likelihood is no metric that others share; MAVNet, "
+    "whose papers describe a small network and no tie.",
 )
 
 

@@ -11,8 +11,8 @@ Keys = tuple[tuple[str, Any], ...]
 
 OTHER = "#777777"
 
-LEARNED = "learned"
-"""The part of a plan whose grouping the controller finds before the run (`bench.sweep.prerequisites`)."""
+LEARNED, GROWL = "learned", "growl"
+"""The parts of a plan whose grouping the controller finds before the run (`bench.sweep.prerequisites`)."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ METHODS = {
         Method("over_positions"),
         Method("rotations"),
         Method("transpose"),
+        Method(GROWL, ("strength", "shuffle")),
         Method(LEARNED, ("groups", "shuffle"), "#CC6677"),
         Method("soft", ("strength",), "#D55E00", full="cross_layer"),
         Method("soft_decoupled", ("strength",), "#CC79A7", full="cross_layer"),
@@ -236,8 +237,8 @@ def colours(specs: Iterable[TyingSpec]) -> dict[str, str]:
 def _keys(name: str, part: Mapping[str, Any], tying: Mapping[str, Any]) -> Keys:
     """Return the keys of a part, with those that the training loop or the controller reads instead of its function."""
     given = {key: value for key, value in part.items() if key not in ("_target_", "_partial_")}
-    if name == LEARNED:
-        # Which blocks share came out of it: no part of what was asked for.
+    if name in (LEARNED, GROWL):
+        # What shares came out of it: no part of what was asked for.
         given = {"scope": part.get("scope")} | {
             key: tying.get(key) for key in ("groups", "shuffle", "strength")
         }

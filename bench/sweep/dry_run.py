@@ -158,7 +158,7 @@ def _before_the_grid(plan: Plan) -> list[str]:
     costs = count(len(plan.costs.cells), "measurement")
     lines = [f"costs: {costs}, each alone on the machine, {len(plan.costs.to_do)} to make"]
     if plan.sources.cells:
-        lines.append(f"groups of blocks: learned in {plan.sources.summary}")
+        lines.append(f"groups: learned in {plan.sources.summary}")
     if plan.waiting_for_groups:
         lines.append(f"  {plan.waiting_for_groups} runs wait for their groups; they count as to run")
     if plan.starts.cells:

@@ -1,4 +1,4 @@
-"""Run first what a cell waits for: learned groups, and the learning rate of each task x tying. No torch."""
+"""Run first what a cell waits for: groups that are found, and the learning rate of each task x tying. No torch."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -9,10 +9,13 @@ import numpy as np
 
 from bench.config.run_config import RunConfig
 from bench.runs.store import Status
-from bench.runs.tying_spec import LEARNED
+from bench.runs.tying_spec import GROWL, LEARNED
 
 Grouping = list[int]
-"""A label for each block, input first, numbered in the order in which they first appear."""
+"""A label for each block, input first, or for each row of a matrix, numbered in the order in which they first appear.
+
+A row of label -1 is zero and in no group.
+"""
 
 Similarity = Sequence[Sequence[float | None]]
 """[depth][depth] cosines of blocks; None where two have no tensors of one shape, which can share nothing."""
@@ -36,13 +39,14 @@ def source(cell: RunConfig) -> RunConfig | None:
     """Return the run that the cell's grouping is learned from; None where none is to be learned, or it is already.
 
     It is the cell with soft ties, or none at strength 0, in the place of those to be learned, unregularised and at
-    `lr_search.seed`, which no table reports.
+    `lr_search.seed`, which no table reports. Of rows that are to be found it is the cell without their tie, with a
+    penalty on them.
     """
-    tying = cell.config["tying"]
-    if LEARNED not in tying["parts"] or tying["grouping"] is not None:
+    tying, finder = cell.config["tying"], _finder(cell)
+    if finder is None or tying["grouping"] is not None:
         return None
-    parts = {name: part for name, part in tying["parts"].items() if name != LEARNED}
-    if tying["strength"]:
+    parts = {name: part for name, part in tying["parts"].items() if name != finder}
+    if finder == LEARNED and tying["strength"]:
         parts["soft"] = {**SOFT, "strength": tying["strength"], "scope": tying["scope"]}
     read = {key for part in parts.values() for key in part}
     kept = {key: value if key in read else None for key, value in tying.items()}
@@ -53,6 +57,7 @@ def source(cell: RunConfig) -> RunConfig | None:
         control=None,
         start=None,
         trainer={"use_gradients": None},
+        optimizer={"group_owl": tying["strength"]} if finder == GROWL else {},
         seed=cell.options["lr_search"]["seed"],
         dropout=0.0,
         weight_decay=0.0,
@@ -79,19 +84,28 @@ def resolved(cell: RunConfig, records: Mapping[str, Mapping[str, Any]]) -> RunCo
         reason = (
             record["reason"] if status == Status.NOT_APPLICABLE else f"{record['status']}: {record['reason']}"
         )
-        raise Unlearned(status, f"which blocks share was to be learned from {source_run}, which is {reason}")
-    if record["similarity"] is None:
+        what = "blocks" if _finder(cell) == LEARNED else "rows"
+        raise Unlearned(status, f"which {what} share was to be learned from {source_run}, which is {reason}")
+    if _finder(cell) == GROWL:
+        labels = record["alike_rows"]
+    elif record["similarity"] is None:
         raise Unlearned(Status.NOT_APPLICABLE, "the network has no stack of blocks to group")
-    labels = clustered(record["similarity"], tying["groups"])
+    else:
+        labels = clustered(record["similarity"], tying["groups"])
     if tying["shuffle"] is not None:
         labels = shuffled(labels, tying["shuffle"])
     return with_grouping(replace(cell, options={**cell.options, "learned_from": learned_from.id}), labels)
 
 
+def _finder(cell: RunConfig) -> str | None:
+    """Return the part of the cell's plan whose grouping is found before the run; None where it has none."""
+    return next((name for name in (LEARNED, GROWL) if name in cell.config["tying"]["parts"]), None)
+
+
 def with_grouping(cell: RunConfig, labels: Grouping) -> RunConfig:
-    """Return the cell as if its grouping had been learned to be this one."""
-    parts = cell.config["tying"]["parts"]
-    parts = {**parts, LEARNED: {**parts[LEARNED], "grouping": labels}}
+    """Return the cell as if its grouping had been found to be this one."""
+    parts, finder = cell.config["tying"]["parts"], _finder(cell)
+    parts = {**parts, finder: {**parts[finder], "grouping": labels}}
     return cell.completed(tying={"grouping": labels, "parts": parts})
 
 
@@ -126,19 +140,22 @@ def clustered(similarity: Similarity, groups: int) -> Grouping:
 
 
 def shuffled(labels: Grouping, number: int) -> Grouping:
-    """Return groups of these sizes dealt out to the blocks at random, never the learned grouping itself.
+    """Return groups of these sizes dealt out at random to what is in a group, never the grouping itself.
 
     Raises Unlearned where there is no other of these sizes.
     """
-    depth = len(labels)
-    if len(set(labels)) in (1, depth):
+    grouped = [place for place, label in enumerate(labels) if label >= 0]
+    before = dealt = [labels[place] for place in grouped]
+    if len(set(dealt)) in (0, 1, len(dealt)):
         raise Unlearned(
-            Status.NOT_APPLICABLE, f"{depth} blocks in groups of these sizes can be grouped in one way only"
+            Status.NOT_APPLICABLE, f"{len(dealt)} in groups of these sizes can be grouped in one way only"
         )
-    draw, dealt = random.Random(number), list(labels)
-    while _renumbered(dealt) == labels:
+    draw = random.Random(number)
+    while _renumbered(dealt) == before:
+        dealt = [*dealt]
         draw.shuffle(dealt)
-    return _renumbered(dealt)
+    placed = dict(zip(grouped, _renumbered(dealt), strict=True))
+    return [placed.get(place, label) for place, label in enumerate(labels)]
 
 
 def _renumbered(labels: Sequence[int]) -> Grouping:

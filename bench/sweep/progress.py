@@ -48,7 +48,7 @@ def _begun(record: Record) -> str:
     lines = []
     if record.get("learned_from"):
         labels = " ".join(map(str, record["config"]["tying"]["grouping"]))
-        lines.append(f"groups of blocks: {labels}, learned from run {record['learned_from']}\n")
+        lines.append(f"groups: {labels}, learned from run {record['learned_from']}\n")
     if record.get("start"):
         reached = record["start"]["test"][record["metric"]["name"]]
         lines.append(

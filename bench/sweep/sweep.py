@@ -262,8 +262,8 @@ def _with_recorded_groups(cells: Sequence[RunConfig]) -> list[RunConfig]:
     }
     if None in records.values():
         raise BadInput(
-            "tying=learned learns its groups in a run that is not recorded with the present code: train such a cell "
-            "first, accept an older record with reuse=true, or measure grouped"
+            "a tying learns its groups in a run that is not recorded with the present code: train such a cell first, "
+            "or accept an older record with reuse=true"
         )
     try:
         return [prerequisites.resolved(cell, records) for cell in cells]

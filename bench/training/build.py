@@ -15,6 +15,7 @@ from bench.runs.worker import DoesNotApply
 from bench.training.module import Training
 from bench.tying import NotApplicable, TyingPlan, methods
 from bench.tying.errors import BadInput
+from bench.tying.growl import first_matrix
 from bench.tying.similarity import align_to_first, cosine, joined_pairs
 
 Config = Mapping[str, Any]
@@ -23,10 +24,11 @@ FEED_FORWARD_RANGE = (0.5, 2.0)
 """Of its own feed-forward width at its new width, how much less and how much more a control may get."""
 
 
-def data_module(config: Config) -> L.LightningDataModule:
+def data_module(config: Config, **changes: Any) -> L.LightningDataModule:
+    """Build what serves the data, with some of its settings changed."""
     data = config["data"]
     return instantiate(data["module"])(
-        folder=data["folder"], seed=config["seed"], **config["task"]["batches"]
+        folder=data["folder"], seed=config["seed"], **config["task"]["batches"], **changes
     )
 
 
@@ -77,8 +79,8 @@ def tie(config: Config, model: nn.Module, plan: TyingPlan, data: L.LightningData
 
 
 def training(config: Config, model: nn.Module, plan: TyingPlan, meta: Mapping[str, Any]) -> Training:
-    """Build the task's training module around the tied model."""
-    return instantiate(config["task"]["module"])(
+    """Build the task's training module around the tied model. DoesNotApply where its penalty on rows has no rows."""
+    module = instantiate(config["task"]["module"])(
         model,
         plan,
         optimizer=config["optimizer"],
@@ -87,6 +89,16 @@ def training(config: Config, model: nn.Module, plan: TyingPlan, meta: Mapping[st
         output_precision=config["trainer"]["output_precision"],
         meta=meta,
     )
+    if config["optimizer"].get("group_owl"):
+        try:
+            module.penalised = first_matrix(model)
+        except NotApplicable as reason:
+            raise DoesNotApply(str(reason)) from reason
+        if plan != TyingPlan():
+            raise DoesNotApply(
+                "optimizer.group_owl finds rows that are alike in a network that nothing ties yet"
+            )
+    return module
 
 
 def compile_in_place(model: nn.Module, mode: str | None) -> None:

@@ -14,6 +14,7 @@ from bench.runs.worker import Diverged
 from bench.training import distributed
 from bench.training.optimizer import decay_groups, divided_by_uses, schedule
 from bench.tying import TyingPlan
+from bench.tying.growl import penalise
 
 CHECK_EVERY = 20
 """Steps between looks at the loss: a look waits for the device, and for the other ranks."""
@@ -24,7 +25,7 @@ class Training(L.LightningModule):
 
     Args:
         optimizer: lr, beta1, beta2, warmup_share, clip (gradient norm or None), shared_lr ("sqrt": a tensor of g uses
-            learns at lr / sqrt(g); None: all at lr).
+            learns at lr / sqrt(g); None: all at lr), group_owl (strength of the penalty on rows, or None).
         form: How a soft tie acts: "penalty" in the gradient after clipping, "decoupled" after the optimizer's step,
             None where nothing is soft.
         output_precision: "bf16" multiplies in a language model's output layer in bfloat16 while training, None in the
@@ -50,6 +51,7 @@ class Training(L.LightningModule):
         self.groups, self.decay = decay_groups(model, weight_decay)
         if optimizer.get("shared_lr") == "sqrt":
             self.groups = divided_by_uses(self.groups, model, optimizer["lr"])
+        self.penalised: str | None = None
         self.weights = list(model.parameters())  # once: clipping would walk all modules at every step
         # All that training carries from step to step, besides weights and optimizer.
         self.dose, self.seen, self.budget = 0.0, 0, 0
@@ -65,6 +67,9 @@ class Training(L.LightningModule):
 
     learns_from_original = False
     """Whether its targets are what the untied network answers that training begins from; then it has `learn_from`."""
+
+    has_teacher = False
+    """Whether its network holds a teacher that is trained before it; then it has `teach`."""
 
     slack = 1.0
     """Nats above twice the first training loss beyond which a run has diverged."""
@@ -151,9 +156,15 @@ class Training(L.LightningModule):
         self.after_step(optimizer)
 
     def after_step(self, optimizer: Any) -> None:
-        """Apply the decoupled form of soft tying, at the learning rate of the step that was just taken."""
+        """Apply what acts on weights and not on gradients, at the learning rate of the step that was just taken.
+
+        That is the decoupled form of soft tying, and the penalty on the rows of the matrix `penalised`.
+        """
+        lr = optimizer.param_groups[0]["lr"]
         if self.form == "decoupled":
-            self.soft.pull(optimizer.param_groups[0]["lr"])
+            self.soft.pull(lr)
+        if self.penalised:
+            penalise(self.model, self.penalised, lr * self.settings["group_owl"])
 
     def on_validation_epoch_start(self) -> None:
         self.sums = {}

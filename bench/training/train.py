@@ -28,6 +28,7 @@ from bench.training.init_from_run import init_from_run, pair_similarity
 from bench.training.lightning_compat import leave_signals_alone
 from bench.training.module import Training
 from bench.tying import TyingPlan
+from bench.tying.growl import alike
 from bench.tying.int8 import num_bytes, quantize
 from bench.tying.structure import copied
 
@@ -69,6 +70,9 @@ def train(
     module = build.training(config, model, plan, data.meta)
     if module.learns_from_original:
         module.learn_from(_original(config, data.shapes))
+    taught = {}
+    if module.has_teacher:
+        taught["teacher_accuracy"] = module.teach(build.data_module(config, train_limit=None))
     if config["trainer"]["precision"] == "64-true":
         module.double()  # before a checkpoint is loaded into it
     build.compile_in_place(model, config["trainer"]["compile"])
@@ -99,6 +103,8 @@ def train(
             "effective_params_by_use": measured_ties["depth"].effective_params_by_use(model),
             "spread": {name: ties.spread(model) for name, ties in measured_ties.items()},
             "similarity": build.similarity(model),
+            **_alike_rows(module),
+            **taught,
             "dropout_sites": dropout_sites(model),
             **_training_figures(module, trainer, metrics),
             "stop": _stop(trainer, module),
@@ -279,6 +285,13 @@ def _stop(trainer: L.Trainer, module: Training) -> dict[str, Any]:
         "of": module.budget,
         "why": "budget" if is_whole else "patience",
     }
+
+
+def _alike_rows(module: Training) -> dict[str, Any]:
+    """Return a label for each row of the matrix whose rows were penalised: those that became alike have one."""
+    if not module.penalised:
+        return {}
+    return {"alike_rows": alike(module.model.get_parameter(module.penalised).T)}
 
 
 def _training_figures(module: Training, trainer: L.Trainer, metrics: MetricsCallback) -> dict[str, Any]:

@@ -53,7 +53,8 @@ def one_of(runs, task, tying):
 # No cross-entropy, or a network that was made for one way of sharing.
 WITHOUT_A_PLACE = ("series_gru", "sentence_embedding", "image_autoencoder", "dna", "image_pairs")
 WITHOUT_A_PLACE += ("image_positions", "image_rotations", "two_tasks", "two_tasks_alike", "image_slots")
-WITHOUT_A_PLACE += ("image_implicit", "text_unrolled", "text_trellis", "text_experts")
+WITHOUT_A_PLACE += ("image_implicit", "text_unrolled", "text_trellis", "text_experts", "image_rows")
+WITHOUT_A_PLACE += ("image_teacher", "image_teacher_turned")
 
 
 def test_every_recorded_language_model_and_classifier_has_a_place():

@@ -64,6 +64,7 @@ OTHER_SETTINGS = [
 IN_PROCESSES = {
     "text_gru learned, from end to end": ("text_gru", "learned", "tying.groups=2"),
     "text_gru learned, shuffled": ("text_gru", "learned", "tying.groups=2", "tying.shuffle=1"),
+    "image_rows growl, from end to end": ("image_rows", "growl", "tying.strength=3"),
     "text_gru cross_layer start=untied": ("text_gru", "cross_layer", "start=untied"),
     "image_cnn soft start=untied": ("image_cnn", "soft", "start=untied"),
     "image_cnn soft, two ranks": ("image_cnn", "soft", "trainer.devices=2"),

@@ -44,6 +44,19 @@ def test_a_tie_without_a_network_of_its_size_has_a_dash(tmp_path):
     assert "| — | — |" in text and "Of 0 beside" in text
 
 
+def test_random_groups_are_a_control_and_no_row(tmp_path):
+    random = made.pair(80.0, 81.0, 82.0, 81.0, 80.0, tying="learned(groups=2, shuffle=1)")
+    spec = {
+        "parts": [{"method": "learned", "keys": {"groups": 2, "shuffle": 1}}],
+        "control": None,
+        "start": None,
+    }
+    for item in (*random[0], *random[1]):
+        item["spec"] = spec
+    text = built(tmp_path, NONE, TIED, random, name="shared_over_mine").read_text()
+    assert "Of 1 ties" in text and "random" not in text.split("|", 1)[1].rsplit("|", 1)[0]
+
+
 def test_a_sweep_that_asks_something_else_makes_no_page(tmp_path):
     assert not built(tmp_path, NONE, TIED, name="quick").exists()
 

@@ -215,7 +215,7 @@ def test_a_failed_source_is_a_failed_row_and_nothing_is_trained_or_measured(tmp_
 def test_a_dry_run_knows_what_waits_for_its_groups(tmp_path):
     cells = [at(made(*LEARNED, f"seed={seed}", "sweep.name=mine"), tmp_path) for seed in (1, 2)]
     text = report(cells)
-    assert "groups of blocks: learned in 1 run, 1 to run\n  2 runs wait for their groups" in text
+    assert "groups: learned in 1 run, 1 to run\n  2 runs wait for their groups" in text
     assert "  text_gru soft(strength=0.001) dropout=0 wd=0 seed=7\n" in text
     put(done(cells[0], config=cells[0].config), tmp_path)
     settled = resolved(cells[0], done(cells[0]))
@@ -223,7 +223,7 @@ def test_a_dry_run_knows_what_waits_for_its_groups(tmp_path):
         settled.folder / "record.json", {**settled.header(), "status": "done", "config": settled.config}
     )
     text = report(cells)
-    assert "groups of blocks: learned in 1 run, 0 to run" in text and "runs wait" not in text
+    assert "groups: learned in 1 run, 0 to run" in text and "runs wait" not in text
     assert [line.split()[-1] for line in text.splitlines() if "learned(groups=3)  " in line] == ["1"]
 
 

@@ -87,9 +87,9 @@ def test_num_params_is_what_the_plan_predicted_and_falls_where_a_tie_is_hard(cel
 
 @torch.no_grad()
 def take_weights(twin, tied):
-    """The untied network computes with the weights of the tied one."""
+    """The untied network computes with the weights of the tied one, in their layout: the last bit depends on it."""
     for name, parameter in twin.named().items():
-        parameter.copy_(weight(tied.model, name))
+        parameter.data = weight(tied.model, name).clone()
 
 
 def pulled_back(model, name, gradient, shared):
