@@ -13,7 +13,18 @@ from hydra.errors import OverrideParseException
 from pydantic import ValidationError
 from yaml import YAMLError, safe_load
 
-from bench.config.schema import Config, Data, Task, Tying, fields_of, listed, paths, section_of
+from bench.config.schema import (
+    ROLES,
+    SCOPES,
+    Config,
+    Data,
+    Task,
+    Tying,
+    fields_of,
+    listed,
+    paths,
+    section_of,
+)
 from bench.data.encode import PRETRAINED, SMALLEST
 from bench.runs import machine
 from bench.tying.errors import BadInput, has_as_part, offer, spelled_like
@@ -321,6 +332,11 @@ def _contradictions_of_tying(tying: Tying, depth: int) -> Iterator[str]:
             yield (
                 f"tying.{key}={value} is not allowed: it must be a whole number from 1 to {depth}, the depth"
             )
+    for name, part in tying.parts.items():
+        scope = part.model_extra.get("scope", "weights")
+        if part.target.startswith("bench.") and not _is_scope(scope):
+            key = "tying.scope" if scope == tying.scope else f"tying.parts.{name}.scope"
+            yield f"{key}={_shown(scope)} is not allowed: it must be {SCOPES}"
     if tying.k is not None and tying.fraction is not None:
         yield "tying.k and tying.fraction are both set: set one of them, the other stays null"
     if "learned" in tying.parts:
@@ -333,6 +349,11 @@ def _contradictions_of_tying(tying: Tying, depth: int) -> Iterator[str]:
             f"tying.grouping={tying.grouping} is not allowed: give a whole number for each of the {depth} blocks, "
             "input first"
         )
+
+
+def _is_scope(value: Any) -> bool:
+    roles = value if isinstance(value, list) and value else [value]
+    return value in ("weights", "all") or all(role in ROLES for role in roles)
 
 
 def _contradictions_of_metric(task: Task) -> Iterator[str]:
