@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.text import Text
+from scipy.cluster.hierarchy import fclusterdata
 
 FONT_SIZE = 12
 GAP, LEAD = 4.0, 14.0
@@ -34,6 +35,22 @@ class Label:
     y: float
     text: str
     colour: str
+
+
+def coinciding(axes: Axes, points: Sequence[tuple[float, float]]) -> list[list[int]]:
+    """Return the indices of points group by group, each once: any two of a group have marks that lie on each other.
+
+    Args:
+        points: in data coordinates. Limits of the axes must be set.
+    """
+    if len(points) < 2:
+        return [[at] for at in range(len(points))]
+    groups: dict[int, list[int]] = {}
+    for at, group in enumerate(
+        fclusterdata(axes.transData.transform(points), 2 * MARK, "distance", method="complete")
+    ):
+        groups.setdefault(group, []).append(at)
+    return list(groups.values())
 
 
 def annotate(axes: Axes, labels: Sequence[Label], drawn: Sequence[Box]) -> list[Text]:
