@@ -25,29 +25,17 @@ from bench.config.schema import (
     paths,
     section_of,
 )
+from bench.config.targets import scores_of
 from bench.data.encode import PRETRAINED, SMALLEST
 from bench.runs import machine
 from bench.tying.errors import BadInput, has_as_part, offer, spelled_like
 
-SCORES = {
-    "image": {"accuracy": "max", "nll": "min"},
-    "labelled_text": {"accuracy": "max", "nll": "min"},
-    "text": {"perplexity": "min", "nll": "min", "next_token_accuracy": "max"},
-    "series": {"mae": "min", "rmse": "min", "nll": "min"},
+BEST = {
+    **dict.fromkeys(("accuracy", "digit_accuracy", "cosine", "rank_correlation"), "max"),
+    **dict.fromkeys(("perplexity", "mse", "mae", "rmse", "nll"), "min"),
+    "next_token_accuracy": "max",
 }
-"""By the kind of data that a task takes: the scores that can be its metric, and which way each is better."""
-
-OWN_SCORES = {
-    "bench.tasks.autoencoding.Autoencoding": {"mse": "min", "nll": "min"},
-    "bench.tasks.digits.DigitsInOrder": {"digit_accuracy": "max", "nll": "min"},
-    "bench.tasks.digits.DigitsInAnyOrder": {"digit_accuracy": "max", "nll": "min"},
-    "bench.tasks.sentence_embedding.SentenceEmbedding": {
-        "cosine": "max",
-        "rank_correlation": "max",
-        "nll": "min",
-    },
-}
-"""The same of tasks that are scored by something else than what their data tell."""
+"""Which way each score is better that can be the metric of a task that has it."""
 
 MODULES = {
     "image": "bench.data.batches.ImageData",
@@ -357,13 +345,14 @@ def _is_scope(value: Any) -> bool:
 
 
 def _contradictions_of_metric(task: Task) -> Iterator[str]:
-    scores, metric = OWN_SCORES.get(task.module.target, SCORES[task.kind]), task.metric
-    if not task.module.target.startswith("bench."):
+    target, metric = task.module.target, task.metric
+    if not target.startswith("bench."):
         return  # scores of its own
-    if metric.name not in scores:
-        yield f"task.metric.name={metric.name} is not allowed: it must be {listed(tuple(scores))}"
-    elif metric.mode != scores[metric.name]:
-        best = f"{metric.name} is best at its {scores[metric.name]}imum"
+    scores = tuple(name for name in BEST if name in scores_of(target))
+    if scores and metric.name not in scores:
+        yield f"task.metric.name={metric.name} is not allowed: it must be {listed(scores)}"
+    elif scores and metric.mode != BEST[metric.name]:
+        best = f"{metric.name} is best at its {BEST[metric.name]}imum"
         yield f"task.metric.mode={metric.mode} is not allowed: {best}"
 
 
