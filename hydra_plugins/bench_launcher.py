@@ -18,7 +18,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, open_dict
 
 from bench.config.compose import Composer
-from bench.config.run_config import RunConfig, check_one_sweep, from_hydra
+from bench.config.run_config import RunConfig, check_one_run, check_one_sweep, checked, with_data
 from bench.report import tables
 from bench.runs.store import Status, require_writable
 from bench.sweep import measure, sweep
@@ -35,15 +35,20 @@ class ComposingLauncher(HydraLauncher):
         self.app = task_function
 
     def cells(self, job_overrides: Sequence[Sequence[str]]) -> list[RunConfig]:
-        cells = [self._cell(overrides) for overrides in job_overrides]
-        check_one_sweep(cells)
+        asked = [self._checked(overrides) for overrides in job_overrides]
+        check_one_sweep([config for config, _ in asked])  # before data are prepared
+        cells = [
+            with_data(config, unused, overrides)
+            for (config, unused), overrides in zip(asked, job_overrides, strict=True)
+        ]
+        check_one_run(cells)
         return cells
 
-    def _cell(self, overrides: Sequence[str]) -> RunConfig:
+    def _checked(self, overrides: Sequence[str]) -> tuple[dict[str, Any], tuple[str, ...]]:
         cfg = self.compose(overrides)
         with open_dict(cfg):
             cfg.sweep.name = cfg.sweep.name or "custom"
-        return from_hydra(cfg, overrides)
+        return checked(cfg)
 
 
 class BenchLauncher(ComposingLauncher):

@@ -51,7 +51,16 @@ BAD = [
     (["-m", "tying=none,2"], ["tying=none,2 is not allowed", "tying=none"]),
     (["=1"], ["=1 has no key", "key=value"]),
     (["tying.parts=1"], ["tying.parts=1 is not allowed"]),
-    (["tying=cross_layer", "tying.scope=5"], ["tying.scope=5 is not allowed", "role"]),
+    (
+        ["tying=cross_layer", "tying.scope=5"],
+        ["tying.scope=5 is not allowed", "weights, all", "feed_forward"],
+    ),
+    (
+        ["tying=cross_layer", "tying.scope=[conv,brain]"],
+        ["tying.scope=['conv', 'brain']", "weights, all", "norm"],
+    ),
+    (["tying=cross_layer", "tying.parts.cross_layer.scope=3"], ["tying.parts.cross_layer.scope=3", "norm"]),
+    (["tying=hashed", "tying.parts.hashed.scope=[[conv]]"], ["tying.parts.hashed.scope=[['conv']]", "norm"]),
     (["data=fashion_mnist", "data.root='~no_such_user/x'"], ["~no_such_user/x", "no user"]),
     (["seed=" + "1" * 5000], ["thousands of digits"]),
     (["seed=99999999999999999999"], ["seed=99999999999999999999 is not allowed", "2**32"]),
@@ -65,6 +74,7 @@ BAD = [
     (["-m", "sweep.name=a,b"], ["sweep.name is one for a whole sweep", "a and b"]),
     (["-m", "sweep=smoke,quick"], ["sweep.name is one for a whole sweep", "smoke and quick"]),
     (["-m", "sweep.points=2,4"], ["sweep.points is one for a whole sweep", "2 and 4"]),
+    (["-m", "cache={tmp}/a,{tmp}/b"], ["cache is one for a whole sweep", "/a and", "/b"]),
     (["-m", "runs=runs_a,runs_b"], ["runs is one for a whole sweep", "runs_a and runs_b"]),
     (
         ["-m", "logger=csv,none"],
@@ -167,7 +177,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     """The command in this process, which spares a second each: what it returns, prints and leaves."""
     flags, rest = (["-m"], words[1:]) if words[0] == "-m" else ([], words)
     places = [f"runs={tmp_path / 'runs'}", f"results={tmp_path / 'results'}", f"cache={cache}"]
-    monkeypatch.setattr(sys, "argv", ["bench", *flags, *places, "logger=none", *rest])
+    asked = [word.replace("{tmp}", str(tmp_path)) for word in rest]
+    monkeypatch.setattr(sys, "argv", ["bench", *flags, *places, "logger=none", *asked])
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # those of pytest stay
     monkeypatch.setenv(TRACEBACK, "0")
     assert command.main() == 2

@@ -7,7 +7,7 @@ from statistics import fmean
 
 from bench.analysis.groups import Section
 from bench.analysis.runs import RunRecord, is_finite
-from bench.analysis.statistics import Interval, Paired, interval, paired, spearman
+from bench.analysis.statistics import Interval, Paired, interval_of_correlations, paired, spearman
 
 LEAST = 4
 """Pairs of a seed that are ranked."""
@@ -129,4 +129,4 @@ def _prediction(label: str, seeds: Seeds, alike: Mapping[int, list[float | None]
         ranks.append(rank)
         chosen[seed] = max(known, key=lambda pair: pair[0])[1]
         mean[seed] = fmean(cost for _, cost in known)
-    return Prediction(label, len(known), interval(ranks), paired(chosen, mean))
+    return Prediction(label, len(known), interval_of_correlations(ranks), paired(chosen, mean))

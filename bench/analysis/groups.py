@@ -422,8 +422,9 @@ def sections(runs: Iterable[RunRecord]) -> list[Section]:
             of_variant = grouped(alike, lambda run, known=variants: known[run.id])
             for variant, members in of_variant.items():
                 # What shares no tensor has no rate of shared tensors, and is the untied network of every such rate.
-                plain = of_variant.get(variant.replace(f"{SHARED_RATE}=sqrt", f"{SHARED_RATE}=None"), members)
-                untied = [run for run in plain if run.tying == "none"] if plain is not members else []
+                at_one_rate = _variant(members[0], outside, alike, {SHARED_RATE: None})
+                others = of_variant.get(at_one_rate, []) if at_one_rate != variant else []
+                untied = [run for run in others if run.tying == "none"]
                 found[task, data, mark, variant] = _cells([*members, *untied], of_tying)
     order = sorted(found, key=lambda key: (key[0], key[1], key[2] or "", natural(key[3])))
     several = Counter(key[:2] for key in {key[:3] for key in order})
@@ -484,19 +485,24 @@ def _is_outside(key: str, value: Any) -> bool:
     )
 
 
-def _variant(run: RunRecord, keys: list[str], alike: list[RunRecord]) -> str:
-    """What a section is apart for. Where training began is: what follows a start is compared with `none` after it."""
+def _variant(
+    run: RunRecord, keys: list[str], alike: list[RunRecord], changes: Mapping[str, Any] | None = None
+) -> str:
+    """What a section is apart for. Where training began is: what follows a start is compared with `none` after it.
+
+    changes: values of config keys that stand in the place of the run's own.
+    """
     start = "" if run.spec.start is None else f"start={run.spec.begins}"
-    return ", ".join(filter(None, (start, _label(run, keys, alike))))
+    return ", ".join(filter(None, (start, _label(run, keys, alike, changes or {}))))
 
 
-def _label(run: RunRecord, keys: list[str], alike: list[RunRecord]) -> str:
+def _label(run: RunRecord, keys: list[str], alike: list[RunRecord], changes: Mapping[str, Any]) -> str:
     if not keys:
         return ""
     config = next((r.record["config"] for r in alike if r.cell == run.cell and r.record.get("config")), None)
     if config is None:
         return "variant not known yet"
-    values = flat(config)
+    values = {**flat(config), **changes}
     return ", ".join(f"{key}={values.get(key)}" for key in keys)
 
 
@@ -506,7 +512,7 @@ def _cells(runs: list[RunRecord], tying_keys: list[str]) -> list[SeedGroup]:
         first = same[0]
         members = tuple(sorted(same, key=lambda run: (run.seed, run.id)))
         spec = first.spec.without_start
-        more = _label(first, tying_keys, runs) if spec.parts or spec.control else ""
+        more = _label(first, tying_keys, runs, {}) if spec.parts or spec.control else ""
         more = f" [{more.replace('tying.', '')}]" if more else ""
         cells.append(SeedGroup(spec, more, first.dropout, first.weight_decay, members))
     return sorted(cells, key=lambda c: (c.place, c.dropout, c.weight_decay, c.runs[0].cell))

@@ -61,6 +61,24 @@ def interval(values: Iterable[float], level: float = 0.95) -> Interval | None:
     return Interval(mean, *bounds(mean, sd, n, level), n)
 
 
+def interval_of_correlations(values: Iterable[float], level: float = 0.95) -> Interval | None:
+    """Return the mean of correlations, with bounds that no correlation exceeds; None for no values.
+
+    The bounds are those of the t interval of Fisher's z = atanh(r), turned back. Equal values give an interval without
+    width. A correlation of 1 or -1 has no finite z, and beside other values the mean then has no bounds.
+
+    Source: Fisher 1921, On the "probable error" of a coefficient of correlation deduced from a small sample.
+    """
+    values = list(values)
+    if len(values) > 1 and max(values) - min(values) <= ROUNDING:
+        return Interval(values[0], values[0], values[0], len(values))
+    scores = [math.atanh(r) if abs(r) < 1 - ROUNDING else math.copysign(math.inf, r) for r in values]
+    if (of_scores := interval(scores, level)) is None:
+        return None
+    low, high = (bound if bound is None else math.tanh(bound) for bound in (of_scores.low, of_scores.high))
+    return Interval(moments(values).mean, low, high, len(values))
+
+
 def paired(ours: Mapping[int, float], theirs: Mapping[int, float], level: float = 0.95) -> Paired | None:
     """Return the mean of ours - theirs over the seeds both have, its t interval, and p of no difference.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bench.audit.load import Forwards, Subject, is_constant, is_same, sample_of
+from bench.audit.load import Forwards, Subject, count_in_config, is_constant, is_same, sample_of
 from bench.runs.worker import one_line
 from bench.tying import NotApplicable, Tie, TyingPlan, cross_layer
 from bench.tying.apply import parameters_by_name, weight
@@ -320,7 +320,7 @@ def audit(
         kinds, names = kinds_of(model, stack, scope), blocks_of(model, stack)
     except NotApplicable as reason:
         refusal = f"{asked.name} cannot be audited: {reason}"
-        if (uses := getattr(getattr(model, "config", None), "num_hidden_layers", 1)) > 1:
+        if (uses := count_in_config(model, "num_hidden_layers") or 1) > 1:
             raise TiedAlready(
                 f"{refusal}; its config uses it {uses} times, so it is tied already"
             ) from reason

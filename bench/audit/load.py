@@ -23,6 +23,7 @@ from bench.tying.gate import as_real
 from bench.tying.int8 import is_quantised
 from bench.tying.similarity import POSITIONS
 from bench.tying.structure import joined, modules_by_name, named_parameters, unwrapped
+from bench.tying.tie import is_integer
 
 Forwards = Callable[[nn.Module], None]
 """Runs a model over the sample."""
@@ -80,6 +81,12 @@ def _called(make: Callable[[], Any], asked: str, what: str) -> Any:
         raise BadInput(f"{asked}() raised {reason}; it takes no arguments and returns {what}") from error
 
 
+def count_in_config(model: nn.Module, key: str) -> int | None:
+    """Return a whole number >= 1 of the model's own config; None where it has no such key or another value there."""
+    value = getattr(getattr(model, "config", None), key, None)
+    return value if is_integer(value) and value > 0 else None
+
+
 def _text(path: Path, tokenizer: Callable[[], Any] | None) -> Forwards:
     """As many of its first tokens as positions are kept, in windows without special tokens."""
     if tokenizer is None:
@@ -95,7 +102,7 @@ def _text(path: Path, tokenizer: Callable[[], Any] | None) -> Forwards:
         ) from error
 
     def forwards(model: nn.Module) -> None:
-        longest = getattr(getattr(model, "config", None), "max_position_embeddings", None) or WINDOW
+        longest = count_in_config(model, "max_position_embeddings") or WINDOW
         length = min(WINDOW, longest, len(tokens))
         count = min(len(tokens), max(POSITIONS, length)) // length
         for batch in torch.tensor(tokens[: count * length]).view(count, length).split(ROWS):
@@ -238,19 +245,29 @@ def _of_transformers(name: str, place: Path | str, local: bool = True, away: str
         config = transformers.AutoConfig.from_pretrained(
             place, trust_remote_code=False, local_files_only=local
         )
+        kind = class_of(config)
     except (OSError, ValueError) as error:
         raise BadInput(
             f"there is no model {name}: {away or one_line(error)}; allowed are {ALLOWED}"
         ) from error
-    kind = class_of(config)
+    except Exception as error:  # whatever a class of transformers raises for a value of another type
+        raise BadInput(f"the config.json of {name} cannot be used: {one_line(error)}; restore it") from error
+
+    def trained() -> nn.Module:
+        try:
+            return load(place, config, kind, local)
+        except BadInput:
+            raise
+        except Exception as error:  # as above: some values are read only here
+            raise BadInput(
+                f"the config.json of {name} makes no model: {one_line(error)}; restore it"
+            ) from error
 
     def fresh() -> nn.Module:
         make = kind.from_config if kind is transformers.AutoModel else kind
         return _in_precision(config.dtype or torch.get_default_dtype(), lambda: make(config))
 
-    return Subject(
-        name, lambda: load(place, config, kind, local), fresh, lambda: _tokenizer(str(place), local)
-    )
+    return Subject(name, trained, fresh, lambda: _tokenizer(str(place), local))
 
 
 class VoiceEncoder(nn.Module):

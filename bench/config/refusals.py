@@ -13,30 +13,29 @@ from hydra.errors import OverrideParseException
 from pydantic import ValidationError
 from yaml import YAMLError, safe_load
 
-from bench.config.schema import Config, Data, Task, Tying, fields_of, listed, paths, section_of
+from bench.config.schema import (
+    ROLES,
+    SCOPES,
+    Config,
+    Data,
+    Task,
+    Tying,
+    fields_of,
+    listed,
+    paths,
+    section_of,
+)
+from bench.config.targets import scores_of
 from bench.data.encode import PRETRAINED, SMALLEST
 from bench.runs import machine
 from bench.tying.errors import BadInput, has_as_part, offer, spelled_like
 
-SCORES = {
-    "image": {"accuracy": "max", "nll": "min"},
-    "labelled_text": {"accuracy": "max", "nll": "min"},
-    "text": {"perplexity": "min", "nll": "min", "next_token_accuracy": "max"},
-    "series": {"mae": "min", "rmse": "min", "nll": "min"},
+BEST = {
+    **dict.fromkeys(("accuracy", "digit_accuracy", "cosine", "rank_correlation"), "max"),
+    **dict.fromkeys(("perplexity", "mse", "mae", "rmse", "nll"), "min"),
+    "next_token_accuracy": "max",
 }
-"""By the kind of data that a task takes: the scores that can be its metric, and which way each is better."""
-
-OWN_SCORES = {
-    "bench.tasks.autoencoding.Autoencoding": {"mse": "min", "nll": "min"},
-    "bench.tasks.digits.DigitsInOrder": {"digit_accuracy": "max", "nll": "min"},
-    "bench.tasks.digits.DigitsInAnyOrder": {"digit_accuracy": "max", "nll": "min"},
-    "bench.tasks.sentence_embedding.SentenceEmbedding": {
-        "cosine": "max",
-        "rank_correlation": "max",
-        "nll": "min",
-    },
-}
-"""The same of tasks that are scored by something else than what their data tell."""
+"""Which way each score is better that can be the metric of a task that has it."""
 
 MODULES = {
     "image": "bench.data.batches.ImageData",
@@ -321,6 +320,11 @@ def _contradictions_of_tying(tying: Tying, depth: int) -> Iterator[str]:
             yield (
                 f"tying.{key}={value} is not allowed: it must be a whole number from 1 to {depth}, the depth"
             )
+    for name, part in tying.parts.items():
+        scope = part.model_extra.get("scope", "weights")
+        if part.target.startswith("bench.") and not _is_scope(scope):
+            key = "tying.scope" if scope == tying.scope else f"tying.parts.{name}.scope"
+            yield f"{key}={_shown(scope)} is not allowed: it must be {SCOPES}"
     if tying.k is not None and tying.fraction is not None:
         yield "tying.k and tying.fraction are both set: set one of them, the other stays null"
     if finder := next((name for name in ("learned", "growl") if name in tying.parts), None):
@@ -337,14 +341,20 @@ def _contradictions_of_tying(tying: Tying, depth: int) -> Iterator[str]:
         )
 
 
+def _is_scope(value: Any) -> bool:
+    roles = value if isinstance(value, list) and value else [value]
+    return value in ("weights", "all") or all(role in ROLES for role in roles)
+
+
 def _contradictions_of_metric(task: Task) -> Iterator[str]:
-    scores, metric = OWN_SCORES.get(task.module.target, SCORES[task.kind]), task.metric
-    if not task.module.target.startswith("bench."):
+    target, metric = task.module.target, task.metric
+    if not target.startswith("bench."):
         return  # scores of its own
-    if metric.name not in scores:
-        yield f"task.metric.name={metric.name} is not allowed: it must be {listed(tuple(scores))}"
-    elif metric.mode != scores[metric.name]:
-        best = f"{metric.name} is best at its {scores[metric.name]}imum"
+    scores = tuple(name for name in BEST if name in scores_of(target))
+    if scores and metric.name not in scores:
+        yield f"task.metric.name={metric.name} is not allowed: it must be {listed(scores)}"
+    elif scores and metric.mode != BEST[metric.name]:
+        best = f"{metric.name} is best at its {BEST[metric.name]}imum"
         yield f"task.metric.mode={metric.mode} is not allowed: {best}"
 
 

@@ -38,7 +38,8 @@ RUN_KEYS = (
 
 OPTION_KEYS = ("logger", "sweep", "retry", "reuse", "runs", "results", "lr_search")
 
-PLACES = ("runs", "results", "cache", "retry")
+FOLDERS = ("runs", "results", "cache")
+NOT_REPEATED = (*FOLDERS, "retry")
 """Options that no command to run a record again repeats: where its files were, and whether it had failed before."""
 
 # Where a run's files are, and on what it runs: recorded, but no part of its identity.
@@ -190,8 +191,13 @@ class RunConfig:
 def from_hydra(cfg: DictConfig, overrides: Iterable[str] | None = None) -> RunConfig:
     """Return the cell that a composed config asks for; prepare its data if need be. BadInput in one line.
 
-    overrides: those that it was composed with. Kept are all but those that say where files lie.
+    overrides: as `with_data` says.
     """
+    return with_data(*checked(cfg), overrides)
+
+
+def checked(cfg: DictConfig) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return a composed config, resolved, and its keys that its tying does not use. BadInput; no file is written."""
     from bench.config.refusals import check  # here: pydantic takes 50 ms, which `--help` need not wait for
 
     unused = _null_unused(cfg)
@@ -211,15 +217,26 @@ def from_hydra(cfg: DictConfig, overrides: Iterable[str] | None = None) -> RunCo
         ):
             if section[key] is not None:
                 unused, section[key] = (*unused, path), None
+    return composed, unused
+
+
+def with_data(
+    composed: Mapping[str, Any], unused: tuple[str, ...], overrides: Iterable[str] | None = None
+) -> RunConfig:
+    """Return the cell of what `checked` returns; prepare its data if need be. BadInput in one line.
+
+    overrides: those that it was composed with. Kept are all but those that say where files lie.
+    """
     config = {key: composed[key] for key in RUN_KEYS}
     prepared = _prepared(json.dumps(config["data"], sort_keys=True), composed["cache"])
-    config["data"] |= {
+    config["data"] = {
+        **config["data"],
         "folder": str(prepared.folder.resolve()),
         "fingerprint": prepared.fingerprint,
         "meta": prepared.meta,
     }
     if overrides is not None:
-        overrides = tuple(text for text in overrides if text.split("=")[0] not in PLACES)
+        overrides = tuple(text for text in overrides if text.split("=")[0] not in NOT_REPEATED)
     return RunConfig(config, {key: composed[key] for key in OPTION_KEYS}, unused, overrides)
 
 
@@ -228,17 +245,20 @@ def _prepared(data: str, cache: str) -> Prepared:
     return prepare(json.loads(data), Path(cache))
 
 
-def check_one_sweep(cells: Sequence[RunConfig]) -> None:
+def check_one_sweep(configs: Sequence[Mapping[str, Any]]) -> None:
     """Refuse options of a whole sweep that differ between its cells: the first cell's would hold for all.
 
+    Args:
+        configs: Of each cell what `checked` returns.
+
     Raises:
-        BadInput: the option, with the values that were given.
+        BadInput: The option, with the values that were given.
     """
     whole = ("name", "question", "picture", "note", "takes", "points", "fail_fast", "stop")
-    for key in (*(f"sweep.{name}" for name in whole), "logger", "retry", "reuse", "runs", "results"):
+    for key in (*(f"sweep.{name}" for name in whole), "logger", "retry", "reuse", *FOLDERS):
         values = [
-            functools.reduce(lambda section, name: section[name], key.split("."), cell.options)
-            for cell in cells
+            functools.reduce(lambda section, name: section[name], key.split("."), config)
+            for config in configs
         ]
         if distinct := [value for value in values if value != values[0]]:
             both = [value["_target_"] if key == "logger" else value for value in (values[0], distinct[0])]
@@ -246,6 +266,10 @@ def check_one_sweep(cells: Sequence[RunConfig]) -> None:
                 f"{key} is one for a whole sweep, and here it is {both[0]} and {both[1]}: give one value, or start "
                 "a sweep for each"
             )
+
+
+def check_one_run(cells: Sequence[RunConfig]) -> None:
+    """Refuse cells that are one run and differ in what is no part of a run's identity. BadInput with the values."""
     first: dict[tuple[str, str], RunConfig] = {}
     for cell in cells:
         other = first.setdefault((cell.id, cell.cost), cell)

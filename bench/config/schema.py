@@ -21,6 +21,10 @@ PICTURES = (
 )
 """Those that a page may begin with; `bench.report.plots.pictures` draws them."""
 
+ROLES = ("attention", "feed_forward", "recurrent", "input", "conv", "norm", "bias", "adapter", "other")
+"""Of parameters: those of `bench.tying.methods`, which takes torch to import."""
+SCOPES = f"weights, all, or one or a list of {', '.join(ROLES)}"
+
 LARGEST = 2**31 - 1
 """Of a whole number: more overflows somewhere below, in torch, numpy or the file system."""
 
@@ -264,9 +268,7 @@ class Tying(Section):
     form: _choice("penalty", "decoupled", None)
     init: _choice("own", "shared", None)
     merge: _choice("first", "mean", "aligned", "least_squares", None)
-    scope: _or_null(
-        Name | Annotated[list[Name], Field(min_length=1)], "weights, all, a role or a list of roles, or null"
-    )
+    scope: _or_null(Name | Annotated[list[Name], Field(min_length=1)], SCOPES)
     parts: Annotated[dict[Name, Partial], Field(description="strategies by name, as in conf/tying/*.yaml")]
 
 

@@ -166,12 +166,34 @@ def parameters_of(target: str) -> Parameters | None:
             return None
         if "__init__" in methods:
             return _parameters(methods["__init__"], skipped=1)
-        # What it inherits: from one base, in the same module or imported by name.
-        base = node.bases[0] if len(node.bases) == 1 else None
-        node = definition(f"{target.rpartition('.')[0]}.{base.id}") if isinstance(base, ast.Name) else None
+        node = _base(node, target)
     if isinstance(node, ast.FunctionDef) and not node.decorator_list:
         return _parameters(node, skipped=0)
     return None
+
+
+@functools.cache
+def scores_of(target: str) -> frozenset[str]:
+    """Return the names that a task class scores by: the keys in its `score`, its own or inherited; empty for none."""
+    try:
+        node = definition(target)
+        while isinstance(node, ast.ClassDef):
+            for part in node.body:
+                if isinstance(part, ast.FunctionDef) and part.name == "score":
+                    keys = (
+                        key for inner in ast.walk(part) if isinstance(inner, ast.Dict) for key in inner.keys
+                    )
+                    return frozenset(key.value for key in keys if isinstance(key, ast.Constant))
+            node = _base(node, target)
+    except UnknownCode:  # `check_targets` says that there is no such class
+        pass
+    return frozenset()
+
+
+def _base(node: ast.ClassDef, target: str) -> ast.stmt | None:
+    """Return the one class that a class inherits from, in the same module or imported by name; None for any other."""
+    base = node.bases[0] if len(node.bases) == 1 else None
+    return definition(f"{target.rpartition('.')[0]}.{base.id}") if isinstance(base, ast.Name) else None
 
 
 def _parameters(function: ast.FunctionDef, skipped: int) -> Parameters | None:

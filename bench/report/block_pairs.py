@@ -15,7 +15,8 @@ NOTES = (
     "cost is the test metric then, against the same training without a tie, paired by seed. Similarities are those "
     "just before tying.",
     "Rank correlation (Spearman) between being alike and costing little, over the pairs of a seed: 1 where a measure "
-    "orders all pairs by their cost, 0 where it says nothing. Its mean over seeds with the 95 % t interval.",
+    "orders all pairs by their cost, 0 where it says nothing. Its mean over seeds; the 95 % interval is that of "
+    "Fisher's z (atanh) turned back, and there is none where some seeds' correlations alone are 1 or -1.",
     "Alike are: cosines and CKA where they are high, distances and influence where they are low, and blocks that lie "
     "near each other along depth. The last column is the cost of the pair that is most alike, against that of a random "
     "pair (the mean of all), paired by seed.",

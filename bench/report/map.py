@@ -13,23 +13,12 @@ from typing import Any
 from bench.analysis import laws, points, published
 from bench.analysis.beside import method_of, place_of
 from bench.analysis.groups import grouped
-from bench.analysis.points import (
-    ALONE,
-    BY_ROLE,
-    HIGHER,
-    METHODS,
-    SWEEP,
-    Arm,
-    LeftOut,
-    Measurement,
-    as_percent,
-    left_out,
-    measurements,
-    measurements_by_role,
-    read_runs,
-)
+from bench.analysis.left_out import LeftOut, left_out
+from bench.analysis.measurements import ROLE_SWEEP, measurements, measurements_by_role, read_runs
+from bench.analysis.points import ALONE, METHODS, Measurement, as_percent
 from bench.analysis.prediction import MATTERS, MODELS, best_predictor, law
 from bench.analysis.published import Published
+from bench.analysis.rate_rule import HIGHER_RATE_SWEEP, RATE_SWEEP, Arm
 from bench.analysis.statistics import Interval
 from bench.analysis.zero_line import Plane, plane_of
 from bench.report.document import html
@@ -457,7 +446,7 @@ def build(runs: Path, results: Path, only_points: bool = False, out: Callable[[s
     """Write results/map/ from all recorded sweeps, and say the answer through `out`. BadInput where there is none."""
     folder, recorded = results / points.FOLDER, read_runs(runs, results)
     # That sweep gives some untied networks a second rate, and no tied one of the map.
-    of_map = [(sweep, run) for sweep, run in recorded if sweep != BY_ROLE]
+    of_map = [(sweep, run) for sweep, run in recorded if sweep != ROLE_SWEEP]
     found = measurements(of_map)
     write_bytes_atomic(folder / points.FILE, points.as_csv(found).encode())
     out(f"{len(found)} measurements at {_places(found)} places: {folder / points.FILE}")
@@ -466,8 +455,8 @@ def build(runs: Path, results: Path, only_points: bool = False, out: Callable[[s
     # Numbers of the file: what it has lost, no reader of it can know.
     shown = replace(
         the_map(points.from_csv(folder / points.FILE)),
-        rates=tuple(Arm.of(run for sweep, run in recorded if sweep == SWEEP)),
-        raised=frozenset(run.task for sweep, run in recorded if sweep == HIGHER and run.is_done),
+        rates=tuple(Arm.of(run for sweep, run in recorded if sweep == RATE_SWEEP)),
+        raised=frozenset(run.task for sweep, run in recorded if sweep == HIGHER_RATE_SWEEP and run.is_done),
         without=tuple(left_out(run for _, run in of_map)),
         by_role=tuple(measurements_by_role(recorded)),
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.analysis import archive
-from bench.analysis.points import LeftOut, left_out
+from bench.analysis.left_out import LeftOut, left_out
 from bench.analysis.runs import rows
 from bench.report.map import page, the_map
 

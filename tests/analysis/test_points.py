@@ -2,22 +2,16 @@
 
 import copy
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import point_maker
 import pytest
 
 from bench.analysis import archive, points
-from bench.analysis.points import (
-    METHODS,
-    as_csv,
-    fingerprint,
-    from_csv,
-    measurements,
-    pair_key,
-    point_of,
-    read_runs,
-)
+from bench.analysis.arms import pair_key
+from bench.analysis.measurements import measurements, measurements_by_role, read_runs
+from bench.analysis.points import METHODS, as_csv, fingerprint, from_csv, point_of
 from bench.analysis.runs import rows
 from bench.runs.tying_spec import Part
 from bench.tying.errors import BadInput
@@ -41,7 +35,7 @@ def altered(run, seed=None, **changes):
             at = at[name]
         at[last] = value
     identity = f"{run.id}-{seed}-{changes}"
-    return points.replace(run, id=identity, seed=run.seed if seed is None else seed, record=record)
+    return replace(run, id=identity, seed=run.seed if seed is None else seed, record=record)
 
 
 def one_of(runs, task, tying):
@@ -147,26 +141,26 @@ def test_each_arm_has_the_rate_that_validation_prefers(quick):
 
 def test_a_role_that_is_shared_alone_is_no_cross_layer_of_the_map(quick):
     untied, whole = one_of(quick, "text_gru", "none"), one_of(quick, "text_gru", "cross_layer")
-    spec = points.replace(whole.spec, parts=(Part("cross_layer", (("scope", "recurrent"),)),))
+    spec = replace(whole.spec, parts=(Part("cross_layer", (("scope", "recurrent"),)),))
     # The weights of a block are as many of the input as recurrent ones.
     saved = whole.number("num_params_untied") - whole.number("num_params")
     alone = altered(whole, num_params=whole.number("num_params_untied") - saved // 2, test__nll=3.0)
-    alone = points.replace(alone, spec=spec)
+    alone = replace(alone, spec=spec)
     runs = [("map", untied), ("map", whole), ("map_roles", alone)]
     assert measurements(runs) == measurements(runs[:2])
-    *others, one = points.measurements_by_role(runs)
+    *others, one = measurements_by_role(runs)
     assert others == measurements(runs)
     assert (one.method, one.distinct, one.saved) == ("recurrent", 1, saved // 2)
     assert one.difference == 3.0 - untied.number("test", "nll")
-    assert points.measurements_by_role(runs[:2]) == []
+    assert measurements_by_role(runs[:2]) == []
 
 
 def test_roles_are_compared_at_the_rates_of_the_rule(quick):
     untied, whole = one_of(quick, "text_gru", "none"), one_of(quick, "text_gru", "cross_layer")
-    spec = points.replace(whole.spec, parts=(Part("cross_layer", (("scope", "input"),)),))
-    alone = points.replace(altered(whole, test__nll=3.0), spec=spec)
+    spec = replace(whole.spec, parts=(Part("cross_layer", (("scope", "input"),)),))
+    alone = replace(altered(whole, test__nll=3.0), spec=spec)
     higher = altered(untied, config__optimizer__lr=0.1, val__nll=1.0, test__nll=0.5)
-    *_, one = points.measurements_by_role(
+    *_, one = measurements_by_role(
         [("map", untied), ("map_roles", alone), ("map_higher", higher), ("map", whole)]
     )
     assert one.method == "input" and one.untied_nll == untied.number("test", "nll") != 0.5

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.analysis import archive
-from bench.analysis.points import Arm
+from bench.analysis.rate_rule import Arm
 from bench.analysis.runs import rows
 from bench.report.map import page, the_map
 from bench.runs.store import Status

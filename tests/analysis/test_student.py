@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.analysis.statistics import around, interval, paired
+from bench.analysis.statistics import around, interval, interval_of_correlations, paired
 
 numbers = st.lists(st.integers(-1000, 1000), min_size=2, max_size=8)
 ZEROS = {1: 0.0, 2: 0.0}
@@ -89,3 +89,23 @@ def test_against_an_implementation_of_others():
     found = paired(dict(enumerate(ours)), dict(enumerate(theirs)))
     assert found.p == pytest.approx(expected.pvalue)
     assert (found.low, found.high) == pytest.approx(expected.confidence_interval(0.95))
+
+
+@given(st.lists(st.floats(-0.999, 0.999), min_size=2, max_size=6))
+def test_the_interval_of_correlations_holds_their_mean_and_none_beyond_1(values):
+    mean, low, high, n = interval_of_correlations(values)
+    assert (mean, n) == (pytest.approx(sum(values) / len(values)), len(values))
+    assert -1 <= low <= mean + 1e-9 and mean - 1e-9 <= high <= 1
+    flipped = interval_of_correlations([-value for value in values])
+    assert (flipped.low, flipped.high) == pytest.approx((-high, -low))
+
+
+def test_an_interval_of_correlations_is_that_of_fishers_z():
+    values = [math.tanh(0.5), math.tanh(1.5), math.tanh(2.5)]
+    assert interval_of_correlations(values)[1:3] == pytest.approx(
+        tuple(map(math.tanh, interval([0.5, 1.5, 2.5])[1:3]))
+    )
+    for limit in (1.0, -1.0, 1 - 1e-16):
+        assert interval_of_correlations([limit, 0.5, 0.6])[1:] == (None, None, 3)
+        assert interval_of_correlations([limit] * 3) == (limit, limit, limit, 3)
+    assert interval_of_correlations([0.5]) == (0.5, None, None, 1) and interval_of_correlations([]) is None

@@ -380,3 +380,27 @@ def test_nine_groups_are_too_few_to_draw_from(tmp_path):
     line = made.entry(task="image_cnn")
     section = section_of(tmp_path, ([line], [grouped(line, 0.5, [1] * 9, [2] * 9)]))
     assert section.cells[0].by_group is None
+
+
+@pytest.mark.parametrize("note", ["b", "optimizer.shared_lr=sqrt"])
+def test_a_rate_of_shared_tensors_has_the_untied_network_of_no_such_rate_and_of_its_other_keys(
+    tmp_path, note
+):
+    lines, records = [], []
+    for tying, rate, of in [
+        *[(tying, None, text) for tying in ("none", "cross_layer") for text in ("a", note)],
+        *[("cross_layer", "sqrt", text) for text in ("a", note)],
+    ]:
+        name = f"{tying}-{rate}-{of}"
+        line = made.entry(tying, id=name, cell=name)
+        config = {"optimizer": {"lr": 0.001, "shared_lr": rate}, "model": {"depth": 4, "note": of}}
+        lines.append(line)
+        records.append(made.record(line, config=config))
+    made.write_sweep(tmp_path / "runs", lines, records)
+    found = sections(read_sweep(tmp_path / "runs", "quick")[0])
+    cells = {s.variant: [cell.runs[0].id for cell in s.cells] for s in found}
+    assert cells == {
+        f"model.note={of}, optimizer.shared_lr={rate}": [f"none-None-{of}", f"cross_layer-{rate}-{of}"]
+        for of in ("a", note)
+        for rate in (None, "sqrt")
+    }

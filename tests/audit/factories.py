@@ -1,5 +1,7 @@
 """What a user could give as package.module:function."""
 
+from types import SimpleNamespace
+
 import torch
 from torch import nn
 
@@ -17,6 +19,21 @@ def alike() -> nn.Module:
 
 def one_block() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 4))
+
+
+def of_null_layers() -> nn.Module:
+    return with_config(num_hidden_layers=None)
+
+
+def of_worded_layers() -> nn.Module:
+    return with_config(num_hidden_layers="12")
+
+
+def with_config(**config: object) -> nn.Module:
+    """One block, and a config of its own making."""
+    model = one_block()
+    model.config = SimpleNamespace(**config)
+    return model
 
 
 class Own(nn.Module):

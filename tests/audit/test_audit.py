@@ -397,6 +397,8 @@ def test_text_that_cannot_be_read_is_one_line(capsys, tmp_path, content):
         (["factories:number"], ["returned a int", "torch.nn.Module"]),
         (["factories:breaks"], ["RuntimeError: no weights"]),
         (["factories:one_block"], ["cannot be audited", "no stack"]),
+        (["factories:of_null_layers"], ["cannot be audited", "no stack"]),
+        (["factories:of_worded_layers"], ["cannot be audited", "no stack"]),
         (["factories:alike", "--threshold", "2"], ["--threshold", "between -1 and 1"]),
         (["factories:alike", "--threshold", "high"], ["--threshold", "'high'"]),
         (["factories:alike", "--fail-if-savings-above", "much"], ["'much'", "10%"]),
@@ -433,6 +435,26 @@ def test_a_folder_that_is_no_model_is_one_line(capsys, tmp_path, config):
     (tmp_path / "config.json").write_text(config)
     code, _, err = run(capsys, tmp_path)
     assert code == 2 and err.startswith(f"error: there is no model {tmp_path}: ") and err.count("\n") == 1
+
+
+SIZES = ("num_hidden_layers", "hidden_size", "vocab_size", "max_position_embeddings")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *[(key, value) for key in SIZES for value in (None, "12", 2.5)],
+        *[("architectures", 2.5), ("dtype", "x"), ("dtype", 2.5)],
+    ],
+)
+def test_a_config_with_a_value_of_another_type_is_one_line(capsys, tmp_path, key, value):
+    made("llama").save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    code, out, err = run(capsys, tmp_path)
+    assert (code, out) == (2, "") and err.count("\n") == 1
+    assert err.startswith(f"error: the config.json of {tmp_path} ")
+    assert key not in SIZES or f"'{key}'" in err
 
 
 def test_tensors_in_a_pickle_are_read_and_nothing_else_is(capsys, tmp_path):

@@ -2,7 +2,7 @@ import cell_maker
 import pytest
 from cell_maker import made
 
-from bench.config.run_config import _hashed, check_one_sweep
+from bench.config.run_config import _hashed, check_one_run, check_one_sweep, checked
 from bench.tying.errors import BadInput
 
 DEFAULT = made()
@@ -240,24 +240,36 @@ def test_what_is_wrong_is_said_before_data_is_prepared():
         (["retry=true"], [], "retry"),
         (["runs=a"], ["runs=b"], "runs"),
         (["results=a"], ["results=b"], "results"),
+        (["cache=a"], ["cache=b"], "cache"),
+    ],
+)
+def test_what_is_one_for_a_sweep_is_not_swept_over(one, other, key):
+    check_one_sweep([config_of(*one), config_of(*one, "seed=2")])
+    with pytest.raises(BadInput, match=f"^{key} is .* and .* give one value"):
+        check_one_sweep([config_of("seed=2", *one), config_of(*one), config_of(*other)])
+
+
+def config_of(*overrides):
+    return checked(cell_maker.composed(*overrides))[0]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "key"),
+    [
         (["data.root=/a"], ["data.root=/b"], "data.root"),
         (["trainer.checkpoint_every_s=1"], [], "trainer.checkpoint_every_s"),
     ],
 )
-def test_what_is_one_for_a_sweep_is_not_swept_over(one, other, key):
-    check_one_sweep([made(*one), made(*one, "seed=2")])
+def test_what_changes_no_number_is_one_for_a_run(one, other, key):
+    check_one_run([made(*one), made(*one, "seed=2")])
     with pytest.raises(BadInput, match=f"^{key} is .* and .* give one value"):
-        check_one_sweep([made("seed=2", *one), made(*one), made(*other)])
+        check_one_run([made("seed=2", *one), made(*one), made(*other)])
 
 
 def test_what_cells_may_differ_in_is_swept_over():
-    swept = [
-        made("lr_search.factors=[1]"),
-        made("seed=2"),
-        made("seed=3", "sweep.point={a:1}"),
-        made("dropout=0.1"),
-    ]
-    check_one_sweep([*swept, *swept])
+    swept = (["lr_search.factors=[1]"], ["seed=2"], ["seed=3", "sweep.point={a:1}"], ["dropout=0.1"])
+    check_one_sweep([config_of(*overrides) for overrides in swept])
+    check_one_run([made(*overrides) for overrides in (*swept, *swept)])
 
 
 @pytest.mark.parametrize(

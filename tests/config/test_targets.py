@@ -8,7 +8,8 @@ from cell_maker import CONF, composed, made
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from bench.config.targets import Parameters, architectures, parameters_of
+from bench.config.refusals import BEST
+from bench.config.targets import Parameters, architectures, parameters_of, scores_of
 from bench.tying.errors import BadInput
 
 TARGETS = sorted(
@@ -78,3 +79,25 @@ def test_what_cannot_be_told_passes(mine):
             check_targets(config)
     with pytest.raises(BadInput, match="there is no Nothing in mine"):
         check_targets(OmegaConf.to_container(mine("Nothing"), resolve=True))
+
+
+@pytest.mark.parametrize(
+    ("target", "names"),
+    [
+        ("bench.tasks.autoencoding.Autoencoding", {"mse", "nll", "examples"}),
+        ("bench.tasks.digits.DigitsInAnyOrder", {"digit_accuracy", "nll", "digits"}),  # inherited
+        ("bench.tasks.classification.TextClassification", {"accuracy", "nll", "examples"}),
+        ("bench.models.gru.GRULanguageModel", set()),
+        ("bench.tasks.nowhere.Nothing", set()),
+    ],
+)
+def test_the_scores_of_a_task_are_read_from_its_class(target, names):
+    assert scores_of(target) == names
+
+
+def test_every_metric_of_the_tasks_has_a_direction_and_is_a_score_of_its_class():
+    for path in sorted((CONF / "task").rglob("*.yaml")):
+        task = OmegaConf.load(path).get("task", {})
+        if "metric" in task and "module" in task:
+            name, mode = task["metric"]["name"], task["metric"]["mode"]
+            assert name in scores_of(task["module"]["_target_"]) and BEST[name] == mode, path

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bench.analysis.archive import portable
 from bench.analysis.runs import Metric, RunRecord
-from bench.config.run_config import PLACES, RunConfig
+from bench.config.run_config import NOT_REPEATED, RunConfig
 from bench.report.html import NOT_RECORDED, command
 from bench.sweep import prerequisites
 from bench.sweep.prerequisites import source, with_grouping
@@ -68,7 +68,7 @@ def test_the_printed_command_gives_the_same_run(overrides):
     words = shlex.split(command(run_of(cell)))
     assert words[:3] == ["python", "-m", "bench"]
     assert made(*words[3:]).id == cell.id
-    assert not {word.split("=")[0] for word in words} & set(PLACES)
+    assert not {word.split("=")[0] for word in words} & set(NOT_REPEATED)
 
 
 def test_what_is_found_out_before_a_run_is_found_out_again():

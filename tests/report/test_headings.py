@@ -45,6 +45,21 @@ def test_the_fewest_settings_tell_sections_apart(tmp_path):
     assert list(distinctions(varied(tmp_path / "alone", sizes[0])).values()) == [""]
 
 
+def test_a_rate_of_shared_tensors_is_said_though_the_untied_network_beside_it_has_none(tmp_path):
+    lines, records = [], []
+    for tying, rate in (("none", None), ("cross_layer", None), ("cross_layer", "sqrt")):
+        line = made.entry(tying, id=f"{tying}-{rate}", cell=f"{tying}-{rate}")
+        lines.append(line)
+        records.append(made.record(line, config={"optimizer": {"lr": 0.001, "shared_lr": rate}}))
+    made.write_sweep(tmp_path / "runs", lines, records)
+    found = sections(read_sweep(tmp_path / "runs", "quick")[0])
+    assert [len(section.cells) for section in found] == [2, 2]
+    assert set(distinctions(found).values()) == {
+        "shared weights at the full rate",
+        "shared weights at the rate / √uses",
+    }
+
+
 def test_settings_in_a_text_are_said_in_words_and_those_of_a_tying_stay(tmp_path):
     (section,) = varied(tmp_path, {})
     text = "text_gru, optimizer.lr=0.004, start=untied, data.my_key=7, soft(strength=0.1, form=relative)"

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from bench.config import schema
+from bench.tying import methods
 from bench.tying.errors import BadInput
 from bench.tying.methods import compose, cross_layer, embedding, none, soft, soft_embedding, top_k
 from bench.tying.plan import NotApplicable, TyingPlan
@@ -223,3 +225,7 @@ def test_making_a_plan_changes_nothing_and_draws_nothing():
     compose(model, parts=[embedding, cross_layer, partial(top_k, k=2)])
     assert [(name, id(parameter)) for name, parameter in model.named_parameters()] == before
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_config_allows_the_scopes_that_methods_know():
+    assert schema.ROLES == methods.ROLES

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.analysis.groups import AXES, Section, flat, grouped
+from bench.analysis.groups import AXES, SHARED_RATE, Section, flat, grouped
 from bench.analysis.runs import Metric
 
 WORDS = {
@@ -76,8 +76,13 @@ def _distinctions(group: list[Section]) -> dict[Section, str]:
 
 
 def _settings(section: Section) -> dict[str, str]:
-    """Return the settings, with their values as text, that all cells of a section share."""
-    known = [flat(config) for cell in section.cells if (config := _config(cell.runs))]
+    """Return the settings, with their values as text, that all cells of a section share.
+
+    A network that shares nothing has no rate of shared tensors: of that setting the others count.
+    """
+    cells = [(cell, flat(config)) for cell in section.cells if (config := _config(cell.runs))]
+    rates = [config[SHARED_RATE] for cell, config in cells if SHARED_RATE in config and not cell.is_untied]
+    known = [config | ({SHARED_RATE: rates[0]} if cell.is_untied and rates else {}) for cell, config in cells]
     shared = set(known[0]).intersection(*known) if known else set()
     values = {
         key: str(known[0][key])

@@ -1,5 +1,6 @@
 """Place labels beside points so that no two overlap."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.text import Text
+from scipy.cluster.hierarchy import fclusterdata
 
 FONT_SIZE = 12
 GAP, LEAD = 4.0, 14.0
@@ -16,7 +18,7 @@ MARK = 8.0
 """Pixels from the middle of a point to its edge: the last thing to cover."""
 ACROSS, STEPS = 17, 2
 """Places tried across a panel; for each height of a label along it."""
-CROSSING, COVERING = 2.0, 6.0
+CROSSING, COVERING = 2.0, 20.0
 """How many pixels farther a place may be for each pixel along that its label would cover a line, a point."""
 HALF_LINE = np.array([-1.5, -1.5, 1.5, 1.5])
 """What makes a box of a line, in pixels."""
@@ -34,6 +36,22 @@ class Label:
     y: float
     text: str
     colour: str
+
+
+def coinciding(axes: Axes, points: Sequence[tuple[float, float]]) -> list[list[int]]:
+    """Return the indices of points group by group, each once: any two of a group have marks that lie on each other.
+
+    Args:
+        points: in data coordinates. Limits of the axes must be set.
+    """
+    if len(points) < 2:
+        return [[at] for at in range(len(points))]
+    groups: dict[int, list[int]] = {}
+    for at, group in enumerate(
+        fclusterdata(axes.transData.transform(points), 2 * MARK, "distance", method="complete")
+    ):
+        groups.setdefault(group, []).append(at)
+    return list(groups.values())
 
 
 def annotate(axes: Axes, labels: Sequence[Label], drawn: Sequence[Box]) -> list[Text]:
@@ -72,21 +90,41 @@ def annotate(axes: Axes, labels: Sequence[Label], drawn: Sequence[Box]) -> list[
 def _nearest(
     points: np.ndarray, sizes: np.ndarray, boxes: np.ndarray, weights: np.ndarray, panel: Box
 ) -> np.ndarray | None:
-    """Return a centre per label, those of the most crowded points chosen first; None where one has no free place."""
+    """Return a centre per label, those of the most crowded points chosen first; None where one has no free place.
+
+    Then two labels swap places wherever that costs less.
+    """
     apart = np.hypot(*(points[:, None] - points[None]).transpose(2, 0, 1))
     order = np.argsort(np.sort(apart, axis=1)[:, : min(3, len(points))].sum(axis=1), kind="stable")
     taken, centres = np.empty((0, 4)), np.empty_like(points)
+
+    def costs(places: np.ndarray, at: np.ndarray | int) -> np.ndarray:
+        around = _around(places, sizes[at])
+        beside = np.maximum(0, np.maximum(around[:, :2] - points[at], points[at] - around[:, 2:]))
+        return np.hypot(beside[:, 0], beside[:, 1]) + _shared(around, boxes) @ weights
+
     for at in order:
         places = _places(points[at], sizes[at], panel)
-        around = np.hstack([places - sizes[at] / 2, places + sizes[at] / 2])
-        beside = np.maximum(0, np.maximum(around[:, :2] - points[at], points[at] - around[:, 2:]))
-        cost = np.hypot(beside[:, 0], beside[:, 1]) + _shared(around, boxes) @ weights
+        cost, around = costs(places, at), _around(places, sizes[at])
         cost[_shared(around, taken).any(axis=1)] = np.inf
         best = int(np.argmin(cost))
         if not np.isfinite(cost[best]):
             return None
         centres[at], taken = places[best], np.vstack([taken, around[best]])
+    every = np.arange(len(points))
+    for one, other in itertools.combinations(every, 2):
+        swapped = centres.copy()
+        swapped[[one, other]] = centres[[other, one]]
+        around = _around(swapped, sizes)
+        is_inside = (around[:, :2] >= panel[:2]).all() and (around[:, 2:] <= panel[2:]).all()
+        is_free = not np.triu(_shared(around, around), 1).any()
+        if is_inside and is_free and costs(swapped, every).sum() < costs(centres, every).sum():
+            centres = swapped
     return centres
+
+
+def _around(centres: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    return np.hstack([centres - sizes / 2, centres + sizes / 2])
 
 
 def _places(point: np.ndarray, size: np.ndarray, panel: Box) -> np.ndarray:

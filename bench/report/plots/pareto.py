@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -14,7 +15,7 @@ from bench.analysis.statistics import Interval
 from bench.report.comparison import places_of, share_of_untied
 from bench.report.numbers import fixed, short_count
 from bench.report.plots.headings import titles
-from bench.report.plots.labels import Box, Label, annotate
+from bench.report.plots.labels import Box, Label, annotate, coinciding
 from bench.report.plots.style import (
     LINE,
     QUIET,
@@ -98,6 +99,10 @@ class Point:
     cost: float
     value: Interval
     across: tuple[float, float] | None
+
+
+Faint = dict[str, list[tuple[float, SeedGroup]]]
+"""Tying -> the metric of its cells that validation did not choose."""
 
 
 @dataclass(frozen=True)
@@ -206,9 +211,10 @@ def pareto(sections: list[Section]) -> Figure | None:
     for at, section in enumerate(shown):
         row = [points_of(section, measure) for measure in measures]
         every = {point.tying: point for points in row for point in points}
-        values = _value_range(list(every.values()), section)
+        others = _faint(list(every.values()), section)
+        values = _value_range(list(every.values()), section, others)
         for axes, measure, points in zip(all_axes[at * len(measures) :], measures, row, strict=False):
-            _draw(axes, section, measure, points, values, looks)
+            _draw(axes, section, measure, points, others, values, looks)
             if measure is measures[0]:
                 axes.set_ylabel(direction(section))
             else:
@@ -253,14 +259,15 @@ def _draw(
     section: Section,
     measure: Measure,
     points: list[Point],
+    others: Faint,
     values: Range,
     looks: dict[str, Look],
 ) -> None:
-    """Draw a panel of a row; all panels of the row have the same `values`."""
+    """Draw a panel of a row; all panels of the row have the same `others` and `values`."""
     places, mode = places_of(section), section.metric.mode
     axes.set_ylim(values.low - values.rim, values.high + values.rim)
     axes.set_xlabel(f"{measure.name} (?)" if _suspect(points, measure) else measure.name)
-    axes.xaxis.set_major_locator(ticks(5))
+    axes.xaxis.set_major_locator(ticks(5, fewest=2))
     axes.yaxis.set_major_locator(ticks(6))
     axes.xaxis.set_major_formatter(lambda cost, _: measure.text(cost))
     if not points:
@@ -268,7 +275,6 @@ def _draw(
         return
     named = _named(points, mode)
     inks = {point.tying: looks[point.tying][0] if point in named else OTHER for point in points}
-    others = _faint(points, section)
     ends = [end for point in points for end in (point.across or (point.cost,))]
     middle, half = (min(ends) + max(ends)) / 2, 0.6 * _span(ends)
     axes.set_xlim(middle - half, middle + half)
@@ -293,11 +299,25 @@ def _draw(
         tip(mark, f"{cell_text(point.tying, point.cell, places)}\n{measure.name}: {measure.text(point.cost)}")
     if values.beyond and measure is MEASURES[0]:
         drawn.append(_say_beyond(axes, values.beyond, values.high, places))
-    labels = [Label(p.cost, p.value.mean, on_two_lines(p.tying), readable(inks[p.tying])) for p in named]
-    annotate(axes, labels, drawn)
+    annotate(axes, _labels(axes, named, inks), drawn)
 
 
-def _faint(points: list[Point], section: Section) -> dict[str, list[tuple[float, SeedGroup]]]:
+def _labels(axes: Axes, named: list[Point], inks: dict[str, str]) -> list[Label]:
+    """Return a label for each point, and one for points whose marks lie on each other: its lines go down as they do."""
+    downwards = sorted(named, key=lambda point: -point.value.mean)
+    labels = []
+    for group in coinciding(axes, [(point.cost, point.value.mean) for point in downwards]):
+        points = [downwards[at] for at in group]
+        place = fmean(point.cost for point in points), fmean(point.value.mean for point in points)
+        if len(points) == 1:
+            text, colour = on_two_lines(points[0].tying), readable(inks[points[0].tying])
+        else:
+            text, colour = "\n".join(on_two_lines(point.tying, longest=30) for point in points), QUIET
+        labels.append(Label(*place, text, colour))
+    return labels
+
+
+def _faint(points: list[Point], section: Section) -> Faint:
     """Return the metric of each tying's other cells of the grid; nothing where the points are crowded."""
     if len(_named(points, section.metric.mode)) < len(points):
         return {}
@@ -311,9 +331,9 @@ def _faint(points: list[Point], section: Section) -> dict[str, list[tuple[float,
     }
 
 
-def _value_range(points: list[Point], section: Section) -> Range:
+def _value_range(points: list[Point], section: Section, others: Faint) -> Range:
     """Return the range of the metric over all points and intervals, and over the faint ones that are near."""
-    faint = [mean for others in _faint(points, section).values() for mean, _ in others]
+    faint = [mean for cells in others.values() for mean, _ in cells]
     bounds = [(p.value.low, p.value.mean, p.value.high) for p in points]
     values = [value for bound in bounds for value in bound if value is not None] or [0.0, 1.0]
     low, high = min(values), max(values)

@@ -293,9 +293,9 @@ def label_ends(axes: Axes, ends: Mapping[str, tuple[float, float]], colours: Map
         axes.annotate(on_two_lines(name), (x, min(high, max(low, y))), **at, **look)
 
 
-def ticks(most: int, **more: bool) -> MaxNLocator:
-    """Return a locator of at most so many steps, which are 1, 2 or 5 of some power of ten."""
-    return MaxNLocator(most, steps=(1, 2, 5, 10), min_n_ticks=3, **more)
+def ticks(most: int, fewest: int = 3, **more: bool) -> MaxNLocator:
+    """Return a locator of at most so many steps, which are 1, 2 or 5 of some power of ten; more for `fewest` ticks."""
+    return MaxNLocator(most, steps=(1, 2, 5, 10), min_n_ticks=fewest, **more)
 
 
 def without_y_axis(axes: Axes) -> None:
