@@ -135,8 +135,10 @@ def test_rows_of_panels_have_each_their_height_and_do_not_meet():
 
 def test_a_number_and_its_percent_sign_stay_on_one_line():
     for width in range(30, 80):
-        _, (axes,) = panels(["changes by +20.1 % of it " * 4], None, (), 1, (width / 10, 3.0))
-        assert not re.search(r"\n%", axes.get_title(loc="left"))
+        text = "changes by +20.1 % of it " * 4
+        figure, (axes,) = panels([text], None, (text,), 1, (width / 10, 3.0))
+        texts = [axes.get_title(loc="left"), *(line.get_text() for line in figure.texts)]
+        assert len(texts) > 1 and not any(re.search(r"(^|\n)%", text) for text in texts)
 
 
 def test_a_difference_that_nobody_can_take_has_no_axes(tmp_path):

@@ -185,10 +185,7 @@ def panels(
     width, height = size or SIZES[columns]
     left, right, low, top = margins
     title_lines = [
-        wrap(
-            title.replace(" %", "\N{NO-BREAK SPACE}%"),
-            int((_span(titles, at, columns) * width - left) / LETTER / 1.02),
-        )
+        _wrapped(title, int((_span(titles, at, columns) * width - left) / LETTER / 1.02))
         for at, title in enumerate(titles)
     ]
     rows = -(-len(titles) // columns)
@@ -199,7 +196,7 @@ def panels(
         max(given, low + top + LEAST_PLOT) + more
         for given, more in zip(heights or [height] * rows, longer, strict=True)
     ]
-    note_lines = wrap(" ".join(filter(None, note)), int(columns * width / LETTER * 1.1))
+    note_lines = _wrapped(" ".join(filter(None, note)), int(columns * width / LETTER * 1.1))
     label_width = 0.95 * LETTER * max(map(len, labels), default=0) + 0.75
     legend_columns = max(1, min(len(labels), int(columns * width / label_width)))
     legend_rows = -(-len(labels) // legend_columns)
@@ -224,6 +221,11 @@ def panels(
         up, text = (LINE * legend_rows + 0.1) / total[1], "\n".join(note_lines)
         figure.text(0.5, up, text, ha="center", va="bottom", fontsize=11, color=QUIET)
     return figure, all_axes
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Return lines of at most so many letters, where a number and its percent sign stay on one."""
+    return wrap(text.replace(" %", "\N{NO-BREAK SPACE}%"), width)
 
 
 def _span(titles: Sequence[str], at: int, columns: int) -> int:
