@@ -149,11 +149,12 @@ def _curve_within(
         whole = {at: cell for at, cell in known.items() if cell and cell.metric()}
         lines = {label: whole | line for label, line in lines.items()}
     untied, part = cells.get("none"), "embedding" if limit == "embedding" else "depth"
+    is_told = ends != ("none", "cross_layer") and cells.keys() >= set(ends)
     return Curve(
         name=key,
         axis=WITHIN[key],
         log=key == "strength",
-        title=section.title + (f", between {start} and {limit}" if ends != ("none", "cross_layer") else ""),
+        title=section.title + f", between {start} and {limit}" * is_told,
         metric=section.metric,
         baseline="none",
         lines=_points(lines, _value),
