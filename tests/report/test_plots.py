@@ -93,7 +93,8 @@ def legend(figure: Figure) -> list[str]:
 
 
 def notes(figure: Figure) -> str:
-    return " ".join(text.get_text() for text in figure.texts).replace("\n", " ")
+    """What stands below a picture, on one line, with plain spaces."""
+    return " ".join(" ".join(text.get_text() for text in figure.texts).split())
 
 
 def overlapping(boxes) -> list[tuple]:
