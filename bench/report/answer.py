@@ -15,6 +15,7 @@ from bench.analysis.statistics import ENOUGH
 from bench.analysis.verdict import Kind
 from bench.report.comparison import effective_params, places_of
 from bench.report.markup import Column, Table, tabulate
+from bench.report.notes import counted_on
 from bench.report.numbers import (
     axis,
     change_places,
@@ -176,7 +177,10 @@ def _floors(section: Section) -> str:
     for tying, row in chosen.items():
         if text := below_floor(section, row.cell):
             below.setdefault(text, []).append(tying)
-    texts = (f"{text}: {'all' if len(of) == len(chosen) else ', '.join(of)}" for text, of in below.items())
+    counted = f" ({text})" if (text := counted_on(section)) else ""
+    texts = (
+        f"{text}: {'all' if len(of) == len(chosen) else ', '.join(of)}{counted}" for text, of in below.items()
+    )
     return " ".join(f"{text[0].upper()}{text[1:]}." for text in texts)
 
 

@@ -58,7 +58,16 @@ def floors(section: Section) -> str:
         text = f"{name.replace('_', ' ')} {_value(value, name)}"
         parts.append(text if best is None else f"{best / value:.2f}x {text}")
     best_row = f"best row {_value(best, metric.name)} is " if parts and best is not None else ""
-    return best_row + ", ".join(parts)
+    return best_row + ", ".join(filter(None, [*parts, counted_on(section)]))
+
+
+def counted_on(section: Section) -> str:
+    """Say that words were counted on more text than the rows were trained on; empty where it is the same text."""
+    limits = {look_up(run.record, "config", "data", "train_limit") for run in section.runs if run.is_done}
+    limit, total = limits.pop() if len(limits) == 1 else None, _sizes(section).get("train")
+    if section.metric.name != "perplexity" or not section.floors or not limit or not total or limit >= total:
+        return ""
+    return f"counted on all {total:,} training tokens, of which the rows read {limit:,}"
 
 
 def _value(value: float, name: str) -> str:
@@ -177,8 +186,12 @@ def choice(section: Section) -> str:
     return f"within one standard error of the best are {', '.join(parts)}" if parts else ""
 
 
+def _sizes(section: Section) -> Mapping[str, Any]:
+    return next((sizes for run in section.runs if (sizes := run.number("data_meta", "sizes"))), {})
+
+
 def _data(section: Section) -> str:
-    sizes = next((s for run in section.runs if (s := run.number("data_meta", "sizes"))), {})
+    sizes = _sizes(section)
     known = [split for split in ("train", "val", "test") if is_finite(sizes.get(split))]
     counts = ", ".join(f"{split} {sizes[split]:,}" for split in known)
     mark = section.fingerprint or "not known yet"

@@ -76,6 +76,18 @@ def test_the_line_above_has_none_and_that_below_the_settings(tmp_path):
     assert noise[3].startswith("not enough to tell (±1 % needs about ")
 
 
+@pytest.mark.parametrize(
+    ("limit", "told"),
+    [(42_000, " (counted on all 420,000 training tokens, of which the rows read 42,000)"), (None, "")],
+)
+def test_a_floor_that_saw_more_text_than_the_rows_says_so(tmp_path, limit, told):
+    lines, records = ([item for cell in (NONE, CLEAR) for item in cell[at]] for at in (0, 1))
+    records = [record | {"config": {"data": {"train_limit": limit}}} for record in records]
+    made.write_sweep(tmp_path / "runs", lines, records)
+    (section,) = sections(read_sweep(tmp_path / "runs", "quick")[0])
+    assert f"Worse than the trigram floor: all{told}." in answer(section).below
+
+
 def test_rows_without_none_are_shown_as_they_are(tmp_path):
     (section,) = shown = sections_of(tmp_path, CLEAR, NOISE)
     answered = answer(section)
