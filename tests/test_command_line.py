@@ -25,7 +25,7 @@ BAD = [
     (["foo=1"], ["unknown key foo"]),
     (["+foo=1"], ["unknown key foo", "dropout, logger"]),
     (["model.foo=1"], ["unknown key model.foo"]),
-    (["+optimizer.foo=1"], ["unknown key optimizer.foo", "beta1, beta2, clip, lr"]),
+    (["+optimizer.foo=1"], ["unknown key optimizer.foo", "beta1, beta2, clip, group_owl, lr"]),
     (["tying=foo"], ["there is no tying=foo", "none", "top_k"]),
     (["data=foo"], ["there is no data=foo", "digits", "pydocs"]),
     (["model=gpt2"], ["task.batches.window"]),

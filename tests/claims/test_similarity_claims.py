@@ -82,6 +82,6 @@ def test_the_verdicts(tmp_path, file, cost, verdict):
 
 def test_the_claims_are_read():
     assert [read(FOLDER / f"{name}.yaml").sweeps for name in ("c12", "c13")] == [
-        ("pairs",),
+        ("pairs", "pretrained"),
         ("pairs", "pretrained"),
     ]
