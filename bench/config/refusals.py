@@ -28,6 +28,7 @@ from bench.config.schema import (
 from bench.config.targets import scores_of
 from bench.data.encode import PRETRAINED, SMALLEST
 from bench.runs import machine
+from bench.runs.tying_spec import GROWL, finder_of
 from bench.tying.errors import BadInput, has_as_part, offer, spelled_like
 
 BEST = {
@@ -327,10 +328,10 @@ def _contradictions_of_tying(tying: Tying, depth: int) -> Iterator[str]:
             yield f"{key}={_shown(scope)} is not allowed: it must be {SCOPES}"
     if tying.k is not None and tying.fraction is not None:
         yield "tying.k and tying.fraction are both set: set one of them, the other stays null"
-    if finder := next((name for name in ("learned", "growl") if name in tying.parts), None):
+    if finder := finder_of(tying.parts):
         if tying.grouping is not None or "grouped" in tying.parts:
             yield f"tying.grouping is what tying={finder} finds: leave it null, or choose tying=grouped"
-        if finder == "growl" and not tying.strength:
+        if finder == GROWL and not tying.strength:
             yield f"tying.strength={tying.strength} finds no rows for tying=growl: give a number > 0"
     elif any("grouping" in part.model_extra for part in tying.parts.values()) and (
         len(tying.grouping or ()) != depth

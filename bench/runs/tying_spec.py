@@ -1,6 +1,6 @@
 """Say what a run ties and how, as data: the table of methods, a run's spec, and the label made of it. No torch."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import permutations
@@ -11,8 +11,13 @@ Keys = tuple[tuple[str, Any], ...]
 
 OTHER = "#777777"
 
-LEARNED, GROWL = "learned", "growl"
+LEARNED, GROWL = FINDERS = "learned", "growl"
 """The parts of a plan whose grouping the controller finds before the run (`bench.sweep.prerequisites`)."""
+
+
+def finder_of(parts: Container[str]) -> str | None:
+    """Return the part, of those with these names, whose grouping is found before the run; None where none is."""
+    return next((name for name in FINDERS if name in parts), None)
 
 
 @dataclass(frozen=True)
@@ -237,7 +242,7 @@ def colours(specs: Iterable[TyingSpec]) -> dict[str, str]:
 def _keys(name: str, part: Mapping[str, Any], tying: Mapping[str, Any]) -> Keys:
     """Return the keys of a part, with those that the training loop or the controller reads instead of its function."""
     given = {key: value for key, value in part.items() if key not in ("_target_", "_partial_")}
-    if name in (LEARNED, GROWL):
+    if name in FINDERS:
         # What shares came out of it: no part of what was asked for.
         given = {"scope": part.get("scope")} | {
             key: tying.get(key) for key in ("groups", "shuffle", "strength")

@@ -9,7 +9,7 @@ import numpy as np
 
 from bench.config.run_config import RunConfig
 from bench.runs.store import Status
-from bench.runs.tying_spec import GROWL, LEARNED
+from bench.runs.tying_spec import GROWL, LEARNED, finder_of
 
 Grouping = list[int]
 """A label for each block, input first, or for each row of a matrix, numbered in the order in which they first appear.
@@ -42,7 +42,8 @@ def source(cell: RunConfig) -> RunConfig | None:
     `lr_search.seed`, which no table reports. Of rows that are to be found it is the cell without their tie, with a
     penalty on them.
     """
-    tying, finder = cell.config["tying"], _finder(cell)
+    tying = cell.config["tying"]
+    finder = finder_of(tying["parts"])
     if finder is None or tying["grouping"] is not None:
         return None
     parts = {name: part for name, part in tying["parts"].items() if name != finder}
@@ -74,6 +75,7 @@ def resolved(cell: RunConfig, records: Mapping[str, Mapping[str, Any]]) -> RunCo
     if learned_from is None:
         return cell
     record, tying = records[learned_from.id], cell.config["tying"]
+    finder = finder_of(tying["parts"])
     if record["status"] != Status.DONE:
         status = (
             record["status"]
@@ -84,9 +86,9 @@ def resolved(cell: RunConfig, records: Mapping[str, Mapping[str, Any]]) -> RunCo
         reason = (
             record["reason"] if status == Status.NOT_APPLICABLE else f"{record['status']}: {record['reason']}"
         )
-        what = "blocks" if _finder(cell) == LEARNED else "rows"
+        what = "blocks" if finder == LEARNED else "rows"
         raise Unlearned(status, f"which {what} share was to be learned from {source_run}, which is {reason}")
-    if _finder(cell) == GROWL:
+    if finder == GROWL:
         labels = record["alike_rows"]
     elif record["similarity"] is None:
         raise Unlearned(Status.NOT_APPLICABLE, "the network has no stack of blocks to group")
@@ -97,14 +99,10 @@ def resolved(cell: RunConfig, records: Mapping[str, Mapping[str, Any]]) -> RunCo
     return with_grouping(replace(cell, options={**cell.options, "learned_from": learned_from.id}), labels)
 
 
-def _finder(cell: RunConfig) -> str | None:
-    """Return the part of the cell's plan whose grouping is found before the run; None where it has none."""
-    return next((name for name in (LEARNED, GROWL) if name in cell.config["tying"]["parts"]), None)
-
-
 def with_grouping(cell: RunConfig, labels: Grouping) -> RunConfig:
     """Return the cell as if its grouping had been found to be this one."""
-    parts, finder = cell.config["tying"]["parts"], _finder(cell)
+    parts = cell.config["tying"]["parts"]
+    finder = finder_of(parts)
     parts = {**parts, finder: {**parts[finder], "grouping": labels}}
     return cell.completed(tying={"grouping": labels, "parts": parts})
 
