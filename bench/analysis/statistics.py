@@ -71,7 +71,8 @@ def interval_of_correlations(values: Iterable[float], level: float = 0.95) -> In
     """
     values = list(values)
     if len(values) > 1 and max(values) - min(values) <= ROUNDING:
-        return Interval(values[0], values[0], values[0], len(values))
+        mean = moments(values).mean
+        return Interval(mean, mean, mean, len(values))
     scores = [math.atanh(r) if abs(r) < 1 - ROUNDING else math.copysign(math.inf, r) for r in values]
     if (of_scores := interval(scores, level)) is None:
         return None

@@ -108,4 +108,5 @@ def test_an_interval_of_correlations_is_that_of_fishers_z():
     for limit in (1.0, -1.0, 1 - 1e-16):
         assert interval_of_correlations([limit, 0.5, 0.6])[1:] == (None, None, 3)
         assert interval_of_correlations([limit] * 3) == (limit, limit, limit, 3)
+    assert interval_of_correlations([0.0, 8e-11]) == (4e-11, 4e-11, 4e-11, 2)
     assert interval_of_correlations([0.5]) == (0.5, None, None, 1) and interval_of_correlations([]) is None
