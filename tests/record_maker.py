@@ -263,3 +263,8 @@ def write_pairs(runs, seeds=(1, 2, 3), pairs=PAIRS, task="text_gru", cost=lambda
             start = {"run": "x", "likeness": likeness}
             records.append(record(lines[-1], untied + sign * cost(at, seed), start=start))
     write_sweep(runs, lines, records, name="pairs")
+
+
+def every_setting(page: str) -> str:
+    """The part of a sweep's page that has each setting, with tests and costs."""
+    return page.split("\n# Every setting of ")[1]

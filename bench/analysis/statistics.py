@@ -64,8 +64,9 @@ def interval(values: Iterable[float], level: float = 0.95) -> Interval | None:
 def interval_of_correlations(values: Iterable[float], level: float = 0.95) -> Interval | None:
     """Return the mean of correlations, with bounds that no correlation exceeds; None for no values.
 
-    The bounds are those of the t interval of Fisher's z = atanh(r), turned back. Equal values give an interval without
-    width. A correlation of 1 or -1 has no finite z, and beside other values the mean then has no bounds.
+    The bounds are those of the t interval of Fisher's z = atanh(r), turned back. Where values are so skew that the mean
+    lies beyond a bound, the interval reaches to the mean. Equal values give an interval without width. A correlation of
+    1 or -1 has no finite z, and beside other values the mean then has no bounds.
 
     Source: Fisher 1921, On the "probable error" of a coefficient of correlation deduced from a small sample.
     """
@@ -76,8 +77,10 @@ def interval_of_correlations(values: Iterable[float], level: float = 0.95) -> In
     scores = [math.atanh(r) if abs(r) < 1 - ROUNDING else math.copysign(math.inf, r) for r in values]
     if (of_scores := interval(scores, level)) is None:
         return None
-    low, high = (bound if bound is None else math.tanh(bound) for bound in (of_scores.low, of_scores.high))
-    return Interval(moments(values).mean, low, high, len(values))
+    mean, n = moments(values).mean, len(values)
+    if of_scores.low is None or of_scores.high is None:
+        return Interval(mean, None, None, n)
+    return Interval(mean, min(mean, math.tanh(of_scores.low)), max(mean, math.tanh(of_scores.high)), n)
 
 
 def paired(ours: Mapping[int, float], theirs: Mapping[int, float], level: float = 0.95) -> Paired | None:

@@ -220,7 +220,9 @@ def line(sections: list[Section]) -> str:
             else "no run of `none` was asked for: the rows are compared with each other"
         )
     if sections and not tied and not lost:
-        parts.append("nothing is tied here: what dropout and weight decay do to `none` is in settings.md")
+        parts.append(
+            "nothing is tied here: what dropout and weight decay do to `none` is in the tables of every setting"
+        )
     return " ".join(f"{part[0].upper()}{part[1:]}." for part in parts if part)
 
 

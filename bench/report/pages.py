@@ -1,4 +1,4 @@
-"""Build what a sweep's report says, once, and spell it as files of text: the summary, and every setting."""
+"""Build what a sweep's report says, once, and spell it as files of text: its page, and the tables of each task."""
 
 import json
 import textwrap
@@ -29,16 +29,17 @@ from bench.tying.errors import BadInput
 
 MARK = f"<!-- {MADE_BY} -->\n"
 TEX_MARK = f"% {MADE_BY}\n"
+SUMMARY = "summary.md"
 SETTINGS = "settings.md"
 FACTORIAL = "Tying x dropout x weight decay: does tying replace dropout, or add to it"
 CHOICE = (
     "Each method, and `none`, stands at the dropout and weight decay with the best validation metric of those "
     "searched, and at its own learning rate where the sweep searched one, on validation too. Shown is the change of "
     "its test metric to that of `none`, paired by seed, with its 95 % interval: of a share in points, of a perplexity "
-    "in percent, computed on its logarithm. What each method reaches at every setting is in settings.md."
+    "in percent, computed on its logarithm. What each method reaches elsewhere is in the tables of every setting."
 )
 MANY = 8
-"""Of more sections than these the summary counts verdicts; the page of every setting shows each."""
+"""Of more sections than these the summary counts verdicts, and every setting has a page of its own."""
 LEDGER = "claims.json"
 """What `make claims` writes beside the sweeps."""
 LONGEST = 400
@@ -139,7 +140,7 @@ class SweepReport:
         """A table for each task of a crowded sweep, over all its settings."""
         if not self.is_crowded:
             return []
-        title = "{} over its {} settings, each in settings.md"
+        title = f"{{}} over its {{}} settings, each in {SETTINGS}"
         return [
             Block(title.format(task.stem, len(task.parts)), answers.over_settings(task.sections), [])
             for task in self.tasks
@@ -274,16 +275,21 @@ def _factorial_block(section: Section) -> Block:
 
 
 def texts(report: SweepReport) -> dict[str, str]:
-    """File name -> content of the summary, the page of every setting, and the csv and tex of each task."""
-    files, settings = _summary(report), [MARK, f"# Every setting of {report.name}, with tests and costs\n"]
+    """File name -> content of the summary, and of the csv and tex of each task.
+
+    The summary ends with every setting; of a crowded sweep they are a file of their own.
+    """
+    files, settings = _summary(report), [f"# Every setting of {report.name}, with tests and costs\n"]
     for task in report.tasks:
         settings.append(_settings(task))
         files |= _task_files(task)
-    return files | {SETTINGS: "".join(settings)}
+    if report.is_crowded:
+        return files | {SETTINGS: "".join([MARK, *settings])}
+    return files | {SUMMARY: "\n".join([files[SUMMARY], "".join(settings)])} if report.tasks else files
 
 
 def _settings(task: TaskReport) -> str:
-    """What the page of every setting says of one task."""
+    """Every setting of one task, with tests and costs."""
     md = [f"\n## {task.stem}\n"]
     several = len(task.parts) > 1
     for section, reached, costs in task.parts:
@@ -338,7 +344,8 @@ def _summary(report: SweepReport) -> dict[str, str]:
     md += ["\n", *(f"- {line}\n" for line in lines), *map(_md, report.across)]
     tex += [_tex(report.name, block) for block in report.across]
     md.append("\n## Where the rest is\n")
-    links = [f"[{task.stem}]({SETTINGS}#{task.stem.lower()})" for task in report.tasks]
+    where = SETTINGS if report.is_crowded else ""
+    links = [f"[Every setting of {task.stem}]({where}#{task.stem.lower()})" for task in report.tasks]
     links += [
         f"[{FILE}]({FILE}): every run and cost, a line of JSON each: all that these tables are made from",
         "index.html: one page of it all, whose tables sort and whose pictures say their values; "
@@ -346,7 +353,7 @@ def _summary(report: SweepReport) -> dict[str, str]:
     ]
     md += ["\n", *(f"- {link}\n" for link in links)]
     summary = csv_text(comparison.summary_csv_rows(sections))
-    files = {"summary.md": "".join(md), "summary.tex": "".join(tex), "summary.csv": summary}
+    files = {SUMMARY: "".join(md), "summary.tex": "".join(tex), "summary.csv": summary}
     return files | ({"across.csv": csv_text(across_tasks.csv_rows(report.scores))} if report.scores else {})
 
 

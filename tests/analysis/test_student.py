@@ -95,7 +95,7 @@ def test_against_an_implementation_of_others():
 def test_the_interval_of_correlations_holds_their_mean_and_none_beyond_1(values):
     mean, low, high, n = interval_of_correlations(values)
     assert (mean, n) == (pytest.approx(sum(values) / len(values)), len(values))
-    assert -1 <= low <= mean + 1e-9 and mean - 1e-9 <= high <= 1
+    assert -1 <= low <= mean <= high <= 1
     flipped = interval_of_correlations([-value for value in values])
     assert (flipped.low, flipped.high) == pytest.approx((-high, -low))
 
@@ -108,5 +108,7 @@ def test_an_interval_of_correlations_is_that_of_fishers_z():
     for limit in (1.0, -1.0, 1 - 1e-16):
         assert interval_of_correlations([limit, 0.5, 0.6])[1:] == (None, None, 3)
         assert interval_of_correlations([limit] * 3) == (limit, limit, limit, 3)
+    skew = interval_of_correlations([0.0, *[0.992] * 2, *[0.996] * 3])
+    assert skew.low == skew.mean == pytest.approx(4.972 / 6) and skew.high > 0.996
     assert interval_of_correlations([0.0, 8e-11]) == (4e-11, 4e-11, 4e-11, 2)
     assert interval_of_correlations([0.5]) == (0.5, None, None, 1) and interval_of_correlations([]) is None

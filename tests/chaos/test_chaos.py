@@ -52,7 +52,7 @@ def write(folder: Path, record: dict[str, Any], step: str = "1.0", peak: str = "
         "runs/aaaaaaaaaaaa/curves.csv": "epoch,step\n0.5,1\n",
         "runs/costs/c/cost.json": json.dumps(timed(float(step))),
         "runs/sweeps/killed.json": json.dumps({"runs": []}),
-        "results/killed/settings.md": PAGE.format(step=step, peak=peak, test=0.5),
+        "results/killed/summary.md": PAGE.format(step=step, peak=peak, test=0.5),
         "results/killed/image_cnn.csv": f"id,total_s,train_step_ratio,peak\na,{step},{step},{peak}\n",
     }
     for name, text in files.items():
@@ -99,7 +99,7 @@ def test_bytes_of_a_cost_make_a_difference(tmp_path: Path, key: str) -> None:
 def test_tables_and_missing_and_damaged_files_make_one_too(tmp_path: Path) -> None:
     one, other = write(tmp_path / "a", RECORD), write(tmp_path / "b", RECORD, peak="9.6")
     assert differences(one, other) == [
-        "results/killed/settings.md differs",
+        "results/killed/summary.md differs",
         "results/killed/image_cnn.csv differs",
     ]
     other = write(tmp_path / "c", RECORD)

@@ -20,7 +20,7 @@ CHOICES = [
     for group in GROUPS
     for path in sorted((CONF / group).rglob("*.yaml"))
 ]
-TASK_OF = dict.fromkeys(("gru", "pydocs", "text_files", "wikitext2"), "text_gru")
+TASK_OF = dict.fromkeys(("gru", "pydocs", "text_files", "wikitext2", "wikitext2_full"), "text_gru")
 TASK_OF |= dict.fromkeys(("map", "map_pilot", "map_rates", "map_higher", "map_roles"), "map/text_gru")
 TASK_OF |= dict.fromkeys(("gpt2", "llama", "kv_activations", "mixtral"), "text_transformer")
 TASK_OF |= dict.fromkeys(("gru_forecaster", "co2", "vix", "exchange_rate"), "series_gru")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from command import Bench
+from record_maker import every_setting
 
 from bench.runs.tying_spec import OTHER, SPARE
 
@@ -45,7 +46,7 @@ def test_two_files_make_a_method_that_runs_and_stands_in_the_tables(bench: Bench
     assert mine["spec"]["parts"] == [{"method": "every_second", "keys": {"scope": "weights", "step": 2}}]
     sizes = [records[tying]["num_params"] for tying in ("cross_layer", "every_second(step=2)", "none")]
     assert sizes == sorted(set(sizes))
-    page = (bench.results / "custom" / "settings.md").read_text()
+    page = every_setting((bench.results / "custom" / "summary.md").read_text())
     rows = [line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| ")]
     assert [row for row in rows if row in records][:3] == ["none", "cross_layer", "every_second(step=2)"]
     picture = (bench.results / "custom" / "image_cnn_pareto.svg").read_text().lower()

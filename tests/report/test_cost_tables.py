@@ -110,7 +110,7 @@ def test_a_sweep_that_asks_for_no_costs_says_so(tmp_path):
     records = [made.record(line, config={"measure": {"max_seconds": 0}}) for line in lines]
     made.write_sweep(tmp_path / "runs", lines, records)
     (folder,) = build(tmp_path / "runs", tmp_path / "results", out=lambda text: None)
-    page = (folder / "settings.md").read_text()
+    page = (folder / "summary.md").read_text()
     assert "No cost of any of these: measure.max_seconds=0 asks for none." in page
 
 
@@ -214,7 +214,7 @@ def test_a_page_shows_each_tying_once_and_the_csv_each_cell(tmp_path):
     lines, records, costs = made.grid({"text_gru": "pydocs"}, seeds=(1,))
     made.write_sweep(tmp_path / "runs", lines, records, costs)
     (folder,) = build(tmp_path / "runs", tmp_path / "results", out=lambda text: None)
-    reached, cost = (folder / "settings.md").read_text().split("\n### Cost\n")
+    reached, cost = made.every_setting((folder / "summary.md").read_text()).split("\n### Cost\n")
     assert reached.count("| cross_layer |") == 4 and cost.count("| cross_layer |") == 3
     assert "MiB" not in reached and " ms" not in reached
     assert "cost: Memory" in (folder / "text_gru.tex").read_text()
@@ -229,4 +229,4 @@ def test_a_record_of_an_older_shape_is_a_hole_that_says_so(tmp_path):
     old = made.uncosted(lines[0], "done", "") | {"train_step": {"median_s": 0.01, "n": 9}}
     made.write_sweep(tmp_path / "runs", lines, records, [old])
     (folder,) = build(tmp_path / "runs", tmp_path / "results", out=lambda text: None)
-    assert "No cost of none: its record is of an older version." in (folder / "settings.md").read_text()
+    assert "No cost of none: its record is of an older version." in (folder / "summary.md").read_text()

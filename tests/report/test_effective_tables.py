@@ -39,16 +39,16 @@ TOP = sized("top_k(k=2)", 930_000, 930_000, num_params=930_000)
 @pytest.mark.parametrize("cells", [(NONE,), (NONE, TOP), (sized("none", None, None), TOP)])
 def test_without_a_soft_tying_there_is_no_such_column(tmp_path, cells):
     folder = built(tmp_path, *cells)
-    for name in ("settings.md", "summary.md", "index.html"):
+    for name in ("summary.md", "index.html"):
         assert "ffective" not in (folder / name).read_text(), name
 
 
 def test_beside_a_soft_tying_every_row_has_its_size_as_a_mean_over_seeds(tmp_path):
     """900,000.4 and 960,000.4 are 930,000 together: 77.5 % of the 1,200,000, as of what ties hard."""
     folder = built(tmp_path, NONE, TOP, SOFT)
-    page, summary = (
-        (folder / f"{name}.md").read_text().replace("**", "") for name in ("settings", "summary")
-    )
+    text = (folder / "summary.md").read_text().replace("**", "")
+    page = made.every_setting(text)
+    summary = text.removesuffix(page)
     assert "effective<br>parameters" in page and page.count("| 930,000 | 77.5 | 930,000 |") == 1
     assert page.count("| 1,200,000 | 100.0 | 930,000 |") == 1 and "Effective parameters:" in page
     lines = {line.split(" | ")[0]: line for line in summary.splitlines()}
@@ -64,6 +64,6 @@ def test_beside_a_soft_tying_every_row_has_its_size_as_a_mean_over_seeds(tmp_pat
 
 def test_a_record_from_before_there_was_a_size_is_a_dash_in_the_page_and_nothing_in_the_rows(tmp_path):
     folder = built(tmp_path, sized("none", None, None), SOFT)
-    assert "| 1,200,000 | 100.0 | — |" in (folder / "settings.md").read_text()
+    assert "| 1,200,000 | 100.0 | — |" in (folder / "summary.md").read_text()
     values = [row["effective_params"] for row in rows(read_sweep(tmp_path / "runs", "quick")[0])]
     assert values == [None, None, 900000.4, 960000.4]

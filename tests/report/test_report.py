@@ -125,9 +125,9 @@ def test_unequal_budgets_are_told_above_the_table(tmp_path):
         record["steps"] = steps
     found = sections_of(tmp_path, untied[0] + tied[0], untied[1] + tied[1])
     line = "The rows differ in steps: 450 (none); 880 and 900 (cross_layer)."
-    files = texts(sweep_report("quick", found))
-    for name in ("settings.md", "summary.md"):
-        above, _ = re.split(r"\| (?:tying|method) \|", files[name], maxsplit=1)
+    page = texts(sweep_report("quick", found))["summary.md"]
+    for text in (page, made.every_setting(page)):
+        above, _ = re.split(r"\| (?:tying|method) \|", text, maxsplit=1)
         assert line in above
     alike = sections_of(tmp_path / "alike", *made.pair(100.0, 101.0))
     assert (
@@ -140,7 +140,8 @@ def test_below_the_summary_stands_how_sure_the_choice_is_and_which_rules_played_
     records = [
         made.record(line, 40.0 + line["seed"] * (1.5 if line["tying"] == "soft" else 1)) for line in lines
     ]
-    text = texts(sweep_report("quick", sections_of(tmp_path / "a", lines, records)))["summary.md"]
+    page = texts(sweep_report("quick", sections_of(tmp_path / "a", lines, records)))["summary.md"]
+    text = page.removesuffix(made.every_setting(page))
     assert "within one standard error of the best are none 2 of 2, soft 2 of 2" in text
     assert "Tested together: 2 comparisons, so" in text
     assert "At this budget" not in text and "diverged" not in text

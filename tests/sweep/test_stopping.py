@@ -82,8 +82,8 @@ def test_a_sweep_ends_early_and_its_records_and_tables_say_so(tmp_path, capsys):
     assert len(runs) == 6 and sentence in note and "hold over all looks" in note
     (folder,) = build(tmp_path / "runs", tmp_path / "results", out=lambda text: None)
     assert (
-        sentence in (folder / "settings.md").read_text()
-        and "not run yet" not in (folder / "settings.md").read_text()
+        sentence in (folder / "summary.md").read_text()
+        and "not run yet" not in (folder / "summary.md").read_text()
     )
     assert sentence in archive.read(folder / archive.FILE).note
 

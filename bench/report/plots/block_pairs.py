@@ -63,7 +63,9 @@ def pairs(sections: list[Section]) -> Figure | None:
 
 
 def _says(rank: Interval) -> str:
-    """Say whether the interval of a rank correlation leaves out 0."""
-    if rank.low is None or rank.high is None or rank.low <= 0 <= rank.high:
+    """Say whether the interval of a rank correlation leaves out 0, or that there is none."""
+    if rank.low is None or rank.high is None:
+        return "has no interval"
+    if rank.low <= 0 <= rank.high:
         return "is not shown to tell the cost"
     return "tells what is cheap" if rank.low > 0 else "tells the opposite"
