@@ -154,7 +154,7 @@ def page(shown: Map, pictures: Mapping[str, str]) -> str:
             lines += [*(f"- published: {row.shown}" for row in rows), ""]
     if shown.without:
         lines += ["## What if the copies were left out?", "", *_without(shown.without), ""]
-    lines += ["## What a shared tensor is worth", "", *_laws(shown.laws), ""]
+    lines += ["## What a shared tensor is worth", "", *_laws(shown.laws, shown.found), ""]
     if shown.by_role:
         lines += ["### By role", "", *_roles(shown.by_role), ""]
     lines += ["## What the predictions are made with", "", markdown(_models_table(shown.kinds)), HOW, ""]
@@ -252,10 +252,11 @@ def _rows(shown: Map, kind: Kind) -> list[Published]:
     return [row for row in shown.published if kind.is_text and method_of(row) == kind.method]
 
 
-def _laws(fitted: Mapping[str, laws.Law]) -> list[str]:
+def _laws(fitted: Mapping[str, laws.Law], found: Sequence[Measurement]) -> list[str]:
     """Return the tables of phi and of the worth of repetition, each with what it says in words."""
     if not fitted:
         return ["No law is fitted: points are at too few places."]
+    places = {phi: _places(ones) for phi, ones in grouped(found, _phi_of).items()}
     lines = [
         "`L = E (V / 4000)^s + A (N_once + r^phi N_shared)^-alpha + B D^-beta`: at phi = 1 a tensor with r uses is "
         "worth r tensors, at phi = 0 one, below 0 less than one (the iso-depth law, arXiv 2604.21106, reports 0.46 for "
@@ -264,7 +265,8 @@ def _laws(fitted: Mapping[str, laws.Law]) -> list[str]:
         "",
     ]
     for name, known in fitted.items():
-        shown = [(what, value) for what, value in known.intervals.items()]
+        few = [phi for phi in known.intervals if phi in places and places[phi] < laws.LEAST_GROUPS]
+        shown = [(what, value) for what, value in known.intervals.items() if what not in few]
         columns = [Column("value [95 %]", lambda item: bounded(item[1].mean, item[1].low, item[1].high, 2))]
         title = f"{name[0].upper()}{name[1:]}: {known.points} points at {known.places} places."
         repeats = "" if known.repeats else " No point reads its data twice, so repetition has no number."
@@ -272,6 +274,7 @@ def _laws(fitted: Mapping[str, laws.Law]) -> list[str]:
             f"{title}{repeats}",
             "",
             markdown(tabulate(["parameter"], [[w] for w, _ in shown], columns, shown)),
+            *(f"No {phi}: it is told by fewer than {laws.LEAST_GROUPS} places.\n" for phi in few),
         ]
     lines.append(
         "Intervals: bootstrap over places; with few places they are those of the weak beliefs in the code."
@@ -322,6 +325,11 @@ def _roles(measured: Sequence[Measurement]) -> list[str]:
             if " - " in name
         ),
     ]
+
+
+def _phi_of(one: Measurement) -> str:
+    """Return the name of the phi that a measurement tells of."""
+    return laws.phi_of(one.point.network, laws.role_of(one.method))
 
 
 def _places(found: Sequence[Measurement]) -> int:

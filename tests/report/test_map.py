@@ -72,6 +72,16 @@ def test_the_worth_of_each_role_is_told_where_points_tell_it(few):
     assert "Shared input weights keep more of their worth than shared recurrent weights." in text
 
 
+def test_a_phi_of_few_places_is_no_number_of_the_page(few):
+    """What was believed before any point would stand there as what was measured."""
+    one = few.found[-1]
+    found = (*few.found, replace(one, point=replace(one.point, network="encoder")))
+    text = page(replace(few, found=found, laws={"language models": laws.fit(found, resamples=3)}), {})
+    assert "| phi gru, depth |" in text and "| phi encoder, depth |" not in text
+    assert "No phi encoder, depth: it is told by fewer than 4 places." in text
+    assert "No phi" not in page(few, {})
+
+
 def test_roles_of_few_places_are_not_told(few):
     text = page(replace(few, by_role=with_roles(2, "transformer", attention=0.5, feed_forward=0.5)), {})
     assert len(re.findall(r"\| (?:attention|feed_forward) \| 2 \| 2 \|.*\| not enough to tell \|", text)) == 2
