@@ -14,6 +14,7 @@ from bench.analysis.statistics import spearman
 from bench.report.block_pairs import csv_rows, pairs_lines, pairs_table
 from bench.report.markup import plain
 from bench.report.pages import sweep_report, texts
+from bench.report.plots import block_pairs
 from bench.report.plots.pictures import pictures
 from bench.training import build as assembly
 from bench.training.init_from_run import pair_similarity
@@ -65,6 +66,9 @@ def test_one_seed_has_no_interval_and_no_others(tmp_path):
     (section,) = write(tmp_path, seeds=(1,))
     said = predictions(tied_pairs(section))
     assert all(each.rank.low is None for each in said) and ELSEWHERE not in {each.label for each in said}
+    axes = block_pairs.pairs([section]).axes
+    titles = [title.replace("\n", " ") for each in axes if (title := each.get_title("left"))]
+    assert titles and all(" has no interval: " in title for title in titles)
 
 
 def test_few_pairs_and_other_sweeps_have_no_such_table(tmp_path):
