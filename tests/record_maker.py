@@ -266,5 +266,5 @@ def write_pairs(runs, seeds=(1, 2, 3), pairs=PAIRS, task="text_gru", cost=lambda
 
 
 def every_setting(page: str) -> str:
-    """The part of a sweep's page that has each setting, with tests and costs."""
+    """Return the part of a sweep's page that has each setting, with tests and costs."""
     return page.split("\n# Every setting of ")[1]

@@ -10,6 +10,7 @@ E belongs to a corpus, A to a kind of network, phi to a kind of network and what
 depth all weights of a block, or those of one role alone.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -75,6 +76,7 @@ class Law:
 
     intervals: of the parameters that a reader asks for, at 95 %, by bootstrap over places; empty without a bootstrap.
     points, places: how many measurements, and how many places that differ in more than regularisation.
+    told_by: of each phi, how many of these places tell of it.
     """
 
     networks: tuple[str, ...]
@@ -86,6 +88,7 @@ class Law:
     scales: tuple[float, float]
     points: int
     places: int
+    told_by: dict[str, int]
     intervals: dict[str, Interval]
 
     @cached_property
@@ -105,6 +108,10 @@ class Law:
     @property
     def kinds(self) -> tuple[str, ...]:
         return tuple(sorted({kind_of(role) for _, role in self.roles}))
+
+    def tells(self, phi: str) -> bool:
+        """Whether so many places tell of this phi that it is more than what is believed of it before any."""
+        return self.told_by[phi] >= LEAST_GROUPS
 
     def differences(self, found: Sequence[Measurement]) -> "ndarray":
         """Predict tied - untied nll of measurements, whose own numbers are not read.
@@ -218,19 +225,21 @@ def fit(
     """
     import numpy as np
 
-    places = sorted({one.point.group for one in found})
+    told = {(one.point.network, role_of(one.method), one.point.group) for one in found}
+    places = sorted({place for _, _, place in told})
     if len(places) < LEAST_GROUPS:
         return None
     blank = Law(
         networks=tuple(sorted({one.point.network for one in found})),
         corpora=tuple(sorted({one.point.corpus for one in found})),
-        roles=tuple(sorted({(one.point.network, role_of(one.method)) for one in found})),
+        roles=tuple(sorted({(network, role) for network, role, _ in told})),
         theta=(),
         fixed=phi,
         repeats=phi is None and any(one.point.passes > 1 for one in found),
         scales=SCALES,
         points=len(found),
         places=len(places),
+        told_by=Counter(phi_of(network, role) for network, role, _ in told),
         intervals={},
     )
     design, generator = _design(found, blank), np.random.default_rng(0)

@@ -70,17 +70,16 @@ def interval_of_correlations(values: Iterable[float], level: float = 0.95) -> In
 
     Source: Fisher 1921, On the "probable error" of a coefficient of correlation deduced from a small sample.
     """
-    values = list(values)
-    if len(values) > 1 and max(values) - min(values) <= ROUNDING:
-        mean = moments(values).mean
-        return Interval(mean, mean, mean, len(values))
-    scores = [math.atanh(r) if abs(r) < 1 - ROUNDING else math.copysign(math.inf, r) for r in values]
-    if (of_scores := interval(scores, level)) is None:
+    if not (values := list(values)):
         return None
-    mean, n = moments(values).mean, len(values)
-    if of_scores.low is None or of_scores.high is None:
+    mean, _, n = moments(values)
+    if n > 1 and max(values) - min(values) <= ROUNDING:
+        return Interval(mean, mean, mean, n)
+    scores = [math.atanh(r) if abs(r) < 1 - ROUNDING else math.copysign(math.inf, r) for r in values]
+    low, high = bounds(*moments(scores), level)
+    if low is None or high is None:
         return Interval(mean, None, None, n)
-    return Interval(mean, min(mean, math.tanh(of_scores.low)), max(mean, math.tanh(of_scores.high)), n)
+    return Interval(mean, min(mean, math.tanh(low)), max(mean, math.tanh(high)), n)
 
 
 def paired(ours: Mapping[int, float], theirs: Mapping[int, float], level: float = 0.95) -> Paired | None:

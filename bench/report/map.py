@@ -19,7 +19,6 @@ from bench.analysis.points import ALONE, METHODS, Measurement, as_percent
 from bench.analysis.prediction import MATTERS, MODELS, best_predictor, law
 from bench.analysis.published import Published
 from bench.analysis.rate_rule import HIGHER_RATE_SWEEP, RATE_SWEEP, Arm
-from bench.analysis.statistics import Interval
 from bench.analysis.zero_line import Plane, plane_of
 from bench.report.document import html
 from bench.report.foretold import predictions_page
@@ -154,7 +153,7 @@ def page(shown: Map, pictures: Mapping[str, str]) -> str:
             lines += [*(f"- published: {row.shown}" for row in rows), ""]
     if shown.without:
         lines += ["## What if the copies were left out?", "", *_without(shown.without), ""]
-    lines += ["## What a shared tensor is worth", "", *_laws(shown.laws, shown.found), ""]
+    lines += ["## What a shared tensor is worth", "", *_laws(shown.laws), ""]
     if shown.by_role:
         lines += ["### By role", "", *_roles(shown.by_role), ""]
     lines += ["## What the predictions are made with", "", markdown(_models_table(shown.kinds)), HOW, ""]
@@ -252,11 +251,10 @@ def _rows(shown: Map, kind: Kind) -> list[Published]:
     return [row for row in shown.published if kind.is_text and method_of(row) == kind.method]
 
 
-def _laws(fitted: Mapping[str, laws.Law], found: Sequence[Measurement]) -> list[str]:
+def _laws(fitted: Mapping[str, laws.Law]) -> list[str]:
     """Return the tables of phi and of the worth of repetition, each with what it says in words."""
     if not fitted:
         return ["No law is fitted: points are at too few places."]
-    places = {phi: _places(ones) for phi, ones in grouped(found, _phi_of).items()}
     lines = [
         "`L = E (V / 4000)^s + A (N_once + r^phi N_shared)^-alpha + B D^-beta`: at phi = 1 a tensor with r uses is "
         "worth r tensors, at phi = 0 one, below 0 less than one (the iso-depth law, arXiv 2604.21106, reports 0.46 for "
@@ -265,7 +263,7 @@ def _laws(fitted: Mapping[str, laws.Law], found: Sequence[Measurement]) -> list[
         "",
     ]
     for name, known in fitted.items():
-        few = [phi for phi in known.intervals if phi in places and places[phi] < laws.LEAST_GROUPS]
+        few = [phi for phi in known.told_by if not known.tells(phi)]
         shown = [(what, value) for what, value in known.intervals.items() if what not in few]
         columns = [Column("value [95 %]", lambda item: bounded(item[1].mean, item[1].low, item[1].high, 2))]
         title = f"{name[0].upper()}{name[1:]}: {known.points} points at {known.places} places."
@@ -274,7 +272,7 @@ def _laws(fitted: Mapping[str, laws.Law], found: Sequence[Measurement]) -> list[
             f"{title}{repeats}",
             "",
             markdown(tabulate(["parameter"], [[w] for w, _ in shown], columns, shown)),
-            *(f"No {phi}: it is told by fewer than {laws.LEAST_GROUPS} places.\n" for phi in few),
+            *(f"No {phi}: it is told by fewer than {laws.LEAST_GROUPS} places.\n" for phi in sorted(few)),
         ]
     lines.append(
         "Intervals: bootstrap over places; with few places they are those of the weak beliefs in the code."
@@ -295,9 +293,7 @@ def _roles(measured: Sequence[Measurement]) -> list[str]:
 
     along_depth = [one for one in text if one.point.network in networks and one.method != "embedding"]
     groups = grouped(sorted(along_depth, key=names), names)
-    rows = [(known.intervals[laws.phi_of(*pair)], ones) for pair, ones in groups.items()]
-
-    places = {laws.phi_of(*pair): _places(ones) for pair, ones in groups.items()}
+    rows = [(laws.phi_of(*pair), ones) for pair, ones in groups.items()]
 
     def change(ones: Sequence[Measurement]) -> str:
         there = [one.percent for one in ones if one.point in at and one.distinct == 1]
@@ -305,10 +301,10 @@ def _roles(measured: Sequence[Measurement]) -> list[str]:
 
     columns = [
         Column("points", lambda row: str(len(row[1]))),
-        Column("places", lambda row: str(_places(row[1]))),
+        Column("places", lambda row: str(known.told_by[row[0]])),
         Column("tied to untied, %", lambda row: change(row[1])),
-        Column("phi [95 %]", lambda row: bounded(row[0].mean, row[0].low, row[0].high, 2)),
-        Column("a shared tensor is worth", lambda row: _worth(row[0], _places(row[1])), align="l"),
+        Column("phi [95 %]", lambda row: bounded(*known.intervals[row[0]][:3], 2)),
+        Column("a shared tensor is worth", lambda row: _worth(known, row[0]), align="l"),
     ]
     labels = [[network, "whole blocks" if role == "depth" else role] for network, role in groups]
     return [
@@ -320,35 +316,31 @@ def _roles(measured: Sequence[Measurement]) -> list[str]:
         "",
         markdown(tabulate(["network", "role"], labels, columns, rows)),
         *(
-            f"- {name}: {bounded(value.mean, value.low, value.high, 2, True)}. {_which(name, value, places)}"
+            f"- {name}: {bounded(value.mean, value.low, value.high, 2, True)}. {_which(known, name)}"
             for name, value in known.intervals.items()
             if " - " in name
         ),
     ]
 
 
-def _phi_of(one: Measurement) -> str:
-    """Return the name of the phi that a measurement tells of."""
-    return laws.phi_of(one.point.network, laws.role_of(one.method))
-
-
 def _places(found: Sequence[Measurement]) -> int:
     return len({one.point.group for one in found})
 
 
-def _worth(phi: Interval, places: int) -> str:
+def _worth(known: laws.Law, name: str) -> str:
     """Say what the interval of a phi allows for the worth of a tensor with r uses, or that it does not tell."""
-    if places < laws.LEAST_GROUPS or (phi.low <= 0 and phi.high >= 1):
+    phi = known.intervals[name]
+    if not known.tells(name) or (phi.low <= 0 and phi.high >= 1):
         return "not enough to tell"
     least = "more than r" if phi.low > 1 else "more than one" if phi.low > 0 else ""
     most = "less than one" if phi.high < 0 else "less than r" if phi.high < 1 else ""
     return ", ".join(filter(None, (least, most)))
 
 
-def _which(name: str, difference: Interval, places: Mapping[str, int]) -> str:
+def _which(known: laws.Law, name: str) -> str:
     """Say which of two roles of a network, `phi NETWORK, ONE - phi NETWORK, OTHER`, keeps more of its worth."""
-    few = any(places[phi] < laws.LEAST_GROUPS for phi in name.split(" - "))
-    if few or difference.low <= 0 <= difference.high:
+    difference = known.intervals[name]
+    if not all(map(known.tells, name.split(" - "))) or difference.low <= 0 <= difference.high:
         return "Which of the two keeps more of its worth is not told."
     one, other = (phi.rpartition(", ")[2] for phi in name.split(" - "))
     better, worse = (one, other) if difference.low > 0 else (other, one)

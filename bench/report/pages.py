@@ -279,17 +279,21 @@ def texts(report: SweepReport) -> dict[str, str]:
 
     The summary ends with every setting; of a crowded sweep they are a file of their own.
     """
-    files, settings = _summary(report), [f"# Every setting of {report.name}, with tests and costs\n"]
+    files = _summary(report)
     for task in report.tasks:
-        settings.append(_settings(task))
         files |= _task_files(task)
+    settings = (
+        f"# Every setting of {report.name}, with tests and costs\n{''.join(map(_settings, report.tasks))}"
+    )
     if report.is_crowded:
-        return files | {SETTINGS: "".join([MARK, *settings])}
-    return files | {SUMMARY: "\n".join([files[SUMMARY], "".join(settings)])} if report.tasks else files
+        files[SETTINGS] = f"{MARK}{settings}"
+    elif report.tasks:
+        files[SUMMARY] += f"\n{settings}"
+    return files
 
 
 def _settings(task: TaskReport) -> str:
-    """Every setting of one task, with tests and costs."""
+    """Return every setting of one task, with tests and costs."""
     md = [f"\n## {task.stem}\n"]
     several = len(task.parts) > 1
     for section, reached, costs in task.parts:

@@ -12,7 +12,7 @@ from bench.report import html, index, sharing
 from bench.report.comparison import in_blocks
 from bench.report.markup import WIDTH, plain
 from bench.report.notes import floors
-from bench.report.pages import MARK, TEX_MARK, SweepReport, TaskReport, recorded_report, texts
+from bench.report.pages import MARK, SUMMARY, TEX_MARK, SweepReport, TaskReport, recorded_report, texts
 from bench.report.plots.pictures import PICTURES, pictures
 from bench.runs import sources
 from bench.runs.command_line import add_places, add_sweep, framed, parser
@@ -152,7 +152,7 @@ def _made_before(folder: Path) -> set[str]:
     pages = {path.name for path in folder.glob("*.md") if path.read_bytes().startswith(MARK.encode())}
     stems = [path.stem for path in folder.glob("*.tex") if path.read_bytes().startswith(TEX_MARK.encode())]
     texts = {f"{stem}{end}" for stem in stems for end in TEXTS}
-    beside = {"across.csv", "index.html", "records.csv"} if "summary.md" in pages else set()
+    beside = {"across.csv", "index.html", "records.csv"} if SUMMARY in pages else set()
     drawn = {f"{stem}_{kind}{suffix}" for stem in stems for kind in PICTURES for suffix in SUFFIXES}
     return pages | texts | beside | drawn
 

@@ -110,7 +110,7 @@ def test_a_sweep_that_asks_for_no_costs_says_so(tmp_path):
     records = [made.record(line, config={"measure": {"max_seconds": 0}}) for line in lines]
     made.write_sweep(tmp_path / "runs", lines, records)
     (folder,) = build(tmp_path / "runs", tmp_path / "results", out=lambda text: None)
-    page = (folder / "summary.md").read_text()
+    page = made.every_setting((folder / "summary.md").read_text())
     assert "No cost of any of these: measure.max_seconds=0 asks for none." in page
 
 
@@ -229,4 +229,6 @@ def test_a_record_of_an_older_shape_is_a_hole_that_says_so(tmp_path):
     old = made.uncosted(lines[0], "done", "") | {"train_step": {"median_s": 0.01, "n": 9}}
     made.write_sweep(tmp_path / "runs", lines, records, [old])
     (folder,) = build(tmp_path / "runs", tmp_path / "results", out=lambda text: None)
-    assert "No cost of none: its record is of an older version." in (folder / "summary.md").read_text()
+    assert "No cost of none: its record is of an older version." in made.every_setting(
+        (folder / "summary.md").read_text()
+    )

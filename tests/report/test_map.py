@@ -76,7 +76,7 @@ def test_a_phi_of_few_places_is_no_number_of_the_page(few):
     """What was believed before any point would stand there as what was measured."""
     one = few.found[-1]
     found = (*few.found, replace(one, point=replace(one.point, network="encoder")))
-    text = page(replace(few, found=found, laws={"language models": laws.fit(found, resamples=3)}), {})
+    text = page(replace(few, laws={"language models": laws.fit(found, resamples=3)}), {})
     assert "| phi gru, depth |" in text and "| phi encoder, depth |" not in text
     assert "No phi encoder, depth: it is told by fewer than 4 places." in text
     assert "No phi" not in page(few, {})

@@ -44,7 +44,7 @@ def test_one_record(tmp_path):
 def test_all_runs_without_a_number_on_two_tasks(tmp_path, status):
     lines = grid(100.0, 101.0)[0] + grid(0.5, 0.6, **IMAGES)[0]
     texts = pages(tmp_path, lines, [made.unfinished(line, status, "a reason") for line in lines])
-    assert texts["summary.md"].count("a reason") == 2 * 2
+    assert made.every_setting(texts["summary.md"]).count("a reason") == 2 * 2
     (row,) = [
         row
         for row in csv.DictReader(texts["across.csv"].splitlines())
@@ -62,7 +62,7 @@ def test_all_runs_without_a_number_on_two_tasks(tmp_path, status):
 def test_a_metric_that_is_no_number(tmp_path, odd):
     lines, records = grid(100.0, 101.0, 102.0)
     records[-1]["test"]["perplexity"] = odd
-    text = pages(tmp_path, lines, records)["summary.md"]
+    text = made.every_setting(pages(tmp_path, lines, records)["summary.md"])
     assert f"not a number: test perplexity is {odd} (1 of 3 seeds)" in text and "2 (1 not a number)" in text
     assert "| soft | 0 | 0 | 2 | −1.0" in text and "1 of 3 not a number" in text
 
@@ -70,7 +70,7 @@ def test_a_metric_that_is_no_number(tmp_path, odd):
 def test_a_finite_perplexity_beyond_any_square(tmp_path):
     lines, records = grid(100.0, 101.0, 102.0)
     records[-1] = made.record(lines[-1], 1e250)
-    text = pages(tmp_path, lines, records)["summary.md"]
+    text = made.every_setting(pages(tmp_path, lines, records)["summary.md"])
     assert "3.333e+249" in text
     assert (
         max(len(entry) for line in text.splitlines() if line.startswith("|") for entry in line.split("|"))
@@ -85,7 +85,7 @@ def test_runs_of_two_versions_say_so_and_are_compared(tmp_path):
             "results_version": 2,
             "test": record["test"] | {"perplexity": value, "nll": math.log(value)},
         }
-    text = pages(tmp_path, lines, records)["summary.md"]
+    text = made.every_setting(pages(tmp_path, lines, records)["summary.md"])
     assert "Runs come from more than one results_version." in text and "| soft | 0 | 0 | 3 | −5.1 % [" in text
     assert "The rows differ in results_version (code that changes numbers): 1 (none); 2 (soft)." in text
 
@@ -97,9 +97,16 @@ def test_a_diverged_seed_is_in_the_verdict_of_every_page(tmp_path, tying):
     records[at] = made.unfinished(lines[at], "diverged", "loss is nan")
     texts = pages(tmp_path, lines, records)
     word = "1 of 3 diverged" if tying == "soft" else "none: 1 of 3 diverged"
-    for name in ("summary.md", "text_gru.csv", "summary.csv"):
-        assert word in texts[name], name
-    assert "ranked as the worst" in texts["summary.md"]
+    settings = made.every_setting(texts["summary.md"])
+    parts = (
+        texts["summary.md"].removesuffix(settings),
+        settings,
+        texts["text_gru.csv"],
+        texts["summary.csv"],
+    )
+    for part in parts:
+        assert word in part
+    assert "ranked as the worst" in made.every_setting(texts["summary.md"])
 
 
 @pytest.mark.parametrize(("status", "word"), [("diverged", "all diverged"), (None, "not run yet")])
@@ -122,7 +129,7 @@ def test_where_nothing_can_be_compared_the_answer_says_so(tmp_path):
 
 def test_an_ignored_seed_is_asked_about_and_has_no_p(tmp_path):
     lines, records = grid(100.0, 100.0, 100.0)
-    text = pages(tmp_path, lines, records)["summary.md"]
+    text = made.every_setting(pages(tmp_path, lines, records)["summary.md"])
     assert "seeds have no effect (is the seed ignored?)" in text
     (row,) = [line for line in text.splitlines() if line.startswith("| soft | 0 | 0 | 3 | ")]
     assert "| — | — | — | seeds have no effect" in row and "[" not in row
@@ -146,5 +153,5 @@ def test_records_of_two_fingerprints_are_two_tables_and_never_one_difference(tmp
     for record in records[2:]:
         record["data_meta"]["fingerprint"] = "0ther"
     texts = pages(tmp_path, lines, records)
-    assert "### text_gru on pydocs, 0ther" in texts["summary.md"]
-    assert "Differences" not in texts["summary.md"] and "across.csv" not in texts
+    assert "### text_gru on pydocs, 0ther" in made.every_setting(texts["summary.md"])
+    assert "Differences" not in made.every_setting(texts["summary.md"]) and "across.csv" not in texts

@@ -4,7 +4,7 @@ import pytest
 from grid import build
 from hypothesis import given
 from hypothesis import strategies as st
-from record_maker import PAIRS, grid, write_pairs, write_sweep
+from record_maker import PAIRS, every_setting, grid, write_pairs, write_sweep
 from scipy.stats import spearmanr
 
 from bench.analysis.block_pairs import ELSEWHERE, predictions, tied_pairs
@@ -55,8 +55,9 @@ def test_of_an_accuracy_a_loss_is_a_cost(tmp_path):
 def test_the_page_has_the_table_the_lines_the_rows_and_the_picture(tmp_path):
     found = write(tmp_path)
     page = texts(sweep_report("quick", found))
-    assert "Does similarity predict the cost of tying" in page["summary.md"]
-    assert "least 0.000 for blocks 1 and 2, most +5.000 for blocks 3 and 4" in page["summary.md"]
+    settings = every_setting(page["summary.md"])
+    assert "Does similarity predict the cost of tying" in settings
+    assert "least 0.000 for blocks 1 and 2, most +5.000 for blocks 3 and 4" in settings
     assert len(page["text_gru_pairs.csv"].splitlines()) == 1 + 3 * 6
     assert csv_rows(found[0])[0] | {"cost": 0.0, "cosine": 0.9} == csv_rows(found[0])[0]
     assert set(pictures(found)["pairs"]) == {".png", ".svg"}

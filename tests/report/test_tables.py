@@ -61,7 +61,7 @@ def test_mean_spread_and_paired_difference(tmp_path):
     expected = (math.log(0.97) + math.log(103 / 104)) / 2
     assert float(cross["difference_to_none_mean"]) == pytest.approx(expected)
     assert cross["difference_to_none_n"] == "2"
-    text = (folder / "summary.md").read_text()
+    text = made.every_setting((folder / "summary.md").read_text())
     # The t interval of two values reaches 12.7 times half their distance.
     assert "−2.0 % [−14.1, +11.9] (n=2)" in text and "| 102.0 [76.6, 127.4] |" in text.replace("**", "")
 
@@ -83,7 +83,7 @@ def test_what_a_difference_is_worth_stands_below_and_in_the_csv_unrounded(tmp_pa
     assert int(cross["seeds_for_margin"]) > 6 and cross["difference_unit"] == "nats"
     spreads = [stdev([math.log(value) for value in values] * 3) for values in ((100, 104), (97, 103))]
     assert float(cross["effect"]) == pytest.approx(mean / math.hypot(*spreads) * math.sqrt(2))
-    text, tex = (folder / "summary.md").read_text(), (folder / "text_gru.tex").read_text()
+    text, tex = made.every_setting((folder / "summary.md").read_text()), (folder / "text_gru.tex").read_text()
     assert text.count("Differences to none:") == 1 and "±1 % of the mean of `none`" in text
     assert (
         "text_gru on pydocs: Differences to none" in tex
@@ -95,7 +95,9 @@ def test_what_a_difference_is_worth_stands_below_and_in_the_csv_unrounded(tmp_pa
 
 def test_one_seed_has_no_table_of_differences(tmp_path):
     untied, tied = made.pair(100.0), made.pair(97.0, tying="cross_layer")
-    text = (built(tmp_path, untied[0] + tied[0], untied[1] + tied[1]) / "summary.md").read_text()
+    text = made.every_setting(
+        (built(tmp_path, untied[0] + tied[0], untied[1] + tied[1]) / "summary.md").read_text()
+    )
     assert "Differences" not in text and "| −3.0" in text.replace("**", "") and "too few seeds" in text
 
 
@@ -119,7 +121,7 @@ def test_a_torn_record_is_a_hole_that_says_so(tmp_path):
     runs = sweep(tmp_path, lines, records)
     (run_folder(runs, lines[1]["id"]) / "record.json").write_bytes(b'{"status": "do')
     folder = build(runs, tmp_path / "results", out=lambda text: None)[0]
-    text = (folder / "summary.md").read_text()
+    text = made.every_setting((folder / "summary.md").read_text())
     assert "record is damaged" in text and "1 (1 failed)" in text and str(tmp_path) not in text
 
 
@@ -128,7 +130,9 @@ def test_a_torn_cost_leaves_its_columns_empty_and_says_so(tmp_path):
     runs = sweep(tmp_path, lines, records, [made.cost(lines[0])])
     (runs / "costs" / lines[0]["cost"] / "cost.json").write_bytes(b"{")
     folder = build(runs, tmp_path / "results", out=lambda text: None)[0]
-    assert "No cost of none: its record is damaged." in (folder / "summary.md").read_text()
+    assert "No cost of none: its record is damaged." in made.every_setting(
+        (folder / "summary.md").read_text()
+    )
 
 
 def test_two_data_sets_of_one_task_have_a_part_of_the_page_and_a_csv_each(tmp_path):
@@ -153,7 +157,9 @@ def test_flat_rows_are_one_per_run_holes_included(tmp_path):
 def test_below_a_table_stand_floors_provenance_and_note(tmp_path):
     lines, records = made.pair(27.4, 27.4)
     records[1]["provenance"] = made.provenance(commit="fedcba9876543210", dirty=True)
-    text = (built(tmp_path, lines, records, note="one rate per task") / "summary.md").read_text()
+    text = made.every_setting(
+        (built(tmp_path, lines, records, note="one rate per task") / "summary.md").read_text()
+    )
     assert "best row 27.40 is 0.10x unigram perplexity 274.0, 0.51x trigram perplexity 54.00" in text
     assert "commit abcdef0123 (1 of 2), fedcba9876 (dirty) (1 of 2)" in text
     assert "Runs come from more than one commit." in text
@@ -164,11 +170,15 @@ def test_below_a_table_stand_floors_provenance_and_note(tmp_path):
 def test_a_sweep_in_which_nothing_ended_well_still_has_tables(tmp_path, status):
     lines = [made.entry(tying) for tying in made.TYINGS]
     folder = built(tmp_path, lines, [made.unfinished(line, status, "a reason") for line in lines])
-    assert "a reason" in (folder / "summary.md").read_text() and not list(folder.glob("*.png"))
+    assert "a reason" in made.every_setting((folder / "summary.md").read_text()) and not list(
+        folder.glob("*.png")
+    )
 
 
 def test_a_sweep_without_records_and_one_without_runs_have_tables(tmp_path):
-    assert "not run yet" in (built(tmp_path / "a", [made.entry()], []) / "summary.md").read_text()
+    assert "not run yet" in made.every_setting(
+        (built(tmp_path / "a", [made.entry()], []) / "summary.md").read_text()
+    )
     assert "asked for no run" in (built(tmp_path / "b", [], []) / "summary.md").read_text()
 
 
@@ -286,5 +296,5 @@ def test_two_model_classes_in_one_sweep_have_tables(tmp_path):
         records.append(made.record(line, 100.0 + len(lines), config={"model": model, "data": {}}))
     made.write_sweep(tmp_path / "runs", lines, records)
     (folder,) = build(tmp_path / "runs", tmp_path / "results", out=lambda text: None)
-    table = (folder / "summary.md").read_text()
+    table = made.every_setting((folder / "summary.md").read_text())
     assert table.count("\n### text_gru on pydocs, model._target_=") == 2
