@@ -31,6 +31,12 @@ TASK_OF |= dict.fromkeys(
 TASK_OF |= {
     choice: "text_gru" for group, choice in CHOICES if group == "sweep" and choice.startswith("trained_out")
 }
+TASK_OF |= dict.fromkeys(("trained_out_images", "trained_out_image_sizes", "trained_out_scans"), "image_cnn")
+TASK_OF |= {
+    "trained_out_series": "series_gru",
+    "trained_out_sentences": "text_classifier",
+    "trained_out_transformer": "text_transformer",
+}
 TYINGS = [choice for group, choice in CHOICES if group == "tying"]
 SEARCHES, DESIGNS = (
     [
