@@ -155,6 +155,17 @@ def test_a_lowering_is_told_from_one_that_is_too_small():
     assert found["percent"] == pytest.approx(10)
 
 
+def test_a_lowering_beside_another_network_decides_nothing_and_needs_its_runs():
+    gaps = (("top", 0.9), ("none", 1.0), ("small", 0.8))
+    rows = frame(*(cell(t, [0.5] * 2, gap=g) for t, g in gaps))
+    asked = {"ours": "tying == 'top'", "theirs": "tying == 'none'", "by": BY, "unit": "nats", "share": 0.15}
+    context = {"beside a small one": "tying == 'small'", "beside a big one": "tying == 'big'"}
+    plain, small = paired.lowering(rows, columns={"at last": "gap"}, context=context, **asked)
+    assert plain.decides and not small.decides
+    assert small.name.endswith("at last, beside a small one")
+    assert small.numbers()["lower"] == pytest.approx(-0.1)
+
+
 @pytest.mark.parametrize(("middle", "place"), [(0.5, 0.5), (0.6, 0.0), (0.4, 1.0), (0.7, -0.5)])
 def test_between_knows_its_place(middle, place):
     rows = frame(cell("none", [0.6] * 2), cell("full", [0.4] * 2), cell("soft", [middle] * 2))

@@ -461,6 +461,16 @@ def test_one_seed_is_hollow_and_has_no_bar_and_a_hole_says_why(tmp_path):
     assert "Hollow: one seed" in notes(figure)
 
 
+def test_the_title_of_a_forest_counts_rows_without_a_number_by_why(tmp_path):
+    """A row's own text says how many of its runs lack a number; among rows that count would be read as another."""
+    lines = [made.entry(tying, 0.0) for tying in ("none", "cross_layer")]
+    lost = [made.entry("cross_layer", 0.2, seed=seed) for seed in (1, 2, 3)]
+    gone = [made.unfinished(line, "diverged", "loss is nan") for line in lost]
+    figure = forest(written(tmp_path, lines + lost, [*map(made.record, lines), *gone]))
+    assert "3 diverged" in texts(figure)
+    assert "1 too few seeds, 1 diverged" in " ".join(figure.axes[0].get_title(loc="left").split())
+
+
 def test_a_bar_that_runs_on_ends_in_an_arrowhead(tmp_path):
     lines, records = made.pair(100.0, 100.0)
     more, wide = made.pair(100.0, 102.0, tying="cross_layer")

@@ -153,6 +153,7 @@ def lowering(
     columns: Mapping[str, str],
     share: float,
     unit: str,
+    context: Mapping[str, str] | None = None,
 ) -> list[Part]:
     """Measure how far `ours` is below `theirs` in a column that is better low, paired by seed; a part per column.
 
@@ -161,21 +162,28 @@ def lowering(
 
     Args:
         columns: condition under which the part stands, such as `at the last epoch` -> column.
+        context: what else ours is compared with, in words -> expression. These parts decide nothing, and there is none
+            where no run is of that kind.
     """
     parts = []
-    for name, mine, other in pairs(frame, ours, theirs, by):
-        for condition, column in columns.items():
-            low, high = by_seed(mine, column), by_seed(other, column)
-            less = {seed: (1 - share) * value for seed, value in high.items()}
-            both = low.keys() & high.keys()
-            total = sum(high[seed] for seed in both)
-            percent = 100 * (1 - sum(low[seed] for seed in both) / total) if total > 0 else None
-            measures = (
-                measured("lower", high, low, unit),
-                measured("beyond", less, low, unit),
-                Measure("percent", percent, "% of theirs"),
-            )
-            parts.append(Part(f"{name}, {condition}", measures, lost=missing(ours=mine, theirs=other)))
+    for words, expression in {"": theirs, **(context or {})}.items():
+        for name, mine, other in pairs(frame, ours, expression, by):
+            if words and not len(other):
+                continue
+            for condition, column in columns.items():
+                low, high = by_seed(mine, column), by_seed(other, column)
+                less = {seed: (1 - share) * value for seed, value in high.items()}
+                both = low.keys() & high.keys()
+                total = sum(high[seed] for seed in both)
+                percent = 100 * (1 - sum(low[seed] for seed in both) / total) if total > 0 else None
+                measures = (
+                    measured("lower", high, low, unit),
+                    measured("beyond", less, low, unit),
+                    Measure("percent", percent, "% of theirs"),
+                )
+                part = ", ".join(filter(None, (name, condition, words)))
+                lost = missing(ours=mine, theirs=other)
+                parts.append(Part(part, measures, decides=not words, lost=lost))
     return parts
 
 

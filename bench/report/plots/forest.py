@@ -46,6 +46,7 @@ ACROSS = 2
 """Panels in a row."""
 ROW, PLOT = 0.27, 3.1
 """Inches: a row's height, the width of the plot."""
+NO_PAIR = "no pair with none"
 REACH = 3.0
 """How far bars are drawn, in multiples of the largest difference: an interval of two seeds is ten times as wide."""
 
@@ -111,11 +112,11 @@ def forest(sections: list[Section]) -> Figure | None:
 
 
 def message(rows: Sequence[Row]) -> str:
-    """Count the verdicts of the rows; one that all have is said once."""
-    words = [_verdict(row) for row in rows if row.against]
-    counts = Counter("smaller than a bound" if word.startswith("smaller") else word for word in words)
+    """Count the verdicts of the rows, and why others have no number; one that all have is said once."""
+    compared = [row for row in rows if row.against]
+    counts = Counter(_kind(row) for row in compared)
     if len(counts) == 1:
-        return f"{'all ' * (len(words) > 1)}{words[0] if len(words) == 1 else next(iter(counts))}"
+        return f"all {next(iter(counts))}" if len(compared) > 1 else _verdict(compared[0])
     return ", ".join(f"{count} {word}" for word, count in counts.most_common())
 
 
@@ -202,7 +203,15 @@ def _verdict(row: Row) -> str:
     if row.difference:
         return row.against.verdict.word + "*" * row.against.verdict.is_hint
     missing = ", ".join(f"{n} {what}" for what, n in row.against.cell.missing.items())
-    return missing or "no pair with none"
+    return missing or NO_PAIR
+
+
+def _kind(row: Row) -> str:
+    """Return what rows are counted by: the verdict without its bound, or what runs lack without their number."""
+    if row.difference is None:
+        return " or ".join(row.against.cell.missing) or NO_PAIR
+    verdict = _verdict(row)
+    return "smaller than a bound" if verdict.startswith("smaller") else verdict
 
 
 def _tip(row: Row, places: int) -> str:
