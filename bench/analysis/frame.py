@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.analysis.archive import chosen_names, load
 from bench.analysis.groups import flat
-from bench.analysis.runs import CostRecord, RunRecord, device, is_finite
+from bench.analysis.runs import CostRecord, RunRecord, device, is_finite, training_size
 from bench.analysis.runs import rows as records
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ def _row(run: RunRecord, cost: dict[str, Any]) -> dict[str, Any]:
     counts = ("num_params", "num_params_untied", "effective_params", "effective_params_by_use")
     for key in (*counts, "best_epoch", "epochs", "steps"):
         row[key] = run.number(key)
+    row["training_size"] = training_size(run.record)
     if run.number("control"):
         row |= {f"control_{key}": run.number("control", key) for key in ("ratio", "width", "feed_forward")}
     for key, value in (run.number("start", "likeness") or {}).items():

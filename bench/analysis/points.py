@@ -9,7 +9,7 @@ from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from bench.analysis.runs import look_up
+from bench.analysis.runs import look_up, training_size
 from bench.runs.identity import identity
 from bench.tying.errors import BadInput
 
@@ -132,18 +132,18 @@ def point_of(record: Mapping[str, Any], vocabulary: int | None = None) -> Point 
             the limit of its config alone.
     """
     config, network = record.get("config") or {}, network_of(record)
-    sizes, parameters = look_up(record, "data_meta", "sizes", "train"), record.get("num_params_untied")
+    train, parameters = training_size(record), record.get("num_params_untied")
     if network not in NETWORKS.values() or not config.keys() >= CONFIG_PARTS:
         return None
     model, batches, trainer = config["model"], look_up(config, "task", "batches"), config["trainer"]
-    if not (sizes and parameters and batches and trainer and model.get("width") and model.get("depth")):
+    if not (train and parameters and batches and trainer and model.get("width") and model.get("depth")):
         return None
     if vocabulary is None:
         reached, limit = look_up(record, "data_meta", "vocab_size"), look_up(config, "data", "vocab_size")
         vocabulary = (reached or limit) if network in OF_TEXT else 0
     if vocabulary is None:
         return None
-    unique, passes = _budget(config, network, sizes)
+    unique, passes = _budget(config, network, train)
     injected = model.get("injection") not in (None, "none")
     return Point(
         network=f"{network}, injection" if injected else network,
@@ -159,10 +159,9 @@ def point_of(record: Mapping[str, Any], vocabulary: int | None = None) -> Point 
     )
 
 
-def _budget(config: Mapping[str, Any], network: str, available: int) -> tuple[int, float]:
+def _budget(config: Mapping[str, Any], network: str, train: int) -> tuple[int, float]:
     """Return the different tokens or examples that a run was to read, and how often it was to read them."""
     batches, trainer = config["task"]["batches"], config["trainer"]
-    train = min(available, look_up(config, "data", "train_limit") or available)
     per_step = batches["batch_size"] * (batches["window"] if network in OF_TEXT else 1)
     whole = max(1, train // per_step)
     steps_an_epoch = min(whole, trainer.get("limit_train_batches") or whole)

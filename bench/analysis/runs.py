@@ -163,6 +163,13 @@ def look_up(tree: Any, *keys: str) -> Any:
     return tree
 
 
+def training_size(record: Mapping[str, Any]) -> int | None:
+    """Return how many tokens or examples a run trained on; None where the record does not say."""
+    available = look_up(record, "data_meta", "sizes", "train")
+    limit = look_up(record, "config", "data", "train_limit")
+    return min(available, limit or available) if available else None
+
+
 def device(record: Mapping[str, Any]) -> str | None:
     """What a record was made on: it knows better than the request it starts with."""
     return record.get("device") or look_up(record, "provenance", "device")

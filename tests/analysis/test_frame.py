@@ -18,6 +18,12 @@ def test_a_row_for_each_run_that_the_sweep_asked_for(tmp_path: Path) -> None:
     assert quick.status.value_counts().to_dict() == {"done": 56, "not_applicable": 4}
 
 
+def test_what_a_run_trained_on_is_known_with_a_limit_and_without(tmp_path: Path) -> None:
+    limited, whole = (bench.load_results(name, RESULTS, tmp_path) for name in ("claim_c7_image", "claim_c16"))
+    assert set(limited.training_size) == {540, 5400, 54000}
+    assert set(whole[whole.data == "digits"].training_size) == {1197}
+
+
 def test_an_unknown_sweep_is_refused_with_those_that_are_there(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no sweep nope in .*: there is .*quick"):
         bench.load_results("nope", RESULTS, tmp_path)
