@@ -12,12 +12,12 @@ from bench.analysis.statistics import Interval, interval
 THRESHOLDS = (0.95, 0.98, 1.0, 1.02)
 
 Task = tuple[str, str]
-"""A task and its data: what is one of many in a mean over tasks. Variants of it are not."""
+"""A task and its data: the unit of a mean over tasks. A variant of a task is no unit of its own."""
 
 
 @dataclass
 class Scores:
-    """What the runs of one tying reached: `tasks[task][seed]` are the scores of one seed in one task."""
+    """Scores of the runs of one tying: `tasks[task][seed]` are the scores of one seed in one task."""
 
     tying: str
     tasks: dict[Task, dict[int, list[float]]] = field(default_factory=dict)
@@ -31,7 +31,7 @@ class Scores:
 
     @cached_property
     def ratios(self) -> dict[Task, Interval | None]:
-        """Of each task the geometric mean score over its seeds; None where a run has score 0."""
+        """The geometric mean score of each task over its seeds; None where a run has score 0."""
         return {task: _ratio(list(seeds.values())) for task, seeds in self.tasks.items()}
 
     @cached_property
@@ -92,7 +92,7 @@ def _scores(tying: str, sections: list[Section]) -> Scores:
 
 
 def _ratio(seeds: Sequence[Sequence[float]]) -> Interval | None:
-    """The mean over the seeds that have all the scores which another has: of unlike settings nothing is averaged."""
+    """Average over the seeds with the most scores, so that all have the same settings; None where a score is 0."""
     if any(score <= 0 for scores in seeds for score in scores):
         return None
     most = max(map(len, seeds))
@@ -100,14 +100,14 @@ def _ratio(seeds: Sequence[Sequence[float]]) -> Interval | None:
 
 
 def _relative(cell: SeedGroup, untied: SeedGroup | None, metric: Metric) -> dict[int, float]:
-    """Seed -> score of the runs that have a number and whose `none` has one."""
+    """Return seed -> score, of the runs that have a number and whose `none` has one."""
     ours, theirs = cell.metric(), untied.metric() if untied else {}
     pairs = {seed: _score(ours[seed], theirs[seed], metric) for seed in sorted(ours.keys() & theirs.keys())}
     return {seed: score for seed, score in pairs.items() if score is not None}
 
 
 def _score(ours: float, theirs: float, metric: Metric) -> float | None:
-    """None where `none` or ours is 0 or less: a ratio to it says nothing."""
+    """Return ours relative to `none`, above 1 where it is better; None where a value of 0 or less has no ratio."""
     if metric.name.endswith("nll"):
         return math.exp(max(-700.0, min(theirs - ours, 700.0)))  # exp of more overflows, of less is 0
     over, under = (ours, theirs) if metric.higher_is_better else (theirs, ours)

@@ -19,9 +19,9 @@ FILE = "records.jsonl.gz"
 SCHEMA = 1
 """Layout of the file; a reader refuses a newer one.
 
-A line of JSON each: first the sweep (`schema`, `name`, `note`, `lacks`; `question`, `picture` and `untraced` where
-there is any; how many `runs` and `costs` follow), then the runs (`entry`, what was asked for; `record`, null where
-there is none), then the cost records, each once.
+Each line is a JSON object. The first is the sweep (`schema`, `name`, `note`, `lacks`; `question`, `picture` and
+`untraced` where there is any; how many `runs` and `costs` follow). Then come the runs (`entry`, what was asked for;
+`record`, null where there is none), then the cost records, each once.
 """
 
 
@@ -113,7 +113,7 @@ def load(runs: Path, results: Path | None, name: str) -> Recorded:
 def _filled(
     ours: Mapping[str, dict], archived: Mapping[str, dict], wanted: Container[str]
 ) -> dict[str, dict]:
-    """Ours, and the archive's for those that we lack or that are damaged here."""
+    """Return our records, and the archive's where ours is missing or damaged."""
     damaged = {
         key
         for key, record in ours.items()
@@ -152,11 +152,11 @@ def _note(manifest: Mapping[str, Any]) -> str | None:
     note, stopped = manifest.get("note"), manifest.get("stopped")
     if not stopped:
         return note
-    told = (
+    text = (
         "Stopped early by sweep.stop, by intervals that hold over all looks, where those of the tables hold for one "
         f"look alone: {'; '.join(stopped.values())}."
     )
-    return f"{note}\n{told}" if note else told
+    return f"{note}\n{text}" if note else text
 
 
 def _cost(path: Path) -> dict[str, Any] | None:
@@ -169,13 +169,13 @@ def _cost(path: Path) -> dict[str, Any] | None:
 
 
 _FOLDER = re.compile(r"(?<![\w.])/(?:[^/,\[\]]+/)+(?=[^/,\[\]])")
-"""Of a path in an override, such as `data.files=[/a/b.txt,/c/d.txt]`, all but its last part."""
+"""The folders of a full path in an override, such as `data.files=[/a/b.txt,/c/d.txt]`."""
 
 
 def portable(record: Mapping[str, Any], runs: Path) -> dict[str, Any]:
     """Return the record without what tells one machine from another and moves no number, so that it can be published.
 
-    Of a full path its last part is left, of the name of a host its hash, and of a reason the folder of the runs goes.
+    A full path keeps its last part, the name of a host becomes its hash, and a reason loses the folder of the runs.
     """
     kept = _without_folders(record)
     if overrides := kept.get("overrides"):
@@ -191,7 +191,7 @@ def portable(record: Mapping[str, Any], runs: Path) -> dict[str, Any]:
 
 
 def _without_folders(value: Any) -> Any:
-    """A copy whose full paths have lost their folders; a list that begins with a number holds none."""
+    """Copy a value without the folders of its full paths; a list that begins with a number holds no path."""
     if isinstance(value, dict):
         return {key: _without_folders(item) for key, item in value.items()}
     if isinstance(value, list) and value and not isinstance(value[0], int | float):
@@ -292,7 +292,7 @@ def source_of(record: Mapping[str, Any]) -> str | None:
     """Return what says which code made a record: its two tree hashes, else its commit.
 
     Returns:
-        None of a record that no run made, such as that of a tying which does not apply.
+        None for a record that no run made, such as that of a tying which does not apply.
     """
     provenance = record.get("provenance")
     if not provenance:
@@ -310,7 +310,7 @@ def is_traced(source: str, history: Collection[str]) -> bool:
 
 
 def stated(sweep: Recorded, history: Collection[str]) -> Recorded:
-    """Return the sweep with those sources of its records stated that the history does not hold."""
+    """Return the sweep with `untraced` set to the sources of its records that the history does not hold."""
     sources = set(filter(None, map(source_of, [*sweep.records.values(), *sweep.costs.values()])))
     return replace(sweep, untraced=tuple(sorted(s for s in sources if not is_traced(s, history))))
 
@@ -322,11 +322,11 @@ def sentence(sweep: Recorded) -> str | None:
         None where there is none.
     """
     kinds = {"runs": sweep.records.values(), "costs": sweep.costs.values()}
-    untraced = {kind: [r for r in of if source_of(r) in sweep.untraced] for kind, of in kinds.items()}
-    texts = [f"{len(of)} of {len(kinds[kind])} {kind}" for kind, of in untraced.items() if of]
+    untraced = {kind: [r for r in rs if source_of(r) in sweep.untraced] for kind, rs in kinds.items()}
+    texts = [f"{len(records)} of {len(kinds[kind])} {kind}" for kind, records in untraced.items() if records]
     if not texts:
         return None
-    known = sum(bool(record.get("code")) for of in untraced.values() for record in of)
+    known = sum(bool(record.get("code")) for records in untraced.values() for record in records)
     fingerprints = (
         f"; {known} of them hold a fingerprint of their code, which `make sweep` compares with today's"
         if known

@@ -15,7 +15,7 @@ Arms = Mapping[tuple, Mapping[int, RunRecord]]
 """(control, method, parts of the tying) -> seed -> run, of runs that are alike in all else."""
 UNTIED = (None, "none", ())
 _OF_EPOCHS = ("max_epochs", "val_check_interval")
-"""Keys of the trainer that a budget in steps takes the place of."""
+"""Keys of the trainer that a budget in steps replaces."""
 
 
 def pair_key(record: Mapping[str, Any], controls: Container[str | None] = (None,)) -> str | None:
@@ -76,7 +76,7 @@ def method_or_role(spec: TyingSpec) -> str | None:
 def distinct_blocks(spec: TyingSpec, depth: int, stages: int = 1) -> int:
     """Return how many blocks of weights a plain tie leaves of `depth`; `depth` for the embedding and for no tie.
 
-    stages: of a network whose blocks are of one shape within a stage alone.
+    stages: how many a network has whose blocks are of one shape within a stage alone.
     """
     method, part = method_or_role(spec), spec.parts[0] if spec.parts else None
     if method in ("cross_layer", *ALONE):
@@ -97,8 +97,8 @@ def arms_at_best_rate(
 ) -> Iterator[Arms]:
     """Yield the finished runs of plain ties that are alike in all but tying, rate and seed, arm by arm.
 
-    Of an arm that was run at several rates, those at the one whose mean validation loss is least; of equal means the
-    lowest rate. Runs of one identity count once.
+    An arm that was run at several rates gives its runs at the rate of the least mean validation loss; of equal means
+    the lowest rate. Runs of one identity count once.
 
     Args:
         controls: see `pair_key`.
@@ -120,7 +120,7 @@ def _at_best_rate(runs: Iterable[RunRecord]) -> dict[int, RunRecord]:
         optimizer = run.record["config"]["optimizer"]
         by_rate[optimizer["lr"], optimizer.get("shared_lr") or ""][run.seed] = run
     most = max(map(len, by_rate.values()))
-    full = {rate: found for rate, found in by_rate.items() if len(found) == most}
+    full = {rate: by_seed for rate, by_seed in by_rate.items() if len(by_seed) == most}
     return full[
         min(sorted(full), key=lambda rate: fmean(run.number("val", "nll") for run in full[rate].values()))
     ]

@@ -31,7 +31,7 @@ def family_of(row: Published) -> str | None:
 
 
 def percent_of(row: Published) -> float | None:
-    """Return the change of perplexity in percent; None for a metric that is none on new data, nor a loss."""
+    """Return the change of perplexity in percent; None for any metric but a loss or a perplexity on new data."""
     if row.untied is None or row.tied is None or row.metric == "train perplexity":
         return None
     if "perplexity" in row.metric:

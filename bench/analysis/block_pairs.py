@@ -10,16 +10,16 @@ from bench.analysis.runs import RunRecord, is_finite
 from bench.analysis.statistics import Interval, Paired, interval_of_correlations, paired, spearman
 
 LEAST = 4
-"""Pairs of a seed that are ranked."""
+"""Fewer pairs of a seed than this are not ranked."""
 AT_ONCE = "at_once"
 """The measure that trained models alone have."""
 ELSEWHERE = "cost at the other seeds"
-"""The predictor that is none: how far costs repeat, which none can exceed by much."""
+"""The predictor that is no measure: how far costs repeat. No measure can predict much better."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """`sign` is 1 where more of it is more alike, -1 where less."""
+    """A measure of likeness. `sign` is 1 where a higher value is more alike, -1 where a lower one is."""
 
     name: str
     label: str
@@ -51,7 +51,7 @@ class Tied:
 
 
 Seeds = Mapping[int, Sequence[Tied]]
-"""Seed -> its pairs, those alone that every seed has."""
+"""Seed -> its tied pairs; `complete` keeps the pairs that every seed has."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,10 @@ def tied_pairs(section: Section) -> Seeds:
             likeness = run.number("start", "likeness") or {}
             blocks = likeness.get("blocks") or ()
             if len(blocks) == 1 and run.seed in without:
-                one, other = blocks[0]
+                first, second = blocks[0]
                 cost = sign * (costs[run.seed] - without[run.seed])
-                known = {**likeness, "apart": other - one, AT_ONCE: _at_once(run, -sign)}
-                pairs[run.seed].append(Tied((one, other), known, cost))
+                known = {**likeness, "apart": second - first, AT_ONCE: _at_once(run, -sign)}
+                pairs[run.seed].append(Tied((first, second), known, cost))
     return complete(pairs)
 
 
@@ -91,10 +91,10 @@ def _at_once(run: RunRecord, sign: int) -> float | None:
 def complete(pairs: Seeds) -> Seeds:
     """Keep the pairs that every seed has, in order; {} for fewer than LEAST.
 
-    Of a pair that was tied in several ways, that of the least cost.
+    A pair that was tied in several ways counts at its least cost.
     """
     costliest_first = {seed: sorted(pairs[seed], key=lambda tied: -tied.cost) for seed in sorted(pairs)}
-    by_blocks = {seed: {tied.blocks: tied for tied in of} for seed, of in costliest_first.items()}
+    by_blocks = {seed: {tied.blocks: tied for tied in ranked} for seed, ranked in costliest_first.items()}
     shared = set.intersection(*map(set, by_blocks.values())) if by_blocks else set()
     if len(shared) < LEAST:
         return {}
@@ -106,7 +106,8 @@ def predictions(seeds: Seeds) -> list[Prediction]:
     if not seeds:
         return []
     alike = {
-        measure.label: {s: [t.alike(measure) for t in of] for s, of in seeds.items()} for measure in MEASURES
+        measure.label: {s: [t.alike(measure) for t in pairs] for s, pairs in seeds.items()}
+        for measure in MEASURES
     }
     if len(seeds) > 1:
         alike[ELSEWHERE] = {seed: [-cost for cost in _costs_elsewhere(seeds, seed)] for seed in seeds}
@@ -114,8 +115,8 @@ def predictions(seeds: Seeds) -> list[Prediction]:
 
 
 def _costs_elsewhere(seeds: Seeds, seed: int) -> list[float]:
-    """What each pair of a seed costs at the other seeds, in the mean."""
-    others = zip(*(of for other, of in seeds.items() if other != seed), strict=True)
+    """Return the mean cost of each pair of a seed at the other seeds."""
+    others = zip(*(pairs for other, pairs in seeds.items() if other != seed), strict=True)
     return [fmean(tied.cost for tied in same_pair) for same_pair in others]
 
 

@@ -41,7 +41,7 @@ class Compared:
 
     @property
     def p(self) -> float | None:
-        """Of no difference, before any correction; None where the pairs are not judged."""
+        """The p of no difference, before any correction; None where the pairs are not judged."""
         return None if self.p_holm is None else self.difference.p
 
     @property
@@ -85,7 +85,7 @@ def vs_controls(section: Section) -> tuple[Compared, ...]:
 
 
 def n_compared(section: Section) -> int:
-    """How many differences the section's verdicts are corrected over."""
+    """Return how many differences the section's verdicts are corrected over."""
     return sum(row.p_holm is not None for row in _judged(section).values())
 
 
@@ -126,7 +126,7 @@ def _judged(section: Section) -> dict[Pair, Compared]:
 
 
 def _known_verdict(cell: SeedGroup, reference: SeedGroup | None) -> Verdict | None:
-    """Return what is to be said where a test would mislead: of lost runs, and of seeds without an effect."""
+    """Return the verdict where a test would mislead: where runs are lost, and where seeds have no effect."""
     if reference is None or cell.is_untied:
         return None
     lost = [_lost_text(cell)] if cell.lost else []
@@ -140,7 +140,7 @@ def _known_verdict(cell: SeedGroup, reference: SeedGroup | None) -> Verdict | No
 
 
 def _lost_text(cell: SeedGroup) -> str:
-    """`3 of 8 diverged`."""
+    """Return `3 of 8 diverged`."""
     return f"{sum(cell.lost.values())} of {len(cell.runs)} {' or '.join(sorted(cell.lost))}"
 
 

@@ -61,8 +61,8 @@ def over_examples(ours: Sequence[ExampleScores], theirs: Sequence[ExampleScores]
         name: Which score.
 
     Returns:
-        n is the number of clusters, sd that which a cluster's share of the mean has times n. None where the sides have
-        no seed, or not the same examples.
+        n is the number of clusters, sd the standard deviation of n times a cluster's share of the mean. None where the
+        sides have no seed, or not the same examples.
     """
     import numpy as np
 
@@ -75,8 +75,8 @@ def over_examples(ours: Sequence[ExampleScores], theirs: Sequence[ExampleScores]
     pairs = zip(ours, theirs, strict=True)
     differences = np.mean([one.scores[name] * 1.0 - other.scores[name] for one, other in pairs], axis=0)
     mean = float(differences.mean())
-    _, at = np.unique(cluster, return_inverse=True)
-    sums = np.bincount(at, differences - mean)
+    _, cluster_of = np.unique(cluster, return_inverse=True)
+    sums = np.bincount(cluster_of, differences - mean)
     n = len(sums)
     known = n > 1 and math.isfinite(mean)
     sd = n * math.sqrt(float(sums @ sums) / (n - 1)) / len(differences) if known else None

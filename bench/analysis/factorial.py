@@ -15,7 +15,7 @@ from bench.analysis.statistics import ENOUGH, SIGNIFICANCE, TOO_FEW, holm, paire
 MOST_NAMED = 6
 """So many cells or runs of one sort are named in a line; the rest are counted."""
 MOST_EFFECTS = 250
-"""Effects of one table: nobody reads more."""
+"""A table has so many effects at most: nobody reads more."""
 
 ADDS_UP = "adds up, as far as is shown"
 REPLACES = "they replace each other"
@@ -24,11 +24,11 @@ BETTER, WORSE = "together better than their sum", "together worse than their sum
 EQUAL = "equal at all seeds: nothing to judge by"
 
 Term = tuple[str | None, float | None, float | None]
-"""What stands away from the reference: a tying, a dropout, a weight decay; None on the axes that do not."""
+"""A tying, a dropout and a weight decay away from the reference; None on an axis that stands at the reference."""
 Place = tuple[str, float, float]
 """A tying, a dropout, a weight decay."""
 Responses = Mapping[Place, Mapping[int, float]]
-"""Of each cell: seed -> response."""
+"""Cell -> seed -> response."""
 
 
 class Effect(NamedTuple):
@@ -67,10 +67,9 @@ class Factorial:
     """The effects of a section.
 
     n: how many runs they are made of. seeds: those runs' seeds. response: what they are of, with its unit. metric: what
-    the runs are scored by. reference: the cell
-    that every effect starts from. within: tying -> the main effects of the regularisers under it, in the order in which
-    `effects` has them under `none`. left_out: a line per tying that has no effects here, and one for the runs that are
-    missing.
+    the runs are scored by. reference: the cell that every effect starts from. within: tying -> the main effects of the
+    regularisers under it, in the order in which `effects` has them under `none`. left_out: a line per tying that has no
+    effects here, and one for the runs that are missing.
     """
 
     effects: list[Effect]
@@ -105,7 +104,8 @@ class Grid(NamedTuple):
     def without(self, tyings: Container[str]) -> "Grid":
         """Return the grid of the other tyings."""
         kept = [tying for tying in self.tyings if tying not in tyings]
-        return self._replace(tyings=kept, cells={at: c for at, c in self.cells.items() if at[0] in kept})
+        cells = {place: cell for place, cell in self.cells.items() if place[0] in kept}
+        return self._replace(tyings=kept, cells=cells)
 
     def contrast(self, term: Term, under: str = "none") -> tuple[list[Place], list[Place]]:
         """Return the cells that a term adds, and those that it subtracts.
@@ -119,16 +119,15 @@ class Grid(NamedTuple):
         levels = zip(term, (under, *self.reference[1:]), strict=True)
         sides: tuple[list[Place], list[Place]] = ([], [])
         for cell in product(*((start,) if level is None else (level, start) for level, start in levels)):
-            at_reference = sum(
-                level is not None and level != at for level, at in zip(term, cell, strict=True)
-            )
+            at_reference = sum(level not in (None, its) for level, its in zip(term, cell, strict=True))
             sides[at_reference % 2].append(cell)
         return sides
 
     def empty(self, tying: str) -> list[tuple[float, float]]:
-        """Dropout and weight decay of the cells in which the tying has no number."""
-        cells = {at: self.cells.get((tying, *at)) for at in product(self.dropouts, self.decays)}
-        return [at for at, cell in cells.items() if cell is None or not response(cell)]
+        """Return dropout and weight decay of the cells in which the tying has no number."""
+        settings = product(self.dropouts, self.decays)
+        cells = {setting: self.cells.get((tying, *setting)) for setting in settings}
+        return [setting for setting, cell in cells.items() if cell is None or not response(cell)]
 
 
 def grid(section: Section) -> Grid:
@@ -143,7 +142,7 @@ def grid(section: Section) -> Grid:
 
 
 def response(cell: SeedGroup) -> dict[int, float]:
-    """Seed -> what the effects are of: what seeds are compared by, a share in percent."""
+    """Return seed -> the value that the effects are of: what seeds are compared by, a share in percent."""
     scale = 100 if cell.runs[0].metric.is_share else 1
     return {seed: value * scale for seed, value in cell.compared.items()}
 
@@ -173,7 +172,7 @@ def factorial(section: Section) -> Factorial | str:
         return f"no factorial yet: `none` has no finished run at {_listed(map(_place, empty), 'cells')}"
     left_out = {tying: _why_left_out(whole, tying) for tying in whole.tyings if whole.empty(tying)}
     kept = whole.without(left_out)
-    responses = {at: response(cell) for at, cell in kept.cells.items()}
+    responses = {place: response(cell) for place, cell in kept.cells.items()}
     apart = [term for term in kept.terms if not _seeds(responses, kept.contrast(term))]
     if unshared := [term for term in apart if term[0] is None]:
         return (
@@ -187,7 +186,7 @@ def factorial(section: Section) -> Factorial | str:
         return f"no factorial: no tying but `none` has a finished run in every cell ({'; '.join(reasons)})"
     if (count := len(used.terms)) > MOST_EFFECTS:
         return f"no factorial: {len(used.tyings)} tyings make {count} effects, more than the {MOST_EFFECTS} of a table"
-    return _estimated(section, used, {at: responses[at] for at in used.cells}, reasons)
+    return _estimated(section, used, {place: responses[place] for place in used.cells}, reasons)
 
 
 def _estimated(section: Section, used: Grid, responses: Responses, left_out: list[str]) -> Factorial | str:
@@ -257,8 +256,8 @@ def _read(section: Section, used: Grid, effects: list[Effect]) -> list[Effect]:
     read = []
     for term, effect in by_term.items():
         axes = [axis for axis, level in enumerate(term) if level is not None]
-        alone = [tuple(level if at == axis else None for at, level in enumerate(term)) for axis in axes]
-        main = [by_term[one] for one in alone] if len(axes) > 1 else []
+        alone = [tuple(level if axis == kept else None for axis, level in enumerate(term)) for kept in axes]
+        main = [by_term[part] for part in alone] if len(axes) > 1 else []
         text = verdicts.get(effect.term) if effect.p is not None and not effect.lost else None
         read.append(effect._replace(reading=text or reading(effect, main, sign)))
     return read
@@ -276,8 +275,8 @@ def _verdicts(section: Section, used: Grid) -> dict[str, str]:
 def reading(effect: Effect, main: Sequence[Effect], sign: int) -> str:
     """Say what an effect shows.
 
-    Of two that interact: only a gain can be replaced or reinforced. Where neither of the two is shown to gain, their
-    sum is all there is to compare with.
+    Where two interact, only a gain can be replaced or reinforced. Where neither is shown to gain, their joint effect is
+    compared with their sum alone.
 
     Args:
         main: the main effects of what interacts; empty for a main effect.
@@ -309,7 +308,7 @@ def _word(effect: Effect, main: Sequence[Effect], sign: int) -> str:
 
 
 def _order(term: Term) -> int:
-    """How many axes it is away from the reference on."""
+    """Return on how many axes a term is away from the reference."""
     return sum(level is not None for level in term)
 
 
@@ -320,8 +319,8 @@ def _response_name(section: Section) -> str:
     return f"test {metric.name.replace('_', ' ')}" + (" (percentage points)" if metric.is_share else "")
 
 
-def _place(at: tuple[float, float]) -> str:
-    return f"dropout {at[0]:.15g}, weight decay {at[1]:.15g}"
+def _place(setting: tuple[float, float]) -> str:
+    return f"dropout {setting[0]:.15g}, weight decay {setting[1]:.15g}"
 
 
 def _why_left_out(whole: Grid, tying: str) -> str:
@@ -334,10 +333,10 @@ def _why_left_out(whole: Grid, tying: str) -> str:
 
 
 def _runs_without_a_number(used: Grid) -> list[str]:
-    """A line that names the runs of the grid's tyings that gave no number; none where all did."""
+    """Return a line that names the runs of the grid's tyings that gave no number; [] where all did."""
     runs = [
-        f"{tying} at {_place(at)}, seed {run.seed} ({SAID.get(run.status, run.status)})"
-        for (tying, *at), cell in used.cells.items()
+        f"{tying} at {_place(setting)}, seed {run.seed} ({SAID.get(run.status, run.status)})"
+        for (tying, *setting), cell in used.cells.items()
         if tying in used.tyings
         for run in cell.runs
         if run.seed not in response(cell)
@@ -345,7 +344,7 @@ def _runs_without_a_number(used: Grid) -> list[str]:
     return [f"runs without a number: {_listed(runs, 'runs')}"] if runs else []
 
 
-def _listed(items: Any, what: str) -> str:
+def _listed(items: Any, noun: str) -> str:
     names = list(items)
-    more = [f"{len(names) - MOST_NAMED} more {what}"] if len(names) > MOST_NAMED else []
+    more = [f"{len(names) - MOST_NAMED} more {noun}"] if len(names) > MOST_NAMED else []
     return " and ".join(names[:MOST_NAMED] + more)

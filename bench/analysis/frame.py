@@ -19,7 +19,7 @@ LATENCIES = ("batch", "one", "first_token", "per_token")
 
 PAIRS = (
     ("train_step",),
-    *(("latency", f"{what}{caches}") for what in LATENCIES for caches in ("", "_cold")),
+    *(("latency", f"{latency}{caches}") for latency in LATENCIES for caches in ("", "_cold")),
 )
 """Paths of all that is timed tied against untied."""
 
@@ -58,7 +58,7 @@ DETAIL = re.compile(
 
 
 def rows(runs: list[RunRecord]) -> list[dict[str, Any]]:
-    """One row per run that was asked for, holes included, sorted; configs without file system paths."""
+    """Return a row per run that was asked for, holes included, sorted; configs without file system paths."""
     order = sorted(runs, key=lambda r: (r.task, r.data, r.tying, r.dropout, r.weight_decay, r.seed, r.id))
     costs = {key: cost_summary(cost) for key, cost in {run.cost_id: run.cost for run in order}.items()}
     sparse = [_row(run, costs[run.cost_id]) for run in order]
@@ -80,7 +80,7 @@ def load_results(sweep: str, results: Path | str = "results", runs: Path | str =
 
 
 def frame(runs: list[RunRecord]) -> "DataFrame":
-    """The same as a DataFrame, its columns of the types of their values; a list in a config is its text."""
+    """Return `rows` as a DataFrame, its columns of the types of their values; a list in a config is its text."""
     from pandas import DataFrame
 
     return DataFrame(
@@ -138,14 +138,14 @@ def _row(run: RunRecord, cost: dict[str, Any]) -> dict[str, Any]:
 
 
 def _curve(run: RunRecord) -> str | None:
-    """`step:nll;...` of each validation, at six digits; None where none is recorded."""
+    """Return `step:nll;...` of each validation, at six digits; None where none is recorded."""
     steps, losses = (run.number("curves", key) or [] for key in ("step", "val_nll"))
     points = [f"{s}:{v:.6g}" for s, v in zip(steps, losses, strict=False) if is_finite(s) and is_finite(v)]
     return ";".join(points) or None
 
 
 def cost_columns(cost: CostRecord) -> dict[str, Any]:
-    """All of a record, the same columns for every task and for none; `train_step_median_s` is of the tied network."""
+    """Return all columns, the same for every task and an empty record; `train_step_median_s` is of the tied network."""
     paths = {f"state_{part}_bytes": ("memory", "state", part) for part in STATE}
     paths |= {f"predicted_{part}_bytes": ("memory", "predicted", part) for part in STATE}
     for step in ("train_step", "inference"):
@@ -159,7 +159,7 @@ def cost_columns(cost: CostRecord) -> dict[str, Any]:
 
 
 def cost_summary(cost: CostRecord) -> dict[str, Any]:
-    """What stands beside each run: of a peak its total, of a pair the tied median and the ratio."""
+    """Return the columns beside each run: of a peak its total, of a pair the tied median and the ratio."""
     return {name: value for name, value in cost_columns(cost).items() if not DETAIL.search(name)}
 
 

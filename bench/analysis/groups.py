@@ -29,7 +29,7 @@ NUMBER = r"\d+(?:\.\d+)?(?:e[+-]\d+)?"
 
 
 def place(spec: TyingSpec, more: str = "") -> tuple:
-    """Sort key: the untied network, then one method after the other, other names, compositions last.
+    """Return a sort key: the untied network, then one method after the other, other names, compositions last.
 
     The controls of a tying come right after it. more: what a row says after the label of the spec.
     """
@@ -37,7 +37,7 @@ def place(spec: TyingSpec, more: str = "") -> tuple:
 
 
 def natural(text: str) -> tuple:
-    """Sort key in which k=2 comes before k=10 and strength=1e-05 before strength=0.001."""
+    """Return a sort key in which k=2 comes before k=10 and strength=1e-05 before strength=0.001."""
     return tuple(
         (1, float(piece), "") if re.fullmatch(NUMBER, piece) else (0, 0.0, piece)
         for piece in re.split(f"({NUMBER})", text)
@@ -50,7 +50,7 @@ CLOSE = 0.05
 
 
 def control_note(record: Mapping[str, Any]) -> str:
-    """`width 52, feed-forward 230: 1.003x the parameters of cross_layer`; `depth 1: ...`; empty for what is no control.
+    """Return `width 52, feed-forward 230: 1.003x the parameters of cross_layer`; empty for what is no control.
 
     record: of a run or a cost, from which it takes its spec and `control`.
     """
@@ -167,7 +167,7 @@ class SeedGroup:
 
     @cached_property
     def by_group(self) -> Interval | None:
-        """Accuracy with the interval that draws the groups of the test split anew, the same ones at all seeds.
+        """Accuracy with an interval from drawing the groups of the test split anew, the same groups at all seeds.
 
         None where a finished run has no groups, and for fewer than a bootstrap needs. A record of an older form has no
         groups any more, but the interval that was drawn from them.
@@ -191,7 +191,7 @@ class SeedGroup:
 
     @property
     def cost(self) -> CostRecord:
-        """That of its tying, the same for every seed."""
+        """The cost of its tying, the same for every seed."""
         return self.runs[0].cost
 
     @property
@@ -250,7 +250,7 @@ def _why(run: RunRecord) -> str:
 
 
 def in_order(cells: Iterable[SeedGroup]) -> dict[str, TyingSpec]:
-    """The labels of the cells in the order of a table, each once, with their specs."""
+    """Return the labels of the cells in the order of a table, each once, with their specs."""
     return {cell.tying: cell.spec for cell in sorted(cells, key=lambda cell: cell.place)}
 
 
@@ -283,7 +283,7 @@ class Section:
 
     @property
     def about(self) -> dict[str, str | None]:
-        """The columns that say of a row which section it is of."""
+        """The columns that name the section of a row."""
         return {key: getattr(self, key) for key in ("task", "data", "fingerprint", "variant")}
 
     @property
@@ -306,7 +306,7 @@ class Section:
     def costs(self) -> list[tuple[str, CostRecord]]:
         """Each tying with its cost record: a cost knows no dropout and weight decay.
 
-        Where there is none: one with the reason alone if the sweep asked for none, else an empty one.
+        Where there is no record: one with the reason alone if the sweep asked for none, else an empty one.
         """
         return [
             (tying, first.cost if first.cost.fields else _unasked(first.runs[0]))
@@ -315,18 +315,18 @@ class Section:
 
     def untied(self, cell: SeedGroup) -> SeedGroup | None:
         """The `none` cell at the same dropout and weight decay; None where there is not exactly one."""
-        at = (cell.dropout, cell.weight_decay)
-        untied = [other for other in self.tyings.get("none", []) if (other.dropout, other.weight_decay) == at]
+        setting = (cell.dropout, cell.weight_decay)
+        untied = [c for c in self.tyings.get("none", []) if (c.dropout, c.weight_decay) == setting]
         return untied[0] if len(untied) == 1 else None
 
     def control(self, cell: SeedGroup) -> SeedGroup | None:
         """The control with as many parameters as a tied cell, at its dropout and weight decay; None without one."""
         if cell.is_untied or cell.spec.control is not None:
             return None
-        at = (cell.spec, cell.more, cell.dropout, cell.weight_decay)
+        key = (cell.spec, cell.more, cell.dropout, cell.weight_decay)
         same_size = (other for other in self.cells if other.spec.control == "params")
         return next(
-            (c for c in same_size if (c.spec.without_control, c.more, c.dropout, c.weight_decay) == at), None
+            (c for c in same_size if (c.spec.without_control, c.more, c.dropout, c.weight_decay) == key), None
         )
 
     def difference(self, cell: SeedGroup, reference: SeedGroup | None) -> Paired | None:
@@ -336,7 +336,7 @@ class Section:
         return paired(cell.compared, reference.compared)
 
     def margin(self, reference: SeedGroup) -> float | None:
-        """Within how much of it another is equivalent, in the unit of `difference`; None without a number."""
+        """The difference from it within which a cell is equivalent, as `difference` has it; None without a number."""
         values = reference.compared
         if not values:
             return None
@@ -402,7 +402,7 @@ def _unasked(run: RunRecord) -> CostRecord:
 
 OUTSIDE = ("data.root", "data.source", "data.module", "data.folder", "data.meta", "measure")
 OUTSIDE += tuple(f"trainer.{key}" for key in ("accelerator", "threads", "strategy", "checkpoint_every_s"))
-"""Config keys that say where files are, what they hold and how it was gone about: no part of what was asked for."""
+"""Config keys of where files are, what they hold and how a run is executed: no part of what was asked for."""
 
 AXES = ("dropout", "weight_decay", "seed")
 """Config keys that the table has rows for."""
@@ -410,8 +410,8 @@ RATE, SHARED_RATE = "optimizer.lr", "optimizer.shared_lr"
 
 
 def sections(runs: Iterable[RunRecord]) -> list[Section]:
-    """The runs of a sweep as sections, sorted. Never two data fingerprints in one."""
-    found: dict[tuple, list[SeedGroup]] = {}
+    """Group the runs of a sweep into sections, sorted. No section has two data fingerprints."""
+    cells: dict[tuple, list[SeedGroup]] = {}
     for (task, data), same_data in grouped(runs, lambda run: (run.task, run.data)).items():
         fingerprint = _fingerprints(same_data)
         for mark, alike in grouped(same_data, lambda run, known=fingerprint: known[run.id]).items():
@@ -421,14 +421,14 @@ def sections(runs: Iterable[RunRecord]) -> list[Section]:
             variants = {run.id: _variant(run, outside, alike) for run in alike}
             of_variant = grouped(alike, lambda run, known=variants: known[run.id])
             for variant, members in of_variant.items():
-                # What shares no tensor has no rate of shared tensors, and is the untied network of every such rate.
+                # A network that shares no tensor has no such rate: it is the untied network at every one.
                 at_one_rate = _variant(members[0], outside, alike, {SHARED_RATE: None})
                 others = of_variant.get(at_one_rate, []) if at_one_rate != variant else []
                 untied = [run for run in others if run.tying == "none"]
-                found[task, data, mark, variant] = _cells([*members, *untied], of_tying)
-    order = sorted(found, key=lambda key: (key[0], key[1], key[2] or "", natural(key[3])))
+                cells[task, data, mark, variant] = _cells([*members, *untied], of_tying)
+    order = sorted(cells, key=lambda key: (key[0], key[1], key[2] or "", natural(key[3])))
     several = Counter(key[:2] for key in {key[:3] for key in order})
-    return [Section(*key, tuple(found[key]), several[key[:2]] > 1) for key in order]
+    return [Section(*key, tuple(cells[key]), several[key[:2]] > 1) for key in order]
 
 
 def grouped(items: Iterable[Item], key: Callable[[Item], Hashable]) -> dict[Any, list[Item]]:
@@ -440,7 +440,7 @@ def grouped(items: Iterable[Item], key: Callable[[Item], Hashable]) -> dict[Any,
 
 
 def _fingerprints(runs: list[RunRecord]) -> dict[str, str | None]:
-    """Run id -> data fingerprint: its own, else its cell's, else the only one there is, else None."""
+    """Return run id -> data fingerprint: its own, else its cell's, else the only one there is, else None."""
     of_cell = {run.cell: run.fingerprint for run in runs if run.fingerprint}
     known = set(of_cell.values())
     only = known.pop() if len(known) == 1 else None
@@ -448,9 +448,9 @@ def _fingerprints(runs: list[RunRecord]) -> dict[str, str | None]:
 
 
 def _varied(runs: list[RunRecord]) -> list[str]:
-    """Config keys, but for the axes of the table, that differ between cells of one tying.
+    """Return the config keys, but for the axes of the table, that differ between cells of one tying.
 
-    A learning rate that goes by the tying and the other keys does not count: it is part of what a tying's row is.
+    A learning rate that follows from the tying and the other keys does not count: it is part of the tying's row.
     """
     of_tying: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for run in runs:
@@ -471,7 +471,7 @@ def _varied(runs: list[RunRecord]) -> list[str]:
 
 
 def flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a config by their dotted keys, without what names a machine and not a result."""
+    """Return the values of a config by their dotted keys, without those that name a machine and not a result."""
     values = leaves(config)
     return {key: values[key] for key in sorted(values) if not _is_outside(key, values[key])}
 
@@ -488,9 +488,9 @@ def _is_outside(key: str, value: Any) -> bool:
 def _variant(
     run: RunRecord, keys: list[str], alike: list[RunRecord], changes: Mapping[str, Any] | None = None
 ) -> str:
-    """What a section is apart for. Where training began is: what follows a start is compared with `none` after it.
+    """Return what sets a section apart. A start does: a run after it is compared with `none` after the same start.
 
-    changes: values of config keys that stand in the place of the run's own.
+    changes: values of config keys that replace the run's own.
     """
     start = "" if run.spec.start is None else f"start={run.spec.begins}"
     return ", ".join(filter(None, (start, _label(run, keys, alike, changes or {}))))

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from numpy import ndarray
 
 LEAST_GROUPS = 4
-"""Fewer places than this, regularisation aside, are fitted by no law."""
+"""No law is fitted to fewer places than this, where places that differ in regularisation alone are one."""
 STARTS, RESAMPLES = 12, 200
 WORDS, PARAMETERS, TOKENS = 4_000, 1e5, 1e5
-"""What the vocabulary, N and D are divided by inside the fit."""
+"""The fit divides the vocabulary, N and D by these."""
 PRIORS = {
     "alpha": (-1.2, 0.7),
     "beta": (-1.2, 0.7),
@@ -39,9 +39,9 @@ PRIORS = {
 """Mean and standard deviation of what is believed of a parameter before any point (of its logarithm, but for phi, slope
 and rho): so weak that some dozen points outweigh it, and enough that a law of few points has finite exponents."""
 HUBER = 1.345
-"""Residuals of so many standard deviations count linearly, smaller ones squared."""
+"""A residual of more standard deviations than this counts linearly, a smaller one squared."""
 PRECISION = {"max_nfev": 100, "ftol": 1e-6, "xtol": 1e-6, "gtol": 1e-6}
-"""Where the search ends: far finer than any interval."""
+"""The search ends at these, far finer than any interval."""
 SCALES = (0.1, 0.02)
 """The first guess of the spread of log loss around the law, and of the log of tied over untied loss."""
 
@@ -52,7 +52,7 @@ class Design:
 
     network, corpus: index into those of the law, one more for others. pair, kind: index of network and role, and of
     the kind of role, as `Law._phis` and the law's rho have them. sizes: [n, groups], uses of each shared tensor; 0
-    fills up.
+    fills up. once, shared: parameters beside these tensors, and of each of them.
     """
 
     network: "ndarray"
@@ -62,7 +62,7 @@ class Design:
     words: "ndarray"
     untied: "ndarray"
     once: "ndarray"
-    each: "ndarray"
+    shared: "ndarray"
     sizes: "ndarray"
     unique: "ndarray"
     again: "ndarray"
@@ -76,7 +76,7 @@ class Law:
 
     intervals: of the parameters that a reader asks for, at 95 %, by bootstrap over places; empty without a bootstrap.
     points, places: how many measurements, and how many places that differ in more than regularisation.
-    told_by: of each phi, how many of these places tell of it.
+    told_by: phi -> how many of these places tell of it.
     """
 
     networks: tuple[str, ...]
@@ -110,51 +110,51 @@ class Law:
         return tuple(sorted({kind_of(role) for _, role in self.roles}))
 
     def tells(self, phi: str) -> bool:
-        """Whether so many places tell of this phi that it is more than what is believed of it before any."""
+        """Whether enough places tell of this phi, so that it is more than what was believed before any point."""
         return self.told_by[phi] >= LEAST_GROUPS
 
-    def differences(self, found: Sequence[Measurement]) -> "ndarray":
+    def differences(self, measured: Sequence[Measurement]) -> "ndarray":
         """Predict tied - untied nll of measurements, whose own numbers are not read.
 
         A network or a corpus that the law has not seen takes the mean of those that it has.
         """
         import numpy as np
 
-        tied, untied = self._losses(np.asarray(self.theta), _design(found, self))
+        tied, untied = self._losses(np.asarray(self.theta), _design(measured, self))
         return tied - untied
 
-    def _losses(self, theta: "ndarray", of: Design) -> tuple["ndarray", "ndarray"]:
+    def _losses(self, theta: "ndarray", design: Design) -> tuple["ndarray", "ndarray"]:
         import numpy as np
 
-        at, n_corpora, n_networks = 4, len(self.corpora), len(self.networks)
+        start, n_corpora, n_networks = 4, len(self.corpora), len(self.networks)
         alpha, beta, repeat = np.exp(np.clip(theta[[0, 1, 3]], -6, 6))
-        corpora = np.append(theta[at : at + n_corpora], theta[at : at + n_corpora].mean())
-        b = theta[at + n_corpora]
-        at += n_corpora + 1
-        networks = np.append(theta[at : at + n_networks], theta[at : at + n_networks].mean())
-        at += n_networks
-        end = at + len(self.roles)
-        phi = self._phis(theta[at:end])[of.pair][:, None]
-        rho = np.append(theta[end:], 0.0)[of.kind]
+        corpora = np.append(theta[start : start + n_corpora], theta[start : start + n_corpora].mean())
+        b = theta[start + n_corpora]
+        start += n_corpora + 1
+        networks = np.append(theta[start : start + n_networks], theta[start : start + n_networks].mean())
+        start += n_networks
+        end = start + len(self.roles)
+        phi = self._phis(theta[start:end])[design.pair][:, None]
+        rho = np.append(theta[end:], 0.0)[design.kind]
         # A size of 0 fills up the row: no tensor.
-        worth = np.where(of.sizes > 0, np.maximum(of.sizes, 1) ** phi, 0).sum(axis=1)
+        worth = np.where(design.sizes > 0, np.maximum(design.sizes, 1) ** phi, 0).sum(axis=1)
 
         def term(exponent: "ndarray") -> "ndarray":
             return np.exp(np.clip(exponent, -30, 30))
 
-        floor = term(corpora[of.corpus] + theta[2] * of.words)
+        floor = term(corpora[design.corpus] + theta[2] * design.words)
 
         def loss(n: "ndarray", repeats: "ndarray") -> "ndarray":
-            seen = of.unique * (1 + repeats * -np.expm1(-of.again / repeats))
-            of_size = term(networks[of.network] - alpha * np.log(n / PARAMETERS))
+            seen = design.unique * (1 + repeats * -np.expm1(-design.again / repeats))
+            of_size = term(networks[design.network] - alpha * np.log(n / PARAMETERS))
             return floor + of_size + term(b - beta * np.log(seen / TOKENS))
 
-        return loss(of.once + worth * of.each, repeat * np.exp(np.clip(rho, -5, 5))), loss(
-            of.untied, np.full(len(of.untied), repeat)
+        return loss(design.once + worth * design.shared, repeat * np.exp(np.clip(rho, -5, 5))), loss(
+            design.untied, np.full(len(design.untied), repeat)
         )
 
     def _phis(self, values: "ndarray") -> "ndarray":
-        """Return the phi of each of `roles`, then the mean of each role, or of all where the law has none of it."""
+        """Return the phi of each of `roles`, then of each of ROLES the mean, or that of all where the law lacks it."""
         import numpy as np
 
         if self.fixed is not None:
@@ -196,7 +196,7 @@ def role_of(method: str) -> str:
 
 
 def kind_of(role: str) -> str:
-    """Return what the worth of repetition is told by: too few points share one role alone to tell it by role."""
+    """Return the kind of a role, which has one rho: too few points share one role alone to tell rho by role."""
     return "embedding" if role == "embedding" else "depth"
 
 
@@ -205,7 +205,7 @@ def phi_of(network: str, role: str) -> str:
 
 
 def fit(
-    found: Sequence[Measurement],
+    measured: Sequence[Measurement],
     phi: float | None = None,
     resamples: int = RESAMPLES,
     start: Law | None = None,
@@ -216,8 +216,8 @@ def fit(
     which spreads much less as both share seed and place. Each is divided by its own spread, found from a first fit.
 
     Args:
-        phi: hold phi at this number, and let repetition be worth the same tied and untied.
-        resamples: of the bootstrap, which draws places with replacement; 0: no intervals.
+        phi: a number to hold phi at; repetition is then worth the same tied and untied.
+        resamples: how many the bootstrap makes, which draws places with replacement; 0: no intervals.
         start: a law of nearly the same points, from whose parameters alone the search begins.
 
     Returns:
@@ -225,25 +225,25 @@ def fit(
     """
     import numpy as np
 
-    told = {(one.point.network, role_of(one.method), one.point.group) for one in found}
-    places = sorted({place for _, _, place in told})
+    role_places = {(row.point.network, role_of(row.method), row.point.group) for row in measured}
+    places = sorted({place for _, _, place in role_places})
     if len(places) < LEAST_GROUPS:
         return None
     blank = Law(
-        networks=tuple(sorted({one.point.network for one in found})),
-        corpora=tuple(sorted({one.point.corpus for one in found})),
-        roles=tuple(sorted({(network, role) for network, role, _ in told})),
+        networks=tuple(sorted({row.point.network for row in measured})),
+        corpora=tuple(sorted({row.point.corpus for row in measured})),
+        roles=tuple(sorted({(network, role) for network, role, _ in role_places})),
         theta=(),
         fixed=phi,
-        repeats=phi is None and any(one.point.passes > 1 for one in found),
+        repeats=phi is None and any(row.point.passes > 1 for row in measured),
         scales=SCALES,
-        points=len(found),
+        points=len(measured),
         places=len(places),
-        told_by=Counter(phi_of(network, role) for network, role, _ in told),
+        told_by=Counter(phi_of(network, role) for network, role, _ in role_places),
         intervals={},
     )
-    design, generator = _design(found, blank), np.random.default_rng(0)
-    weights = np.ones(len(found))
+    design, generator = _design(measured, blank), np.random.default_rng(0)
+    weights = np.ones(len(measured))
     centre, spread = _beliefs(blank, design)
     starts = [centre, *(centre + 0.7 * spread * generator.normal(size=(STARTS - 1, len(centre))))]
     if start is not None:
@@ -255,20 +255,20 @@ def fit(
     law = replace(law, theta=tuple(map(float, theta)))
     if not resamples:
         return law
-    place = np.array([places.index(one.point.group) for one in found])
+    place = np.array([places.index(row.point.group) for row in measured])
     drawn = generator.multinomial(len(places), np.full(len(places), 1 / len(places)), size=resamples)
     solved = [_solve(law, design, np.sqrt(counts[place]), theta)[0] for counts in drawn]
     shown, resampled = law.shown(theta), [law.shown(values) for values in solved]
     intervals = {
         name: Interval(
-            value, *map(float, np.quantile([one[name] for one in resampled], [0.025, 0.975])), len(places)
+            value, *map(float, np.quantile([draw[name] for draw in resampled], [0.025, 0.975])), len(places)
         )
         for name, value in shown.items()
     }
     return replace(law, intervals=intervals)
 
 
-def _design(found: Sequence[Measurement], law: Law) -> Design:
+def _design(measured: Sequence[Measurement], law: Law) -> Design:
     """Turn measurements into arrays; networks and corpora that the law does not know come after those it knows."""
     import numpy as np
 
@@ -279,28 +279,28 @@ def _design(found: Sequence[Measurement], law: Law) -> Design:
         known = (network, role) in law.roles
         return law.roles.index((network, role)) if known else len(law.roles) + ROLES.index(role)
 
-    sizes, each, once = [], [], []
-    for one in found:
-        depth = one.point.depth
-        uses = (2,) if one.method == "embedding" else group_sizes(one.method, one.distinct, depth)
-        per_tensor = one.saved / (sum(uses) - len(uses)) if sum(uses) > len(uses) else 0.0
+    sizes, shared, once = [], [], []
+    for row in measured:
+        depth = row.point.depth
+        uses = (2,) if row.method == "embedding" else group_sizes(row.method, row.distinct, depth)
+        per_tensor = row.saved / (sum(uses) - len(uses)) if sum(uses) > len(uses) else 0.0
         sizes.append(uses)
-        each.append(per_tensor)
-        once.append(one.point.parameters - sum(uses) * per_tensor)
-    filled = np.zeros((len(found), max(map(len, sizes), default=1)))
-    for row, uses in enumerate(sizes):
-        filled[row, : len(uses)] = uses
-    points, untied = [one.point for one in found], np.array([one.untied_nll for one in found], float)
-    tied = untied + np.array([one.difference for one in found], float)
+        shared.append(per_tensor)
+        once.append(row.point.parameters - sum(uses) * per_tensor)
+    filled = np.zeros((len(measured), max(map(len, sizes), default=1)))
+    for line, uses in zip(filled, sizes, strict=True):
+        line[: len(uses)] = uses
+    points, untied = [row.point for row in measured], np.array([row.untied_nll for row in measured], float)
+    tied = untied + np.array([row.difference for row in measured], float)
     return Design(
         network=index([point.network for point in points], law.networks),
         corpus=index([point.corpus for point in points], law.corpora),
-        pair=np.array([pair(one.point.network, role_of(one.method)) for one in found], dtype=int),
-        kind=index([kind_of(role_of(one.method)) for one in found], law.kinds),
+        pair=np.array([pair(row.point.network, role_of(row.method)) for row in measured], dtype=int),
+        kind=index([kind_of(role_of(row.method)) for row in measured], law.kinds),
         words=np.log(np.array([(point.vocabulary or WORDS) / WORDS for point in points], float)),
         untied=np.array([point.parameters for point in points], float),
         once=np.maximum(np.array(once, float), 1.0),
-        each=np.array(each, float),
+        shared=np.array(shared, float),
         sizes=filled,
         unique=np.array([point.tokens for point in points], float),
         again=np.array([point.passes - 1 for point in points], float),

@@ -25,7 +25,7 @@ class LeftOut:
 
 def left_out(runs: Iterable[RunRecord]) -> list[LeftOut]:
     """Compare ties along depth with leaving their copies out (`control=delete`), by network and method."""
-    found = []
+    rows = []
     for arms in arms_at_best_rate(runs, (None, "delete")):
         untied = arms.get(UNTIED, {})
         for (control, method, parts), without in arms.items():
@@ -36,5 +36,5 @@ def left_out(runs: Iterable[RunRecord]) -> list[LeftOut]:
                     for arm in (untied, tied, without)
                 ]
                 network = network_of(untied[min(seeds)].record)
-                found.append(LeftOut(network, method, means[1] - means[0], means[2] - means[0], n=len(seeds)))
-    return sorted(found, key=lambda one: (one.network, one.method))
+                rows.append(LeftOut(network, method, means[1] - means[0], means[2] - means[0], n=len(seeds)))
+    return sorted(rows, key=lambda row: (row.network, row.method))

@@ -36,14 +36,14 @@ def measurements(runs: Iterable[tuple[str, RunRecord]]) -> list[Measurement]:
 
 
 def measurements_by_role(runs: Iterable[tuple[str, RunRecord]]) -> list[Measurement]:
-    """Return what `measurements` does and what sharing the weights of one role alone changed, whose method is the role.
+    """Return `measurements`, and those of sharing the weights of one role alone, whose method is the role.
 
-    All arms are at rates of the rule, as those of one role have no other: runs of the map and of ROLE_SWEEP count.
+    Only runs of the map and of ROLE_SWEEP count, which are at rates of the rule: arms of one role have no others.
     Nothing is returned where no role was shared alone.
     """
     at_the_rule = [(sweep, run) for sweep, run in runs if sweep in (FOLDER, ROLE_SWEEP)]
-    found = _measured(at_the_rule, method_or_role)
-    return found if any(one.method in ALONE for one in found) else []
+    measured = _measured(at_the_rule, method_or_role)
+    return measured if any(row.method in ALONE for row in measured) else []
 
 
 def _measured(
@@ -63,12 +63,12 @@ def _measured(
 
 
 def _couples(arms: Arms) -> dict[Place, list[Couple]]:
-    """Return (point, method, distinct, saved) -> untied and tied run of each seed."""
+    """Return (point, method, distinct, saved) -> the untied and the tied run of each seed."""
     untied, vocabulary = arms.get(UNTIED, {}), None
     for (_, method, _), runs in arms.items():
         if method == "embedding":
-            one = next(iter(runs.values()))
-            vocabulary = _saved(one) // one.number("config", "model", "width")
+            first = next(iter(runs.values()))
+            vocabulary = _saved(first) // first.number("config", "model", "width")
     couples: dict[Place, list[Couple]] = defaultdict(list)
     for (_, method, _), runs in arms.items():
         for seed, run in runs.items():

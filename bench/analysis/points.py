@@ -27,9 +27,9 @@ ALONG_DEPTH = ("cross_layer", "top_k", "cycle", "sequence")
 """Methods of which it is known how many blocks share each tensor."""
 METHODS = ("embedding", *ALONG_DEPTH)
 ALONE = ("attention", "feed_forward", "recurrent", "input")
-"""Roles of weights of which one alone may be shared by all blocks; such a tie is measured under the role's name."""
+"""Roles of weights: all blocks may share one role alone, and such a tie is measured under the role's name."""
 CONFIG_PARTS = {"task", "data", "model", "optimizer", "trainer", "dropout", "weight_decay"}
-"""What a config has at least; a run of one's own making may have less, and has no place on the map."""
+"""Keys that a config needs: a run without one of them, such as one's own, has no place on the map."""
 
 
 @dataclass(frozen=True, order=True)
@@ -62,7 +62,7 @@ class Point:
 
     @property
     def group(self) -> tuple:
-        """What points share that differ in regularisation alone: they are no independent evidence."""
+        """The same for points that differ in regularisation alone, which are no independent evidence."""
         return astuple(replace(self, dropout=0.0, weight_decay=0.0))
 
     @property
@@ -77,7 +77,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one tying changed at a point: nll on test, tied - untied, over seeds that both have.
+    """One row of the points: what a tying changed at a point in nll on test, tied - untied, over seeds that both have.
 
     distinct: blocks of weights that are left of `depth`; depth itself for the embedding. saved: parameters. sd: of the
     differences over seeds, None for one seed. step_ratio, latency_ratio: tied / untied, None where not measured.
@@ -113,7 +113,7 @@ class Measurement:
 
 
 def as_percent(difference: float) -> float:
-    """Return what a difference of nll makes of a perplexity, in percent. Beyond a factor of e^50 it is that."""
+    """Return the change of perplexity, in percent, of a difference of nll. It ends at a factor of e^50."""
     return 100 * math.expm1(min(difference, 50.0))
 
 
@@ -128,8 +128,8 @@ def point_of(record: Mapping[str, Any], vocabulary: int | None = None) -> Point 
 
     Args:
         record: of a finished run.
-        vocabulary: rows of the embedding, where they are known better than from the record. One of an older form has
-            the limit of its config alone.
+        vocabulary: rows of the embedding, where they are known better than from the record. A record of an older form
+            has the limit of its config alone.
     """
     config, network = record.get("config") or {}, network_of(record)
     train, parameters = training_size(record), record.get("num_params_untied")
@@ -182,7 +182,7 @@ def group_sizes(method: str, distinct: int, depth: int) -> tuple[int, ...]:
 # --- what the advisor reads ---
 
 FOLDER = "map"
-"""Of the map, in a folder of results."""
+"""The map's own folder in a folder of results."""
 MODELS_FILE = "models.json"
 """Beside the points: which model predicts each method best."""
 FILE = "points.csv"
@@ -190,16 +190,16 @@ _POINT = [field.name for field in fields(Point)]
 _REST = [field.name for field in fields(Measurement) if field.name != "point"]
 
 
-def as_csv(found: Sequence[Measurement]) -> str:
+def as_csv(measured: Sequence[Measurement]) -> str:
     """Write a line for each measurement: its point, what was measured, and the difference in percent of perplexity."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*_POINT, *_REST, "percent"])
-    for one in found:
-        values = [getattr(one, name) for name in _REST[:-1]]
+    for row in measured:
+        values = [getattr(row, name) for name in _REST[:-1]]
         shown = ["" if value is None else _digits(value) for value in values]
         writer.writerow(
-            [*map(_digits, astuple(one.point)), *shown, " ".join(one.sweeps), f"{one.percent:.2f}"]
+            [*map(_digits, astuple(row.point)), *shown, " ".join(row.sweeps), f"{row.percent:.2f}"]
         )
     return text.getvalue()
 
@@ -209,7 +209,7 @@ def _digits(value: Any) -> str:
 
 
 def from_csv(path: Path) -> list[Measurement]:
-    """Read what `as_csv` wrote. BadInput where it is not there or is none."""
+    """Read what `as_csv` wrote. BadInput where the file is missing or holds no points."""
     if not path.is_file():
         raise BadInput(
             f"there is no map in {path.parent}: make it with `python -m bench.map`, or name the folder with --results"
@@ -238,6 +238,6 @@ def _read(line: Mapping[str, str], kinds: Mapping[str, type]) -> Measurement:
     )
 
 
-def fingerprint(found: Sequence[Measurement]) -> str:
+def fingerprint(measured: Sequence[Measurement]) -> str:
     """Return 12 hex digits of the points that a prediction is made from."""
-    return identity(json.loads(json.dumps({"points": as_csv(found)})))
+    return identity(json.loads(json.dumps({"points": as_csv(measured)})))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 LEVEL = 0.9
 LEAST_PLACES = 10
-"""Places that a 90 % interval from held-out errors needs at least: with fewer, its bound is no error that was seen."""
+"""A 90 % interval from held-out errors needs so many places: with fewer, its bound is no error that was seen."""
 FOLDS = 10
 RIM = 0.03
 """The share of a variable's range by which a place may lie beyond the points and still counts as inside."""
@@ -32,9 +32,9 @@ MATTERS = 1.0
 
 @dataclass(frozen=True)
 class Variable:
-    """What the size of a difference may depend on. value: of a measurement, on the scale that the models read.
+    """A variable that a difference may depend on. value: of a measurement, on the scale that the models read.
 
-    shown: turns that back into what people read. is_log: whether an axis of it is logarithmic.
+    shown: turns a value back into what people read. is_log: whether an axis of it is logarithmic.
     """
 
     name: str
@@ -48,18 +48,18 @@ class Variable:
         return f"{shown:,.0f}" if abs(shown) >= 1000 else f"{shown:.3g}"
 
 
-def _log(name: str, of: Callable[[Measurement], float]) -> Variable:
-    return Variable(name, lambda one: math.log10(of(one)), lambda value: 10**value, is_log=True)
+def _log(name: str, quantity: Callable[[Measurement], float]) -> Variable:
+    return Variable(name, lambda row: math.log10(quantity(row)), lambda value: 10**value, is_log=True)
 
 
-TOKENS_PER_ROW = _log("tokens per vocabulary row", lambda one: one.point.tokens_per_row)
-SHARE = Variable("share of the parameters that goes", lambda one: one.saved / one.point.parameters)
-TOKENS = _log("tokens or examples", lambda one: one.point.tokens)
-PASSES = _log("passes", lambda one: one.point.passes)
-WIDTH = _log("width", lambda one: one.point.width)
-DEPTH = _log("depth", lambda one: one.point.depth)
-DROPOUT = Variable("dropout", lambda one: one.point.dropout)
-DECAY = Variable("weight decay", lambda one: math.sqrt(one.point.weight_decay), lambda value: value**2)
+TOKENS_PER_ROW = _log("tokens per vocabulary row", lambda row: row.point.tokens_per_row)
+SHARE = Variable("share of the parameters that goes", lambda row: row.saved / row.point.parameters)
+TOKENS = _log("tokens or examples", lambda row: row.point.tokens)
+PASSES = _log("passes", lambda row: row.point.passes)
+WIDTH = _log("width", lambda row: row.point.width)
+DEPTH = _log("depth", lambda row: row.point.depth)
+DROPOUT = Variable("dropout", lambda row: row.point.dropout)
+DECAY = Variable("weight decay", lambda row: math.sqrt(row.point.weight_decay), lambda value: value**2)
 
 
 def variables_of(method: str) -> tuple[Variable, ...]:
@@ -85,32 +85,32 @@ class Features:
         import numpy as np
 
         self.variables = variables
-        self.networks = sorted({one.point.network for one in train})
+        self.networks = sorted({row.point.network for row in train})
         table = self._raw(train)
         self.mean, self.spread = table.mean(axis=0), table.std(axis=0)
         self.spread[self.spread < 1e-9] = np.inf  # a variable with one value says nothing
         self.low, self.high = table.min(axis=0), table.max(axis=0)
 
-    def _raw(self, of: Sequence[Measurement]) -> "ndarray":
+    def _raw(self, places: Sequence[Measurement]) -> "ndarray":
         import numpy as np
 
-        return np.array([[variable.value(one) for variable in self.variables] for one in of], float)
+        return np.array([[variable.value(place) for variable in self.variables] for place in places], float)
 
-    def standard(self, of: Sequence[Measurement]) -> "ndarray":
-        """Beyond the range of the points to fit a variable counts as at its end: slopes are not carried further."""
+    def standard(self, places: Sequence[Measurement]) -> "ndarray":
+        """Return standardised variables. Beyond the range of the fitted points a value counts as at its end."""
         import numpy as np
 
-        return (np.clip(self._raw(of), self.low, self.high) - self.mean) / self.spread
+        return (np.clip(self._raw(places), self.low, self.high) - self.mean) / self.spread
 
-    def kinds(self, of: Sequence[Measurement]) -> "ndarray":
+    def kinds(self, places: Sequence[Measurement]) -> "ndarray":
         import numpy as np
 
-        return np.array([[one.point.network == name for name in self.networks] for one in of], float)
+        return np.array([[place.point.network == name for name in self.networks] for place in places], float)
 
 
 SHRUNK = 0.5
 """Interactions and a network's own slopes are scaled by this, so that a ridge shrinks them four times as much."""
-ALPHAS = tuple(10 ** (at / 2) for at in range(-1, 7))
+ALPHAS = tuple(10 ** (step / 2) for step in range(-1, 7))
 
 
 def ridge(train: Sequence[Measurement], variables: Sequence[Variable]) -> Predict:
@@ -119,14 +119,14 @@ def ridge(train: Sequence[Measurement], variables: Sequence[Variable]) -> Predic
 
     features = Features(train, variables)
 
-    def columns(of: Sequence[Measurement]) -> "ndarray":
-        main, kinds = features.standard(of), features.kinds(of)
+    def columns(places: Sequence[Measurement]) -> "ndarray":
+        main, kinds = features.standard(places), features.kinds(places)
         count = main.shape[1]
         products = [main[:, a] * main[:, b] for a in range(count) for b in range(a, count)]
         own = [kinds[:, [k]] * main for k in range(kinds.shape[1])]
         return np.hstack([main, kinds, *(SHRUNK * part for part in (np.stack(products, axis=1), *own))])
 
-    table, wanted = columns(train), np.array([one.difference for one in train])
+    table, wanted = columns(train), np.array([row.difference for row in train])
     centre, mean = table.mean(axis=0), wanted.mean()
     left, sizes, right = np.linalg.svd(table - centre, full_matrices=False)
 
@@ -138,16 +138,16 @@ def ridge(train: Sequence[Measurement], variables: Sequence[Variable]) -> Predic
 
     alpha = min(ALPHAS, key=left_out)
     slopes = right.T @ (sizes / (sizes**2 + alpha) * (left.T @ (wanted - mean)))
-    return lambda of: mean + (columns(of) - centre) @ slopes
+    return lambda places: mean + (columns(places) - centre) @ slopes
 
 
 def gaussian_process(
-    train: Sequence[Measurement], variables: Sequence[Variable], like: Predict | None = None
+    train: Sequence[Measurement], variables: Sequence[Variable], earlier: Predict | None = None
 ) -> Predict:
     """Fit a Gaussian process with a length for each variable.
 
     Args:
-        like: an earlier fit, whose lengths are taken over instead of being fitted again.
+        earlier: an earlier fit, whose lengths are taken over instead of being fitted again.
     """
     import numpy as np
     from sklearn.exceptions import ConvergenceWarning
@@ -159,61 +159,61 @@ def gaussian_process(
     kernel = ConstantKernel(1.0, (0.01, 100)) * RBF(np.full(width, 2.0), (0.3, 30)) + WhiteKernel(
         0.3, (1e-3, 3)
     )
-    earlier = getattr(like, "kernel", None)
-    is_same = earlier is not None and like.networks == features.networks
+    kernel_before = getattr(earlier, "kernel", None)
+    is_same = kernel_before is not None and earlier.networks == features.networks
     model = GaussianProcessRegressor(
-        earlier if is_same else kernel,
+        kernel_before if is_same else kernel,
         optimizer=None if is_same else "fmin_l_bfgs_b",
         normalize_y=True,
         random_state=0,
     )
 
-    def columns(of: Sequence[Measurement]) -> "ndarray":
-        return np.hstack([features.standard(of), features.kinds(of)])
+    def columns(places: Sequence[Measurement]) -> "ndarray":
+        return np.hstack([features.standard(places), features.kinds(places)])
 
     with warnings.catch_warnings():
         # A length at its bound: the variable does not matter.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(columns(train), np.array([one.difference for one in train]))
+        model.fit(columns(train), np.array([row.difference for row in train]))
 
-    def predict(of: Sequence[Measurement]) -> "ndarray":
-        return model.predict(columns(of))
+    def predict(places: Sequence[Measurement]) -> "ndarray":
+        return model.predict(columns(places))
 
     predict.kernel, predict.networks = model.kernel_, features.networks
     return predict
 
 
-def law(train: Sequence[Measurement], phi: float | None = None, like: Predict | None = None) -> Predict:
-    """Do `_law`, once for each set of points: it is the same for every method."""
-    return _law(tuple(train), phi, like)
+def law(train: Sequence[Measurement], phi: float | None = None, earlier: Predict | None = None) -> Predict:
+    """Fit the law as `_law` does, once for each set of points: it is the same for every method."""
+    return _law(tuple(train), phi, earlier)
 
 
 @lru_cache(maxsize=64)
-def _law(train: tuple[Measurement, ...], phi: float | None, like: Predict | None) -> Predict:
+def _law(train: tuple[Measurement, ...], phi: float | None, earlier: Predict | None) -> Predict:
     """Fit the law to the text networks and to the others; predicts nan where there are too few points for it.
 
     Args:
         phi: see `laws.fit`.
-        like: an earlier fit to nearly the same points, from which the search begins.
+        earlier: an earlier fit to nearly the same points, from which the search begins.
     """
     import numpy as np
 
-    starts = getattr(like, "laws", {})
-    fitted = {
+    starts = getattr(earlier, "laws", {})
+    fits = {
         is_text: laws.fit(side, phi, resamples=0, start=starts.get(is_text))
         for is_text in (True, False)
-        if (side := [one for one in train if one.point.is_text == is_text])
+        if (side := [row for row in train if row.point.is_text == is_text])
     }
 
-    def predict(of: Sequence[Measurement]) -> "ndarray":
-        differences = np.full(len(of), np.nan)
-        for is_text, known in fitted.items():
-            at = [index for index, one in enumerate(of) if one.point.is_text == is_text]
-            if known is not None and at:
-                differences[at] = known.differences([of[index] for index in at])
+    def predict(places: Sequence[Measurement]) -> "ndarray":
+        differences = np.full(len(places), np.nan)
+        for is_text, fit in fits.items():
+            indices = [index for index, place in enumerate(places) if place.point.is_text == is_text]
+            if fit is not None and indices:
+                differences[indices] = fit.differences([places[index] for index in indices])
         return differences
 
-    predict.laws = fitted
+    predict.laws = fits
     return predict
 
 
@@ -224,43 +224,43 @@ def fitted(
     model: str,
     train: Sequence[Measurement],
     method: str,
-    like: Predict | None = None,
+    earlier: Predict | None = None,
     without: str | None = None,
 ) -> Predict:
-    """Fit one of MODELS to what is known of a method; the law also reads the other methods.
+    """Fit one of MODELS to the measurements of a method; the law also reads the other methods.
 
     Args:
         without: name of a variable to leave out.
     """
     if model == "law":
-        return law(train, like=like)
+        return law(train, earlier=earlier)
     variables = [variable for variable in variables_of(method) if variable.name != without]
-    ours = [one for one in train if one.method == method]
-    return ridge(ours, variables) if model == "regression" else gaussian_process(ours, variables, like)
+    ours = [row for row in train if row.method == method]
+    return ridge(ours, variables) if model == "regression" else gaussian_process(ours, variables, earlier)
 
 
 DUMMIES = ("zero", "mean", "phi = 0", "phi = 1")
 
 
-def dummy(name: str, train: Sequence[Measurement], method: str, like: Predict | None = None) -> Predict:
-    """Return what knows less than the models: no change, the mean, and the law with phi held.
+def dummy(name: str, train: Sequence[Measurement], method: str, earlier: Predict | None = None) -> Predict:
+    """Return one of DUMMIES, which know less than the models: no change, the mean, and the law with phi held.
 
     At phi = 1 a shared tensor is worth as many of its own as it has uses: it predicts no change, as `zero` does.
     """
     import numpy as np
 
     if name == "phi = 0":
-        return law(train, phi=0.0, like=like)
-    mean = fmean(one.difference for one in train if one.method == method) if name == "mean" else 0.0
-    return lambda of: np.full(len(of), mean)
+        return law(train, phi=0.0, earlier=earlier)
+    mean = fmean(row.difference for row in train if row.method == method) if name == "mean" else 0.0
+    return lambda places: np.full(len(places), mean)
 
 
 @dataclass(frozen=True)
 class Predictor:
     """Predicts one method's difference with a conformal interval.
 
-    folds: of each fold what was fitted without it, and the errors at its points. error: their mean size. is_bounded:
-    whether the errors are of places as new as those that it is asked about, and enough.
+    folds: for each fold the fit without it, and the errors at its points. error: their mean size. is_bounded: whether
+    the errors are enough, and of places as new as those that are asked for.
     """
 
     method: str
@@ -271,18 +271,18 @@ class Predictor:
     is_bounded: bool
     error: float
 
-    def __call__(self, of: Sequence[Measurement]) -> list[Interval]:
+    def __call__(self, places: Sequence[Measurement]) -> list[Interval]:
         """Return the predicted difference of nll at each place with its 90 % interval, or no bounds."""
         import numpy as np
 
-        means = self.whole(of)
+        means = self.whole(places)
         if not self.is_bounded:
             return [Interval(float(mean), None, None, self.points) for mean in means]
         low, high = [], []
         for predict, errors in self.folds:
-            at = predict(of)
-            low.append(at[:, None] - errors[None, :])
-            high.append(at[:, None] + errors[None, :])
+            predicted = predict(places)
+            low.append(predicted[:, None] - errors[None, :])
+            high.append(predicted[:, None] + errors[None, :])
         low, high = np.sort(np.hstack(low), axis=1), np.sort(np.hstack(high), axis=1)
         count = low.shape[1]
         rank = min(count, math.ceil(LEVEL * (count + 1)))
@@ -291,20 +291,20 @@ class Predictor:
         return [Interval(float(m), float(min(a, m)), float(max(b, m)), self.points) for m, a, b in bounds]
 
 
-def newness(asked: Sequence[Measurement], found: Sequence[Measurement]) -> str:
+def newness(places: Sequence[Measurement], measured: Sequence[Measurement]) -> str:
     """Return what is new about places: `network` or `corpus` where one of them is not among the points, else `place`.
 
-    Errors at held-out points tell of places as new as they are.
+    Errors at held-out points hold for places that are as new as those points.
     """
-    for what in ("network", "corpus"):
-        known = {getattr(one.point, what) for one in found}
-        if any(getattr(one.point, what) not in known for one in asked):
-            return what
+    for part in ("network", "corpus"):
+        known = {getattr(row.point, part) for row in measured}
+        if any(getattr(place.point, part) not in known for place in places):
+            return part
     return "place"
 
 
 def predictor(
-    found: Sequence[Measurement], method: str, model: str, start: Predict | None = None, new: str = "place"
+    measured: Sequence[Measurement], method: str, model: str, start: Predict | None = None, new: str = "place"
 ) -> Predictor | None:
     """Fit a model to all points, and again without each fold. None for fewer than two places of the method.
 
@@ -313,94 +313,93 @@ def predictor(
     Args:
         start: a fit of the law, from which its search begins.
         new: what is left out in a fold, as `newness` has it. Where there is one corpus or network alone, places are: an
-            interval for another corpus then says nothing of how far one carries over, and for a network there is none.
+            interval for another corpus then leaves out how corpora differ, and for a network there is none.
     """
     import numpy as np
 
-    ours = [one for one in found if one.method == method]
-    count = len({one.point.group for one in ours})
+    ours = [row for row in measured if row.method == method]
+    count = len({row.point.group for row in ours})
     if count < 2:
         return None
-    by = new if len({getattr(one.point, new, None) for one in ours}) > 1 else "place"
-    parts, like, sizes = [], start if model == "law" else None, []
-    for rest, inside in _held_out(found, method, by):
-        predict = fitted(model, rest, method, like)
-        like = like or predict
-        errors = np.abs(predict(inside) - np.array([one.difference for one in inside]))
+    by = new if len({getattr(row.point, new, None) for row in ours}) > 1 else "place"
+    parts, earlier, sizes = [], start if model == "law" else None, []
+    for rest, inside in _held_out(measured, method, by):
+        predict = fitted(model, rest, method, earlier)
+        earlier = earlier or predict
+        errors = np.abs(predict(inside) - np.array([row.difference for row in inside]))
         parts.append((predict, errors))
         sizes += errors.tolist()
-    whole = fitted(model, found, method, like)
+    whole = fitted(model, measured, method, earlier)
     is_bounded = count >= LEAST_PLACES and (by == new or new == "corpus")
     return Predictor(method, model, whole, tuple(parts), len(ours), is_bounded, fmean(sizes))
 
 
 def _held_out(
-    found: Sequence[Measurement], method: str, by: str = "place"
+    measured: Sequence[Measurement], method: str, by: str = "place"
 ) -> Iterator[tuple[list[Measurement], list[Measurement]]]:
     """Leave out each corpus, each network, or each of FOLDS sets of places, in an order that is fixed.
 
-    Points that differ in regularisation alone stay together. Where a method lies in one set of places alone, each of
-    its places is a set.
+    Points that differ in regularisation alone stay together. Where all points of a method are in one set, each of its
+    places is a set.
 
     Yields:
         The points outside of the fold, and those of the method inside.
     """
     import numpy as np
 
-    def key(one: Measurement) -> Hashable:
-        return one.point.group if by == "place" else getattr(one.point, by)
+    def key(row: Measurement) -> Hashable:
+        return row.point.group if by == "place" else getattr(row.point, by)
 
-    ours = [one for one in found if one.method == method]
-    keys = sorted({key(one) for one in found})
+    ours = [row for row in measured if row.method == method]
+    keys = sorted({key(row) for row in measured})
     order = np.random.default_rng(0).permutation(len(keys))
     folds = min(FOLDS, len(keys)) if by == "place" else len(keys)
-    sets = [{keys[at] for at in order[fold::folds]} for fold in range(folds)]
-    used = [fold for fold in sets if any(key(one) in fold for one in ours)]
+    sets = [{keys[index] for index in order[fold::folds]} for fold in range(folds)]
+    used = [fold for fold in sets if any(key(row) in fold for row in ours)]
     if len(used) == 1:
-        used = [{place} for place in sorted({key(one) for one in ours})]
+        used = [{place} for place in sorted({key(row) for row in ours})]
     for fold in used:
-        rest, inside = (
-            [one for one in of if (key(one) in fold) == is_in] for of, is_in in ((found, False), (ours, True))
-        )
-        if any(one.method == method for one in rest):
+        rest = [row for row in measured if key(row) not in fold]
+        inside = [row for row in ours if key(row) in fold]
+        if any(row.method == method for row in rest):
             yield rest, inside
 
 
 def best_predictor(
-    found: Sequence[Measurement],
+    measured: Sequence[Measurement],
     method: str,
     start: Predict | None = None,
-    at: Sequence[Measurement] = (),
+    places: Sequence[Measurement] = (),
     new: str = "place",
 ) -> tuple[Predictor | None, dict[str, float]]:
     """Return the model with the least error at held-out points, and the mean error of each in nll.
 
     Args:
         start, new: see `predictor`.
-        at: places where it must have an answer, which the law has not for a loss that it was not fitted to.
+        places: where the model must have an answer; the law has none for a loss that it was not fitted to.
     """
-    every = {model: predictor(found, method, model, start, new) for model in MODELS}
+    predictors = {model: predictor(measured, method, model, start, new) for model in MODELS}
     errors = {
-        model: one.error
-        for model, one in every.items()
-        if one is not None and all(map(math.isfinite, [one.error, *(one.whole(at) if at else ())]))
+        model: fit.error
+        for model, fit in predictors.items()
+        if fit is not None and all(map(math.isfinite, [fit.error, *(fit.whole(places) if places else ())]))
     }
-    return (every[min(errors, key=errors.get)] if errors else None), errors
+    return (predictors[min(errors, key=errors.get)] if errors else None), errors
 
 
-def importances(found: Sequence[Measurement], method: str) -> dict[str, float]:
-    """Return variable -> by what factor the regression's held-out error grows without it, the largest first.
+def importances(measured: Sequence[Measurement], method: str) -> dict[str, float]:
+    """Return variable -> the factor by which the regression's held-out error grows without it, the largest first.
 
     {} where there are too few places to tell.
     """
-    if len({one.point.group for one in found if one.method == method}) < LEAST_PLACES:
+    if len({row.point.group for row in measured if row.method == method}) < LEAST_PLACES:
         return {}
 
     def error(without: str | None) -> float:
         sizes = []
-        for rest, inside in _held_out(found, method):
+        for rest, inside in _held_out(measured, method):
             predicted = fitted("regression", rest, method, without=without)(inside)
-            sizes += [abs(value - one.difference) for value, one in zip(predicted, inside, strict=True)]
+            sizes += [abs(value - row.difference) for value, row in zip(predicted, inside, strict=True)]
         return fmean(sizes)
 
     whole = error(None)
@@ -417,52 +416,52 @@ class Hull:
 
     measured: tuple[Measurement, ...]
 
-    def outside(self, asked: Measurement) -> list[str]:
+    def outside(self, place: Measurement) -> list[str]:
         """Return a sentence for each way in which a place lies outside of what was measured; [] inside."""
         if not self.measured:
-            return [f"{asked.method} was measured nowhere"]
-        networks = sorted({one.point.network for one in self.measured})
-        if asked.point.network not in networks:
-            return [f"no {asked.point.network} was measured, only {', '.join(networks)}"]
+            return [f"{place.method} was measured nowhere"]
+        networks = sorted({row.point.network for row in self.measured})
+        if place.point.network not in networks:
+            return [f"no {place.point.network} was measured, only {', '.join(networks)}"]
         reasons = []
-        alike = [one for one in self.measured if one.point.network == asked.point.network]
-        for variable in variables_of(asked.method):
-            values = [variable.value(one) for one in alike]
-            low, high, value = min(values), max(values), variable.value(asked)
+        alike = [row for row in self.measured if row.point.network == place.point.network]
+        for variable in variables_of(place.method):
+            values = [variable.value(row) for row in alike]
+            low, high, value = min(values), max(values), variable.value(place)
             rim = RIM * (high - low) + 1e-9
             if not low - rim <= value <= high + rim:
                 ends = [variable.text(end) for end in (low, high)]
                 span = f"{ends[0]} to {ends[1]}" if ends[0] != ends[1] else f"{ends[0]} alone"
                 reasons.append(f"{variable.name} {variable.text(value)}, measured was {span}")
-        if not reasons and self._distance(asked, alike) > self._usual(alike):
+        if not reasons and self._distance(place, alike) > self._usual(alike):
             reasons.append(
                 "it lies in a gap, farther from every measured point than these lie from each other"
             )
         return reasons
 
-    def nearest(self, asked: Measurement, count: int = 3) -> list[Measurement]:
+    def nearest(self, place: Measurement, count: int = 3) -> list[Measurement]:
         """Return the measured points that are nearest, those of the same kind of network first."""
         scale = self._scale(self.measured)
 
-        def key(one: Measurement) -> tuple[bool, float]:
-            return one.point.network != asked.point.network, _apart(one, asked, scale)
+        def key(row: Measurement) -> tuple[bool, float]:
+            return row.point.network != place.point.network, _apart(row, place, scale)
 
         return sorted(self.measured, key=key)[:count]
 
     def _scale(self, among: Sequence[Measurement]) -> list[tuple[Variable, float]]:
         scale = []
         for variable in variables_of(self.measured[0].method):
-            values = [variable.value(one) for one in among]
+            values = [variable.value(row) for row in among]
             scale.append((variable, (max(values) - min(values)) or 1.0))
         return scale
 
-    def _distance(self, asked: Measurement, among: Sequence[Measurement]) -> float:
+    def _distance(self, place: Measurement, among: Sequence[Measurement]) -> float:
         scale = self._scale(among)
-        return min((_apart(one, asked, scale) for one in among if one.point != asked.point), default=0.0)
+        return min((_apart(row, place, scale) for row in among if row.point != place.point), default=0.0)
 
     def _usual(self, among: Sequence[Measurement]) -> float:
         """Return the distance to its nearest neighbour that 95 % of the measured points do not exceed."""
-        distances = sorted(self._distance(one, among) for one in among)
+        distances = sorted(self._distance(row, among) for row in among)
         return distances[min(len(distances) - 1, math.ceil(0.95 * len(distances)) - 1)] + 1e-9
 
 
@@ -470,8 +469,8 @@ def _apart(one: Measurement, other: Measurement, scale: Sequence[tuple[Variable,
     return math.hypot(*((variable.value(one) - variable.value(other)) / size for variable, size in scale))
 
 
-def hull_of(found: Sequence[Measurement], method: str) -> Hull:
-    return Hull(tuple(one for one in found if one.method == method))
+def hull_of(measured: Sequence[Measurement], method: str) -> Hull:
+    return Hull(tuple(row for row in measured if row.method == method))
 
 
 # --- judged on what was not seen ---
@@ -500,11 +499,11 @@ class Score(NamedTuple):
         return min(self.errors, key=lambda name: (self.errors[name], name not in DUMMIES))
 
 
-def splits(found: Sequence[Measurement]) -> list[tuple[str, Callable[[Point], bool]]]:
+def splits(measured: Sequence[Measurement]) -> list[tuple[str, Callable[[Point], bool]]]:
     """Return what to leave out in turn: each corpus, each kind of network, and the fifth with most parameters."""
-    corpora = sorted({one.point.corpus for one in found})
-    networks = sorted({one.point.network for one in found})
-    sizes = sorted(one.point.parameters for one in found)
+    corpora = sorted({row.point.corpus for row in measured})
+    networks = sorted({row.point.network for row in measured})
+    sizes = sorted(row.point.parameters for row in measured)
     limit = sizes[max(0, math.ceil(0.8 * len(sizes)) - 1)] if sizes else 0
     parts: list[tuple[str, Callable[[Point], bool]]] = []
     parts += [(f"corpus {name}", lambda point, name=name: point.corpus == name) for name in corpora]
@@ -512,21 +511,21 @@ def splits(found: Sequence[Measurement]) -> list[tuple[str, Callable[[Point], bo
     return [*parts, ("the largest fifth", lambda point: point.parameters > limit)]
 
 
-def judged(found: Sequence[Measurement], methods: Sequence[str]) -> list[Score]:
+def judged(measured: Sequence[Measurement], methods: Sequence[str]) -> list[Score]:
     """Leave each split out, choose and fit a model on the rest, and score it and the dummies on what was left out.
 
     A split without a point on either side, or with a single place to fit, is left out.
     """
-    scores, start, start_0 = [], law(found), law(found, phi=0.0)
-    for name, is_held in splits(found):
-        rest = [one for one in found if not is_held(one.point)]
+    scores, start, start_0 = [], law(measured), law(measured, phi=0.0)
+    for held_out, is_held in splits(measured):
+        rest = [row for row in measured if not is_held(row.point)]
         for method in methods:
-            held = [one for one in found if one.method == method and is_held(one.point)]
+            held = [row for row in measured if row.method == method and is_held(row.point)]
             chosen, _ = best_predictor(rest, method, start, held, newness(held, rest)) if held else (None, {})
             if chosen is not None:
-                every = {who: dummy(who, rest, method, start_0)(held) for who in DUMMIES}
-                dummies = {who: values for who, values in every.items() if all(map(math.isfinite, values))}
-                scores.append(scored(name, held, chosen(held), chosen.model, dummies))
+                tried = {name: dummy(name, rest, method, start_0)(held) for name in DUMMIES}
+                dummies = {name: values for name, values in tried.items() if all(map(math.isfinite, values))}
+                scores.append(scored(held_out, held, chosen(held), chosen.model, dummies))
     return scores
 
 
@@ -538,17 +537,16 @@ def scored(
     dummies: Mapping[str, Sequence[float]],
 ) -> Score:
     """Compare predictions with what was measured at the same places."""
-    matter = [(one, given) for one, given in zip(held, intervals, strict=True) if abs(one.percent) > MATTERS]
+    pairs = list(zip(held, intervals, strict=True))
+    matter = [(row, interval) for row, interval in pairs if abs(row.percent) > MATTERS]
     bounded = [
-        given.low <= one.difference <= given.high
-        for one, given in zip(held, intervals, strict=True)
-        if given.low is not None
+        interval.low <= row.difference <= interval.high for row, interval in pairs if interval.low is not None
     ]
-    predicted = {model: [given.mean for given in intervals], **dummies}
+    predicted = {model: [interval.mean for interval in intervals], **dummies}
     errors = {
-        who: fmean(abs(value - one.difference) for value, one in zip(values, held, strict=True))
-        for who, values in predicted.items()
+        label: fmean(abs(value - row.difference) for value, row in zip(values, held, strict=True))
+        for label, values in predicted.items()
     }
-    right = sum((one.difference > 0) == (given.mean > 0) for one, given in matter)
+    right = sum((row.difference > 0) == (interval.mean > 0) for row, interval in matter)
     covered = sum(bounded) if len(bounded) == len(held) else None
     return Score(name, held[0].method, model, len(held), right, len(matter), covered, errors)

@@ -76,8 +76,8 @@ class Published:
         sign = None if self.gain is None else (self.gain > 0) - (self.gain < 0)
         word = {None: "", 1: ", better", 0: ", equal", -1: ", worse"}[sign]
         how = "" if self.read == Read.SOURCE else f" (read: {self.read} only)"
-        what = ", ".join(text for text in (where, self.network, self.tying, self.data) if text)
-        return f"{what}: {self.metric} {numbers}{word}{how}"
+        comparison = ", ".join(text for text in (where, self.network, self.tying, self.data) if text)
+        return f"{comparison}: {self.metric} {numbers}{word}{how}"
 
 
 def read(path: Path = FILE) -> list[Published]:

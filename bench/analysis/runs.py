@@ -15,10 +15,10 @@ from bench.runs.tying_spec import TyingSpec, recorded_spec
 from bench.tying.errors import BadInput
 
 WORST = (Status.DIVERGED, Status.FAILED, Status.NOT_FINITE)
-"""What counts as worse than any number: a run that was made and gave none."""
+"""Statuses of a run that ended without a number; it counts as worse than any number."""
 
 LAST_QUARTER = 0.75
-"""From this share of the budget on."""
+"""The last quarter begins at this share of the budget."""
 
 Figure = TypeVar("Figure", bound=NamedTuple)
 
@@ -78,7 +78,7 @@ class CostRecord:
         return look_up(self.fields, *keys)
 
     def number(self, *keys: str) -> float | None:
-        """The same, None for what is no finite number."""
+        """The value under a path of keys, None where it is no finite number."""
         value = self.value(*keys)
         return value if is_finite(value) else None
 
@@ -171,7 +171,7 @@ def training_size(record: Mapping[str, Any]) -> int | None:
 
 
 def device(record: Mapping[str, Any]) -> str | None:
-    """What a record was made on: it knows better than the request it starts with."""
+    """Return the device that a record was made on: its own field, else that of its provenance."""
     return record.get("device") or look_up(record, "provenance", "device")
 
 
@@ -180,13 +180,13 @@ def is_finite(value: Any) -> bool:
 
 
 def read_sweep(runs: Path, name: str, results: Path | None = None) -> tuple[list[RunRecord], str | None]:
-    """Every run the sweep asked for, once, and its note. BadInput as `archive.load` raises it."""
+    """Return every run the sweep asked for, once, and its note. BadInput as `archive.load` raises it."""
     sweep = load(runs, results, name)
     return rows(sweep), sweep.note
 
 
 def rows(sweep: Recorded) -> list[RunRecord]:
-    """Every run that the sweep asked for, once. BadInput for an entry that lacks something."""
+    """Return every run that the sweep asked for, once. BadInput for an entry that lacks something."""
     try:
         specs = _specs(sweep)
         return [_run(sweep, run_id, specs[run_id]) for run_id in sweep.entries]
@@ -197,7 +197,7 @@ def rows(sweep: Recorded) -> list[RunRecord]:
 
 
 def _specs(sweep: Recorded) -> dict[str, TyingSpec]:
-    """Run id -> its spec: its own, else that of a run of the same label, else one that knows the label alone."""
+    """Return run id -> its spec: its own, else that of a run of the same label, else one that knows the label alone."""
     labels = {run_id: entry["tying"] for run_id, entry in sweep.entries.items()}
     known = {
         run_id: recorded_spec(entry) or recorded_spec(sweep.records.get(run_id, {}))

@@ -20,16 +20,16 @@ Line = dict[float, SeedGroup]
 """Place on the axis -> the cell there."""
 
 WITHIN = {"k": "blocks that share, k", "groups": "groups of blocks", "strength": "strength"}
-"""Key of a tying -> what its axis is called: curves within a section."""
+"""Key of a tying -> the name of its axis, of curves within a section."""
 BUDGET = ("trainer.max_epochs", "trainer.limit_train_batches")
 CHECKS = ("trainer.val_check_interval",)
 WIDE = 8
-"""An axis that spans so many times its least value is logarithmic."""
+"""An axis is logarithmic where its largest value is so many times its least."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """What sections vary in: config `keys`, and `riders` that a preset may move along with them."""
+    """An axis that sections vary along: config `keys`, and `riders` that a preset may move along with them."""
 
     name: str
     keys: tuple[str, ...]
@@ -87,19 +87,19 @@ def split(tying: TyingSpec, key: str) -> tuple[TyingSpec, float] | None:
 
     A decoupled soft tie at 0.01 is `soft_decoupled` at 0.01: the line has a name of its own.
     """
-    for at, part in enumerate(tying.parts):
+    for index, part in enumerate(tying.parts):
         value = part.shown.get(key)
         # Strength 0 is `none` and infinity the limit: a log axis has neither.
         if value is None or key == "strength" and not 0 < value < math.inf:
             continue
         line = Part(part.family, part.without(key).keys)
         line = line.without("form") if line.method != part.method else line
-        return replace(tying, parts=(*tying.parts[:at], line, *tying.parts[at + 1 :])), float(value)
+        return replace(tying, parts=(*tying.parts[:index], line, *tying.parts[index + 1 :])), float(value)
     return None
 
 
 def _within_section(section: Section, key: str) -> list[Curve]:
-    """The curves over a key of the tyings, one for each pair of ends that tyings have in common.
+    """Return the curves over a key of the tyings, one for each pair of ends that tyings have in common.
 
     At the least dropout and weight decay of the section.
     """
@@ -123,7 +123,7 @@ def _within_section(section: Section, key: str) -> list[Curve]:
 
 
 def _ends(line: TyingSpec) -> tuple[str, str]:
-    """What `embedding+top_k` is at k = 1 and at k = depth: `embedding`, `embedding+cross_layer`."""
+    """Return the ends of a line: of `embedding+top_k`, `embedding` at k = 1, `embedding+cross_layer` at k = depth."""
     start = tuple(part for part in line.parts if part.full is None)
     limit = (
         part if part.full is None else Part(part.full, tuple(key for key in part.keys if key[0] == "scope"))
@@ -142,19 +142,19 @@ def _curve_within(
 ) -> Curve:
     start, limit = ends
     if key in ("k", "groups"):
-        one, all_blocks = (start, limit) if key == "k" else (limit, start)
-        known = {1: cells.get(one)}
+        one_block, all_blocks = (start, limit) if key == "k" else (limit, start)
+        known = {1: cells.get(one_block)}
         if deepest := cells.get(all_blocks):
             known |= dict.fromkeys(deepest.values("config", "model", "depth").values(), deepest)
-        whole = {at: cell for at, cell in known.items() if cell and cell.metric()}
+        whole = {x: cell for x, cell in known.items() if cell and cell.metric()}
         lines = {label: whole | line for label, line in lines.items()}
     untied, part = cells.get("none"), "embedding" if limit == "embedding" else "depth"
-    is_told = ends != ("none", "cross_layer") and cells.keys() >= set(ends)
+    names_ends = ends != ("none", "cross_layer") and cells.keys() >= set(ends)
     return Curve(
         name=key,
         axis=WITHIN[key],
         log=key == "strength",
-        title=section.title + f", between {start} and {limit}" * is_told,
+        title=section.title + f", between {start} and {limit}" * names_ends,
         metric=section.metric,
         baseline="none",
         lines=_points(lines, _value),
@@ -168,7 +168,7 @@ def _curve_within(
 
 
 def _points(lines: dict[str, Line], value: Callable[[SeedGroup], Value | None]) -> Points[Value]:
-    """The values that there are; no line without one."""
+    """Return the values that there are, without lines that have none."""
     points = {
         label: [(x, point) for x in sorted(line) if (point := value(line[x])) is not None]
         for label, line in lines.items()
@@ -177,19 +177,19 @@ def _points(lines: dict[str, Line], value: Callable[[SeedGroup], Value | None]) 
 
 
 def _value(cell: SeedGroup) -> Interval | None:
-    """The test metric over seeds, a share in percent; None without a number."""
+    """Return the test metric over seeds, a share in percent; None without a number."""
     return percent(interval(cell.metric().values()), cell.runs[0].metric)
 
 
 def _difference(cell: SeedGroup, baseline: SeedGroup | None) -> Paired | None:
-    """The change to `baseline` as people read it; None for the baseline itself and without a seed in common."""
+    """Return the change to `baseline` as people read it; None for the baseline itself and without a seed in common."""
     if baseline is None or cell is baseline:
         return None
     return change(paired(cell.compared, baseline.compared), cell.runs[0].metric)
 
 
 def _across_sections(sections: list[Section], axis: Axis) -> list[Curve]:
-    """The curves over the axis, one for each setting of everything else that sections differ in.
+    """Return the curves over the axis, one for each setting of everything else that sections differ in.
 
     A rider that moves along with the axis is part of it; one that is crossed with it parts the curves.
     """
@@ -208,7 +208,7 @@ def _alike(sections: list[Section], keys: tuple[str, ...]) -> Iterable[list[Sect
 
 
 def _rest(section: Section, keys: tuple[str, ...]) -> str:
-    """What else the section's variant says."""
+    """Return what the section's variant says beside these keys."""
     text = section.variant
     for key in keys:
         text = re.sub(rf"(^|, ){re.escape(key)}=[^,]*", "", text)
@@ -216,7 +216,7 @@ def _rest(section: Section, keys: tuple[str, ...]) -> str:
 
 
 def _settings(section: Section, axis: Axis) -> tuple | None:
-    """The settings of the axis's keys; None where the section does not vary in them or has no finished run."""
+    """Return the settings of the axis's keys; None where the section does not vary in them or has no finished run."""
     if not any(f"{key}=" in section.variant for key in axis.keys):
         return None
     run = next((run for run in section.runs if run.is_done and run.record.get("config")), None)
@@ -225,8 +225,8 @@ def _settings(section: Section, axis: Axis) -> tuple | None:
 
 def _curve_across(sections: list[Section], axis: Axis, keys: tuple[str, ...]) -> Curve | None:
     axis_name, places = _places(sections, axis)
-    at = {x: section.without_controls for x, section in zip(places, sections, strict=True) if x is not None}
-    cells = {x: at[x] for x in sorted(at)}
+    on_axis = {x: s.without_controls for x, s in zip(places, sections, strict=True) if x is not None}
+    cells = {x: on_axis[x] for x in sorted(on_axis)}
     finished = [cell for here in cells.values() for cell in here if cell.metric()]
     if len(cells) < 2 or not finished:
         return None
@@ -268,7 +268,7 @@ def _line_label(tying: str, dropout: float) -> str:
 
 
 def _places(sections: list[Section], axis: Axis) -> tuple[str, list[float | None]]:
-    """What the axis is called, and where on it each section stands."""
+    """Return the name of the axis, and the place of each section on it."""
     if axis.name == "data":
         # A limit of None is all of the training split.
         limits = [
@@ -287,6 +287,6 @@ def _places(sections: list[Section], axis: Axis) -> tuple[str, list[float | None
 
 
 def _number(section: Section, *keys: str) -> float | None:
-    """The first finite number that a finished run has under a path of record keys."""
+    """Return the first finite number that a finished run has under a path of record keys."""
     values = (run.number(*keys) for run in section.runs if run.is_done)
     return next((value for value in values if is_finite(value)), None)

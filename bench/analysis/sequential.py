@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from numpy import ndarray
 
 LEAST = 3
-"""Seeds before the first look: with fewer the spread is hardly known."""
+"""Seeds before the first look; with fewer the spread is hardly known."""
 MOST = 1_000
 """Seeds that a rule is made for."""
 PATHS = 100_000
 
 
 class Decision(NamedTuple):
-    """What n differences show. `word`: `different`, `equivalent`, or empty where nothing is decided.
+    """The decision that n differences allow. `word`: `different`, `equivalent`, or empty where nothing is decided.
 
     low, high: the interval of the true mean that holds at all looks together; None before the first look and where the
     differences do not spread.

@@ -17,10 +17,10 @@ TOO_FEW = "too few seeds"
 
 SHARE_MARGIN = 0.005
 OTHER_MARGIN = 0.01
-"""What counts as no difference: half a percentage point of a share; of anything else this part of the mean."""
+"""Differences that count as none: half a percentage point of a share; of anything else this part of the mean."""
 
 ROUNDING = 1e-10
-"""Below this share of the values, what their differences spread over seeds is rounding."""
+"""A spread of differences over seeds below this share of the values is rounding."""
 
 LEAST_RESAMPLED = 10
 """Fewer values than this have too few resamples that differ: at 5 the interval covers 82 % where it says 95."""
@@ -123,7 +123,7 @@ def p_beyond(difference: Paired, margin: float) -> float | None:
 
 
 def bound_of(difference: Paired, alpha: float) -> float | None:
-    """Return below what the size of the true difference lies, but for a chance of alpha; None for one pair."""
+    """Return what the size of the true difference exceeds with a chance of alpha at most; None for one pair."""
     if difference.sd is None:
         return None
     low, high = around(difference, 1 - 2 * alpha)
@@ -164,14 +164,14 @@ def p_value(mean: float, sd: float | None, n: int) -> float | None:
 
 @lru_cache(maxsize=256)
 def quantile(df: int, level: float) -> float:
-    """How many standard errors an interval of that level reaches to either side."""
+    """Return how many standard errors an interval of that level reaches to either side."""
     from scipy.special import stdtrit  # a third of a second to import, which only who writes tables pays
 
     return float(stdtrit(df, (1 + level) / 2))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values, in the order given: those below a level are shown at that level by the whole family.
+    """Return adjusted p-values, in the order given: those below a level are shown at that level by the whole family.
 
     Holds under any dependence between the tests (Holm 1979, A simple sequentially rejective multiple test
     procedure). As statsmodels' `multipletests`, whose import takes three quarters of a second.
@@ -180,14 +180,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
     if not all(0 <= p <= 1 for p in p_values):
         raise ValueError(f"p-values {list(p_values)}: give numbers between 0 and 1")
     adjusted, least = [0.0] * len(p_values), 0.0
-    for place, at in enumerate(sorted(range(len(p_values)), key=lambda at: p_values[at])):
-        least = max(least, min(1.0, (len(p_values) - place) * p_values[at]))
-        adjusted[at] = least
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
+        least = max(least, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = least
     return adjusted
 
 
 def margin_text(is_share: bool) -> str:
-    """`±1 %`."""
+    """Return `±1 %`."""
     return f"±{100 * SHARE_MARGIN:g} points" if is_share else f"±{100 * OTHER_MARGIN:g} %"
 
 
@@ -202,15 +202,15 @@ def holm_of_two(pairs: Sequence[tuple[float, float]]) -> list[tuple[float, float
     if not all(0 <= p <= 1 for pair in pairs for p in pair):
         raise ValueError(f"p-values {list(pairs)}: give numbers between 0 and 1")
     adjusted, rejected, least = [[0.0, 0.0] for _ in pairs], [0] * len(pairs), 0.0
-    for p, at, side in sorted((p, at, side) for at, pair in enumerate(pairs) for side, p in enumerate(pair)):
+    for p, i, side in sorted((p, i, side) for i, pair in enumerate(pairs) for side, p in enumerate(pair)):
         least = max(least, min(1.0, sum(count < 2 for count in rejected) * p))
-        adjusted[at][side] = least
-        rejected[at] += 1
+        adjusted[i][side] = least
+        rejected[i] += 1
     return [(first, second) for first, second in adjusted]
 
 
 def spearman(one: Sequence[float], other: Sequence[float]) -> float | None:
-    """Spearman's rank correlation, equal values at their mean rank; None where either has only one value.
+    """Return Spearman's rank correlation, equal values at their mean rank; None where either has only one value.
 
     ValueError where they differ in length. As `scipy.stats.spearmanr`, whose import takes half a second.
     """
@@ -231,7 +231,7 @@ def bootstrap_of_groups(
     seed: int = 0,
     resamples: int = 10_000,
 ) -> Interval:
-    """Sum of `correct` over sum of `count`, and its interval where whole groups are drawn with replacement.
+    """Return sum of `correct` over sum of `count`, and its interval from drawing whole groups with replacement.
 
     Examples of one group (cells of one photograph) are not independent, groups are: n is how many groups
     (Davison and Hinkley 1997, Bootstrap Methods, sec. 3.8). Memory: 8 bytes x groups x resamples.
@@ -239,21 +239,21 @@ def bootstrap_of_groups(
     """
     import numpy as np
 
-    right, of = np.asarray(correct, float), np.asarray(count, float)
-    if right.shape != of.shape or not ((right >= 0) & (right <= of) & (of > 0)).all():
+    right, total = np.asarray(correct, float), np.asarray(count, float)
+    if right.shape != total.shape or not ((right >= 0) & (right <= total) & (total > 0)).all():
         raise ValueError("groups need as many `correct` as `count`, each 0 <= correct <= count, count > 0")
-    if len(of) < LEAST_RESAMPLED:
+    if len(total) < LEAST_RESAMPLED:
         raise ValueError(
-            f"a bootstrap of {len(of)} groups: give at least {LEAST_RESAMPLED}, or use a t interval"
+            f"a bootstrap of {len(total)} groups: give at least {LEAST_RESAMPLED}, or use a t interval"
         )
-    drawn = _counts(len(of), resamples, seed)
+    drawn = _counts(len(total), resamples, seed)
     return Interval(
-        float(right.sum() / of.sum()), *_percentiles((drawn @ right) / (drawn @ of), level), len(of)
+        float(right.sum() / total.sum()), *_percentiles((drawn @ right) / (drawn @ total), level), len(total)
     )
 
 
 def _percentiles(statistics: "ndarray", level: float) -> tuple[float, float]:
-    """The middle `level` of a statistic's resamples."""
+    """Return the bounds of the middle `level` of a statistic's resamples."""
     import numpy as np
 
     low, high = np.quantile(statistics, [(1 - level) / 2, (1 + level) / 2])

@@ -19,9 +19,9 @@ from bench.analysis.statistics import (
 )
 
 POWER = 0.8
-"""How often a difference is to be shown where it is there."""
+"""The probability with which a difference that is there is to be shown."""
 NEAR = 3
-"""A bound on a difference is worth telling up to so many margins."""
+"""A bound on a difference is told up to so many margins."""
 
 
 class Kind(StrEnum):
@@ -62,7 +62,7 @@ class Verdict:
         return self.kind in (Kind.BETTER, Kind.EQUIVALENT) and not self.is_hint
 
     def at_this_budget(self) -> "Verdict":
-        """Return the verdict for networks that were still improving, of which it may hold at this budget alone."""
+        """Return the verdict for networks that were still improving: it may hold at this budget alone."""
         if self.kind not in (Kind.BETTER, Kind.WORSE, Kind.EQUIVALENT):
             return self
         return replace(self, word=f"{self.word} at this budget")
@@ -95,13 +95,13 @@ def judge(differences: Sequence[tuple[Paired | None, float]], metric: Metric) ->
         differences: (difference, margin), in the same unit, of a perplexity in nats.
         metric: Says which sign is better.
     """
-    tested = [at for at, (d, _) in enumerate(differences) if d and d.p is not None and math.isfinite(d.sd)]
-    p_values = [(differences[at][0].p, p_beyond(*differences[at])) for at in tested]
+    tested = [i for i, (d, _) in enumerate(differences) if d and d.p is not None and math.isfinite(d.sd)]
+    p_values = [(differences[i][0].p, p_beyond(*differences[i])) for i in tested]
     corrected = dict(zip(tested, holm_of_two(p_values), strict=True))
     alpha = SIGNIFICANCE / max(1, len(tested))
     return [
-        _tested(*pair, corrected[at], alpha, metric) if at in corrected else Judged(_untested(pair[0]))
-        for at, pair in enumerate(differences)
+        _tested(*pair, corrected[i], alpha, metric) if i in corrected else Judged(_untested(pair[0]))
+        for i, pair in enumerate(differences)
     ]
 
 
@@ -139,7 +139,7 @@ def _tested(
 
 
 def _rounded_up(value: float) -> str:
-    """Two digits, and never less than the value."""
+    """Return two digits, never less than the value."""
     if value == 0:
         return "0"
     unit = 10.0 ** (math.floor(math.log10(value)) - 1)
@@ -147,6 +147,6 @@ def _rounded_up(value: float) -> str:
 
 
 def _about(count: int) -> str:
-    """Two digits of a count, the last rounded up."""
+    """Return two digits of a count, the last rounded up."""
     unit = 10 ** max(0, len(str(count)) - 2)
     return f"{-(-count // unit) * unit:,}"

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from numpy import ndarray
 
 LEAST_PLACES, LEAST_VALUES = 15, 4
-"""Places, and values of either variable, that a zero line needs at least."""
+"""A zero line needs so many places, and so many values of either variable."""
 CELLS, RESAMPLES = 40, 200
 
 
@@ -79,9 +79,9 @@ class Surface:
 def _turns(axis: "ndarray", line: "ndarray") -> list[float]:
     """Return where a line changes its sign, between the cells by proportion."""
     return [
-        float(axis[at] + (axis[at + 1] - axis[at]) * line[at] / (line[at] - line[at + 1]))
-        for at in range(len(line) - 1)
-        if line[at] * line[at + 1] < 0
+        float(axis[i] + (axis[i + 1] - axis[i]) * line[i] / (line[i] - line[i + 1]))
+        for i in range(len(line) - 1)
+        if line[i] * line[i + 1] < 0
     ]
 
 
@@ -99,19 +99,20 @@ class Plane:
     too_few: str
 
 
-def plane_of(found: Sequence[Measurement], method: str) -> Plane:
-    """Choose two variables, those without which held-out errors grow most, and fit the mean over them.
+def plane_of(measured: Sequence[Measurement], method: str) -> Plane:
+    """Choose the two variables without which held-out errors grow most, and fit the mean over them.
 
     Where points are too few to choose, the first two variables of the method that vary are taken.
     """
-    ours = [one for one in found if one.method == method]
+    ours = [row for row in measured if row.method == method]
     varying = [variable for variable in variables_of(method) if len(_values(ours, variable)) > 1]
     enough = [variable for variable in varying if len(_values(ours, variable)) >= LEAST_VALUES]
-    growth = importances(found, method)
+    growth = importances(measured, method)
     by_growth = sorted(enough, key=lambda variable: -growth.get(variable.name, 0.0)) if growth else []
-    candidates = [*by_growth, *(one for one in (*varying, *variables_of(method)) if one not in by_growth)]
+    others = [variable for variable in (*varying, *variables_of(method)) if variable not in by_growth]
+    candidates = [*by_growth, *others]
     variables = (candidates[0], candidates[1])
-    places = {one.point.group for one in ours}
+    places = {row.point.group for row in ours}
     few = f"from {len(ours)} points at {len(places)} places"
     if len(places) < LEAST_PLACES or any(variable not in enough for variable in variables):
         return Plane(variables, bool(by_growth), growth, None, f"{few}; not enough to draw the zero line")
@@ -120,24 +121,24 @@ def plane_of(found: Sequence[Measurement], method: str) -> Plane:
     return Plane(variables, len(by_growth) > 1, growth, surface, "" if surface else flat)
 
 
-def _values(found: Sequence[Measurement], variable: Variable) -> set[float]:
-    return {round(variable.value(one), 3) for one in found}
+def _values(measured: Sequence[Measurement], variable: Variable) -> set[float]:
+    return {round(variable.value(row), 3) for row in measured}
 
 
 def _surface(ours: Sequence[Measurement], variables: tuple[Variable, Variable]) -> Surface | None:
-    """Fit the mean over two variables, kinds of network in the shares that they have among the points."""
+    """Fit the mean over two variables; each kind of network counts by its share of the points."""
     import numpy as np
     from scipy.spatial import Delaunay, QhullError
 
     across, up = variables
-    train = [_Cell(one.point, across.value(one), up.value(one), one.difference) for one in ours]
+    train = [_Cell(row.point, across.value(row), up.value(row), row.difference) for row in ours]
     axes = (Variable(across.name, lambda cell: cell.x), Variable(up.name, lambda cell: cell.y))
-    at = np.array([(cell.x, cell.y) for cell in train])
-    x, y = (np.linspace(*ends, CELLS) for ends in zip(at.min(axis=0), at.max(axis=0), strict=True))
+    xy = np.array([(cell.x, cell.y) for cell in train])
+    x, y = (np.linspace(*ends, CELLS) for ends in zip(xy.min(axis=0), xy.max(axis=0), strict=True))
     grid = np.array([(a, b) for b in y for a in x])
     try:
-        inside = Delaunay((at - at.min(axis=0)) / np.ptp(at, axis=0)).find_simplex(
-            (grid - at.min(axis=0)) / np.ptp(at, axis=0)
+        inside = Delaunay((xy - xy.min(axis=0)) / np.ptp(xy, axis=0)).find_simplex(
+            (grid - xy.min(axis=0)) / np.ptp(xy, axis=0)
         )
     except QhullError:
         return None
@@ -156,8 +157,7 @@ def _surface(ours: Sequence[Measurement], variables: tuple[Variable, Variable]) 
     by_place = {place: [cell for cell in train if cell.point.group == place] for place in places}
     generator = np.random.default_rng(0)
     drawn = generator.integers(len(places), size=(RESAMPLES, len(places)))
-    resampled = [mean([cell for at in row for cell in by_place[places[at]]]) for row in drawn]
+    resampled = [mean([cell for index in draw for cell in by_place[places[index]]]) for draw in drawn]
     low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-    shape = (CELLS, CELLS)
-    hidden = inside < 0
-    return Surface(x, y, *(np.where(hidden, np.nan, one).reshape(shape) for one in (mean(train), low, high)))
+    layers = [np.where(inside < 0, np.nan, layer) for layer in (mean(train), low, high)]
+    return Surface(x, y, *(layer.reshape(CELLS, CELLS) for layer in layers))
