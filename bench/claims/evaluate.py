@@ -102,7 +102,7 @@ class Part:
     """A claim on one task, data set or network.
 
     It is not yet run where no measure is known. Where `decides` is False it is shown, and has no say in the verdict.
-    lost: which runs have no number; with one the part neither supports nor refutes, as the rest are not all.
+    lost: which runs have no number; a part with such a run neither supports nor refutes, as the others are not all.
     """
 
     name: str
@@ -236,10 +236,10 @@ def _judged(claim: Claim, parts: list[Part]) -> tuple[Verdict, tuple[tuple[Part,
             judged.append((part, _of_part(claim, part, together)))
     conditions = [(part.name, verdict) for part, verdict in judged if verdict]
     seeds = [part.seeds for part, verdict in judged if verdict and verdict.is_judged and part.seeds]
-    whole = over_parts(claim.overall, conditions)
-    if whole.word == Word.NOT_TESTABLE:
-        whole = whole._replace(detail=claim.untestable)
-    return whole._replace(is_hint=min(seeds, default=ENOUGH) < ENOUGH and whole.is_judged), tuple(judged)
+    overall = over_parts(claim.overall, conditions)
+    if overall.word == Word.NOT_TESTABLE:
+        overall = overall._replace(detail=claim.untestable)
+    return overall._replace(is_hint=min(seeds, default=ENOUGH) < ENOUGH and overall.is_judged), tuple(judged)
 
 
 def _of_part(claim: Claim, part: Part, together: int) -> Verdict:
@@ -255,9 +255,9 @@ def _of_part(claim: Claim, part: Part, together: int) -> Verdict:
 
 def _could_have_shown(claim: Claim, part: Part, together: int) -> str:
     """Return `could have shown a gain of 3.1 points of accuracy`: four times in five, at this n and spread."""
-    named = names_in(claim.rule)
+    names = names_in(claim.rule)
     texts = []
     for measure in part.measures:
-        if {f"{measure.name}_low", f"{measure.name}_high"} & named and (size := measure.smallest(together)):
+        if {f"{measure.name}_low", f"{measure.name}_high"} & names and (size := measure.smallest(together)):
             texts.append(f"{measure.name.replace('_', ' ')} of {size}")
     return f"could have shown {' and '.join(texts)}" if texts else ""

@@ -59,13 +59,13 @@ BAD = (SyntaxError, NameError, TypeError, ValueError, KeyError, AttributeError, 
 def chosen(frame: "DataFrame", expression: str) -> "DataFrame":
     """Return the rows for which an expression of DataFrame.query holds. BadInput, in one line, for a bad one."""
     # pandas prepares every column that it is given, and a frame has hundreds. Without any it refuses no number.
-    asked = frame[[name for name in frame if name in expression or name == "status"]]
+    needed = frame[[name for name in frame if name in expression or name == "status"]]
     try:
-        rows = asked.query(expression, engine="python")
+        rows = needed.query(expression, engine="python")
     except (*BAD, tokenize.TokenError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise BadInput(f"bad expression {expression!r}: {reason}") from error
-    if set(rows.index) - set(asked.index) or list(rows.columns) != list(asked.columns):
+    if set(rows.index) - set(needed.index) or list(rows.columns) != list(needed.columns):
         raise BadInput(f"bad expression {expression!r}: it must hold or not for each row")
     return frame.loc[rows.index]
 

@@ -155,9 +155,9 @@ def _measured(row: Row) -> list[str]:
 
 def _line(row: Row) -> list[str]:
     claim = row.claim
-    said = f"{claim.statement} ({claim.source}; {claim.kind})" if claim else ""
+    statement = f"{claim.statement} ({claim.source}; {claim.kind})" if claim else ""
     measured = "\n".join(_measured(row)) or "—"
-    return [row.id, said, measured, str(row.verdict), (claim and claim.reduced) or "—"]
+    return [row.id, statement, measured, str(row.verdict), (claim and claim.reduced) or "—"]
 
 
 def _flat(row: Row) -> list[dict[str, Any]]:

@@ -37,7 +37,7 @@ EVERY = {"supported": "supported == parts", "refuted": "refuted > 0 and supporte
 
 
 class Verdict(NamedTuple):
-    """A word with what it is about. is_hint: of fewer seeds than are enough."""
+    """A word with what it is about. is_hint: it rests on fewer seeds than are enough."""
 
     word: Word
     detail: str = ""
@@ -132,22 +132,22 @@ def over_parts(overall: Mapping[str, Any], conditions: Sequence[tuple[str, Verdi
     Parts that are vacuous, not testable or not yet run have no say where another part has. The detail lists the
     conditions by their words, where those differ.
     """
-    words = [found.word for _, found in conditions]
-    judged = [found.word for _, found in conditions if found.is_judged]
+    words = [part_verdict.word for _, part_verdict in conditions]
+    judged = [part_verdict.word for _, part_verdict in conditions if part_verdict.is_judged]
     if not judged:
         left = [word for word in (Word.NOT_RUN, Word.NOT_TESTABLE, Word.VACUOUS) if word in words]
         return Verdict(left[0] if left else Word.NOT_RUN)
     counts = {str(word): float(judged.count(word)) for word in DECIDING}
-    whole = verdict(overall, {**counts, "parts": float(len(judged))})
-    if whole not in DECIDING:
+    outcome = verdict(overall, {**counts, "parts": float(len(judged))})
+    if outcome not in DECIDING:
         is_mixed = Word.SUPPORTED in judged
-        whole = Word.MIXED if is_mixed else Word.INCONCLUSIVE
-    of_name = _shortest({name: found.word for name, found in conditions})
+        outcome = Word.MIXED if is_mixed else Word.INCONCLUSIVE
+    of_name = _shortest({name: part_verdict.word for name, part_verdict in conditions})
     listed = [
-        f"{word} for {'; '.join(name for name, found in of_name.items() if found == word)}"
+        f"{word} for {'; '.join(name for name, own in of_name.items() if own == word)}"
         for word in dict.fromkeys(sorted(words, key=list(Word).index))
     ]
-    return Verdict(whole, ". ".join(listed) if len(listed) > 1 else "")
+    return Verdict(outcome, ". ".join(listed) if len(listed) > 1 else "")
 
 
 def _shortest(words: Mapping[str, Word]) -> Mapping[str, Word]:
@@ -166,7 +166,7 @@ def _shortest(words: Mapping[str, Word]) -> Mapping[str, Word]:
 
 
 def _common_end(names: Sequence[str]) -> str:
-    """Return the last parts that all names have, of those that commas part."""
+    """Return the end that all names share, in whole parts between commas."""
     split = [name.split(", ")[::-1] for name in names]
     same = itertools.takewhile(lambda parts: len(set(parts)) == 1, zip(*split, strict=False))
     return ", ".join(parts[0] for parts in list(same)[::-1])

@@ -25,7 +25,6 @@ NOTES = (
 
 def across(scores: list[Scores]) -> Table:
     """Make a row per tying."""
-    profiles = {s.tying: s.profile for s in scores}
     return tabulate(
         ["tying"],
         [[s.tying] for s in scores],
@@ -33,8 +32,8 @@ def across(scores: list[Scores]) -> Table:
             Column("mean score over\ntasks [95 %]", lambda s: interval_text(s.mean, 3)),
             *map(_of_task, sorted({task for s in scores for task in s.tasks})),
             *(
-                Column(f"% of runs\n≥ {threshold:g}", lambda s, at=at: percent_text(profiles[s.tying][at]))
-                for at, threshold in enumerate(THRESHOLDS)
+                Column(f"% of runs\n≥ {threshold:g}", lambda s, i=i: percent_text(s.profile[i]))
+                for i, threshold in enumerate(THRESHOLDS)
             ),
             Column("n runs", lambda s: str(len(s.all))),
             Column("n tasks", lambda s: str(len(s.tasks))),
@@ -49,7 +48,7 @@ def _of_task(task: Task) -> Column[Scores]:
 
 
 def csv_rows(scores: list[Scores]) -> list[dict[str, Any]]:
-    """A row per tying over all tasks, `task` and `data` empty, and one per tying and task."""
+    """Return a row per tying over all tasks, `task` and `data` empty, and one per tying and task."""
     rows = []
     for s in scores:
         rows.append(

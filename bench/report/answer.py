@@ -30,7 +30,7 @@ from bench.report.numbers import (
 from bench.runs.store import Status
 
 MOST_BY_METHOD = 4
-"""With more methods than these the line goes by verdict, and of each verdict names as many."""
+"""With more methods than this the line goes by verdict, and names at most as many of each."""
 
 
 class Answer(NamedTuple):
@@ -155,14 +155,14 @@ def _of_untied(count: float, cell: SeedGroup) -> str:
 
 
 def _settings(chosen: dict[str, Compared]) -> str:
-    """At which dropout and weight decay each method stands, and of how many runs it is where they differ from none."""
+    """Say at which dropout and weight decay each method stands, and of how many runs it is."""
     if not chosen:
         return ""
-    at: dict[str, list[str]] = {}
+    tyings_at: dict[str, list[str]] = {}
     for tying, row in chosen.items():
-        at.setdefault(f"{axis(row.cell.dropout)} / {axis(row.cell.weight_decay)}", []).append(tying)
-    (common, _), *others = sorted(at.items(), key=lambda item: -len(item[1]))
-    where = f"all at {common}" if not others else "; ".join(f"{', '.join(of)} at {s}" for s, of in at.items())
+        tyings_at.setdefault(f"{axis(row.cell.dropout)} / {axis(row.cell.weight_decay)}", []).append(tying)
+    groups = [f"{', '.join(tyings)} at {setting}" for setting, tyings in tyings_at.items()]
+    where = "; ".join(groups) if len(groups) > 1 else f"all at {next(iter(tyings_at))}"
     counts = {len(row.cell.done) for row in chosen.values()}
     fewer = {tying: len(row.cell.done) for tying, row in chosen.items() if len(row.cell.done) < max(counts)}
     lacking = "; ".join(f"{tying} {n}" for tying, n in fewer.items())
@@ -179,7 +179,8 @@ def _floors(section: Section) -> str:
             below.setdefault(text, []).append(tying)
     counted = f" ({text})" if (text := counted_on(section)) else ""
     texts = (
-        f"{text}: {'all' if len(of) == len(chosen) else ', '.join(of)}{counted}" for text, of in below.items()
+        f"{text}: {'all' if len(tyings) == len(chosen) else ', '.join(tyings)}{counted}"
+        for text, tyings in below.items()
     )
     return " ".join(f"{text[0].upper()}{text[1:]}." for text in texts)
 
@@ -196,22 +197,22 @@ def _absent(section: Section) -> dict[str, str]:
 
 
 def line(sections: list[Section]) -> str:
-    """Say in one line what the verdicts are; that there is none where none could be given."""
+    """Say in one line what the verdicts are, or that none could be given."""
     where = short_names(sections)
     rows = [(where[s], row) for s in sections for row in chosen_vs_untied(s).values()]
-    tied = [(at, row) for at, row in rows if row.cell.spec.control is None and not row.cell.is_untied]
+    tied = [(place, row) for place, row in rows if row.cell.spec.control is None and not row.cell.is_untied]
     controlled = [(where[s], row) for s in sections for row in _controlled(s)]
-    lost = [
+    absent = [
         Judgement(tying, where[s], text)
         for s in sections
         for tying, text in _absent(s).items()
         if tying != "none" and s.tyings[tying][0].spec.control is None
     ]
-    parts = [_said([*_judgements(tied), *lost])]
-    if said := _said(_judgements(controlled)):
-        parts.append(f"Against an untied network of the same size: {said}")
-    if said := _interactions(sections):
-        parts.append(said)
+    parts = [_in_words([*_judgements(tied), *absent])]
+    if text := _in_words(_judgements(controlled)):
+        parts.append(f"Against an untied network of the same size: {text}")
+    if text := _interactions(sections):
+        parts.append(text)
     if tied and not any(parts):
         has_reference = any("none" in section.tyings for section in sections)
         parts.append(
@@ -219,7 +220,7 @@ def line(sections: list[Section]) -> str:
             if has_reference
             else "no run of `none` was asked for: the rows are compared with each other"
         )
-    if sections and not tied and not lost:
+    if sections and not tied and not absent:
         parts.append(
             "nothing is tied here: what dropout and weight decay do to `none` is in the tables of every setting"
         )
@@ -227,7 +228,7 @@ def line(sections: list[Section]) -> str:
 
 
 def _controlled(section: Section) -> Iterator[Compared]:
-    """The ties against their controls, at the settings at which the summary has them."""
+    """Return the ties against their controls, at the settings that the summary has."""
     chosen = {row.cell for row in chosen_vs_untied(section).values()}
     return (row for row in vs_controls(section) if row.cell in chosen)
 
@@ -250,7 +251,7 @@ def _interactions(sections: list[Section]) -> str:
 
 
 def short_names(sections: Sequence[Section]) -> dict[Section, str]:
-    """Each section by its task, and by what else tells it from the others of that task."""
+    """Name each section by its task, and by what else tells it from the others of that task."""
     tasks = [section.task for section in sections]
     data = {section: (section.task, section.data) for section in sections}
     names = {}
@@ -259,9 +260,9 @@ def short_names(sections: Sequence[Section]) -> dict[Section, str]:
         of_data = list(data.values()).count(data[section]) < tasks.count(section.task)
         alike = [other.variant for other in sections if data[other] == data[section]]
         mark = f"data {(section.fingerprint or '')[:6]}" if section.among_several else ""
-        apart = _told_apart(section.variant, alike) if section.variant else mark
-        more = [section.data] * (several and of_data) + [apart] * several
-        names[section] = " with ".join(filter(None, (section.task, ", ".join(filter(None, more)))))
+        distinction = _told_apart(section.variant, alike) if section.variant else mark
+        details = [section.data] * (several and of_data) + [distinction] * several
+        names[section] = " with ".join(filter(None, (section.task, ", ".join(filter(None, details)))))
     return names
 
 
@@ -283,7 +284,7 @@ def _judgements(rows: Iterable[tuple[str, Compared]]) -> list[Judgement]:
     ]
 
 
-def _said(judgements: list[Judgement]) -> str:
+def _in_words(judgements: list[Judgement]) -> str:
     methods = list(dict.fromkeys(judgement.method for judgement in judgements))
     if len(methods) > MOST_BY_METHOD:
         return _by_verdict(judgements)
@@ -294,26 +295,26 @@ def _said(judgements: list[Judgement]) -> str:
 
 def _of_method(judgements: list[Judgement], several: bool) -> str:
     """`worse for text_gru and text_transformer; not enough to tell for image_cnn`; one place has no name."""
-    at: dict[str, list[str]] = {}
+    by_verdict: dict[str, list[str]] = {}
     for judgement in judgements:
-        at.setdefault(judgement.verdict, []).append(judgement.where)
-    if len(at) == 1 and len(judgements) > 2:
+        by_verdict.setdefault(judgement.verdict, []).append(judgement.where)
+    if len(by_verdict) == 1 and len(judgements) > 2:
         return f"{judgements[0].verdict} in all {len(judgements)} comparisons"
-    return "; ".join(f"{verdict}{f' for {listed(where)}' * several}" for verdict, where in at.items())
+    return "; ".join(f"{verdict}{f' for {listed(where)}' * several}" for verdict, where in by_verdict.items())
 
 
 def _by_verdict(judgements: list[Judgement]) -> str:
     """`of 14 comparisons with none: 9 worse (...), 5 not enough to tell`; few methods that have it alone are named."""
     methods = Counter(judgement.method for judgement in judgements)
-    at: dict[str, list[str]] = {}
+    by_verdict: dict[str, list[str]] = {}
     for judgement in judgements:
         word = "smaller than a bound" if judgement.verdict.startswith("smaller") else judgement.verdict
-        at.setdefault(word, []).append(judgement.method)
+        by_verdict.setdefault(word, []).append(judgement.method)
     parts = []
-    for verdict, of in sorted(at.items(), key=lambda item: -len(item[1])):
-        names = list(dict.fromkeys(of))
+    for verdict, judged in sorted(by_verdict.items(), key=lambda item: -len(item[1])):
+        names = list(dict.fromkeys(judged))
         # A method with another verdict elsewhere would stand twice.
-        names = [name for name in names if of.count(name) == methods[name]]
+        names = [name for name in names if judged.count(name) == methods[name]]
         text = f" ({', '.join(f'`{name}`' for name in names)})" if 0 < len(names) <= MOST_BY_METHOD else ""
-        parts.append(f"{len(of)} {verdict}{text}")
+        parts.append(f"{len(judged)} {verdict}{text}")
     return f"of {len(judgements)} comparisons with `none`: {', '.join(parts)}"

@@ -24,7 +24,7 @@ NOTES = (
 
 
 def pairs_table(section: Section) -> Table | None:
-    """A row per measure; None where the section's runs tied no pairs."""
+    """Make a row per measure; None where the section's runs tied no pairs."""
     rows = predictions(tied_pairs(section))
     if not rows:
         return None
@@ -72,7 +72,7 @@ def pairs_lines(section: Section) -> list[str]:
 
 
 def csv_rows(section: Section) -> list[dict[str, object]]:
-    """A row per pair and seed, with what every measure said of it."""
+    """Return a row per pair and seed, with the value of every measure."""
     return [
         {
             "task": section.task,

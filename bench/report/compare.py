@@ -40,21 +40,21 @@ class Side:
     runs: Path | None = None
 
 
-def side(given: str, results: str = "results") -> Side:
-    """A folder with records.jsonl.gz in it, a folder of such folders, a folder of runs, or a commit and its `results`.
+def side(name: str, results: str = "results") -> Side:
+    """Read a folder with records.jsonl.gz, a folder of such folders, a folder of runs, or a commit and its `results`.
 
     BadInput where it is none of them or has no records.
     """
-    path = Path(given)
+    path = Path(name)
     if names := archive.sweep_names(path):
-        recorded = {name: archive.content(archive.load(path, None, name)) for name in names}
-        return Side(given, recorded, path)
-    records = _in_folder(path) if path.is_dir() else _in_commit(given, results)
+        recorded = {sweep: archive.content(archive.load(path, None, sweep)) for sweep in names}
+        return Side(name, recorded, path)
+    records = _in_folder(path) if path.is_dir() else _in_commit(name, results)
     if not records:
         raise BadInput(
-            f"{given}: no {FILE} there: give results/, results/SWEEP, runs/ or a commit that has them"
+            f"{name}: no {FILE} there: give results/, results/SWEEP, runs/ or a commit that has them"
         )
-    return Side(given, records)
+    return Side(name, records)
 
 
 def _in_folder(path: Path) -> dict[str, bytes]:
@@ -68,16 +68,16 @@ def _in_folder(path: Path) -> dict[str, bytes]:
 def _in_commit(commit: str, results: str) -> dict[str, bytes]:
     if commit.startswith("-") or _git("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}") is None:
         folders = [path.name for path in Path().iterdir() if path.is_dir()]
-        meant = spelled_like(Path(commit).name, folders)
-        known = f"did you mean {meant}?" if meant else "give results/, results/SWEEP, or a commit"
-        raise BadInput(f"{commit} is neither a folder nor a commit: {known}")
+        similar = spelled_like(Path(commit).name, folders)
+        hint = f"did you mean {similar}?" if similar else "give results/, results/SWEEP, or a commit"
+        raise BadInput(f"{commit} is neither a folder nor a commit: {hint}")
     names = (_git("ls-tree", "-r", "--name-only", commit, "--", f"{results}/") or b"").decode().splitlines()
     paths = [Path(name) for name in names if Path(name).name == FILE]
     return {path.parent.name: _git("show", f"{commit}:./{path}") or b"" for path in paths}
 
 
 def _git(*arguments: str) -> bytes | None:
-    """What git prints; None where it refuses."""
+    """Return what git prints; None where it refuses."""
     try:
         return subprocess.run(["git", *arguments], capture_output=True, check=True).stdout
     except FileNotFoundError as error:
@@ -87,7 +87,7 @@ def _git(*arguments: str) -> bytes | None:
 
 
 def read(side: Side, sweep: str) -> list[RunRecord]:
-    """The runs of a sweep. BadInput for a file that is no archive of a sweep, and for one without a run."""
+    """Read the runs of a sweep. BadInput for a file that is no archive of a sweep, and for one without a run."""
     where = f"{sweep}/{FILE} of {side.name}"
     records = runs.rows(parse(side.records[sweep], where))
     if not records:
@@ -150,8 +150,8 @@ def changes(
             both = [side.get(key) for side in members]
             values = [None if cell is None else _values(cell) for cell in both]
             absent = [by_status(run for run in cell or () if not run.is_done) for cell in both]
-            told = zip(("before", "after"), absent, strict=True)
-            missing = "; ".join(f"{name}: {text}" for name, text in told if text)
+            by_side = zip(("before", "after"), absent, strict=True)
+            missing = "; ".join(f"{name}: {text}" for name, text in by_side if text)
             metric = next(cell for cell in both if cell)[0].metric
             same_data = len(marks) == 1
             scored = _over_examples(both, folders, metric) if same_data else None
@@ -161,7 +161,7 @@ def changes(
 
 
 def made_with(before: list[RunRecord], after: list[RunRecord]) -> list[str]:
-    """What the sides were made with, where they differ: settings, versions, devices, data; a line each."""
+    """Say what the sides were made with, where they differ: settings, versions, devices, data; a line each."""
     sides = [frame.rows(side) for side in (before, after)]
     columns = {key for rows in sides for key in rows[0] if key.startswith(("config.", "version_"))}
     lines = []
@@ -190,7 +190,7 @@ def _config(run: RunRecord) -> dict[str, Any]:
 
 
 def _varied(side: list[RunRecord]) -> set[str]:
-    """Config keys with more than one value within a side, apart from the axes and what a tying brings."""
+    """Return the config keys with several values within a side, apart from the axes and what a tying brings."""
     configs = [config for run in side if (config := _config(run))]
     keys = {key for config in configs for key in config if key not in AXES and not key.startswith("tying.")}
     return {key for key in keys if len({_plain(config.get(key)) for config in configs}) > 1}
@@ -215,7 +215,7 @@ def _values(cell: list[RunRecord]) -> dict[int, float]:
 def _over_examples(
     both: Sequence[list[RunRecord] | None], folders: Sequence[Path | None], metric: Metric
 ) -> Paired | None:
-    """After minus before with the error over test examples, at the seeds whose examples are scored on both sides."""
+    """Return after minus before with the error over test examples, at the seeds whose examples both sides scored."""
     name = examples.score_of(metric)
     if name is None or None in folders or None in both:
         return None
@@ -239,7 +239,7 @@ EXAMPLES = """examples:
 
 
 def compare(before: Side, after: Side, sweep: str | None) -> tuple[list[str], list[Change]]:
-    """Sections of text, and all changes behind them. BadInput where the two have no sweep in common."""
+    """Return sections of text, and all changes behind them. BadInput where the two have no sweep in common."""
     text, cells = [], []
     for name, other in _sweeps(before, after, sweep):
         sides = read(before, name), read(after, other)
@@ -258,8 +258,8 @@ def _sweeps(before: Side, after: Side, sweep: str | None) -> list[tuple[str, str
     wanted = [name for name in shared if sweep in (None, name)]
     if not wanted:
         have = "; ".join(f"{s.name} has {', '.join(sorted(s.records))}" for s in (before, after))
-        known = offer(sweep, shared, "there is") if sweep and shared else have
-        raise BadInput(f"no sweep {sweep or 'is'} in both: {known}")
+        hint = offer(sweep, shared, "there is") if sweep and shared else have
+        raise BadInput(f"no sweep {sweep or 'is'} in both: {hint}")
     return [(name, name) for name in wanted]
 
 
@@ -267,8 +267,8 @@ def _tables(cells: list[Change]) -> list[str]:
     tables = []
     for (task, data, variant), members in grouped(cells, lambda cell: cell.key[:3]).items():
         title = ", ".join(filter(None, (f"{task} on {data}", variant)))
-        apart = "" if members[0].same_data else "\nThe data are not the same: nothing is compared.\n"
-        tables.append(f"{title} (test {members[0].metric.name}){apart}\n{plain(_table(members))}")
+        warning = "" if members[0].same_data else "\nThe data are not the same: nothing is compared.\n"
+        tables.append(f"{title} (test {members[0].metric.name}){warning}\n{plain(_table(members))}")
     return tables
 
 
@@ -286,7 +286,7 @@ def _table(cells: list[Change]) -> Table:
         text = fixed(mean, decimals) if mean < LONG else f"{mean:.3g}"
         return f"{text} (n={len(values)})"
 
-    def told(difference: Paired | None) -> str:
+    def shown(difference: Paired | None) -> str:
         if difference is None:
             return NOTHING
         text = interval_text(change(difference, metric), 2 if is_log else decimals, sign=True)
@@ -295,8 +295,8 @@ def _table(cells: list[Change]) -> Table:
     columns = [
         Column("before", lambda cell: reached(cell.before)),
         Column("after", lambda cell: reached(cell.after)),
-        Column("change in % [95 %]" if is_log else "change [95 %]", lambda cell: told(cell.difference)),
-        Column("over test examples [95 %]", lambda cell: told(cell.over_examples), optional=True),
+        Column("change in % [95 %]" if is_log else "change [95 %]", lambda cell: shown(cell.difference)),
+        Column("over test examples [95 %]", lambda cell: shown(cell.over_examples), optional=True),
         Column("verdict", judged, align="l"),
         Column("without a number", lambda cell: cell.missing, align="l", optional=True),
     ]
@@ -309,7 +309,7 @@ def _mean(values: dict[int, float]) -> float:
 
 
 def judged(cell: Change) -> str:
-    """The verdict on a cell, each by itself: a change of code is one question, not a family of them."""
+    """Return the verdict on a cell by itself: a change of code is one question, not a family of them."""
     if cell.before is None or cell.after is None:
         return "only after" if cell.before is None else "only before"
     if not cell.same_data:
@@ -323,7 +323,7 @@ def judged(cell: Change) -> str:
 
 
 def _judged_by_seeds(cell: Change) -> str:
-    """The verdict on the seeds that have a number on both sides."""
+    """Return the verdict on the seeds that have a number on both sides."""
     if cell.before == cell.after and cell.before:
         return "the same"
     difference = cell.difference

@@ -56,17 +56,17 @@ def mean(value: Estimate | Interval | Paired | None) -> float | None:
 
 
 def shown(cell: SeedGroup) -> Estimate | None:
-    """The test metric over seeds as it is printed: shares in percent."""
+    """Return the test metric over seeds as it is printed: shares in percent."""
     return percent(cell.metric_over_seeds(), cell.runs[0].metric)
 
 
 def places_of(section: Section) -> int:
-    """At how many decimals the section's test metric is printed."""
+    """Return the decimals at which the section's test metric is printed."""
     return metric_places([value.mean for cell in section.cells if (value := shown(cell))], section.metric)
 
 
 def difference_places(section: Section) -> int:
-    """At how many decimals a difference is printed: those of the metric, or of a change in percent."""
+    """Return the decimals at which a difference is printed: those of the metric, or of a change in percent."""
     if scale_of(section.metric) == section.metric.name:
         return places_of(section)
     changes = (change(row.difference, section.metric) for row in vs_untied(section))
@@ -74,14 +74,14 @@ def difference_places(section: Section) -> int:
 
 
 def has_effective(cells: Iterable[SeedGroup]) -> bool:
-    """Whether one of them is recorded as of fewer than its unique parameters, as soft tying alone is."""
+    """Tell whether a cell is recorded as of fewer than its unique parameters, as soft tying alone is."""
     return any(
         (count := effective_params(cell)) is not None and count < cell.count("num_params") for cell in cells
     )
 
 
 def effective_params(cell: SeedGroup) -> float | None:
-    """Mean over seeds; None where no run of it recorded one."""
+    """Return the mean over seeds; None where no run recorded one."""
     return mean(cell.over_seeds("effective_params"))
 
 
@@ -91,13 +91,13 @@ def share_of_untied(cell: SeedGroup) -> float | None:
 
 
 def comparison(section: Section) -> Table:
-    """Rows in table order; a tying that applies nowhere is one row, every other hole a row of its own."""
+    """Make a row per cell in table order; a tying that applies nowhere is one row, other holes have one each."""
     lines = [(cell, axis(cell.dropout), axis(cell.weight_decay)) for cell in section.cells]
     for tying, cells in section.tyings.items():
         if len(cells) > 1 and all(c.is_not_applicable and c.reason == cells[0].reason for c in cells):
-            at = next(i for i, line in enumerate(lines) if line[0] is cells[0])
+            index = next(i for i, line in enumerate(lines) if line[0] is cells[0])
             lines = [line for line in lines if line[0].tying != tying]
-            lines.insert(at, (cells[0], "all", "all"))
+            lines.insert(index, (cells[0], "all", "all"))
     labels = [[cell.tying, *axes] for cell, *axes in lines]
     return tabulate(AXES, labels, _columns(section), [cell for cell, *_ in lines])
 
@@ -168,7 +168,7 @@ def _columns(section: Section) -> list[Column[SeedGroup]]:
 
 def _n_text(cell: SeedGroup) -> str:
     """`2 (1 failed)`: the seeds behind a mean, and those that are missing from it."""
-    missing = ", ".join(f"{n} {what}" for what, n in cell.missing.items())
+    missing = ", ".join(f"{n} {outcome}" for outcome, n in cell.missing.items())
     return f"{len(cell.done)} ({missing})" if missing and cell.done else str(len(cell.done))
 
 
@@ -211,7 +211,7 @@ def _tested(
 
 
 def _tested_columns(section: Section) -> list[Column[Compared]]:
-    """The difference first, then what a test says of it."""
+    """Return the difference first, then what a test says of it."""
     metric, decimals = section.metric, difference_places(section)
 
     def text(row: Compared) -> str:
@@ -262,7 +262,7 @@ def _tyings(sections: list[Section]) -> list[str]:
 
 
 def _headline_columns(section: Section) -> list[Column[str]]:
-    """The columns of a section; their rows are the labels of tyings."""
+    """Return the columns of a section, whose rows are the labels of tyings."""
     metric, chosen = section.metric, chosen_vs_untied(section)
     decimals = metric_places([e.mean for row in chosen.values() if (e := shown(row.cell))], metric)
 
@@ -302,7 +302,7 @@ def _headline_columns(section: Section) -> list[Column[str]]:
 
 
 def _of_untied(cell: SeedGroup, count: float) -> str:
-    """A count at three digits, and in percent of the untied parameters."""
+    """Return a count at three digits, and in percent of the untied parameters."""
     untied = cell.count("num_params_untied")
     return f"{short_count(count)} {100 * count / untied:.0f}%" if untied else short_count(count)
 
@@ -319,7 +319,7 @@ def in_blocks(sections: list[Section]) -> list[Table]:
 
 
 def csv_rows(section: Section) -> list[dict[str, Any]]:
-    """One row per cell, numbers unrounded, the unit in the name of each column; holes included."""
+    """Return a row per cell, numbers unrounded, the unit in the name of each column; holes included."""
     means = [cell.metric_over_seeds().mean for cell in section.best_cells]
     best = section.metric.best(means) if means else None
     costs = {tying: cost_columns(cost) for tying, cost in section.costs}
@@ -390,7 +390,7 @@ def _summary_csv_row(section: Section, tying: str) -> dict[str, Any]:
 
 
 def _compared(section: Section, row: Compared | None) -> dict[str, Any]:
-    """The comparison with `none`, in the unit of the metric, of a perplexity in nats; empty for what cannot be said."""
+    """Return the comparison with `none` in the unit of the metric, of a perplexity in nats; empty where unknown."""
     difference = row and row.difference
     keys = ("p", "p_holm", "effect", "margin", "smallest", "seeds")
     names = ("p", "p_holm", "effect", "margin", "could_show", "seeds_for_margin")

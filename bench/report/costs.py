@@ -98,11 +98,11 @@ def _time(measured: list[CostRecord]) -> list[Column[CostRecord]]:
 
 
 def _generation(measured: list[CostRecord]) -> list[Column[CostRecord]]:
-    first, *more = _warm_and_cold(measured, "first token", "first_token")
+    first, *others = _warm_and_cold(measured, "first token", "first_token")
     cache = ("memory", "kv_bytes_per_token")
     return [
         _with_holes(first),
-        *more,
+        *others,
         *_warm_and_cold(measured, "per token", "per_token"),
         _figure(measured, "keys and values\nbytes a token", cache, mode="min", optional=True, decimals=0),
     ]
@@ -125,7 +125,7 @@ def _figure(
     optional: bool = False,
     decimals: int | None = None,
 ) -> Column[CostRecord]:
-    """A number in its unit, at as many decimals as the column needs where none are given."""
+    """Make a column of a number in its unit, at as many decimals as it needs where none are given."""
 
     def value(cost: CostRecord) -> float | None:
         number = cost.number(*path)
@@ -141,7 +141,7 @@ def _figure(
 
 
 def _milliseconds(measured: list[CostRecord], header: str, *pair: str) -> Column[CostRecord]:
-    """No best: times of two processes are not compared, their ratios to a twin beside them are."""
+    """Make a column without a best: times of two processes are not compared, their ratios to a twin are."""
     return _timed(_figure(measured, header, (*pair, "tied", "median_s"), 1e3))
 
 
@@ -161,7 +161,7 @@ def _ratio(header: str, *pair: str, optional: bool = False) -> Column[CostRecord
 
 
 def _timed(column: Column[CostRecord]) -> Column[CostRecord]:
-    """Marked with ? where the timings are suspect."""
+    """Mark the texts of a column with ? where the timings are suspect."""
 
     def text(cost: CostRecord) -> str:
         plain = column.text(cost)
@@ -171,7 +171,7 @@ def _timed(column: Column[CostRecord]) -> Column[CostRecord]:
 
 
 def _with_holes(column: Column[CostRecord]) -> Column[CostRecord]:
-    """The first of a table: it says where nothing is measured."""
+    """Let the first column of a table say where nothing is measured."""
 
     def text(cost: CostRecord) -> str:
         if cost.is_measured:
@@ -182,7 +182,7 @@ def _with_holes(column: Column[CostRecord]) -> Column[CostRecord]:
 
 
 def cost_notes(rows: Sequence[tuple[str, CostRecord]]) -> list[str]:
-    """Lines, each a statement of its own, on the tables that `cost_tables` makes of the same rows."""
+    """Return lines, each a statement of its own, on the tables that `cost_tables` makes of the same rows."""
     measured = list({cost.value("cost"): cost for _, cost in rows if cost.is_measured}.values())
     if not measured:
         return _missing(rows)
@@ -222,8 +222,8 @@ def _ratios(measured: list[CostRecord]) -> list[str]:
     warm = [cost.tying for cost in measured if cost.value("latency", "batch_cold") is None]
     if not warm:
         return [RATIOS + COLD]
-    some = f" of {_all(warm)}" if len(warm) < len(measured) else ""
-    return [RATIOS + COLD * bool(some), WARM.format(some)]
+    which = f" of {_all(warm)}" if len(warm) < len(measured) else ""
+    return [RATIOS + COLD * bool(which), WARM.format(which)]
 
 
 def _conditions(measured: list[CostRecord]) -> str:
@@ -233,7 +233,7 @@ def _conditions(measured: list[CostRecord]) -> str:
 
 
 def _turns(measured: list[CostRecord]) -> str:
-    """Of each thing timed, warm and cold together: on how many examples, of what length, over how many turns."""
+    """Say on how many examples, of what length and over how many turns each part is timed, warm and cold together."""
     parts = []
     for key, name in NAMES.items():
         paths = [path for path in PAIRS if "_".join(path).removesuffix("_cold") == key]
@@ -251,7 +251,8 @@ def _peak_rate(measured: list[CostRecord]) -> list[str]:
     for cost in measured:
         if (rate := cost.number("flops", "peak_per_s")) is not None:
             rates[str(cost.value("flops", "peak"))].append(rate / 1e9)
-    parts = [f"{span(of, places(of, 3))} GFLOP/s ({source})" for source, of in sorted(rates.items())]
+    sources = sorted(rates.items())
+    parts = [f"{span(values, places(values, 3))} GFLOP/s ({source})" for source, values in sources]
     return [f"{TIMED}: the peak rate is {'; '.join(parts)}."] if parts else []
 
 
@@ -261,11 +262,11 @@ def _missing(rows: Sequence[tuple[str, CostRecord]]) -> list[str]:
         if not cost.is_measured:
             labels[str(cost.value("reason") or cost.value("status") or "not measured yet")].append(label)
     return [
-        f"No cost of {'any of these' if len(of) == len(rows) > 1 else ', '.join(of)}: {reason}."
-        for reason, of in labels.items()
+        f"No cost of {'any of these' if len(names) == len(rows) > 1 else ', '.join(names)}: {reason}."
+        for reason, names in labels.items()
     ]
 
 
 def _all(values: Iterable[Any]) -> str:
-    """The values that occur, each once."""
+    """Join the values that occur, each once."""
     return " and ".join(sorted({str(value) for value in values if value is not None}, key=natural))

@@ -59,21 +59,21 @@ def template(name: str) -> Any:
 
 
 def _ticked(text: str) -> str:
-    """`names` in backticks as code, everything escaped."""
+    """Write `names` in backticks as code, and escape everything."""
     from markupsafe import Markup, escape
 
     return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _marked(text: str) -> str:
-    """The same, and **names** between stars as strong."""
+    """Do the same, and write **names** between stars as strong."""
     from markupsafe import Markup
 
     return Markup(re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(_ticked(text))))
 
 
 def _breakable(text: str) -> str:
-    """A label may go on in a line of its own before its brackets."""
+    """Let a label go on in a line of its own before its brackets."""
     from markupsafe import Markup, escape
 
     return Markup(str(escape(text)).replace("(", "<wbr>("))

@@ -76,7 +76,7 @@ def _seeds(effect: Effect) -> str:
 
 
 def _answer(factorial: Factorial, tying: str) -> str:
-    """What each regulariser does to the response under `none` and under the tying, and how far these differ."""
+    """Say what each regulariser does to the response under `none` and under the tying, and how far these differ."""
     alone = [effect for effect in factorial.effects if len(effect.parts) == 1 and effect.tying is None]
     within, by_parts = factorial.within[tying], {effect.parts: effect for effect in factorial.effects}
     both = [by_parts[effect.parts] for effect in within]
@@ -88,8 +88,8 @@ def _answer(factorial: Factorial, tying: str) -> str:
         for main, under, pair in zip(alone, within, both, strict=True)
     ]
     regularisers = list(dict.fromkeys(main.term.rpartition(" ")[0] for main in alone))
-    them = "it" if len(regularisers) == 1 else "them"
-    return f"Does {tying} replace {' and '.join(regularisers)}, or add to {them}? {'. '.join(sentences)}."
+    pronoun = "it" if len(regularisers) == 1 else "them"
+    return f"Does {tying} replace {' and '.join(regularisers)}, or add to {pronoun}? {'. '.join(sentences)}."
 
 
 def interaction_text(effect: Effect, decimals: int) -> str:
@@ -98,7 +98,7 @@ def interaction_text(effect: Effect, decimals: int) -> str:
 
 
 def decimals_of(effects: list[Effect]) -> int:
-    """Decimals at which the median bound of an interval has three digits, two at least."""
+    """Return the decimals at which the median bound of an interval has three digits, two at least."""
     return max(2, places([bound for effect in effects for bound in _bounds(effect)], 3))
 
 
@@ -107,7 +107,7 @@ def _bounds(effect: Effect) -> tuple[float, ...]:
 
 
 def csv_rows(section: Section, factorial: Factorial) -> list[dict[str, Any]]:
-    """A row per effect, numbers unrounded."""
+    """Return a row per effect, numbers unrounded."""
     about = {
         **section.about,
         "response": factorial.response,

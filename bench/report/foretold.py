@@ -17,14 +17,14 @@ LEAST_HELD = 3
 """Fewer points that are left out are shown with the others, and judge nothing."""
 
 
-def predictions_page(found: Sequence[Measurement], folder: Path) -> str:
+def predictions_page(measurements: Sequence[Measurement], folder: Path) -> str:
     """Return predictions.md: the verdict first, then each part that was left out, then what was predicted beforehand.
 
     Args:
         folder: of the map, where FILE has the predictions that were made before their runs.
     """
-    scores = [score for score in judged(found, METHODS) if score.n >= LEAST_HELD]
-    foretold, n_open, rows = _foretold(found, folder / FILE)
+    scores = [score for score in judged(measurements, METHODS) if score.n >= LEAST_HELD]
+    foretold, n_open, rows = _foretold(measurements, folder / FILE)
     lines = ["# How good are the predictions?", "", *_answer(scores, foretold), ""]
     lines += [
         "## With a part left out",
@@ -57,21 +57,19 @@ def _answer(scores: Sequence[Score], foretold: Sequence[Score]) -> list[str]:
     ]
 
 
-def _verdict(what: str, scores: Sequence[Score]) -> list[str]:
+def _verdict(title: str, scores: Sequence[Score]) -> list[str]:
     """Say signs, coverage and who won, over all of `scores`."""
     if not scores:
         return []
     right, signed = sum(score.right for score in scores), sum(score.signed for score in scores)
     bounded_scores = [score for score in scores if score.covered is not None]
-    covered, of = sum(score.covered for score in bounded_scores), sum(score.n for score in bounded_scores)
-    lost = [score for score in scores if score.winner in DUMMIES]
+    covered, n = sum(score.covered for score in bounded_scores), sum(score.n for score in bounded_scores)
+    won = [score for score in scores if score.winner in DUMMIES]
     sign = f"{100 * right / signed:.0f} % of {signed} signs right" if signed else "no sign to predict"
-    cover = (
-        f"90 % intervals hold {100 * covered / of:.0f} % of {of}" if of else "too few points for intervals"
-    )
-    text = f"- {what}: {sign}, {cover}; a model with nothing to fit wins {len(lost)} of {len(scores)} comparisons"
+    cover = f"90 % intervals hold {100 * covered / n:.0f} % of {n}" if n else "too few points for intervals"
+    text = f"- {title}: {sign}, {cover}; a model with nothing to fit wins {len(won)} of {len(scores)} comparisons"
     return [
-        f"{text}{': ' + ', '.join(f'{s.winner} on {s.method}, {s.held_out}' for s in lost) if lost else ''}."
+        f"{text}{': ' + ', '.join(f'{s.winner} on {s.method}, {s.held_out}' for s in won) if won else ''}."
     ]
 
 
@@ -82,7 +80,7 @@ def _table(scores: Sequence[Score]) -> Table:
         Column("in the interval", lambda s: NOTHING if s.covered is None else f"{s.covered} of {s.n}"),
         Column("model", lambda score: score.model, align="l"),
         Column("its error", lambda score: fixed(score.errors[score.model], 4)),
-        *(Column(who, lambda score, who=who: fixed(score.errors.get(who), 4)) for who in DUMMIES),
+        *(Column(dummy, lambda score, dummy=dummy: fixed(score.errors.get(dummy), 4)) for dummy in DUMMIES),
         Column("best", lambda score: score.winner, align="l"),
     ]
     return tabulate(
@@ -95,31 +93,32 @@ def _table(scores: Sequence[Score]) -> Table:
 Row = tuple[Mapping[str, Any], Measurement | None]
 
 
-def _foretold(found: Sequence[Measurement], file: Path) -> tuple[list[Score], int, list[Row]]:
+def _foretold(measurements: Sequence[Measurement], file: Path) -> tuple[list[Score], int, list[Row]]:
     """Return a score for each method, how many predictions are open, and each prediction with what was measured."""
     if not file.is_file():
         return [], 0, []
     try:
-        made = json.loads(file.read_text())
-        rows = [(given, _measured(found, given)) for given in made["predictions"]]
+        content = json.loads(file.read_text())
+        rows = [(prediction, _measured(measurements, prediction)) for prediction in content["predictions"]]
     except (ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{file} holds no predictions ({error}): take it from git again") from error
     scores = []
     for method in METHODS:
-        ours = [(given, one) for given, one in rows if given["method"] == method and one is not None]
+        ours = [row for row in rows if row[0]["method"] == method and row[1] is not None]
         if ours:
-            intervals = [Interval(*given["predicted"], 0) for given, _ in ours]
-            model = ours[0][0]["model"]
-            dummies = {name: [given["dummies"][name] for given, _ in ours] for name in ours[0][0]["dummies"]}
-            scores.append(scored("beforehand", [one for _, one in ours], intervals, model, dummies))
-    return scores, sum(one is None for _, one in rows), rows
+            predictions, measured = zip(*ours, strict=True)
+            intervals = [Interval(*prediction["predicted"], 0) for prediction in predictions]
+            names, model = predictions[0]["dummies"], predictions[0]["model"]
+            dummies = {name: [prediction["dummies"][name] for prediction in predictions] for name in names}
+            scores.append(scored("beforehand", measured, intervals, model, dummies))
+    return scores, sum(row[1] is None for row in rows), rows
 
 
-def _measured(found: Sequence[Measurement], given: Mapping[str, Any]) -> Measurement | None:
+def _measured(measurements: Sequence[Measurement], prediction: Mapping[str, Any]) -> Measurement | None:
     """Return what was measured at the place of a prediction; None where it was not run."""
-    point = Point(**given["point"])
-    wanted = (point, given["method"], given["distinct"])
-    return next((one for one in found if (one.point, one.method, one.distinct) == wanted), None)
+    point = Point(**prediction["point"])
+    wanted = (point, prediction["method"], prediction["distinct"])
+    return next((m for m in measurements if (m.point, m.method, m.distinct) == wanted), None)
 
 
 def _rows_table(rows: Sequence[Row]) -> Table:
@@ -128,7 +127,7 @@ def _rows_table(rows: Sequence[Row]) -> Table:
         Column("measured", lambda row: fixed(row[1] and row[1].difference, 3, True)),
         Column("in the interval", lambda row: NOTHING if row[1] is None else _inside(row)),
     ]
-    labels = [[given["method"], Point(**given["point"]).title] for given, _ in rows]
+    labels = [[prediction["method"], Point(**prediction["point"]).title] for prediction, _ in rows]
     return tabulate(["tying", "place"], labels, columns, rows)
 
 

@@ -41,7 +41,7 @@ def healing_table(section: Section) -> Table | None:
 
 
 def _base(cell: SeedGroup) -> tuple[Part, ...]:
-    """Return which blocks are made one, however they are."""
+    """Return which blocks are made one, however they are merged."""
     return tuple(part.without("merge") for part in cell.spec.parts)
 
 

@@ -38,8 +38,8 @@ def sentences(section: Section) -> list[str]:
     """
     rows = chosen_vs_untied(section)
     tied = [row for row in rows.values() if row.cell.spec.control is None and row.cell.tying != "none"]
-    left = [run for run in section.runs if not run.is_done]
-    missing = [f"No number from {by_status(left)} of {len(section.runs)} runs."] if left else []
+    not_done = [run for run in section.runs if not run.is_done]
+    missing = [f"No number from {by_status(not_done)} of {len(section.runs)} runs."] if not_done else []
     if not tied:
         untied = [f"`none` reaches {_reached(section, rows['none'].cell)}."] if "none" in rows else []
         return ["No tying has a number here.", *untied, *missing]
@@ -51,10 +51,10 @@ def sentences(section: Section) -> list[str]:
 
 def _preferred(section: Section, cell: SeedGroup, among: int) -> str:
     searched, share = section.n_searched(cell.tying), share_of_untied(cell)
-    which = f"Of {among} tyings validation prefers" if among > 1 else "The one tying with numbers is"
+    opening = f"Of {among} tyings validation prefers" if among > 1 else "The one tying with numbers is"
     size = "" if share is None else f", with {100 * share:.0f} % of the untied parameters"
-    of = f" (best of {searched} settings)" if searched > 1 else ""
-    return f"{which} `{cell.tying}`{size}, at {_setting(cell)}{of}."
+    best_of = f" (best of {searched} settings)" if searched > 1 else ""
+    return f"{opening} `{cell.tying}`{size}, at {_setting(cell)}{best_of}."
 
 
 def _setting(cell: SeedGroup) -> str:
@@ -91,7 +91,7 @@ def _compared(section: Section, row: Compared) -> list[str]:
 
 
 def _smallest(tied: list[Compared], spoken_of: Compared) -> list[str]:
-    """The fewest parameters, below the untied, among those found no worse; unless it was spoken of already."""
+    """Say which tying found no worse has the fewest parameters, below the untied; nothing of `spoken_of`."""
     shares = {row: share for row in tied if (share := share_of_untied(row.cell)) and share < 1}
     least = min((row for row in shares if row.verdict.is_good), key=shares.get, default=spoken_of)
     if least is spoken_of:
@@ -141,8 +141,8 @@ def html_table(title: str, table: Table, code: Collection[str] = ()) -> HtmlTabl
     for c, header in enumerate(table.header):
         texts = [row[c] for row in table.rows]
         numbers = {text: number(text) for text in texts}
-        known = [numbers[text] for text in texts if text not in HOLES]
-        is_number = bool(known) and None not in known
+        parsed = [numbers[text] for text in texts if text not in HOLES]
+        is_number = bool(parsed) and None not in parsed
         columns.append(
             HtmlColumn(
                 header.split("\n"), table.align[c] == "r", is_number, header in CHOICES, header in code
@@ -154,7 +154,7 @@ def html_table(title: str, table: Table, code: Collection[str] = ()) -> HtmlTabl
 
 
 def number(text: str) -> float | None:
-    """The number that a cell begins with: 0.98 of `0.98 [0.97, 0.99]`, -2 of `−2.0 ± 1.4`, 269,000 of `269k 45%`."""
+    """Return the number a cell begins with: 0.98 of `0.98 [0.97, 0.99]`, -2 of `−2.0 ± 1.4`, 269,000 of `269k 45%`."""
     match = re.match(r"(?:< )?([+−-]?)(\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?)([kMG]?)(?![\w.])", text)
     if not match:
         return None
@@ -181,7 +181,7 @@ class Picture(NamedTuple):
 
 
 def inlined(data: bytes, prefix: str, title: str) -> Picture:
-    """The svg with every id, and every reference to one, after `prefix`; styles, scripts and outside references go.
+    """Return the svg with `prefix` before each id and reference to one; styles, scripts and outside references go.
 
     Coordinates keep two decimals, a hundredth of a point. ElementTree.ParseError where `data` is no xml.
     """
@@ -217,7 +217,7 @@ def _clean(element: ElementTree.Element, prefix: str) -> None:
 
 
 def _local(name: str) -> str:
-    """In html an svg needs no namespaces."""
+    """Return a name without its namespace: in html an svg needs none."""
     return name.rpartition("}")[2]
 
 
@@ -244,7 +244,7 @@ NOT_RECORDED = "its overrides are not recorded"
 
 
 def runs_table(section: Section) -> Table:
-    """In table order, holes included; the last column is the command, the one before it why there is no number."""
+    """Make a row per run in table order, holes included; the last columns: why there is no number, and the command."""
     metric, scale = section.metric, 100 if section.metric.is_share else 1
     values = [scale * value for cell in section.cells for value in cell.metric().values()]
     decimals, name = metric_places(values, metric), metric.label.removeprefix("test ")
@@ -321,15 +321,15 @@ def page(
     once = {READING, note_line(report.note or "")}
     answers = dict(zip(report.sections, report.answers, strict=True))
     groups = []
-    for at, task in enumerate(report.tasks):
-        told = [report.over_settings[at]] if report.is_crowded else _answers(task, answers)
-        first, *more = _begin_with(report.picture or FIRST, shown[task.stem])
+    for index, task in enumerate(report.tasks):
+        blocks = [report.over_settings[index]] if report.is_crowded else _answers(task, answers)
+        first, *others = _begin_with(report.picture or FIRST, shown[task.stem])
         groups.append(
             {
                 "stem": task.stem,
                 "first": first,
-                "pictures": more,
-                "answers": list(map(_shown, told)),
+                "pictures": others,
+                "answers": list(map(_shown, blocks)),
                 "parts": [_part(part, many, once) for part in task.parts],
                 "curves": [_shown(block) for block in task.curve_blocks],
             }
@@ -372,14 +372,14 @@ def _shown(block: Block) -> _Shown:
 
 
 def _answers(task: TaskReport, answers: Mapping[Section, Answer]) -> list[Block]:
-    """A block for each section of a task; the only one needs no title below that of the task."""
+    """Make a block for each section of a task; the only one needs no title below that of the task."""
     several = len(task.parts) > 1
-    told = (answers[section] for section in task.sections)
-    return [Block(one.title * several, one.table, [one.reference, one.below]) for one in told]
+    own = (answers[section] for section in task.sections)
+    return [Block(answer.title * several, answer.table, [answer.reference, answer.below]) for answer in own]
 
 
 def _begin_with(name: str, pictures: list[Picture]) -> list[Picture | None]:
-    """The pictures, that of this name first; None first where there is no picture."""
+    """Return the pictures, that of this name first; None first where there is no picture."""
     title = name.replace("_", " ")
     return sorted(pictures, key=lambda picture: picture.title != title) or [None]
 
@@ -387,7 +387,7 @@ def _begin_with(name: str, pictures: list[Picture]) -> list[Picture | None]:
 def _pictures(
     stems: Sequence[str], pictures: Mapping[str, bytes], failures: Mapping[str, str]
 ) -> dict[str, list[Picture]]:
-    """Stem -> the pictures whose name begins with it, and with no longer stem."""
+    """Return stem -> the pictures whose name begins with it, and with no longer stem."""
     shown: dict[str, list[Picture]] = {stem: [] for stem in stems}
     svgs = {file.removesuffix(".svg"): data for file, data in pictures.items() if file.endswith(".svg")}
     for number, name in enumerate([*svgs, *failures]):

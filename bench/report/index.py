@@ -64,11 +64,11 @@ def pages(results: Path, failure: str = "") -> dict[Path, bytes]:
     """
     names = shipped(results)
     sweeps = [entry(path, names) for path in sorted(results.glob("*/summary.md"))]
-    there = [name for name in BESIDE if (results / name).exists()]
+    present = [name for name in BESIDE if (results / name).exists()]
     text = template("index.html.j2").render(
         title="The tying bench: questions and answers",
         sweeps=sweeps,
-        beside={name: _beside(results / name) for name in there},
+        beside={name: _beside(results / name) for name in present},
         failure=failure,
         guides=[(name, f"../{file}") for name, file in GUIDES.items() if (results.parent / file).exists()],
         records=FILE,
@@ -78,9 +78,9 @@ def pages(results: Path, failure: str = "") -> dict[Path, bytes]:
     )
     documents = {
         page.with_suffix(".html"): html(title_of(page), page.read_text(), _pictures(page))
-        for page in (results / name for name in there)
+        for page in (results / name for name in present)
     }
-    files = documents | {results / "README.md": readme(sweeps, there), results / "index.html": text}
+    files = documents | {results / "README.md": readme(sweeps, present), results / "index.html": text}
     files[results / CARD] = f"# {MADE_BY}\npretty_name: The tying bench\nconfigs:\n{card}"
     files[results / CROISSANT] = croissant([results / s.name / FILE for s in sweeps if s.is_shipped])
     return {path: content.encode() for path, content in files.items()}
@@ -116,9 +116,9 @@ def readme(sweeps: list[Entry], beside: list[str]) -> str:
     lines = []
     for sweep in sweeps:
         if sweep.is_shipped:
-            named = f" ({sweep.name})" * (sweep.question != sweep.name)
+            suffix = f" ({sweep.name})" * (sweep.question != sweep.name)
             answer = f": {sweep.answer}" * bool(sweep.answer)
-            lines.append(f"[{sweep.question}]({sweep.name}/summary.md){named}{answer}")
+            lines.append(f"[{sweep.question}]({sweep.name}/summary.md){suffix}{answer}")
     lines += [f"[{Path(file).stem}]({file}): {BESIDE[file]}" for file in beside]
     return f"<!-- {MADE_BY} -->\n# Results\n\n" + "".join(f"- {line}\n" for line in lines)
 
@@ -153,6 +153,6 @@ def _beside(path: Path) -> Beside:
 
 
 def _pictures(page: Path) -> dict[str, bytes]:
-    """Name of a picture in a page -> its content, in their order, of those that are there."""
+    """Return name of a picture in a page -> its content, in their order, of those that are there."""
     names = re.findall(r"!\[[^\]]*\]\(([^)]+\.png)\)", page.read_text())
     return {name: (page.parent / name).read_bytes() for name in names if (page.parent / name).exists()}

@@ -46,14 +46,14 @@ KINDS = {"language models": True, "classifiers": False}
 
 @dataclass(frozen=True)
 class Kind:
-    """All that the page says of one method on language models, or on classifiers: of those a token is no example.
+    """All that the page says of one method on language models, or on classifiers, whose examples are no tokens.
 
-    errors: of the method on both, what is new -> model -> its error at held-out points.
+    errors: what is new -> model -> its error at held-out points, of the method on both.
     """
 
     method: str
     is_text: bool
-    found: tuple[Measurement, ...]
+    measurements: tuple[Measurement, ...]
     plane: Plane
     errors: Mapping[str, Mapping[str, float]]
 
@@ -65,9 +65,9 @@ class Kind:
     @cached_property
     def counts(self) -> tuple[int, int, int]:
         """How many points are better, within 1 %, and worse."""
-        better = sum(one.percent < -MATTERS for one in self.found)
-        worse = sum(one.percent > MATTERS for one in self.found)
-        return better, len(self.found) - better - worse, worse
+        better = sum(m.percent < -MATTERS for m in self.measurements)
+        worse = sum(m.percent > MATTERS for m in self.measurements)
+        return better, len(self.measurements) - better - worse, worse
 
     @property
     def name(self) -> str:
@@ -79,7 +79,7 @@ class Kind:
 
     @property
     def places(self) -> int:
-        return _places(self.found)
+        return _places(self.measurements)
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Map:
     points of the rule's rates, with those that share the weights of one role alone; none without such.
     """
 
-    found: tuple[Measurement, ...]
+    measurements: tuple[Measurement, ...]
     kinds: tuple[Kind, ...]
     laws: Mapping[str, laws.Law]
     published: tuple[Published, ...]
@@ -102,39 +102,39 @@ class Map:
     by_role: tuple[Measurement, ...] = ()
 
 
-def the_map(found: Sequence[Measurement]) -> Map:
+def the_map(measured: Sequence[Measurement]) -> Map:
     """Fit what the page shows of measured points."""
-    start = law(found)
+    start = law(measured)
     errors = {
-        method: {new: best_predictor(found, method, start, new=new)[1] for new in JUDGED}
+        method: {new: best_predictor(measured, method, start, new=new)[1] for new in JUDGED}
         for method in METHODS
     }
     fitted = {
-        name: known
+        name: fit
         for name, is_text in KINDS.items()
-        if (known := laws.fit([one for one in found if one.point.is_text == is_text]))
+        if (fit := laws.fit([m for m in measured if m.point.is_text == is_text]))
     }
     rows, skipped = published.complete(published.read())
-    kinds = _kinds(found, errors)
-    return Map(tuple(found), kinds, fitted, tuple(rows), tuple(skipped))
+    kinds = _kinds(measured, errors)
+    return Map(tuple(measured), kinds, fitted, tuple(rows), tuple(skipped))
 
 
 def _kinds(
-    found: Sequence[Measurement], errors: Mapping[str, Mapping[str, Mapping[str, float]]]
+    measured: Sequence[Measurement], errors: Mapping[str, Mapping[str, Mapping[str, float]]]
 ) -> tuple[Kind, ...]:
     kinds = []
     for method in METHODS:
         for is_text in KINDS.values():
-            alike = [one for one in found if one.point.is_text == is_text]
-            if ours := tuple(one for one in alike if one.method == method):
+            alike = [m for m in measured if m.point.is_text == is_text]
+            if ours := tuple(m for m in alike if m.method == method):
                 kinds.append(Kind(method, is_text, ours, plane_of(alike, method), errors.get(method, {})))
     return tuple(kinds)
 
 
 def pictures(folder: Path) -> dict[str, bytes]:
     """Draw the pictures of the map out of its points, as a fresh clone has them: file name -> png."""
-    found = points.from_csv(folder / points.FILE)
-    shown = Map(tuple(found), _kinds(found, {}), {}, tuple(published.complete(published.read())[0]), ())
+    measured = points.from_csv(folder / points.FILE)
+    shown = Map(tuple(measured), _kinds(measured, {}), {}, tuple(published.complete(published.read())[0]), ())
     return {_file(name): content for name, content in _pictures(shown).items()}
 
 
@@ -186,10 +186,10 @@ def answer(shown: Map) -> list[str]:
 
 def _verdict(kind: Kind) -> str:
     better, within, worse = kind.counts
-    middle = median(one.percent for one in kind.found)
+    middle = median(m.percent for m in kind.measurements)
     text = (
-        f"was better by more than {MATTERS:g} % at {better} of {len(kind.found)} points ({kind.places} places), within "
-        f"{MATTERS:g} % at {within}, worse at {worse}; the middle one is {fixed(middle, 1, True)} %."
+        f"was better by more than {MATTERS:g} % at {better} of {len(kind.measurements)} points ({kind.places} places), "
+        f"within {MATTERS:g} % at {within}, worse at {worse}; the middle one is {fixed(middle, 1, True)} %."
     )
     return f"{text} {_turns(kind)}"
 
@@ -200,9 +200,9 @@ def _turns(kind: Kind) -> str:
         return f"Where its sign turns: {kind.plane.too_few}."
     sentences = []
     for variable in kind.plane.variables:
-        cut = median(variable.value(one) for one in kind.found)
-        low = [one.percent for one in kind.found if variable.value(one) <= cut]
-        high = [one.percent for one in kind.found if variable.value(one) > cut]
+        cut = median(variable.value(m) for m in kind.measurements)
+        low = [m.percent for m in kind.measurements if variable.value(m) <= cut]
+        high = [m.percent for m in kind.measurements if variable.value(m) > cut]
         if low and high:
             sentences.append(
                 f"{variable.name} up to {variable.text(cut)}: {fixed(median(low), 1, True)} %, above: "
@@ -216,15 +216,15 @@ def _crossing(kind: Kind) -> str:
     if not kind.plane.surface.is_crossed:
         return "The mean has one sign over all of the picture."
     for along, other in ((0, 1), (1, 0)):
-        variable, fixed_one = kind.plane.variables[along], kind.plane.variables[other]
-        middle = median(fixed_one.value(one) for one in kind.found)
+        variable, other_variable = kind.plane.variables[along], kind.plane.variables[other]
+        middle = median(other_variable.value(m) for m in kind.measurements)
         turn = kind.plane.surface.crossing(along, middle)
         if turn is not None:
-            at, low, high = (None if value is None else variable.text(value) for value in turn)
+            crossing, low, high = (None if value is None else variable.text(value) for value in turn)
             between = f" (90 %: {low or 'below the picture'} to {high or 'above the picture'})"
             fallen = "falls" if kind.plane.surface.falls(along, middle) else "rises"
-            where = f"At {fixed_one.name} {fixed_one.text(middle)}"
-            return f"{where} it {fallen} through 0 at {variable.name} {at}{between}."
+            where = f"At {other_variable.name} {other_variable.text(middle)}"
+            return f"{where} it {fallen} through 0 at {variable.name} {crossing}{between}."
     return "The zero line runs through the picture."
 
 
@@ -238,7 +238,7 @@ def _of_kind(kind: Kind) -> str:
         sentences.append(f"held-out error without each: {grown}.")
     if kind.plane.too_few:
         sentences.append(f"{kind.plane.too_few}.")
-    noise = [one.sd for one in kind.found if one.sd is not None]
+    noise = [m.sd for m in kind.measurements if m.sd is not None]
     if noise:
         sentences.append(
             f"one pair of seeds spreads by {as_percent(median(noise)):.1f} % (standard deviation)."
@@ -262,17 +262,17 @@ def _laws(fitted: Mapping[str, laws.Law]) -> list[str]:
         "(Muennighoff et al. 2023). R tied / R untied above 1: repetition keeps its worth longer in the tied network.",
         "",
     ]
-    for name, known in fitted.items():
-        few = [phi for phi in known.told_by if not known.tells(phi)]
-        shown = [(what, value) for what, value in known.intervals.items() if what not in few]
+    for name, fit in fitted.items():
+        too_few = [phi for phi in fit.told_by if not fit.tells(phi)]
+        shown = [(parameter, value) for parameter, value in fit.intervals.items() if parameter not in too_few]
         columns = [Column("value [95 %]", lambda item: bounded(item[1].mean, item[1].low, item[1].high, 2))]
-        title = f"{name[0].upper()}{name[1:]}: {known.points} points at {known.places} places."
-        repeats = "" if known.repeats else " No point reads its data twice, so repetition has no number."
+        title = f"{name[0].upper()}{name[1:]}: {fit.points} points at {fit.places} places."
+        repeats = "" if fit.repeats else " No point reads its data twice, so repetition has no number."
         lines += [
             f"{title}{repeats}",
             "",
             markdown(tabulate(["parameter"], [[w] for w, _ in shown], columns, shown)),
-            *(f"No {phi}: it is told by fewer than {laws.LEAST_GROUPS} places.\n" for phi in sorted(few)),
+            *(f"No {phi}: it is told by fewer than {laws.LEAST_GROUPS} places.\n" for phi in sorted(too_few)),
         ]
     lines.append(
         "Intervals: bootstrap over places; with few places they are those of the weak beliefs in the code."
@@ -282,29 +282,29 @@ def _laws(fitted: Mapping[str, laws.Law]) -> list[str]:
 
 def _roles(measured: Sequence[Measurement]) -> list[str]:
     """Return phi of each role of weights that is shared alone, and of whole blocks, by one law of all the points."""
-    text = [one for one in measured if one.point.is_text]
-    if (known := laws.fit(text)) is None:
+    of_text = [m for m in measured if m.point.is_text]
+    if (fit := laws.fit(of_text)) is None:
         return ["No law is fitted: points are at too few places."]
-    at = {one.point for one in text if one.method in ALONE}
-    networks = {point.network for point in at}
+    alone_at = {m.point for m in of_text if m.method in ALONE}
+    networks = {point.network for point in alone_at}
 
-    def names(one: Measurement) -> tuple[str, str]:
-        return one.point.network, laws.role_of(one.method)
+    def names(m: Measurement) -> tuple[str, str]:
+        return m.point.network, laws.role_of(m.method)
 
-    along_depth = [one for one in text if one.point.network in networks and one.method != "embedding"]
+    along_depth = [m for m in of_text if m.point.network in networks and m.method != "embedding"]
     groups = grouped(sorted(along_depth, key=names), names)
-    rows = [(laws.phi_of(*pair), ones) for pair, ones in groups.items()]
+    rows = [(laws.phi_of(*pair), members) for pair, members in groups.items()]
 
-    def change(ones: Sequence[Measurement]) -> str:
-        there = [one.percent for one in ones if one.point in at and one.distinct == 1]
-        return fixed(median(there) if there else None, 1, True)
+    def change(members: Sequence[Measurement]) -> str:
+        changes = [m.percent for m in members if m.point in alone_at and m.distinct == 1]
+        return fixed(median(changes) if changes else None, 1, True)
 
     columns = [
         Column("points", lambda row: str(len(row[1]))),
-        Column("places", lambda row: str(known.told_by[row[0]])),
+        Column("places", lambda row: str(fit.told_by[row[0]])),
         Column("tied to untied, %", lambda row: change(row[1])),
-        Column("phi [95 %]", lambda row: bounded(*known.intervals[row[0]][:3], 2)),
-        Column("a shared tensor is worth", lambda row: _worth(known, row[0]), align="l"),
+        Column("phi [95 %]", lambda row: bounded(*fit.intervals[row[0]][:3], 2)),
+        Column("a shared tensor is worth", lambda row: _worth(fit, row[0]), align="l"),
     ]
     labels = [[network, "whole blocks" if role == "depth" else role] for network, role in groups]
     return [
@@ -316,38 +316,38 @@ def _roles(measured: Sequence[Measurement]) -> list[str]:
         "",
         markdown(tabulate(["network", "role"], labels, columns, rows)),
         *(
-            f"- {name}: {bounded(value.mean, value.low, value.high, 2, True)}. {_which(known, name)}"
-            for name, value in known.intervals.items()
+            f"- {name}: {bounded(value.mean, value.low, value.high, 2, True)}. {_which(fit, name)}"
+            for name, value in fit.intervals.items()
             if " - " in name
         ),
     ]
 
 
-def _places(found: Sequence[Measurement]) -> int:
-    return len({one.point.group for one in found})
+def _places(measured: Sequence[Measurement]) -> int:
+    return len({m.point.group for m in measured})
 
 
-def _worth(known: laws.Law, name: str) -> str:
+def _worth(fit: laws.Law, name: str) -> str:
     """Say what the interval of a phi allows for the worth of a tensor with r uses, or that it does not tell."""
-    phi = known.intervals[name]
-    if not known.tells(name) or (phi.low <= 0 and phi.high >= 1):
+    phi = fit.intervals[name]
+    if not fit.tells(name) or (phi.low <= 0 and phi.high >= 1):
         return "not enough to tell"
     least = "more than r" if phi.low > 1 else "more than one" if phi.low > 0 else ""
     most = "less than one" if phi.high < 0 else "less than r" if phi.high < 1 else ""
     return ", ".join(filter(None, (least, most)))
 
 
-def _which(known: laws.Law, name: str) -> str:
+def _which(fit: laws.Law, name: str) -> str:
     """Say which of two roles of a network, `phi NETWORK, ONE - phi NETWORK, OTHER`, keeps more of its worth."""
-    difference = known.intervals[name]
-    if not all(map(known.tells, name.split(" - "))) or difference.low <= 0 <= difference.high:
+    difference = fit.intervals[name]
+    if not all(map(fit.tells, name.split(" - "))) or difference.low <= 0 <= difference.high:
         return "Which of the two keeps more of its worth is not told."
     one, other = (phi.rpartition(", ")[2] for phi in name.split(" - "))
     better, worse = (one, other) if difference.low > 0 else (other, one)
     return f"Shared {better} weights keep more of their worth than shared {worse} weights."
 
 
-def _without(found: Sequence[LeftOut]) -> list[str]:
+def _without(ties: Sequence[LeftOut]) -> list[str]:
     """Return how ties along depth compare with the network that lacks the blocks they make copies of others."""
 
     def middle(value: Callable[[LeftOut], float]) -> Callable[[list[LeftOut]], str]:
@@ -355,12 +355,12 @@ def _without(found: Sequence[LeftOut]) -> list[str]:
 
     columns = [
         Column("places", lambda group: str(len(group))),
-        Column("tied better at", lambda group: str(sum(one.tied < one.without for one in group))),
-        Column("tied to untied, %", middle(lambda one: one.tied)),
-        Column("left out to untied, %", middle(lambda one: one.without)),
-        Column("tied to left out, %", middle(lambda one: one.tied - one.without)),
+        Column("tied better at", lambda group: str(sum(tie.tied < tie.without for tie in group))),
+        Column("tied to untied, %", middle(lambda tie: tie.tied)),
+        Column("left out to untied, %", middle(lambda tie: tie.without)),
+        Column("tied to left out, %", middle(lambda tie: tie.tied - tie.without)),
     ]
-    table = _by_method("network", found, lambda one: (one.network, one.method), columns)
+    table = _by_method("network", ties, lambda tie: (tie.network, tie.method), columns)
     return [
         "A shared block that is used again costs its time again. Beside the tie: the untied network without the blocks "
         "that the tie makes copies of others, which has as many parameters and takes less time. Changes of test "
@@ -409,7 +409,7 @@ def _caution(arms: Sequence[Arm], raised: Set[str]) -> list[str]:
     if not arms:
         return []
     others = sum(arm.best != 0 for arm in arms)
-    lost = ", ".join(
+    losses = ", ".join(
         f"{task} {_lost([arm for arm in arms if arm.task == task], raised)}"
         for task in sorted({arm.task for arm in arms})
     )
@@ -419,7 +419,7 @@ def _caution(arms: Sequence[Arm], raised: Set[str]) -> list[str]:
     return [
         f"- **Read differences with care**: learning rates are those of a rule, and at {others} of {len(arms)} checked "
         f"arms another one was better.{again} What the rate of an arm still loses, in percent of "
-        f"perplexity, in the middle of the checked ones: {lost}."
+        f"perplexity, in the middle of the checked ones: {losses}."
     ]
 
 
@@ -430,9 +430,8 @@ def _percent(nll: float) -> str:
 def _models_table(kinds: Sequence[Kind]) -> Table:
     by_method = {kind.method: kind for kind in kinds}
     rows = [(kind, new) for kind in by_method.values() for new in JUDGED if kind.errors[new]]
-
     columns = [
-        Column("points", lambda row: str(len(row[0].found))),
+        Column("points", lambda row: str(len(row[0].measurements))),
         Column("places", lambda row: str(row[0].places)),
     ]
     columns += [
@@ -445,14 +444,14 @@ def _models_table(kinds: Sequence[Kind]) -> Table:
 def build(runs: Path, results: Path, only_points: bool = False, out: Callable[[str], object] = print) -> Path:
     """Write results/map/ from all recorded sweeps, and say the answer through `out`. BadInput where there is none."""
     folder, recorded = results / points.FOLDER, read_runs(runs, results)
-    # That sweep gives some untied networks a second rate, and no tied one of the map.
+    # ROLE_SWEEP gives some untied networks a second rate, but no tied one of the map.
     of_map = [(sweep, run) for sweep, run in recorded if sweep != ROLE_SWEEP]
-    found = measurements(of_map)
-    write_bytes_atomic(folder / points.FILE, points.as_csv(found).encode())
-    out(f"{len(found)} measurements at {_places(found)} places: {folder / points.FILE}")
+    measured = measurements(of_map)
+    write_bytes_atomic(folder / points.FILE, points.as_csv(measured).encode())
+    out(f"{len(measured)} measurements at {_places(measured)} places: {folder / points.FILE}")
     if only_points:
         return folder
-    # Numbers of the file: what it has lost, no reader of it can know.
+    # The numbers of the file, whose readers have no more digits.
     shown = replace(
         the_map(points.from_csv(folder / points.FILE)),
         rates=tuple(Arm.of(run for sweep, run in recorded if sweep == RATE_SWEEP)),
@@ -463,7 +462,7 @@ def build(runs: Path, results: Path, only_points: bool = False, out: Callable[[s
     best = {kind.method: kind.best for kind in shown.kinds if kind.best}
     pictures = _pictures(shown)
     text = page(shown, {name: _file(name) for name in pictures})
-    foretold = predictions_page(shown.found, folder)
+    foretold = predictions_page(shown.measurements, folder)
     files: dict[str, bytes] = {_file(name): content for name, content in pictures.items()}
     files |= {"map.md": text.encode(), "predictions.md": (MADE_BY + foretold).encode()}
     files["map.html"] = html(
@@ -481,16 +480,16 @@ def _file(name: str) -> str:
 
 
 def _pictures(shown: Map) -> dict[str, bytes]:
-    """Name of a kind -> its picture as a png."""
+    """Return name of a kind -> its picture as a png."""
     os.environ["MPLBACKEND"] = "agg"
     from bench.report.plots.map import picture
     from bench.report.plots.style import draw
 
     drawn = {}
     for kind in shown.kinds:
-        (better, _, worse), middle = kind.counts, fixed(median(one.percent for one in kind.found), 1, True)
-        counts = f"better at {better} of {len(kind.found)} points, worse at {worse}; median {middle} %"
-        arguments = (f"{kind.name}: {counts}", kind.found, kind.plane, _placed(shown, kind))
+        (better, _, worse), middle = kind.counts, fixed(median(m.percent for m in kind.measurements), 1, True)
+        counts = f"better at {better} of {len(kind.measurements)} points, worse at {worse}; median {middle} %"
+        arguments = (f"{kind.name}: {counts}", kind.measurements, kind.plane, _placed(shown, kind))
         drawn[kind.name] = draw(picture, *arguments)[".png"]
     return drawn
 

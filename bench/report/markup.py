@@ -30,7 +30,7 @@ class Table:
     best: frozenset[tuple[int, int]] = field(default_factory=frozenset)
 
     def columns(self, keep: Iterable[int]) -> "Table":
-        """The same table with only those columns, in that order."""
+        """Return the table with only those columns, in that order."""
         keep = list(keep)
         place = {old: new for new, old in enumerate(keep)}
         return Table(
@@ -42,7 +42,7 @@ class Table:
 
 
 def best_of(values: list[list[float | None]], modes: list[str | None]) -> frozenset[tuple[int, int]]:
-    """(row, column) of the best number of each column whose mode is min or max; none where all are equal."""
+    """Return (row, column) of the best number of each column whose mode is min or max; none where all are equal."""
     marked = set()
     for column, mode in enumerate(modes):
         numbers = {row[column] for row in values} - {None}
@@ -68,7 +68,7 @@ def latex(table: Table) -> str:
 
 
 def _marked(table: Table, escape: Callable[[str], str], best: str) -> list[list[str]]:
-    """The rows, escaped, each best entry within `best`."""
+    """Return the rows, escaped, each best entry within `best`."""
     return [
         [best.format(escape(text)) if (r, c) in table.best else escape(text) for c, text in enumerate(row)]
         for r, row in enumerate(table.rows)
@@ -115,7 +115,7 @@ def width(table: Table) -> int:
 
 
 def folded(table: Table, columns: int) -> list[Table]:
-    """The table cut into tables of at most that many characters a line, each with the first column."""
+    """Cut the table into tables of at most that many characters a line, each with the first column."""
     blocks: list[list[int]] = []
     for column in range(1, len(table.header)):
         if blocks and width(table.columns([*blocks[-1], column])) <= columns:
@@ -126,7 +126,7 @@ def folded(table: Table, columns: int) -> list[Table]:
 
 
 def csv_text(rows: list[Mapping[str, Any]]) -> str:
-    """Rows as CSV, the columns in the order in which they first appear; None is empty, numbers unrounded."""
+    """Write rows as CSV, the columns in the order in which they first appear; None is empty, numbers unrounded."""
     from pandas import DataFrame  # half a second to import, which only writing tables pays
 
     # As objects: whole numbers with a hole among them would become floats.
@@ -157,7 +157,7 @@ def tabulate(
     columns: Sequence[Column[Row]],
     rows: Sequence[Row],
 ) -> Table:
-    """A line per row: its labels, which stand under `header` (the first to the left), then the columns."""
+    """Make a line per row: its labels, which stand under `header` (the first to the left), then the columns."""
     empty = {"", NOTHING}
     columns = [c for c in columns if not c.optional or any(c.text(row) not in empty for row in rows)]
     values = [[None] * len(header) + [column.value(row) for column in columns] for row in rows]

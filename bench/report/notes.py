@@ -1,4 +1,4 @@
-"""What stands below a table: floors, data, provenance, how to read it. No time of day, so same bytes."""
+"""Write what stands below a table: floors, data, provenance, how to read it. No time of day, so same bytes."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -75,7 +75,7 @@ def _value(value: float, name: str) -> str:
 
 
 def footer(section: Section, note: str | None) -> list[str]:
-    """Lines, each a statement of its own."""
+    """Return lines, each a statement of its own."""
     records = [run.record for run in section.runs if run.is_done]
     seeds = sorted({run.seed for run in section.runs})
     lines = [f"Floors: {text}." if (text := floors(section)) else "Floors: none recorded."]
@@ -94,7 +94,7 @@ def note_line(note: str) -> str:
 
 
 def verdict_rule(sections: Sequence[Section]) -> list[str]:
-    """How the words of the verdicts came about, each rule that played a part in a line."""
+    """Say how the verdicts came about: a line for each rule that played a part."""
     counts = [n_compared(section) for section in sections]
     if not any(counts):
         return [UNTESTED]
@@ -192,19 +192,19 @@ def _sizes(section: Section) -> Mapping[str, Any]:
 
 def _data(section: Section) -> str:
     sizes = _sizes(section)
-    known = [split for split in ("train", "val", "test") if is_finite(sizes.get(split))]
-    counts = ", ".join(f"{split} {sizes[split]:,}" for split in known)
+    splits = [split for split in ("train", "val", "test") if is_finite(sizes.get(split))]
+    counts = ", ".join(f"{split} {sizes[split]:,}" for split in splits)
     mark = section.fingerprint or "not known yet"
     return f"Data: {section.data}, fingerprint {mark}{f' ({counts})' if counts else ''}."
 
 
 def _rate(section: Section) -> list[str]:
-    """The learning rate of all rows; nothing where they differ, which `budgets` says."""
+    """Return the learning rate of all rows; nothing where they differ, which `budgets` says."""
     rates = {rate for cell in section.cells for rate in cell.values("config", "optimizer", "lr").values()}
     return [f"Learning rate: {rates.pop():g}."] if len(rates) == 1 else []
 
 
-def provenance(what: str, records: list[Mapping[str, Any]]) -> list[str]:
+def provenance(kind: str, records: list[Mapping[str, Any]]) -> list[str]:
     """Say where the records come from; a second line where they disagree on what may move a number."""
 
     def counts(*keys: str) -> Counter[str]:
@@ -222,13 +222,13 @@ def provenance(what: str, records: list[Mapping[str, Any]]) -> list[str]:
     sources |= {name: counts("provenance", "versions", name) for name in sorted(packages)}
     hosts = counts("provenance", "host")
     parts = [f"{name} {shares(values.elements())}" for name, values in sources.items() if values]
-    line = f"{what}: {len(records)}, on {len(hosts)} host{'s' * (len(hosts) != 1)}; {'; '.join(parts)}."
+    line = f"{kind}: {len(records)}, on {len(hosts)} host{'s' * (len(hosts) != 1)}; {'; '.join(parts)}."
     mixed = [name for name, values in sources.items() if len(values) > 1]
-    more = [f"{what} come from more than one {', '.join(mixed)}."] if mixed else []
-    return [line, *more, *code_notes(what, records)]
+    warning = [f"{kind} come from more than one {', '.join(mixed)}."] if mixed else []
+    return [line, *warning, *code_notes(kind, records)]
 
 
-def code_notes(what: str, records: Sequence[Mapping[str, Any]]) -> list[str]:
+def code_notes(kind: str, records: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a line where records were made with different code of one module, and where their code is not known."""
     hashes: dict[str, dict[int, str]] = {}
     unknown: Counter[str] = Counter()
@@ -242,9 +242,9 @@ def code_notes(what: str, records: Sequence[Mapping[str, Any]]) -> list[str]:
     for module, digests in sorted(hashes.items()):
         counts = sorted(Counter(digests.values()).values(), reverse=True)
         if len(counts) > 1:
-            mixed.append(f"{module} ({' and '.join(map(str, counts))} {what.lower()})")
-    of_all = f"of {len(records)} {what.lower()}"
-    lines = [f"{what} were made with more than one code of {', '.join(mixed)}."] if mixed else []
+            mixed.append(f"{module} ({' and '.join(map(str, counts))} {kind.lower()})")
+    of_all = f"of {len(records)} {kind.lower()}"
+    lines = [f"{kind} were made with more than one code of {', '.join(mixed)}."] if mixed else []
     if missing := sum(not record.get("code") for record in records):
         lines.append(f"Code not recorded for {missing} {of_all}.")
     return lines + [f"Code not known for {n} {of_all}, {reason}." for reason, n in sorted(unknown.items())]

@@ -1,4 +1,4 @@
-"""Numbers as text: as many digits as they carry, a real minus sign, a dash for nothing."""
+"""Write numbers as text: as many digits as they carry, a real minus sign, a dash for nothing."""
 
 import math
 from collections import Counter
@@ -15,7 +15,7 @@ HUGE = 1e12
 
 
 def places(values: Iterable[float], significant: int = 4) -> int:
-    """Decimals at which the middle one of `values` shows that many significant digits; 0 to 6."""
+    """Return the decimals at which the middle one of `values` shows that many significant digits; 0 to 6."""
     sizes = sorted(abs(value) for value in values if math.isfinite(value) and value)
     if not sizes:
         return 1
@@ -23,7 +23,7 @@ def places(values: Iterable[float], significant: int = 4) -> int:
 
 
 def fixed(value: float | None, decimals: int, sign: bool = False) -> str:
-    """`value` with that many decimals; `sign` shows a plus too."""
+    """Write `value` with that many decimals; `sign` shows a plus too."""
     if value is None:
         return NOTHING
     if not math.isfinite(value):
@@ -71,7 +71,7 @@ def change_places(changes: Iterable[Paired]) -> int:
 
 
 def p_text(p: float | None) -> str:
-    """At three decimals; what would round to 0 is `< 0.001`."""
+    """Write p at three decimals; what would round to 0 is `< 0.001`."""
     if p is None:
         return NOTHING
     return "< 0.001" if p < 0.001 else fixed(p, 3)
@@ -82,7 +82,7 @@ def metric_places(values: Iterable[float], metric: Metric) -> int:
 
 
 def axis(value: float) -> str:
-    """A dropout, a weight decay: the shortest text that is the number."""
+    """Write a dropout or a weight decay as the shortest text that is the number."""
     return f"{value:.15g}"
 
 
@@ -92,7 +92,7 @@ def percent_text(share: float | None) -> str:
 
 
 def short_count(count: float) -> str:
-    """Parameters at three digits: 812, 56.3k, 1.24M."""
+    """Write a count of parameters at three digits: 812, 56.3k, 1.24M."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         # 999,950 would print as 1000k.
         if count >= size * 0.9995:
@@ -114,7 +114,7 @@ def listed(names: Iterable[str]) -> str:
 
 
 def shares(values: Iterable[str]) -> str:
-    """The one value that all have; else each with how many have it: `a (2 of 3), b (1 of 3)`."""
+    """Return the one value that all have; else each with how many have it: `a (2 of 3), b (1 of 3)`."""
     counts = Counter(values)
     if len(counts) == 1:
         return next(iter(counts))

@@ -194,8 +194,8 @@ def recorded_report(sweep: Recorded, results: Path) -> SweepReport:
 def said_of(sweep: Recorded) -> dict[str, str | None]:
     """Return the question and the picture of a sweep: as recorded, else as its preset of today has them."""
     preset = machine.CONF / "sweep" / f"{sweep.name}.yaml"
-    given = safe_load(preset.read_text())["sweep"] if preset.is_file() else {}
-    return {key: getattr(sweep, key) or given.get(key) for key in ("question", "picture")}
+    declared = safe_load(preset.read_text())["sweep"] if preset.is_file() else {}
+    return {key: getattr(sweep, key) or declared.get(key) for key in ("question", "picture")}
 
 
 def judged(results: Path, sweep: str) -> tuple[Judged, ...]:
@@ -215,16 +215,16 @@ def judged(results: Path, sweep: str) -> tuple[Judged, ...]:
 
 
 def _judged(claim: dict[str, Any]) -> Judged:
-    few = " (too few seeds)" if claim["too_few_seeds"] else ""
+    hint = " (too few seeds)" if claim["too_few_seeds"] else ""
     parts = (f"{part['name']}: {part['verdict']}" for part in claim["parts"] if part["verdict"])
     why = textwrap.shorten(
         claim["detail"] or "; ".join(parts), LONGEST, placeholder=" ... and more in the ledger"
     )
-    return Judged(claim["id"], claim["statement"], claim["source"], f"{claim['verdict']}{few}", why)
+    return Judged(claim["id"], claim["statement"], claim["source"], f"{claim['verdict']}{hint}", why)
 
 
 def stems(sections: list[Section]) -> dict[str, list[Section]]:
-    """File stem -> its sections: the task, and its data too where it has more than one in this sweep."""
+    """Return file stem -> its sections: the task, and its data too where it has more than one in this sweep."""
     data: dict[str, set[str]] = defaultdict(set)
     for section in sections:
         data[section.task].add(section.data)
@@ -265,7 +265,7 @@ def _noted(title: str, table: Table | None, notes: Sequence[str]) -> Block:
 
 
 def _factorial_block(section: Section) -> Block:
-    """The effects, or why there are none; nothing where the section is no grid of regularisations."""
+    """Return the effects, or why there are none; nothing where the section is no grid of regularisations."""
     if len({(cell.dropout, cell.weight_decay) for cell in section.cells}) < 2:
         return Block("", None, [])
     fit = factorial(section)
@@ -275,7 +275,7 @@ def _factorial_block(section: Section) -> Block:
 
 
 def texts(report: SweepReport) -> dict[str, str]:
-    """File name -> content of the summary, and of the csv and tex of each task.
+    """Return file name -> content of the summary, and of the csv and tex of each task.
 
     The summary ends with every setting; of a crowded sweep they are a file of their own.
     """
@@ -316,18 +316,18 @@ def _task_files(task: TaskReport) -> dict[str, str]:
         "_curves": scaling.csv_rows(task.curves),
         "_pairs": [row for section in task.sections for row in block_pairs.csv_rows(section)],
     }
-    tables = {f"{task.stem}{name}.csv": csv_text(of) for name, of in rows.items() if of or not name}
+    tables = {f"{task.stem}{name}.csv": csv_text(lines) for name, lines in rows.items() if lines or not name}
     return {f"{task.stem}.tex": "".join(tex), **tables}
 
 
 def _summary(report: SweepReport) -> dict[str, str]:
-    """What all tasks reach, side by side."""
+    """Return the files of the summary: what all tasks reach, side by side."""
     sections = report.sections
     md, tex = [MARK, f"# {report.title}\n"], [TEX_MARK]
     md += [f"\n{report.answer_line}\n"] if report.answer_line else []
     md += [f"\n{claim.line}\n" for claim in report.claims]
     md += map(_md, report.over_settings)
-    told = [] if report.is_crowded else sections
+    described = [] if report.is_crowded else sections
     for section, answer in zip(sections, report.answers, strict=True):
         tex.append(_tex(section.title, Block("", answer.table, [answer.reference, answer.below])))
         if report.is_crowded:
@@ -339,7 +339,7 @@ def _summary(report: SweepReport) -> dict[str, str]:
         md += below
     md.append("\n## How to read it\n" if sections else "\nThe sweep asked for no run.\n")
     lines = [CHOICE] if sections else []
-    lines += [f"{s.title}: {text}" for s in told if (text := _about(s))]
+    lines += [f"{s.title}: {text}" for s in described if (text := _about(s))]
     lines += verdict_rule(sections) if sections else []
     if any(comparison.has_effective(section.cells) for section in sections):
         lines.append(comparison.EFFECTIVE)
@@ -362,7 +362,7 @@ def _summary(report: SweepReport) -> dict[str, str]:
 
 
 def _about(section: Section) -> str:
-    """What the summary says of one section below its table."""
+    """Return what the summary says of one section below its table."""
     sentences = {
         "": floors(section),
         "Trained out: ": training(section),

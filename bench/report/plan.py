@@ -80,9 +80,9 @@ def plan(section: Section, margin: float | None, alpha: float, power: float) -> 
         for key in ("seeds", "seeds_cautious")
     ]
     now = min(len(cell.done) for cell in untied)
-    more = _more(per_run, most[0], now, len(untied))
+    more_minutes = _more_minutes(per_run, most[0], now, len(untied))
     about = (section.task, section.data, section.variant, "none", needs[0].unit, len(untied), now)
-    return [Need(*about, None, needs[0].margin, None, *most, per_run, more, lost), *needs]
+    return [Need(*about, None, needs[0].margin, None, *most, per_run, more_minutes, lost), *needs]
 
 
 def _need(
@@ -105,13 +105,13 @@ def _need(
         cautious = seeds_needed(_cautious(sd, df), within, alpha, power)
         smallest = smallest_difference(sd, now, alpha, power) if now > 1 else None
     per_run = _core_minutes(cells)
-    more = _more(per_run, seeds, now, len(cells))
+    more_minutes = _more_minutes(per_run, seeds, now, len(cells))
     about = (section.task, section.data, section.variant, tying, scale, len(cells), now)
-    return Need(*about, sd, within, smallest, seeds, cautious, per_run, more, _lost(cells))
+    return Need(*about, sd, within, smallest, seeds, cautious, per_run, more_minutes, _lost(cells))
 
 
 def _cautious(sd: float, df: int) -> float:
-    """The one-sided upper bound of a standard deviation (Browne 1995, On the use of a pilot sample for sample size)."""
+    """Bound a standard deviation from above, one-sided (Browne 1995, On the use of a pilot sample for sample size)."""
     from scipy.special import chdtri
 
     return sd * math.sqrt(df / float(chdtri(df, CAUTION)))
@@ -122,7 +122,7 @@ def _lost(cells: Sequence[SeedGroup]) -> int:
 
 
 def _core_minutes(cells: Sequence[SeedGroup]) -> float | None:
-    """The mean of the finished runs: seconds x threads x devices."""
+    """Return the mean of the finished runs: seconds x threads x devices."""
     minutes = []
     for run in (run for cell in cells for run in cell.done):
         seconds = run.number("seconds", "total")
@@ -132,7 +132,7 @@ def _core_minutes(cells: Sequence[SeedGroup]) -> float | None:
     return math.fsum(minutes) / len(minutes) if minutes else None
 
 
-def _more(per_run: float | None, seeds: int | None, now: int, settings: int) -> float | None:
+def _more_minutes(per_run: float | None, seeds: int | None, now: int, settings: int) -> float | None:
     return None if per_run is None or seeds is None else per_run * max(0, seeds - now) * settings
 
 
@@ -173,7 +173,7 @@ def _note(need: Need) -> str:
 
 
 def text(planned: Sequence[tuple[Section, list[Need]]], alpha: float, power: float) -> str:
-    """A table per section, and what its columns are."""
+    """Write a table per section, and what its columns are."""
     parts = [f"{section.title}\n{plain(_table(needs))}" for section, needs in planned]
     total = math.fsum(need.more_core_minutes or 0 for _, needs in planned for need in needs)
     unknown = sum(need.more_core_minutes is None for _, needs in planned for need in needs)

@@ -76,7 +76,7 @@ def curve_lines(curve: Curve) -> list[str]:
 
 
 def csv_rows(curves: list[Curve]) -> list[dict[str, Any]]:
-    """A row per point, shares in percent, numbers unrounded."""
+    """Return a row per point, shares in percent, numbers unrounded."""
     return [_csv_row(curve, point) for curve in curves for point in points_of(curve)]
 
 
@@ -101,7 +101,7 @@ def amount(x: float) -> str:
 
 
 def _sign(curve: Curve, line: str) -> tuple[str, str]:
-    """In a few words and in a sentence."""
+    """Say what the sign of a difference does, in a few words and in a sentence."""
     sign, points = 1 if curve.metric.higher_is_better else -1, curve.differences[line]
     places = [x for x, _ in points]
     good, bad = ([x for x, difference in points if side * difference.mean > 0] for side in (sign, -sign))

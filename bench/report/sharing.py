@@ -75,7 +75,7 @@ def asks(sweep: str) -> bool:
     return sweep.startswith(SWEEPS)
 
 
-def found(results: Path) -> list[Row]:
+def ties_of(results: Path) -> list[Row]:
     """Return the ties of all these sweeps in `results` that git holds, in the order of the table."""
     order = {Kind.BETTER: 0, Kind.EQUIVALENT: 1, Kind.SMALLER: 1, Kind.UNDECIDED: 2}
     names, among = archive.archived_names(results), shipped(results)

@@ -37,7 +37,7 @@ class _Links(HTMLParser):
 
 
 def gather(start: Path, folder: Path) -> list[Path]:
-    """Copy a page, and all that it and those lead to, into `folder`, as they lie below the folder that holds all.
+    """Copy a page, and all that its links lead to, step by step, into `folder`, as they lie in the project.
 
     A page of markdown becomes one of html, and links to it follow; where an html page of its name is beside it, that
     one is taken. index.html of the folder leads to `start`.
@@ -57,15 +57,15 @@ def gather(start: Path, folder: Path) -> list[Path]:
     write_bytes_atomic(written[0], FIRST.format(left[0].relative_to(root).as_posix()).encode())
     while left:
         path = left.pop()
-        to = folder / path.relative_to(root)
+        copy = folder / path.relative_to(root)
         if path.suffix not in (".html", ".md"):
-            to.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, to)
-            written.append(to)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+            written.append(copy)
             continue
         text = path.read_text()
         if path.suffix == ".md":
-            to = to.with_suffix(".html")
+            copy = copy.with_suffix(".html")
             text = html(title_of(path), text)
         targets = _targets(path, text, root)
         for address, target in targets.items():
@@ -76,13 +76,13 @@ def gather(start: Path, folder: Path) -> list[Path]:
                 new = Path(os.path.relpath(target.with_suffix(".html"), path.parent)).as_posix()
                 _, mark, anchor = address.partition("#")
                 text = text.replace(f'"{address}"', f'"{new}{mark}{anchor}"')
-        write_bytes_atomic(to, text.encode())
-        written.append(to)
+        write_bytes_atomic(copy, text.encode())
+        written.append(copy)
     return written
 
 
 def _targets(page: Path, text: str, root: Path) -> dict[str, Path]:
-    """Address -> the file that it means, of all that are no anchors of the same page and none of the web."""
+    """Return address -> the file that it means, without anchors of the same page and addresses of the web."""
     targets = {}
     for address in _Links(text).addresses:
         parts = urlsplit(address)

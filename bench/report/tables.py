@@ -1,4 +1,4 @@
-"""Records to results/: tables (md, csv, tex), plots, pages, an index, and the records themselves. No torch."""
+"""Turn records into results/: tables (md, csv, tex), plots, pages, an index, and the records themselves. No torch."""
 
 import contextlib
 import gc
@@ -55,7 +55,7 @@ def build(
     """
     runs, results = Path(runs), Path(results)
     folders = [_build_sweep(runs, results, name, out) for name in archive.chosen_names(names, runs, results)]
-    if (names is None or any(map(sharing.asks, names))) and (ties := sharing.found(results)):
+    if (names is None or any(map(sharing.asks, names))) and (ties := sharing.ties_of(results)):
         _write(results / sharing.PAGE, sharing.page(ties).encode())
     failure = _draw_map(results / points.FOLDER, out) if names is None else ""
     for path, content in index.pages(results, failure).items():
@@ -64,7 +64,7 @@ def build(
 
 
 def _draw_map(folder: Path, out: Callable[[str], object]) -> str:
-    """Draw the pictures of the map where its page is there; returns why that failed, empty where it did not."""
+    """Draw the pictures of the map where its page is there; return why that failed, empty where it did not."""
     if not (folder / "map.md").exists() or not (folder / points.FILE).exists():
         return ""
     from bench.report.map import pictures as map_pictures  # scipy's optimizers, which no sweep needs
@@ -122,7 +122,7 @@ def state_untraced(results: Path, names: Sequence[str] | None = None) -> None:
 
 
 def _pictures(task: TaskReport, failures: dict[str, str]) -> dict[str, bytes]:
-    """File name -> content; adds `<stem>_<picture>` -> why to `failures` for each that cannot be drawn."""
+    """Return file name -> content; add `<stem>_<picture>` -> why to `failures` for each that cannot be drawn."""
     if not task.is_drawn:
         return {}
     reasons: dict[str, str] = {}
@@ -134,7 +134,7 @@ def _pictures(task: TaskReport, failures: dict[str, str]) -> dict[str, bytes]:
 
 
 def _say(report: SweepReport, folder: Path, out: Callable[[str], object]) -> None:
-    """The headline table in plain text, and where the rest is."""
+    """Say the headline table in plain text, and where the rest is."""
     out(
         f"{report.name}: test metric where validation is best (versus none, paired by seed); * is best of a column\n"
     )
@@ -148,7 +148,7 @@ def _say(report: SweepReport, folder: Path, out: Callable[[str], object]) -> Non
 
 
 def _made_before(folder: Path) -> set[str]:
-    """The names of files an earlier build may have left: those that carry our mark and what lies beside them."""
+    """Return the names of files an earlier build may have left: those that carry our mark and what lies beside them."""
     pages = {path.name for path in folder.glob("*.md") if path.read_bytes().startswith(MARK.encode())}
     stems = [path.stem for path in folder.glob("*.tex") if path.read_bytes().startswith(TEX_MARK.encode())]
     texts = {f"{stem}{end}" for stem in stems for end in TEXTS}
@@ -158,7 +158,7 @@ def _made_before(folder: Path) -> set[str]:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Nothing is touched where the file already says so."""
+    """Write a file, unless it has this content already."""
     with contextlib.suppress(OSError):
         if path.read_bytes() == content:
             return

@@ -48,7 +48,7 @@ def test_the_page_begins_with_its_question_and_answer(few):
 
 def test_counts_of_the_answer_add_up(few):
     for kind in few.kinds:
-        assert sum(kind.counts) == len(kind.found) == kind.places == 10
+        assert sum(kind.counts) == len(kind.measurements) == kind.places == 10
 
 
 def with_roles(count, network, **phis):
@@ -74,8 +74,8 @@ def test_the_worth_of_each_role_is_told_where_points_tell_it(few):
 
 def test_a_phi_of_few_places_is_no_number_of_the_page(few):
     """What was believed before any point would stand there as what was measured."""
-    one = few.found[-1]
-    found = (*few.found, replace(one, point=replace(one.point, network="encoder")))
+    one = few.measurements[-1]
+    found = (*few.measurements, replace(one, point=replace(one.point, network="encoder")))
     text = page(replace(few, laws={"language models": laws.fit(found, resamples=3)}), {})
     assert "| phi gru, depth |" in text and "| phi encoder, depth |" not in text
     assert "No phi encoder, depth: it is told by fewer than 4 places." in text

@@ -22,7 +22,7 @@ def built(folder: Path, *cells, name: str) -> Path:
 
 
 def test_the_committed_page_is_that_of_the_committed_records():
-    ties = sharing.found(RESULTS)
+    ties = sharing.ties_of(RESULTS)
     assert (RESULTS / sharing.PAGE).read_text() == sharing.page(ties)
     assert {row.sweep for row in ties} >= {"shared_over", "shared_over_rows"}
 

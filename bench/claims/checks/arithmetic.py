@@ -28,7 +28,7 @@ SHAPES = {
     "text_gru": {"vocab_size": 4000},
     "text_transformer": {"vocab_size": 4000},
 }
-"""Of digits, and of the words of pydocs."""
+"""Sizes of the data that a task has: digits, and the words of pydocs."""
 PIXELS, WINDOW, BATCH = 8, 32, 8
 
 
@@ -39,7 +39,7 @@ def _config(task: str, tying: str = "none") -> DictConfig:
 
 
 def network(task: str, seed: int = 1, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """Return it untied, without dropout, its weights by the seed alone."""
+    """Return the network of a task, untied and without dropout; its weights depend on the seed alone."""
     torch.manual_seed(seed)
     return instantiate(_config(task).model, **SHAPES[task], dropout=0.0).to(dtype)
 
@@ -97,13 +97,13 @@ def embeddings(tasks: Sequence[str]) -> list[Part]:
         models[task] = (model, (model.parts.embedding, model.parts.unembedding))
     parts = []
     for name, (model, matrices) in models.items():
-        held = sum(model.get_parameter(matrix).numel() for matrix in matrices)
+        count = sum(model.get_parameter(matrix).numel() for matrix in matrices)
         before, after = parameters(model), TyingPlan((Tie(matrices),)).num_params(model)
         measures = (
-            Measure("ratio", (held - (before - after)) / held, "of the embedding parameters"),
+            Measure("ratio", (count - (before - after)) / count, "of the embedding parameters"),
             Measure("whole", 100 * (before - after) / before, "% of the model saved"),
         )
-        note = f"model of {before:,} parameters, {after:,} tied; embeddings {held:,}"
+        note = f"model of {before:,} parameters, {after:,} tied; embeddings {count:,}"
         parts.append(Part(name, measures, [note]))
     return parts
 
@@ -132,7 +132,7 @@ def albert() -> list[Part]:
 
 
 def _layers_shared(bert: nn.Module) -> int:
-    """Return its parameters once all of every encoder layer is shared, by the plan that the bench ties with."""
+    """Count the parameters of a BERT whose encoder layers share everything, by the plan that the bench ties with."""
     stack = tuple(f"encoder.layer.{index}" for index in range(len(bert.encoder.layer)))
     bert.parts = Parts(stack=stack, embedding=None, unembedding=None, role=lambda name: "other")
     return methods.cross_layer(bert, scope="all").num_params(bert)

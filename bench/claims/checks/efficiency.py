@@ -41,18 +41,18 @@ def costs(
         shares: values of s.
     """
     parts = []
-    for name, mine, other in pairs(frame, ours, theirs, by, over):
+    for name, tied, untied in pairs(frame, ours, theirs, by, over):
         for condition, column in cuts.items():
-            ratios = [cost_of(mine, f"{column}{end}") for end in ("", "_high", "_low")]
+            ratios = [cost_of(tied, f"{column}{end}") for end in ("", "_high", "_low")]
             saved, low, high = (None if ratio is None else 100 * (1 - ratio) for ratio in ratios)
-            said = [None if value is None else 100 * value / cut for value in (saved, low, high)]
+            of_claim = [None if value is None else 100 * value / cut for value in (saved, low, high)]
             measures = (
                 Measure("cut", saved, "% less time", low, high),
-                Measure("reached", said[0], "% of what is said", said[1], said[2]),
+                Measure("reached", of_claim[0], "% of what is said", of_claim[1], of_claim[2]),
             )
-            parts.append(Part(f"{name}, {condition}", measures, [disturbed(mine)]))
-        held = [sum(filter(None, (cost_of(rows, column) for column in HELD))) for rows in (mine, other)]
-        ratio = held[0] / held[1] if all(held) else None
+            parts.append(Part(f"{name}, {condition}", measures, [disturbed(tied)]))
+        state = [sum(filter(None, (cost_of(rows, column) for column in HELD))) for rows in (tied, untied)]
+        ratio = state[0] / state[1] if all(state) else None
         for share in shares:
             batch = None if ratio is None else (1 - ratio * share) / (1 - share)
             reached = None if batch is None else 100 * (batch - 1)
@@ -102,16 +102,16 @@ def race(
     `step`, the ratio of the time of a step, which is measured once and not per seed.
     """
     parts = []
-    for name, mine, other in pairs(frame, ours, theirs, by, over):
-        tied, untied = _curves(mine), _curves(other)
+    for name, rows, other in pairs(frame, ours, theirs, by, over):
+        tied, untied = _curves(rows), _curves(other)
         logs = [_log_ratio(tied[seed], untied[seed]) for seed in sorted(tied.keys() & untied.keys())]
-        steps, step = interval(logs), cost_of(mine, "train_step_ratio")
+        steps, step = interval(logs), cost_of(rows, "train_step_ratio")
         measures = (
             Measure.ratio("steps", steps),
             Measure.ratio("time", steps, step),
             Measure("step", step if steps else None, "x the time of a step"),
         )
-        parts.append(Part(name, measures, [disturbed(mine)], lost=missing(ours=mine, theirs=other)))
+        parts.append(Part(name, measures, [disturbed(rows)], lost=missing(ours=rows, theirs=other)))
     return parts
 
 

@@ -60,23 +60,23 @@ def counts(
     )
     bounds = shares.cumsum(1)
     state = np.full(alignments, MATCH)
-    made = {(a, b): np.zeros(alignments) for a in range(3) for b in range(3)}
+    transitions = {(a, b): np.zeros(alignments) for a in range(3) for b in range(3)}
     for _ in range(length):
         after = (rng.random(alignments)[:, None] >= bounds[state, :2]).sum(1)
-        for pair, count in made.items():
+        for pair, count in transitions.items():
             count += (state == pair[0]) & (after == pair[1])
         state = after
-    return made
+    return transitions
 
 
-def statistics(made: Mapping[tuple[int, int], np.ndarray]) -> np.ndarray:
+def statistics(transitions: Mapping[tuple[int, int], np.ndarray]) -> np.ndarray:
     """Return twice the logarithm of the likelihood ratio of each alignment: each gap its own, over tied."""
-    opened = made[MATCH, ONE], made[MATCH, OTHER]
-    # Of opening, to a half of both; of going on, to the share of both gaps together.
-    ratio = sum(xlogy(of, of) for of in opened) - xlogy(sum(opened), sum(opened) / 2)
+    opened = transitions[MATCH, ONE], transitions[MATCH, OTHER]
+    # Tied, each gap has half of all openings, and goes on as often as both gaps together do.
+    ratio = sum(xlogy(n, n) for n in opened) - xlogy(sum(opened), sum(opened) / 2)
     for to_itself in (True, False):
-        of = [made[gap, gap if to_itself else MATCH] for gap in (ONE, OTHER)]
-        in_all = [made[gap, gap] + made[gap, MATCH] for gap in (ONE, OTHER)]
-        own = sum(xlogy(count, count / np.maximum(total, 1)) for count, total in zip(of, in_all, strict=True))
-        ratio += own - xlogy(sum(of), sum(of) / np.maximum(sum(in_all), 1))
+        counted = [transitions[gap, gap if to_itself else MATCH] for gap in (ONE, OTHER)]
+        totals = [transitions[gap, gap] + transitions[gap, MATCH] for gap in (ONE, OTHER)]
+        own = sum(xlogy(n, n / np.maximum(total, 1)) for n, total in zip(counted, totals, strict=True))
+        ratio += own - xlogy(sum(counted), sum(counted) / np.maximum(sum(totals), 1))
     return 2 * ratio

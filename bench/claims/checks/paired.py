@@ -41,16 +41,16 @@ def gain(
         context: an expression; parts whose runs of ours are all of this kind are shown and decide nothing.
     """
     parts = []
-    for name, mine, other in pairs(frame, ours, theirs, by, over):
-        metric, notes, sides = metric_of(mine), [], {"ours": mine, "theirs": other}
+    for name, our_rows, their_rows in pairs(frame, ours, theirs, by, over):
+        metric, notes, sides = metric_of(our_rows), [], {"ours": our_rows, "theirs": their_rows}
         for side, columns in (choose or {}).items():
             sides[side] = best_on_validation(sides[side], columns, metric)
-        for side, rows in (("ours", mine), ("theirs", other)):
+        for side, rows in (("ours", our_rows), ("theirs", their_rows)):
             if choose and side in choose and len(sides[side]):
                 best = named(choose[side], [sides[side][column].iloc[0] for column in choose[side]])
                 notes.append(f"{side}: {best} by validation, best of {len(grouped(rows, choose[side]))}")
         measures = (difference("gain", *sides.values(), metric),)
-        parts.append(Part(name, measures, notes, not _is_context(mine, context), missing(**sides)))
+        parts.append(Part(name, measures, notes, not _is_context(our_rows, context), missing(**sides)))
     return parts
 
 
@@ -75,16 +75,16 @@ def gains(
             second.
         context: as in `gain`.
     """
-    found: dict[str, dict[str, DataFrame]] = {}
-    mine: dict[str, DataFrame] = {}
+    their_rows: dict[str, dict[str, DataFrame]] = {}
+    our_rows: dict[str, DataFrame] = {}
     for measure, expression in theirs.items():
         for name, rows, other in pairs(frame, ours, expression, by, over):
-            mine[name] = rows
+            our_rows[name] = rows
             chosen_rows = best_on_validation(other, choose, metric_of(rows)) if choose else other
-            found.setdefault(name, {})[measure] = chosen_rows
+            their_rows.setdefault(name, {})[measure] = chosen_rows
     parts = []
-    for name, rows in mine.items():
-        metric, others = metric_of(rows), found[name]
+    for name, rows in our_rows.items():
+        metric, others = metric_of(rows), their_rows[name]
         measures = [difference(measure, rows, other, metric) for measure, other in others.items()]
         for measure, (one, other) in (pairs_of_theirs or {}).items():
             measures.append(difference(measure, others[one], others[other], metric))
@@ -124,9 +124,9 @@ def gain_by_size(
         choose: columns over whose values ours is searched by the mean validation metric.
     """
     parts = []
-    for name, mine, other in pairs(frame, ours, theirs, by):
-        metric, plain, sides = metric_of(mine), grouped(other, [size]), {}
-        for value, rows in grouped(mine, [size]).items():
+    for name, our_rows, their_rows in pairs(frame, ours, theirs, by):
+        metric, plain, sides = metric_of(our_rows), grouped(their_rows, [size]), {}
+        for value, rows in grouped(our_rows, [size]).items():
             best = best_on_validation(rows, choose, metric) if choose else rows
             sides[value] = best, plain.get(value, frame.iloc[:0])
         seeds = {
@@ -167,11 +167,11 @@ def lowering(
     """
     parts = []
     for words, expression in {"": theirs, **(context or {})}.items():
-        for name, mine, other in pairs(frame, ours, expression, by):
-            if words and not len(other):
+        for name, our_rows, their_rows in pairs(frame, ours, expression, by):
+            if words and not len(their_rows):
                 continue
             for condition, column in columns.items():
-                low, high = by_seed(mine, column), by_seed(other, column)
+                low, high = by_seed(our_rows, column), by_seed(their_rows, column)
                 less = {seed: (1 - share) * value for seed, value in high.items()}
                 both = low.keys() & high.keys()
                 total = sum(high[seed] for seed in both)
@@ -182,7 +182,7 @@ def lowering(
                     Measure("percent", percent, "% of theirs"),
                 )
                 part = ", ".join(filter(None, (name, condition, words)))
-                lost = missing(ours=mine, theirs=other)
+                lost = missing(ours=our_rows, theirs=their_rows)
                 parts.append(Part(part, measures, decides=not words, lost=lost))
     return parts
 
@@ -196,14 +196,14 @@ def between(
     """
     parts = []
     others = {name: rows for name, _, rows in pairs(frame, ours, other, by, over)}
-    for name, mine, first in pairs(frame, ours, one, by, over):
-        metric, second = metric_of(mine), others[name]
-        over_one = difference("over_one", mine, first, metric)
+    for name, our_rows, first in pairs(frame, ours, one, by, over):
+        metric, second = metric_of(our_rows), others[name]
+        over_one = difference("over_one", our_rows, first, metric)
         way = difference("way", second, first, metric).value
         position = over_one.value / way if over_one.value is not None and way else None
-        over_other = difference("over_other", mine, second, metric)
+        over_other = difference("over_other", our_rows, second, metric)
         measures = (over_one, over_other, Measure("position", position, "of the way"))
-        parts.append(Part(name, measures, lost=missing(ours=mine, one=first, other=second)))
+        parts.append(Part(name, measures, lost=missing(ours=our_rows, one=first, other=second)))
     return parts
 
 
@@ -226,12 +226,12 @@ def interaction(
     """
     parts = []
     for axis, (off, on) in axes.items():
-        held = "".join(f" and {name} == {values[0]}" for name, values in axes.items() if name != axis)
-        for name, mine, other in pairs(frame, f"({tied}){held}", f"({untied}){held}", by, over):
-            metric = metric_of(mine)
+        fixed = "".join(f" and {name} == {values[0]}" for name, values in axes.items() if name != axis)
+        for name, tied_rows, untied_rows in pairs(frame, f"({tied}){fixed}", f"({untied}){fixed}", by, over):
+            metric = metric_of(tied_rows)
             on_tied, off_tied, on_untied, off_untied = (
                 scores(chosen(rows, f"{axis} == {value}"), metric)
-                for rows in (mine, other)
+                for rows in (tied_rows, untied_rows)
                 for value in (on, off)
             )
             alone = differences(on_untied, off_untied)
@@ -239,7 +239,7 @@ def interaction(
                 measured("interaction", differences(on_tied, off_tied), alone, unit(metric)),
                 mean_of("alone", alone, unit(metric)),
             )
-            parts.append(Part(f"{name} x {axis}", measures, lost=missing(tied=mine, untied=other)))
+            parts.append(Part(f"{name} x {axis}", measures, lost=missing(tied=tied_rows, untied=untied_rows)))
     return parts
 
 
@@ -256,11 +256,12 @@ def gain_at_size(
         within: where `ratio` is farther from 1 there is nothing to compare: no gain, and the part decides nothing.
     """
     parts = []
-    for name, mine, other in pairs(frame, ours, theirs, by):
-        counts, cells = by_seed(mine, size), grouped(other, [strength])
+    for name, our_rows, their_rows in pairs(frame, ours, theirs, by):
+        counts, cells = by_seed(our_rows, size), grouped(their_rows, [strength])
         effective = {values: by_seed(rows, size) for values, rows in cells.items()}
         sizes = {values: fmean(seeds.values()) for values, seeds in effective.items() if seeds}
-        gain, ratio, close, lost = Measure("gain", None), None, True, missing(ours=mine, theirs=other)
+        gain, ratio, close = Measure("gain", None), None, True
+        lost = missing(ours=our_rows, theirs=their_rows)
         if counts and sizes:
             count = fmean(counts.values())
             nearest = min(sizes, key=lambda values: abs(math.log(sizes[values] / count)))
@@ -268,12 +269,12 @@ def gain_at_size(
             close = abs(ratio - 1) <= within
             notes = [f"theirs: {named([strength], nearest)}, of {len(sizes)} the nearest in size"]
             if close:
-                gain = difference("gain", mine, rows, metric_of(mine))
+                gain = difference("gain", our_rows, rows, metric_of(our_rows))
             else:
                 notes.append(f"n/a: not within {100 * within:g} % of the size of ours")
-            lost = missing(ours=mine, theirs=rows)
+            lost = missing(ours=our_rows, theirs=rows)
         else:
-            notes = [] if sizes or not len(other) else ["theirs: no effective number of parameters"]
+            notes = [] if sizes or not len(their_rows) else ["theirs: no effective number of parameters"]
         measures = (gain, Measure("ratio", ratio, "x the parameters of ours"))
         parts.append(Part(name, measures, notes, close, lost))
     return parts
@@ -292,23 +293,24 @@ def partial(
         depth: the column of the number of layers.
     """
     parts = []
-    for name, mine, whole in pairs(frame, ours, full, by, [k]):
-        saved = Measure("saved", _percent_saved(mine, whole, k, depth), "% of the weights of those layers")
-        measures = (difference("gain", mine, whole, metric_of(mine)), saved)
-        parts.append(Part(name, measures, lost=missing(ours=mine, theirs=whole)))
+    for name, rows, full_rows in pairs(frame, ours, full, by, [k]):
+        percent = _percent_saved(rows, full_rows, k, depth)
+        saved = Measure("saved", percent, "% of the weights of those layers")
+        measures = (difference("gain", rows, full_rows, metric_of(rows)), saved)
+        parts.append(Part(name, measures, lost=missing(ours=rows, theirs=full_rows)))
     for part in gain(frame, ours=ours, theirs=none, by=by, over=[k]):
         parts.append(replace(part, name=f"{part.name}, against none", decides=False))
     return parts
 
 
-def _percent_saved(rows: "DataFrame", whole: "DataFrame", k: str, depth: str) -> float | None:
-    rows, whole = rows.dropna(subset=["num_params"]), whole.dropna(subset=["num_params"])
-    if not len(rows) or not len(whole):
+def _percent_saved(rows: "DataFrame", full: "DataFrame", k: str, depth: str) -> float | None:
+    rows, full = rows.dropna(subset=["num_params"]), full.dropna(subset=["num_params"])
+    if not len(rows) or not len(full):
         return None
     spared, spared_by_all = (
-        float((cell["num_params_untied"] - cell["num_params"]).iloc[0]) for cell in (rows, whole)
+        float((cell["num_params_untied"] - cell["num_params"]).iloc[0]) for cell in (rows, full)
     )
-    of_a_block = spared_by_all / (float(whole[depth].iloc[0]) - 1)
+    of_a_block = spared_by_all / (float(full[depth].iloc[0]) - 1)
     return 100 * (spared / (float(rows[k].iloc[0]) * of_a_block))
 
 
@@ -323,31 +325,31 @@ def further(
     metric, in points of accuracy or percent of perplexity.
     """
     parts = []
-    for name, mine, other in pairs(frame, ours, theirs, by, over):
-        metric = metric_of(mine)
-        lost, lost_untied = (_percent_lost(rows) for rows in (mine, other))
+    for name, tied, untied in pairs(frame, ours, theirs, by, over):
+        metric = metric_of(tied)
+        lost, lost_untied = (_percent_lost(rows) for rows in (tied, untied))
         worse, worse_untied = (
-            differences(scores(rows, metric), scores(rows, metric, "int8_test")) for rows in (mine, other)
+            differences(scores(rows, metric), scores(rows, metric, "int8_test")) for rows in (tied, untied)
         )
         measures = (
-            Measure("shrink", _percent_shrunk(mine, mine), "% of its own bytes"),
-            Measure("shrink_untied", _percent_shrunk(other, other), "% of its own bytes"),
-            Measure("shrink_of_untied", _percent_shrunk(mine, other), "% of the untied bytes"),
+            Measure("shrink", _percent_shrunk(tied, tied), "% of its own bytes"),
+            Measure("shrink_untied", _percent_shrunk(untied, untied), "% of its own bytes"),
+            Measure("shrink_of_untied", _percent_shrunk(tied, untied), "% of the untied bytes"),
             mean_of("lost", lost, "% of nll"),
             mean_of("lost_untied", lost_untied, "% of nll"),
             measured("lost_more", lost, lost_untied, "% of nll"),
             measured("metric_lost_more", worse, worse_untied, unit(metric)),
         )
-        parts.append(Part(name, measures, lost=missing(tied=mine, untied=other)))
+        parts.append(Part(name, measures, lost=missing(tied=tied, untied=untied)))
     return parts
 
 
-def _percent_shrunk(rows: "DataFrame", whole: "DataFrame") -> float | None:
-    """Return float bytes minus int8 bytes, in percent of the float bytes of `whole`. A seed changes none of them."""
+def _percent_shrunk(rows: "DataFrame", reference: "DataFrame") -> float | None:
+    """Return float bytes minus int8 bytes in percent of the float bytes of `reference`. A seed changes none of them."""
     floats, small = by_seed(rows, "int8_bytes_float"), by_seed(rows, "int8_bytes")
     shares = [
         100 * (floats[seed] - small[seed]) / size
-        for seed, size in by_seed(whole, "int8_bytes_float").items()
+        for seed, size in by_seed(reference, "int8_bytes_float").items()
         if seed in small
     ]
     return sum(shares) / len(shares) if shares else None
@@ -438,27 +440,26 @@ def rank(frame: "DataFrame", *, ours: str, none: str, by: Sequence[str], measure
     choice. The other measures are shown and decide nothing.
     """
     parts = []
-    for name, mine, other in pairs(frame, ours, none, by):
-        seeds = _seeds(mine, other)
-        known = _by_label(seeds)
+    for name, our_rows, their_rows in pairs(frame, ours, none, by):
+        seeds = _seeds(our_rows, their_rows)
+        all_pairs = _by_label(seeds)
         blocks = sorted({block for tied in next(iter(seeds.values()), ()) for block in tied.blocks})
         without = {block: _by_label(_without(seeds, block)) for block in blocks}
         for candidate in MEASURES:
-            prediction, decides = known.get(candidate.label), candidate.name == measure
+            label, decides = candidate.label, candidate.name == measure
+            prediction = all_pairs.get(label)
             if not (prediction or decides):
                 continue
-            ranks = {
-                block: of[candidate.label].rank for block, of in without.items() if candidate.label in of
-            }
+            ranks = {block: by_label[label].rank for block, by_label in without.items() if label in by_label}
             block = min(ranks, key=lambda block: ranks[block].mean, default=None)
             measures = (
                 Measure.of("rank", prediction and prediction.rank, "rank correlation"),
                 Measure.of("weakest", ranks.get(block), "rank correlation"),
-                Measure.of("choice", prediction and prediction.choice, unit(metric_of(mine))),
+                Measure.of("choice", prediction and prediction.choice, unit(metric_of(our_rows))),
             )
             notes = [] if prediction else ["too few pairs"]
             notes += [f"weakest without block {block + 1} of {len(blocks)}"] if block is not None else []
-            parts.append(Part(f"{name}, {candidate.label}", measures, notes, decides))
+            parts.append(Part(f"{name}, {label}", measures, notes, decides))
     return parts
 
 
@@ -468,7 +469,7 @@ def _by_label(seeds: Seeds) -> dict[str, Prediction]:
 
 def _without(seeds: Seeds, block: int) -> Seeds:
     """Return the pairs that do not hold a block; {} where too few are left."""
-    return complete({seed: [tied for tied in of if block not in tied.blocks] for seed, of in seeds.items()})
+    return complete({seed: [tie for tie in ties if block not in tie.blocks] for seed, ties in seeds.items()})
 
 
 def alike(
@@ -480,34 +481,34 @@ def alike(
     over a seed's candidates against no tie, paired by seed. `saved`: percent of all parameters that one of them spares.
     """
     parts = []
-    for name, mine, other in pairs(frame, ours, none, by):
-        seeds, values, count, costs = _seeds(mine, other), [], 0, {}
+    for name, our_rows, their_rows in pairs(frame, ours, none, by):
+        seeds, values, count, costs = _seeds(our_rows, their_rows), [], 0, {}
         for seed, tied_pairs in seeds.items():
-            near = [tied for tied in tied_pairs if tied.likeness["apart"] == 1]
-            values += [tied.likeness[measure] for tied in near if tied.likeness[measure] is not None]
-            chosen = [tied.cost for tied in near if (tied.likeness[measure] or 0) > threshold]
+            neighbours = [tied for tied in tied_pairs if tied.likeness["apart"] == 1]
+            values += [tied.likeness[measure] for tied in neighbours if tied.likeness[measure] is not None]
+            chosen = [tied.cost for tied in neighbours if (tied.likeness[measure] or 0) > threshold]
             count += len(chosen)
             if chosen:
                 costs[seed] = fmean(chosen)
-        counted = mine.dropna(subset=["num_params"])
+        counted = our_rows.dropna(subset=["num_params"])
         share = (1 - counted["num_params"] / counted["num_params_untied"]).mean()
         measures = (
             Measure("candidates", float(count) if seeds else None),
             Measure("highest", max(values, default=None), "cosine", n=len(seeds) or None),
-            mean_of("cost", costs, unit(metric_of(mine))),
+            mean_of("cost", costs, unit(metric_of(our_rows))),
             Measure("saved", 100 * float(share) if len(counted) else None, "% of all parameters"),
         )
         parts.append(Part(name, measures, [] if seeds else ["too few pairs"]))
     return parts
 
 
-def _seeds(mine: "DataFrame", other: "DataFrame") -> Seeds:
+def _seeds(our_rows: "DataFrame", their_rows: "DataFrame") -> Seeds:
     """Return the pairs that every seed has, with their costs in the unit of `unit`, where more is worse."""
-    if not len(other) or BLOCKS not in mine.columns:
+    if not len(their_rows) or BLOCKS not in our_rows.columns:
         return {}
-    metric, seeds = metric_of(mine), {}
-    untied = scores(other, metric)
-    for (blocks,), rows in grouped(mine.dropna(subset=[BLOCKS]), [BLOCKS]).items():
+    metric, seeds = metric_of(our_rows), {}
+    untied = scores(their_rows, metric)
+    for (blocks,), rows in grouped(our_rows.dropna(subset=[BLOCKS]), [BLOCKS]).items():
         if blocks.count("-") != 1:
             continue
         one, two = map(int, blocks.split("-"))

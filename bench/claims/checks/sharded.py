@@ -49,9 +49,9 @@ def optimizers(timeout_s: float) -> list[Part]:
             if reason := of_ranks[0].get("refused"):
                 parts.append(Part(f"{way}, {tying}", notes=[f"refused: {reason}"], decides=False))
                 continue
-            held = [rank["held"] for rank in of_ranks]
+            counts = [rank["held"] for rank in of_ranks]
             measures = (
-                Measure("held", float(sum(held)), "elements over all ranks"),
+                Measure("held", float(sum(counts)), "elements over all ranks"),
                 Measure("unique", float(parameters(plan.apply(untied))), "elements of the network"),
                 Measure("uses", float(uses), "elements untied"),
                 Measure("copies", float(_copies(way, of_ranks)), "of a tied tensor"),
@@ -59,7 +59,7 @@ def optimizers(timeout_s: float) -> list[Part]:
                     "tied", float(min(rank["tied"] for rank in of_ranks)), "(1: one tensor after the step)"
                 ),
             )
-            note = f"{' and '.join(f'{count:,}' for count in held)} elements by rank"
+            note = f"{' and '.join(f'{count:,}' for count in counts)} elements by rank"
             parts.append(Part(f"{way}, {tying}", measures, [note]))
     return parts
 
@@ -84,7 +84,7 @@ def _wait(context: ProcessContext, timeout_s: float) -> None:
 
 
 def _rank(rank: int, folder: str) -> None:
-    """One process: steps each network, and writes `way, tying` -> what this rank holds."""
+    """Train each network one step in this process, and write `way, tying` -> what this rank holds."""
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module")  # of changes that are not made here
     if sys.platform == "linux":
@@ -145,7 +145,7 @@ def _step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
 
 def _held(model: nn.Module, plan: TyingPlan, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Return the elements of the moments on this rank, how many tensors of each tie have some, and if ties hold."""
-    moments = {parameter: of["exp_avg"] for parameter, of in optimizer.state.items()}
+    moments = {parameter: state["exp_avg"] for parameter, state in optimizer.state.items()}
     ties = [{model.get_parameter(name) for name in tie.names} for tie in plan.ties]
     return {
         "held": sum(_local(moment).numel() for moment in moments.values()),

@@ -22,7 +22,7 @@ COLOURS = tuple(
 
 def pairs(sections: list[Section]) -> Figure | None:
     """Draw a panel per section and measure, a point per pair of blocks and seed. None where no run tied pairs."""
-    sections, more = shown_sections(sections)
+    sections, omitted = shown_sections(sections)
     shown = []
     for section in sections:
         if seeds := tied_pairs(section):
@@ -36,13 +36,13 @@ def pairs(sections: list[Section]) -> Figure | None:
         return None
     numbers = sorted({seed for _, seeds, _, _ in shown for seed in seeds})
     looks = {
-        f"seed {seed}": (COLOURS[at % len(COLOURS)], MARKERS[at % len(MARKERS)], "none")
-        for at, seed in enumerate(numbers)
+        f"seed {seed}": (COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)], "none")
+        for index, seed in enumerate(numbers)
     }
     titles = [
         f"{measure.label} {_says(rank)}: {interval_text(rank, 2, sign=True)}" for _, _, measure, rank in shown
     ]
-    figure, all_axes = panels(titles, looks, (NOTE, more))
+    figure, all_axes = panels(titles, looks, (NOTE, omitted))
     for (section, seeds, measure, _), axes in zip(shown, all_axes, strict=True):
         axes.axhline(0, color="#BBBBBB", linewidth=1, zorder=0)
         scale = 100 if section.metric.is_share else 1

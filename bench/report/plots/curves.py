@@ -46,7 +46,7 @@ Curve = dict[int, Interval]
 
 def curves(sections: list[Section]) -> Figure | None:
     """Draw a panel per section, a line per tying, and a band where there is more than one seed."""
-    sections, more = shown_sections(sections)
+    sections, omitted = shown_sections(sections)
     lines_of = [(section, lines) for section in sections if (lines := _lines(section))]
     if not lines_of:
         return None
@@ -54,7 +54,8 @@ def curves(sections: list[Section]) -> Figure | None:
     bandless = {len(lines) > BANDS for _, lines in lines_of if _several_seeds(lines)}
     crowded = CROWDED if any(len(lines) > ENDS for _, lines in lines_of) else ""
     cut = CUT if any(len(line) > 3 for _, lines in lines_of for line in lines.values()) else ""
-    note = (NOTE, cut, BAND if False in bandless else "", BANDLESS if True in bandless else "", crowded, more)
+    bands = (BAND if False in bandless else "", BANDLESS if True in bandless else "")
+    note = (NOTE, cut, *bands, crowded, omitted)
     names = titles(sections)
     right = room_for_ends(tying for _, lines in lines_of for tying in _named(lines))
     width, height = SIZES[min(len(SIZES), len(lines_of))]
@@ -94,10 +95,10 @@ def message(lines: Mapping[str, Curve]) -> str:
     """Say which line comes lowest, where, and whether it rises again."""
     lowest = {tying: min(line, key=lambda epoch: line[epoch].mean) for tying, line in lines.items()}
     best = min(lines, key=lambda tying: lines[tying][lowest[tying]].mean)
-    at, last = lowest[best], max(lines[best])
-    value = fixed(lines[best][at].mean, 3)
-    who = f"{best} comes lowest" if len(lines) > 1 else "lowest"
-    return f"{who}, {value} nats {'at its end' if at == last else f'at epoch {at:.3g} of {last:.3g}'}"
+    epoch, last = lowest[best], max(lines[best])
+    value = fixed(lines[best][epoch].mean, 3)
+    head = f"{best} comes lowest" if len(lines) > 1 else "lowest"
+    return f"{head}, {value} nats {'at its end' if epoch == last else f'at epoch {epoch:.3g} of {last:.3g}'}"
 
 
 def curve(cell: SeedGroup) -> Curve:
@@ -143,9 +144,9 @@ def _draw_bars(axes: Axes, ends: Mapping[str, tuple[int, Interval]], looks: Mapp
     """Draw the interval of each line's end to the right of all lines, one beside the other."""
     first, last = axes.dataLim.intervalx
     step = BAR * (last - first)
-    for at, (tying, (_, value)) in enumerate(ends.items(), 1):
+    for position, (tying, (_, value)) in enumerate(ends.items(), 1):
         if value.low is not None:
-            axes.vlines(last + at * step, value.low, value.high, color=looks[tying][0], linewidth=2)
+            axes.vlines(last + position * step, value.low, value.high, color=looks[tying][0], linewidth=2)
     axes.set_xlim(first - 2 * step, last + (len(ends) + 1) * step)
 
 

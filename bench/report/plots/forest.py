@@ -74,7 +74,7 @@ class Row:
 
 def forest(sections: list[Section]) -> Figure | None:
     """Draw a panel per section, a row per tying x dropout x weight decay. None where nothing compares to `none`."""
-    sections, more = shown_sections(sections)
+    sections, omitted = shown_sections(sections)
     rows_of = {section.title: (section, _rows(section)) for section in sections}
     shown = [(section, rows) for section, rows in rows_of.values() if any(row.difference for row in rows)]
     if not shown:
@@ -84,17 +84,17 @@ def forest(sections: list[Section]) -> Figure | None:
     verdict = 0.3 + 0.9 * LETTER * max(len(_verdict(row)) for row in every if row.against)
     left, _, low, top = margins = (0.25 + LETTER * longest, verdict, MARGINS[2] + LINE, MARGINS[3])
     row_height = ROW * max(1 + row.text.count("\n") for row in every)
-    most = [max(len(rows) for _, rows in shown[at : at + ACROSS]) for at in range(0, len(shown), ACROSS)]
+    most = [max(len(rows) for _, rows in shown[i : i + ACROSS]) for i in range(0, len(shown), ACROSS)]
     heights = [(rows + 0.4) * row_height + low + top for rows in most]
     size = (left + PLOT + verdict, heights[0])
     hollow = HOLLOW if any(row.difference and row.difference.n == 1 for row in every) else ""
     star = STAR if any(row.against and row.against.verdict.is_hint for row in every) else ""
-    note = (NOTE, hollow, star, left_out([section for section, _ in shown]), more)
+    note = (NOTE, hollow, star, left_out([section for section, _ in shown]), omitted)
     names = titles(sections)
     above = [f"{names[section]}: {message(rows)}" for section, rows in shown]
     figure, all_axes = panels(above, None, note, ACROSS, size, margins, heights)
-    for at, ((section, rows), axes) in enumerate(zip(shown, all_axes, strict=True)):
-        axes.set_ylim(-most[at // ACROSS] + 0.4, 0.8)
+    for index, ((section, rows), axes) in enumerate(zip(shown, all_axes, strict=True)):
+        axes.set_ylim(-most[index // ACROSS] + 0.4, 0.8)
         _draw_differences(axes, rows, styles(sections), difference_places(section))
         _write_texts(axes, rows, styles(sections), difference_places(section), left)
         left_side, right_side = ("better", "worse") if section.metric.mode == "min" else ("worse", "better")
@@ -202,12 +202,12 @@ def _write_texts(axes: Axes, rows: Sequence[Row], looks: dict[str, Look], places
 def _verdict(row: Row) -> str:
     if row.difference:
         return row.against.verdict.word + "*" * row.against.verdict.is_hint
-    missing = ", ".join(f"{n} {what}" for what, n in row.against.cell.missing.items())
+    missing = ", ".join(f"{n} {outcome}" for outcome, n in row.against.cell.missing.items())
     return missing or NO_PAIR
 
 
 def _kind(row: Row) -> str:
-    """Return what rows are counted by: the verdict without its bound, or what runs lack without their number."""
+    """Return what a row is counted by: the verdict without its bound, or how runs ended without their number."""
     if row.difference is None:
         return " or ".join(row.against.cell.missing) or NO_PAIR
     verdict = _verdict(row)

@@ -30,12 +30,12 @@ WORDS = {
 
 def titles(sections: Sequence[Section]) -> dict[Section, str]:
     """Return what each section is called above a panel: its task, its data, and what tells it from the others."""
-    apart = distinctions(sections)
+    distinction = distinctions(sections)
     names = {}
     for section in sections:
-        alone = "" if len(sections) > 1 else in_words(section.variant, section.metric)
-        more = ", ".join(filter(None, (alone, apart[section])))
-        names[section] = ", ".join(filter(None, (f"{section.task} on {section.data}", more)))
+        variant = "" if len(sections) > 1 else in_words(section.variant, section.metric)
+        details = ", ".join(filter(None, (variant, distinction[section])))
+        names[section] = ", ".join(filter(None, (f"{section.task} on {section.data}", details)))
     return names
 
 
@@ -50,7 +50,7 @@ def distinctions(sections: Sequence[Section]) -> dict[Section, str]:
 
 def _distinctions(group: list[Section]) -> dict[Section, str]:
     settings = {section: _settings(section) for section in group}
-    order = [*WORDS, *sorted({key for known in settings.values() for key in known} - WORDS.keys())]
+    order = [*WORDS, *sorted({key for own in settings.values() for key in own} - WORDS.keys())]
     chosen: list[str] = []
 
     def marks(keys: Sequence[str]) -> list[tuple]:

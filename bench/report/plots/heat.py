@@ -25,7 +25,7 @@ def heat_maps(sections: list[Section]) -> Figure | None:
     Several sections have each a scale of their own from their worst to their best, as their metrics differ by more
     than what a cell of the grid does. None where no section has a second dropout or weight decay.
     """
-    sections, more = shown_sections([section for section in sections if _has_grid(section)])
+    sections, omitted = shown_sections([section for section in sections if _has_grid(section)])
     several, maps, place = len(sections) > 1, [], distinctions(sections)
     for section in sections:
         scale = _scale(section)
@@ -36,7 +36,7 @@ def heat_maps(sections: list[Section]) -> Figure | None:
         ]
     if not maps:
         return None
-    note = [sentence for sentence in (left_out(sections), more) if sentence]
+    note = [sentence for sentence in (left_out(sections), omitted) if sentence]
     heading = sheet_heading(sections) if several else f"{sheet_heading(sections)}: {message(sections[0])}"
     figure, bar = map_sheet(heading, maps, ("dropout", "weight decay"), note)
     if several:
@@ -61,7 +61,7 @@ def _has_grid(section: Section) -> bool:
 
 
 def _palette(section: Section) -> str:
-    """Yellow is the good end, whichever way the metric runs."""
+    """Return the colours whose yellow end is the good one, whichever way the metric runs."""
     return "cividis_r" if section.metric.mode == "min" else "cividis"
 
 

@@ -1,4 +1,4 @@
-"""Does tying replace dropout, or add to it? Lines over dropout that would be parallel, and the interactions."""
+"""Draw whether tying replaces dropout or adds to it: lines over dropout, parallel if it adds, and interactions."""
 
 from collections import Counter
 from textwrap import shorten, wrap
@@ -59,7 +59,7 @@ def interactions(sections: list[Section]) -> Figure | None:
         for section in sections
         if len(_tyings(grid(section))) > 1 and len(grid(section).dropouts) * len(grid(section).decays) > 1
     ]
-    shown, more = shown_sections(crossed)
+    shown, omitted = shown_sections(crossed)
     if not shown:
         return None
     grids, fits = [grid(section) for section in shown], [factorial(section) for section in shown]
@@ -74,11 +74,11 @@ def interactions(sections: list[Section]) -> Figure | None:
     looks = {tying: look for tying, look in styles(shown).items() if tying in with_number}
     is_named = len(looks) <= ENDS
     right = room_for_ends(looks) if is_named else MARGINS[1]
-    note, margins = (NOTE, left_out(shown), more), (MARGINS[0], right, LOW, TOP)
+    note, margins = (NOTE, left_out(shown), omitted), (MARGINS[0], right, LOW, TOP)
     size = (WIDTH + right - MARGINS[1], height)
     figure, all_axes = panels(above, None if is_named else looks, note, columns + 1, size, margins)
-    for at, (section, cells, fit) in enumerate(zip(shown, grids, fits, strict=True)):
-        *row, last = all_axes[at * (columns + 1) : (at + 1) * (columns + 1)]
+    for index, (section, cells, fit) in enumerate(zip(shown, grids, fits, strict=True)):
+        *row, last = all_axes[index * (columns + 1) : (index + 1) * (columns + 1)]
         _draw_lines(row, section, cells, looks, is_named)
         if isinstance(fit, Factorial):
             _draw_effects(last, section, fit, looks, height - LOW - TOP)
@@ -102,7 +102,7 @@ def message(fit: Factorial | list[str]) -> str:
 
 def _tyings(cells: Grid) -> list[str]:
     """Return the tyings with a number."""
-    numbered = {at[0] for at, cell in cells.cells.items() if cell.metric()}
+    numbered = {key[0] for key, cell in cells.cells.items() if cell.metric()}
     return [tying for tying in cells.tyings if tying in numbered]
 
 
@@ -128,9 +128,9 @@ def _draw_lines(
     used, step = row[: len(views)], min(STEP, WIDEST / max(1, len(tyings) - 1))
     ends: list[dict[str, tuple[float, float]]] = [{} for _ in used]
     for axes, (_, places), own in zip(used, views, ends, strict=True):
-        for at, tying in enumerate(tyings):
-            apart = step * (at - (len(tyings) - 1) / 2)
-            at_place = {x + apart: cells.cells.get((tying, *place)) for x, place in enumerate(places)}
+        for index, tying in enumerate(tyings):
+            shift = step * (index - (len(tyings) - 1) / 2)
+            at_place = {x + shift: cells.cells.get((tying, *place)) for x, place in enumerate(places)}
             line = {x: cell for x, cell in at_place.items() if cell and cell.metric()}
             if not line:  # a line of no points is no svg
                 continue
@@ -168,14 +168,14 @@ def _draw_effects(
     effects, decimals = _drawn_effects(fit), decimals_of(fit.effects)
     box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
     name = {"transform": axes.get_yaxis_transform(), "fontsize": 10.5, "va": "bottom", "bbox": box}
-    for at, effect in enumerate(effects):
+    for y, effect in enumerate(effects):
         colour = QUIET if effect.tying is None else looks[effect.tying][0]
         if effect.low is not None:
-            axes.plot([effect.low, effect.high], [-at, -at], color=colour, linewidth=2)
-        (dot,) = axes.plot([effect.estimate], [-at], color=colour, marker="o", markersize=8, linestyle="none")
+            axes.plot([effect.low, effect.high], [-y, -y], color=colour, linewidth=2)
+        (dot,) = axes.plot([effect.estimate], [-y], color=colour, marker="o", markersize=8, linestyle="none")
         text = f"{interaction_text(effect, decimals)}, p {p_text(effect.p)}"
         tip(dot, f"{effect.term}\n{text}\n{effect.reading}")
-        axes.text(0.01, -at + 0.2, effect.term, **name)
+        axes.text(0.01, -y + 0.2, effect.term, **name)
     axes.axvline(0, color="#999999", linewidth=1, zorder=0)
     axes.set_ylim(0.65 - max(len(effects), height / ROOMY), 0.85)
     axes.xaxis.set_major_locator(ticks(5))

@@ -13,15 +13,15 @@ from scipy.cluster.hierarchy import fclusterdata
 
 FONT_SIZE = 12
 GAP, LEAD = 4.0, 14.0
-"""Pixels between two labels; from a point to its label above which a line leads there."""
+"""Pixels between two labels; from a point to its label at most without a line between them."""
 MARK = 8.0
 """Pixels from the middle of a point to its edge: the last thing to cover."""
 ACROSS, STEPS = 17, 2
-"""Places tried across a panel; for each height of a label along it."""
+"""Places tried across a panel, and up it for each height of a label."""
 CROSSING, COVERING = 2.0, 20.0
-"""How many pixels farther a place may be for each pixel along that its label would cover a line, a point."""
+"""How many pixels farther a label may go so as not to cover a pixel of a line, and of a point."""
 HALF_LINE = np.array([-1.5, -1.5, 1.5, 1.5])
-"""What makes a box of a line, in pixels."""
+"""Pixels added to the ends of a line, which make it a box."""
 BEHIND = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.5}
 
 Box = tuple[float, float, float, float]
@@ -45,12 +45,12 @@ def coinciding(axes: Axes, points: Sequence[tuple[float, float]]) -> list[list[i
         points: in data coordinates. Limits of the axes must be set.
     """
     if len(points) < 2:
-        return [[at] for at in range(len(points))]
+        return [[index] for index in range(len(points))]
     groups: dict[int, list[int]] = {}
-    for at, group in enumerate(
+    for index, group in enumerate(
         fclusterdata(axes.transData.transform(points), 2 * MARK, "distance", method="complete")
     ):
-        groups.setdefault(group, []).append(at)
+        groups.setdefault(group, []).append(index)
     return list(groups.values())
 
 
@@ -94,31 +94,31 @@ def _nearest(
 
     Then two labels swap places wherever that costs less.
     """
-    apart = np.hypot(*(points[:, None] - points[None]).transpose(2, 0, 1))
-    order = np.argsort(np.sort(apart, axis=1)[:, : min(3, len(points))].sum(axis=1), kind="stable")
+    distances = np.hypot(*(points[:, None] - points[None]).transpose(2, 0, 1))
+    order = np.argsort(np.sort(distances, axis=1)[:, : min(3, len(points))].sum(axis=1), kind="stable")
     taken, centres = np.empty((0, 4)), np.empty_like(points)
 
-    def costs(places: np.ndarray, at: np.ndarray | int) -> np.ndarray:
-        around = _around(places, sizes[at])
-        beside = np.maximum(0, np.maximum(around[:, :2] - points[at], points[at] - around[:, 2:]))
+    def costs(places: np.ndarray, index: np.ndarray | int) -> np.ndarray:
+        around = _around(places, sizes[index])
+        beside = np.maximum(0, np.maximum(around[:, :2] - points[index], points[index] - around[:, 2:]))
         return np.hypot(beside[:, 0], beside[:, 1]) + _shared(around, boxes) @ weights
 
-    for at in order:
-        places = _places(points[at], sizes[at], panel)
-        cost, around = costs(places, at), _around(places, sizes[at])
+    for index in order:
+        places = _places(points[index], sizes[index], panel)
+        cost, around = costs(places, index), _around(places, sizes[index])
         cost[_shared(around, taken).any(axis=1)] = np.inf
         best = int(np.argmin(cost))
         if not np.isfinite(cost[best]):
             return None
-        centres[at], taken = places[best], np.vstack([taken, around[best]])
-    every = np.arange(len(points))
-    for one, other in itertools.combinations(every, 2):
+        centres[index], taken = places[best], np.vstack([taken, around[best]])
+    indices = np.arange(len(points))
+    for one, other in itertools.combinations(indices, 2):
         swapped = centres.copy()
         swapped[[one, other]] = centres[[other, one]]
         around = _around(swapped, sizes)
         is_inside = (around[:, :2] >= panel[:2]).all() and (around[:, 2:] <= panel[2:]).all()
         is_free = not np.triu(_shared(around, around), 1).any()
-        if is_inside and is_free and costs(swapped, every).sum() < costs(centres, every).sum():
+        if is_inside and is_free and costs(swapped, indices).sum() < costs(centres, indices).sum():
             centres = swapped
     return centres
 
@@ -129,8 +129,8 @@ def _around(centres: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 def _places(point: np.ndarray, size: np.ndarray, panel: Box) -> np.ndarray:
     """Return the centres to try: beside, above and below the point, then all over the panel."""
-    (width, height), near = size, MARK + 1
-    beside = [(width / 2 + near, 0), (-width / 2 - near, 0), (0, height / 2 + near), (0, -height / 2 - near)]
+    (width, height), gap = size, MARK + 1
+    beside = [(width / 2 + gap, 0), (-width / 2 - gap, 0), (0, height / 2 + gap), (0, -height / 2 - gap)]
     beside += [(x * (width / 2 + 3), y * (height / 2 + MARK)) for x in (1, -1) for y in (1, -1)]
     left, low, right, top = panel
     x = np.linspace(left + width / 2, max(right - width / 2, left + width / 2), ACROSS)
@@ -152,9 +152,9 @@ def _column(points: np.ndarray, sizes: np.ndarray, panel: Box) -> np.ndarray:
     """Return the centres of labels that stand one above the other at the right, in the order of their points."""
     _, low, right, top = panel
     room = max(0.0, (top - low - sizes[:, 1].sum()) / max(1, len(sizes) - 1))
-    centres, at = np.empty_like(points), low
+    centres, bottom = np.empty_like(points), low
     for label in np.lexsort((np.arange(len(points)), points[:, 1])):
         width, height = sizes[label]
-        centres[label] = (right - width / 2, at + height / 2)
-        at += height + room
+        centres[label] = (right - width / 2, bottom + height / 2)
+        bottom += height + room
     return centres

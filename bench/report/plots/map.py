@@ -30,14 +30,14 @@ Row = tuple[Published, float | None, float | None]
 
 def picture(
     message: str,
-    found: Sequence[Measurement],
+    measurements: Sequence[Measurement],
     plane: Plane,
     rows: Sequence[Row],
 ) -> Figure:
     """Draw one kind of tying over the two variables of its plane.
 
     Args:
-        message: what is seen, the title. found: the measurements of the kind.
+        message: what is seen, the title. measurements: those of the kind.
         rows: published results with their place on either axis, in the units of the models; None where unknown.
     """
     across, up = plane.variables
@@ -54,13 +54,13 @@ def picture(
     if plane.surface is not None:
         _draw_zero_line(axes, plane)
     scale = Normalize(-MOST, MOST)
-    networks = sorted({one.point.network for one in found})
+    networks = sorted({m.point.network for m in measurements})
     for network in networks:
-        ours = [one for one in found if one.point.network == network]
+        ours = [m for m in measurements if m.point.network == network]
         points = axes.scatter(
-            [across.value(one) for one in ours],
-            [up.value(one) for one in ours],
-            c=[one.percent for one in ours],
+            [across.value(m) for m in ours],
+            [up.value(m) for m in ours],
+            c=[m.percent for m in ours],
             norm=scale,
             cmap="RdBu_r",
             marker=MARKS.get(network.partition(",")[0], "P"),
@@ -71,15 +71,12 @@ def picture(
         )
         tips(
             points,
-            [
-                f"{one.label}: {fixed(one.percent, 1, True)} % (n = {one.n})\n{one.point.title}"
-                for one in ours
-            ],
+            [f"{m.label}: {fixed(m.percent, 1, True)} % (n = {m.n})\n{m.point.title}" for m in ours],
         )
     axes.use_sticky_edges = False
     axes.margins(0.04)
     axes.autoscale()
-    _draw_published(axes, rows, scale, [(across.value(one), up.value(one)) for one in found])
+    _draw_published(axes, rows, scale, [(across.value(m), up.value(m)) for m in measurements])
     _label(axes, plane.variables)
     handles = [
         Line2D(
@@ -130,24 +127,24 @@ def _draw_published(
 
     drawn: the measured points, which names are not to cover.
     """
-    known = [(row, x, y) for row, x, y in rows if percent_of(row) is not None and (x, y) != (None, None)]
-    if not known:
+    placed = [(row, x, y) for row, x, y in rows if percent_of(row) is not None and (x, y) != (None, None)]
+    if not placed:
         return
     places = [
-        _within(axes.get_xlim(), [x for _, x, _ in known]),
-        _within(axes.get_ylim(), [y for _, _, y in known]),
+        _within(axes.get_xlim(), [x for _, x, _ in placed]),
+        _within(axes.get_ylim(), [y for _, _, y in placed]),
     ]
     axes.set_xlim(places[0][1])
     axes.set_ylim(places[1][1])
     labels = []
-    for (row, _, _), *at in zip(known, places[0][0], places[1][0], strict=True):
+    for (row, _, _), *place in zip(placed, places[0][0], places[1][0], strict=True):
         star = axes.scatter(
-            *at, c=[percent_of(row)], norm=scale, cmap="RdBu_r", marker="*", s=230, edgecolors="black", zorder=6,
+            *place, c=[percent_of(row)], norm=scale, cmap="RdBu_r", marker="*", s=230, edgecolors="black", zorder=6,
             clip_on=False,
         )  # fmt: skip
         tips(star, [row.shown])
         name = shorten(row.source.partition(" (")[0].replace("_", " "), 30, placeholder=" ...")
-        labels.append(Label(*at, f"{name} {fixed(percent_of(row), 1, True)} %", QUIET))
+        labels.append(Label(*place, f"{name} {fixed(percent_of(row), 1, True)} %", QUIET))
     annotate(axes, labels, [(x, y, x, y) for x, y in drawn])
 
 
@@ -156,11 +153,11 @@ def _within(
 ) -> tuple[list[float], tuple[float, float]]:
     """Return values cut to an axis that is widened for them by at most WIDER of its length, and its new ends."""
     room = WIDER * (ends[1] - ends[0])
-    known = [min(max(value, ends[0] - room), ends[1] + room) for value in values if value is not None]
-    low, high = min([ends[0], *known]), max([ends[1], *known])
+    cut = [min(max(value, ends[0] - room), ends[1] + room) for value in values if value is not None]
+    low, high = min([ends[0], *cut]), max([ends[1], *cut])
     rim = 0.03 * (high - low)
-    at = iter(known)
-    return [high + rim if value is None else next(at) for value in values], (low - rim, high + rim)
+    rest = iter(cut)
+    return [high + rim if value is None else next(rest) for value in values], (low - rim, high + rim)
 
 
 def _label(axes: Axes, variables: tuple[Variable, Variable]) -> None:

@@ -57,9 +57,9 @@ def map_sheet(
     Returns:
         The figure, and the axes for its colour bar.
     """
-    above = ABOVE + 0.22 * max(each.title.count("\n") for each in maps)
-    step_x = max(NARROWEST, LEFT + RIGHT + max(each.size[0] for each in maps))
-    step_y = above + BELOW + max(each.size[1] for each in maps)
+    above = ABOVE + 0.22 * max(the_map.title.count("\n") for the_map in maps)
+    step_x = max(NARROWEST, LEFT + RIGHT + max(the_map.size[0] for the_map in maps))
+    step_y = above + BELOW + max(the_map.size[1] for the_map in maps)
     across = min(ACROSS, len(maps))
     width, maps_height = max(across * step_x, 3.4) + BAR, -(-len(maps) // across) * step_y
     lines = [line for text in note for line in wrap(text, int(1.05 * width / LETTER))]
@@ -71,46 +71,47 @@ def map_sheet(
     axes.set_axis_off()
     axes.text(width / 2, maps_height + top / 2, "\n".join(head), ha="center", va="center", fontsize=14)
     axes.text(0.2, -0.02, "\n".join(lines), va="top", fontsize=11, color=QUIET)
-    for at, each in enumerate(maps):
-        corner = (at % across * step_x + LEFT, maps_height - (at // across + 1) * step_y + BELOW)
-        _draw_squares(axes, each, corner)
-        _label(axes, each, corner, names)
+    for index, the_map in enumerate(maps):
+        corner = (index % across * step_x + LEFT, maps_height - (index // across + 1) * step_y + BELOW)
+        _draw_squares(axes, the_map, corner)
+        _label(axes, the_map, corner, names)
     bar_height = min(maps_height - 0.9, 3.6)
     bar_low = foot + (maps_height - bar_height) / 2
     bar = ((width - BAR + 0.25) / width, bar_low / height, 0.2 / width, bar_height / height)
     return figure, figure.add_axes(bar)
 
 
-def _draw_squares(axes: Axes, each: Map, corner: tuple[float, float]) -> None:
+def _draw_squares(axes: Axes, the_map: Map, corner: tuple[float, float]) -> None:
     """Draw the squares with their numbers; those with neither value nor number are crossed out."""
-    (width, height), known = each.square, np.isfinite(each.values.ravel())
-    rows, columns = (at.ravel() for at in np.indices(each.values.shape))
-    x, y = corner[0] + width * columns, corner[1] + height * (len(each.rows) - 1 - rows)
+    (width, height), values = the_map.square, the_map.values.ravel()
+    known = np.isfinite(values)
+    rows, columns = (places.ravel() for places in np.indices(the_map.values.shape))
+    x, y = corner[0] + width * columns, corner[1] + height * (len(the_map.rows) - 1 - rows)
     boxes = np.stack([x, y, x + width, y, x + width, y + height, x, y + height], axis=1).reshape(-1, 4, 2)
-    faces = [each.scale.to_rgba(v) if ok else GREY for v, ok in zip(each.values.ravel(), known, strict=True)]
+    faces = [the_map.scale.to_rgba(v) if ok else GREY for v, ok in zip(values, known, strict=True)]
     squares = PolyCollection(boxes, facecolors=faces, edgecolors="white", linewidths=0.8)
-    tips(axes.add_collection(squares, autolim=False), each.texts)
+    tips(axes.add_collection(squares, autolim=False), the_map.texts)
     x, y = x + width / 2, y + height / 2
-    for at, (number, text) in enumerate(zip(each.numbers, each.texts, strict=True)):
+    for index, (number, text) in enumerate(zip(the_map.numbers, the_map.texts, strict=True)):
         if number:  # it lies over its square and says the same
-            colour = _text_colour(faces[at])
+            colour = _text_colour(faces[index])
             look = {"ha": "center", "va": "center", "fontsize": min(NUMBER, 27 * width)}
-            tip(axes.text(x[at], y[at], number, color=colour, **look), text)
-    crossed = ~known & (np.array(each.numbers) == "")
+            tip(axes.text(x[index], y[index], number, color=colour, **look), text)
+    crossed = ~known & (np.array(the_map.numbers) == "")
     axes.plot(x[crossed], y[crossed], "x", color="#C6C6C6", markersize=30 * width, markeredgewidth=1)
 
 
-def _label(axes: Axes, each: Map, corner: tuple[float, float], names: tuple[str, str]) -> None:
-    (left, low), (width, height), small = corner, each.size, {"fontsize": SMALL}
-    for at, label in enumerate(each.columns):
-        x = left + each.square[0] * (at + 0.5)
+def _label(axes: Axes, the_map: Map, corner: tuple[float, float], names: tuple[str, str]) -> None:
+    (left, low), (width, height), small = corner, the_map.size, {"fontsize": SMALL}
+    for index, label in enumerate(the_map.columns):
+        x = left + the_map.square[0] * (index + 0.5)
         axes.text(x, low - 0.07, label, ha="center", va="top", **small)
-    for at, label in enumerate(each.rows):
-        y = low + height - each.square[1] * (at + 0.5)
+    for index, label in enumerate(the_map.rows):
+        y = low + height - the_map.square[1] * (index + 0.5)
         axes.text(left - 0.07, y, label, ha="right", va="center", **small)
     axes.text(left - 0.58, low + height / 2, names[0], ha="center", va="center", rotation=90, **small)
     axes.text(left + width / 2, low - 0.3, names[1], ha="center", va="top", **small)
-    axes.text(left + width / 2, low + height + 0.07, each.title, ha="center", va="bottom", fontsize=TITLE)
+    axes.text(left + width / 2, low + height + 0.07, the_map.title, ha="center", va="bottom", fontsize=TITLE)
 
 
 def map_title(tying: str, place: str) -> str:

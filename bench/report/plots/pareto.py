@@ -169,11 +169,11 @@ def message(section: Section) -> str:
     if len(fewest) == len(points):
         return f"best {name}, at equal parameters: {order[0].tying}"
     share = share_of_untied(fewest[0].cell)
-    of = f" ({100 * share:.0f} % of untied)" if share else ""
+    of_untied = f" ({100 * share:.0f} % of untied)" if share else ""
     if fewest[0] is order[0]:
-        return f"fewest parameters{of} and best {name}: {order[0].tying}"
+        return f"fewest parameters{of_untied} and best {name}: {order[0].tying}"
     others = f" and {len(fewest) - 1} others" if len(fewest) > 1 else ""
-    return f"fewest parameters: {fewest[0].tying}{others}{of}; best {name}: {order[0].tying}"
+    return f"fewest parameters: {fewest[0].tying}{others}{of_untied}; best {name}: {order[0].tying}"
 
 
 def _span(costs: list[float]) -> float:
@@ -188,7 +188,7 @@ def front(points: list[Point], mode: str) -> list[Point]:
     """
     sign = 1 if mode == "min" else -1
     kept: list[Point] = []
-    for point in sorted(points, key=lambda each: (each.cost, sign * each.value.mean)):
+    for point in sorted(points, key=lambda point: (point.cost, sign * point.value.mean)):
         if not kept or sign * point.value.mean < sign * kept[-1].value.mean:
             kept.append(point)
     return kept
@@ -200,20 +200,20 @@ def pareto(sections: list[Section]) -> Figure | None:
     Of more than three sections only the parameters are drawn, a panel each. Tyings are named where they stand.
     None where no section has two tyings to compare.
     """
-    shown, more = shown_sections(sections)
-    measures = [each for each in MEASURES if any(len(points_of(section, each)) > 1 for section in shown)]
+    shown, omitted = shown_sections(sections)
+    measures = [m for m in MEASURES if any(len(points_of(section, m)) > 1 for section in shown)]
     if not measures:
         return None
     if len(shown) > 3:
-        measures, more = measures[:1], more or "Memory and latency are in the tables."
+        measures, omitted = measures[:1], omitted or "Memory and latency are in the tables."
     looks = styles(sections)
-    figure, all_axes = _layout(shown, measures, more)
-    for at, section in enumerate(shown):
+    figure, all_axes = _layout(shown, measures, omitted)
+    for index, section in enumerate(shown):
         row = [points_of(section, measure) for measure in measures]
         every = {point.tying: point for points in row for point in points}
         others = _faint(list(every.values()), section)
         values = _value_range(list(every.values()), section, others)
-        for axes, measure, points in zip(all_axes[at * len(measures) :], measures, row, strict=False):
+        for axes, measure, points in zip(all_axes[index * len(measures) :], measures, row, strict=False):
             _draw(axes, section, measure, points, others, values, looks)
             if measure is measures[0]:
                 axes.set_ylabel(direction(section))
@@ -222,10 +222,10 @@ def pareto(sections: list[Section]) -> Figure | None:
     return figure
 
 
-def _layout(sections: list[Section], measures: list[Measure], more: str) -> tuple[Figure, list[Axes]]:
+def _layout(sections: list[Section], measures: list[Measure], omitted: str) -> tuple[Figure, list[Axes]]:
     """Make the panels, high enough for their labels, with the note."""
     across = len(measures) if len(measures) > 1 else min(3, len(sections))
-    every = [(section, each, points_of(section, each)) for section in sections for each in measures]
+    every = [(section, measure, points_of(section, measure)) for section in sections for measure in measures]
     labels = max(
         sum(1 + on_two_lines(point.tying).count("\n") for point in _named(points, section.metric.mode))
         for section, _, points in every
@@ -234,12 +234,12 @@ def _layout(sections: list[Section], measures: list[Measure], more: str) -> tupl
     crowded = any(len(points) > MANY for _, _, points in every)
     has_faint = any(len(cells) > 1 for section in sections for cells in section.tyings.values())
     alike = any(len(_barred(points, section.metric.mode)) < len(points) for section, _, points in every)
-    is_suspect = any(_suspect(points, each) for _, each, points in every)
+    is_suspect = any(_suspect(points, measure) for _, measure, points in every)
     note = (
         NOTE,
         ALIKE if alike else "",
         GREY if crowded else FAINT if has_faint else "",
-        more,
+        omitted,
         SUSPECT if is_suspect else "",
     )
     names = titles(sections)
@@ -307,7 +307,7 @@ def _labels(axes: Axes, named: list[Point], inks: dict[str, str]) -> list[Label]
     downwards = sorted(named, key=lambda point: -point.value.mean)
     labels = []
     for group in coinciding(axes, [(point.cost, point.value.mean) for point in downwards]):
-        points = [downwards[at] for at in group]
+        points = [downwards[index] for index in group]
         place = fmean(point.cost for point in points), fmean(point.value.mean for point in points)
         if len(points) == 1:
             text, colour = on_two_lines(points[0].tying), readable(inks[points[0].tying])
@@ -357,12 +357,12 @@ def _draw_front(axes: Axes, best: list[Point]) -> list[Box]:
 
 def _draw_bars(axes: Axes, barred: list[Point], named: list[Point], inks: dict[str, str]) -> list[Box]:
     """Draw the intervals of the metric of `barred`, and of the cost of `named`. Return their boxes."""
-    known = [point for point in barred if point.value.low is not None and point.value.high is not None]
+    bounded = [point for point in barred if point.value.low is not None and point.value.high is not None]
     measured = [point for point in named if point.across]
-    boxes = [(p.cost, p.value.low, p.cost, p.value.high) for p in known]
+    boxes = [(p.cost, p.value.low, p.cost, p.value.high) for p in bounded]
     boxes += [(p.across[0], p.value.mean, p.across[1], p.value.mean) for p in measured]
     segments = [[box[:2], box[2:]] for box in boxes]
-    colours = [inks[p.tying] for p in known + measured]
+    colours = [inks[p.tying] for p in bounded + measured]
     axes.add_collection(LineCollection(segments, colors=colours, linewidths=2, zorder=2), autolim=False)
     return boxes
 

@@ -68,8 +68,8 @@ def doses(sections: list[Section]) -> Figure | None:
     size, margins = (LEFT + PLOT + right, HEIGHT), (LEFT, right, BELOW, ABOVE)
     across = 3 if has_spread else 2
     figure, all_axes = panels(titles, None if is_named else looks, note, across, size, margins)
-    for at, curve in enumerate(shown):
-        metric, difference, *spread = all_axes[at * across : (at + 1) * across]
+    for index, curve in enumerate(shown):
+        metric, difference, *spread = all_axes[index * across : (index + 1) * across]
         _draw_metric(metric, curve, looks)
         _draw_difference(difference, curve, looks)
         ends = {name: (metric.get_xlim()[1], value.mean) for name, value in curve.marks.items()}
@@ -91,8 +91,8 @@ def _ends(lines: Mapping[str, Sequence[tuple[float, Interval | Paired]]]) -> dic
 def _told_apart(looks: dict[str, Look]) -> dict[str, Look]:
     """Return looks in colours of their own, as all are of one family."""
     return {
-        name: (APART[at % len(APART)], marker, dash)
-        for at, (name, (_, marker, dash)) in enumerate(looks.items())
+        name: (APART[index % len(APART)], marker, dash)
+        for index, (name, (_, marker, dash)) in enumerate(looks.items())
     }
 
 
@@ -166,20 +166,20 @@ def _draw_spread(axes: Axes, curve: Curve, looks: dict[str, Look]) -> None:
 
 def _draw_lines(axes: Axes, curve: Curve, looks: dict[str, Look], *, differences: bool = False) -> None:
     """Draw the lines a little apart, so that none hides another."""
-    lines, what = curve.lines, curve.metric.label
+    lines, name = curve.lines, curve.metric.label
     if differences:
-        lines, what = curve.differences, f"difference to {curve.baseline}"
+        lines, name = curve.differences, f"difference to {curve.baseline}"
     means = [value.mean for points in curve.lines.values() for _, value in points]
     decimals = difference_places(curve) if differences else metric_places(means, curve.metric)
     every_x = [x for points in curve.lines.values() for x, _ in points]
     least, most = min(every_x), max(every_x)
-    for at, (label, points) in enumerate(lines.items()):
-        apart = STEP * (at - (len(lines) - 1) / 2)
-        moved = [x * (most / least) ** apart if curve.log else x + apart * (most - least) for x, _ in points]
+    for index, (label, points) in enumerate(lines.items()):
+        shift = STEP * (index - (len(lines) - 1) / 2)
+        moved = [x * (most / least) ** shift if curve.log else x + shift * (most - least) for x, _ in points]
         texts = []
         for x, value in points:
             text = f"{interval_text(value, decimals, differences)} (n = {value.n})"
-            texts.append(f"{label}\n{curve.axis} {amount(x)}\n{what} {text}")
+            texts.append(f"{label}\n{curve.axis} {amount(x)}\n{name} {text}")
         series(axes, moved, [value for _, value in points], looks[label], texts)
 
 

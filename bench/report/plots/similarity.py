@@ -24,7 +24,7 @@ SCALE = Normalize(-1, 1), "RdBu_r"
 
 def similarity(sections: list[Section]) -> Figure | None:
     """Draw a map per tying and section, on the same scale from -1 to 1. None where no record knows of it."""
-    sections, more = shown_sections(sections)
+    sections, omitted = shown_sections(sections)
     maps, place = [], distinctions(sections)
     for section in sections:
         for tying in section.tyings:
@@ -35,7 +35,7 @@ def similarity(sections: list[Section]) -> Figure | None:
     if not maps:
         return None
     return block_sheet(
-        ": ".join(filter(None, (sheet_heading(sections), message(sections)))), maps, NOTE, more
+        ": ".join(filter(None, (sheet_heading(sections), message(sections)))), maps, NOTE, omitted
     )
 
 
@@ -55,7 +55,7 @@ def cosines(cell: SeedGroup) -> tuple[np.ndarray, int] | None:
     None where no seed has any, and where the seeds differ in their number of blocks.
     """
     matrices = [np.array(value, dtype=float) for run in cell.done if (value := run.number("similarity"))]
-    if not matrices or {each.shape for each in matrices} != {(len(matrices[0]), len(matrices[0]))}:
+    if not matrices or {matrix.shape for matrix in matrices} != {(len(matrices[0]), len(matrices[0]))}:
         return None
     return np.mean(matrices, axis=0), len(matrices)
 
@@ -81,11 +81,12 @@ def block_map(title: str, name: str, values: np.ndarray, n: int, measure: str = 
 
 
 def block_sheet(
-    heading: str, maps: Sequence[Map], note: str, more: str = "", measure: str = "cosine"
+    heading: str, maps: Sequence[Map], note: str, omitted: str = "", measure: str = "cosine"
 ) -> Figure:
     """Draw maps of blocks side by side, on one scale, which is labelled with `measure`."""
-    unlike = UNLIKE if any(np.isnan(each.values).any() for each in maps) else ""
-    figure, bar = map_sheet(heading, maps, ("block", "block"), [" ".join(filter(None, (note, unlike, more)))])
+    unlike = UNLIKE if any(np.isnan(the_map.values).any() for the_map in maps) else ""
+    sentences = " ".join(filter(None, (note, unlike, omitted)))
+    figure, bar = map_sheet(heading, maps, ("block", "block"), [sentences])
     colours = figure.colorbar(ScalarMappable(*SCALE), cax=bar, label=measure)
     colours.set_ticks([-1, -0.5, 0, 0.5, 1], labels=["−1", "−0.5", "0", "0.5", "1"])
     return figure

@@ -123,19 +123,19 @@ def looks_of(specs: Mapping[str, TyingSpec]) -> dict[str, Look]:
     colour_of, families = colours(specs.values()), grouped(specs, lambda label: specs[label].family)
     return {
         label: (
-            _shade(colour_of[family], at / max(3, len(labels) - 1)),
-            MARKERS[at % len(MARKERS)],
-            DASHES[at % len(DASHES)],
+            _shade(colour_of[family], index / max(3, len(labels) - 1)),
+            MARKERS[index % len(MARKERS)],
+            DASHES[index % len(DASHES)],
         )
         for family, labels in families.items()
-        for at, label in enumerate(labels)
+        for index, label in enumerate(labels)
     }
 
 
-def _shade(colour: str, at: float) -> str:
-    """Return a colour itself at 0, and up to 1 as far lighter as is still seen on white."""
+def _shade(colour: str, place: float) -> str:
+    """Return a colour itself at place 0, and up to place 1 as far lighter as is still seen on white."""
     light = lightness(colour)
-    share = at * max(0.0, LIGHTEST - light) / (1 - light)
+    share = place * max(0.0, LIGHTEST - light) / (1 - light)
     return to_hex([part + share * (1 - part) for part in to_rgb(colour)]).upper()
 
 
@@ -185,16 +185,16 @@ def panels(
     width, height = size or SIZES[columns]
     left, right, low, top = margins
     title_lines = [
-        _wrapped(title, int((_span(titles, at, columns) * width - left) / LETTER / 1.02))
-        for at, title in enumerate(titles)
+        _wrapped(title, int((_span(titles, index, columns) * width - left) / LETTER / 1.02))
+        for index, title in enumerate(titles)
     ]
     rows = -(-len(titles) // columns)
     longer = [
         LINE * (max(map(len, title_lines[row * columns : (row + 1) * columns])) - 1) for row in range(rows)
     ]
     heights = [
-        max(given, low + top + LEAST_PLOT) + more
-        for given, more in zip(heights or [height] * rows, longer, strict=True)
+        max(row_height, low + top + LEAST_PLOT) + extra
+        for row_height, extra in zip(heights or [height] * rows, longer, strict=True)
     ]
     note_lines = _wrapped(" ".join(filter(None, note)), int(columns * width / LETTER * 1.1))
     label_width = 0.95 * LETTER * max(map(len, labels), default=0) + 0.75
@@ -203,9 +203,9 @@ def panels(
     foot = LINE * (legend_rows + len(note_lines)) + 0.15 if labels or note_lines else 0.0
     total = (columns * width, sum(heights) + foot)
     figure, all_axes = Figure(figsize=total), []
-    for at, lines in enumerate(title_lines):
-        row = at // columns
-        x, y = at % columns * width + left, foot + sum(heights[row + 1 :]) + low
+    for index, lines in enumerate(title_lines):
+        row = index // columns
+        x, y = index % columns * width + left, foot + sum(heights[row + 1 :]) + low
         inside = (width - left - right, heights[row] - low - top - longer[row])
         axes = figure.add_axes((x / total[0], y / total[1], inside[0] / total[0], inside[1] / total[1]))
         axes.set_title("\n".join(lines), loc="left")
@@ -228,11 +228,11 @@ def _wrapped(text: str, width: int) -> list[str]:
     return wrap(text.replace(" %", "\N{NO-BREAK SPACE}%"), width)
 
 
-def _span(titles: Sequence[str], at: int, columns: int) -> int:
+def _span(titles: Sequence[str], index: int, columns: int) -> int:
     """Return how many panels of its row a title may stand over."""
-    row_end = (at // columns + 1) * columns
-    after = next((k for k in range(at + 1, min(row_end, len(titles))) if titles[k]), row_end)
-    return after - at
+    row_end = (index // columns + 1) * columns
+    after = next((k for k in range(index + 1, min(row_end, len(titles))) if titles[k]), row_end)
+    return after - index
 
 
 def series(
@@ -242,9 +242,9 @@ def series(
     colour, marker, dash = look
     means = [value.mean for value in values]
     axes.plot(x, means, color=colour, linestyle=dash, linewidth=2, zorder=2)
-    for at, value in zip(x, values, strict=True):
+    for position, value in zip(x, values, strict=True):
         if value.low is not None:
-            axes.plot([at, at], [value.low, value.high], color=colour, linewidth=1.6, zorder=3)
+            axes.plot([position, position], [value.low, value.high], color=colour, linewidth=1.6, zorder=3)
     (markers,) = axes.plot(x, means, color=colour, marker=marker, markersize=7, linestyle="none", zorder=4)
     tips(markers, texts)
 
@@ -275,11 +275,11 @@ def label_ends(axes: Axes, ends: Mapping[str, tuple[float, float]], colours: Map
     inches = axes.get_position().height * axes.figure.get_size_inches()[1]
     half = {name: 0.43 * LINE * (1 + on_two_lines(name).count("\n")) / inches for name in order}
     places = {name: min(1.0, max(0.0, (ends[name][1] - low) / (high - low))) for name in order}
-    for one, other in zip(order, order[1:], strict=False):
-        places[other] = max(places[other], places[one] + half[one] + half[other])
+    for lower, upper in zip(order, order[1:], strict=False):
+        places[upper] = max(places[upper], places[lower] + half[lower] + half[upper])
     places[order[-1]] = min(places[order[-1]], ABOVE_PLOT)
-    for one, other in zip(order[-2::-1], order[::-1], strict=False):
-        places[one] = min(places[one], places[other] - half[one] - half[other])
+    for lower, upper in zip(order[-2::-1], order[::-1], strict=False):
+        places[lower] = min(places[lower], places[upper] - half[lower] - half[upper])
     for name in order:
         x, y = ends[name]
         lead = {
@@ -291,13 +291,13 @@ def label_ends(axes: Axes, ends: Mapping[str, tuple[float, float]], colours: Map
             "relpos": (0, 0.5),
         }
         look = {"color": readable(colours[name]), "fontsize": 11.5, "va": "center", "annotation_clip": False}
-        at = {"xytext": (1.02, places[name]), "textcoords": "axes fraction", "arrowprops": lead}
-        axes.annotate(on_two_lines(name), (x, min(high, max(low, y))), **at, **look)
+        place = {"xytext": (1.02, places[name]), "textcoords": "axes fraction", "arrowprops": lead}
+        axes.annotate(on_two_lines(name), (x, min(high, max(low, y))), **place, **look)
 
 
-def ticks(most: int, fewest: int = 3, **more: bool) -> MaxNLocator:
+def ticks(most: int, fewest: int = 3, **options: bool) -> MaxNLocator:
     """Return a locator of at most so many steps, which are 1, 2 or 5 of some power of ten; more for `fewest` ticks."""
-    return MaxNLocator(most, steps=(1, 2, 5, 10), min_n_ticks=fewest, **more)
+    return MaxNLocator(most, steps=(1, 2, 5, 10), min_n_ticks=fewest, **options)
 
 
 def without_y_axis(axes: Axes) -> None:
