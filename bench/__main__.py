@@ -85,12 +85,12 @@ def main() -> int:
 
 def _with_places(words: Sequence[str]) -> list[str]:
     """Return the command line with an override for each folder that is not given and cannot be written to here."""
-    given = {word.lstrip("+").partition("=")[0] for word in words}
-    moved = {name: path for name, path in machine.moved_places().items() if name not in given}
+    keys = {word.lstrip("+").partition("=")[0] for word in words}
+    moved = {name: path for name, path in machine.moved_places().items() if name not in keys}
     if not {"--help", "-h"}.intersection(words):
         machine.note_moved(moved, "{}=FOLDER")
-    overrides = [at for at, word in enumerate(words) if "=" in word and not word.startswith("-")]
-    first = overrides[0] if overrides else len(words)  # Hydra takes overrides in one piece
+    indices = [index for index, word in enumerate(words) if "=" in word and not word.startswith("-")]
+    first = indices[0] if indices else len(words)  # Hydra takes overrides in one piece
     return [*words[:first], *(f"{name}={path}" for name, path in moved.items()), *words[first:]]
 
 
@@ -112,10 +112,10 @@ def _check_flags() -> None:
         from bench.config.refusals import unknown_flag  # here: pydantic takes 50 ms, as in `_reason`
 
         flag = next((word for word in message.split() if word.startswith("--")), "")
-        meant = flag and unknown_flag(flag, flags._option_string_actions)
+        advice = flag and unknown_flag(flag, flags._option_string_actions)
         if not flag and message.startswith("unrecognized") and "=" in message:
-            meant = "give all key=value in one piece, with no flag between them"
-        raise BadInput(f"{message}; {meant or '`python -m bench --help` lists what there is'}")
+            advice = "give all key=value in one piece, with no flag between them"
+        raise BadInput(f"{message}; {advice or '`python -m bench --help` lists what there is'}")
 
     flags = get_args_parser()
     flags.error = refuse_flags
@@ -146,7 +146,7 @@ def _stop(*_: object) -> None:
 
 
 def _go_on_ending(*_: object) -> None:
-    """What a second signal meets. Not SIG_IGN, which processes started from here would inherit."""
+    """Do nothing at a second signal. Not SIG_IGN, which processes started from here would inherit."""
 
 
 if __name__ == "__main__":

@@ -30,23 +30,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     threshold = _cosine(chosen.threshold)
     other = None if chosen.other is None else subject(chosen.other)
     scope = chosen.scope if chosen.scope in ("weights", "all") else chosen.scope.split(",")
-    found = audit(subject(chosen.model), threshold, chosen.stack, scope, other, chosen.sample)
+    audited = audit(subject(chosen.model), threshold, chosen.stack, scope, other, chosen.sample)
     if chosen.out is not None:
-        write(found, chosen.out)
-    print(json.dumps(as_json(found), indent=2) if chosen.json else page(found, plain, ""))
-    if limit is None or found.savings <= limit:
+        write(audited, chosen.out)
+    print(json.dumps(as_json(audited), indent=2) if chosen.json else page(audited, plain, ""))
+    if limit is None or audited.savings <= limit:
         return 0
-    share = f"{100 * found.savings:.1f} % of the parameters, more than {100 * limit:g} %"
+    share = f"{100 * audited.savings:.1f} % of the parameters, more than {100 * limit:g} %"
     return refuse(f"tying what is alike would save {share}", code=1)
 
 
-def write(found: Audit, folder: Path) -> None:
-    """audit.md, audit.json, audit.png and audit.svg into `folder`. BadInput where they cannot be written."""
+def write(audited: Audit, folder: Path) -> None:
+    """Write audit.md, audit.json, audit.png and audit.svg into `folder`. BadInput where they cannot be written."""
     files = {
-        ".json": json.dumps(as_json(found), indent=2).encode(),
-        ".md": page(found, markdown, "#").encode(),
+        ".json": json.dumps(as_json(audited), indent=2).encode(),
+        ".md": page(audited, markdown, "#").encode(),
     }
-    for ending, content in {**files, **pictures(found)}.items():
+    for ending, content in {**files, **pictures(audited)}.items():
         write_bytes_atomic(folder / f"audit{ending}", content)
 
 
@@ -63,12 +63,12 @@ def _share(text: str) -> float:
 
 def _cosine(text: str) -> float:
     try:
-        found = float(text)
+        cosine = float(text)
     except ValueError:
-        found = 2.0
-    if not -1 <= found <= 1:
+        cosine = 2.0
+    if not -1 <= cosine <= 1:
         raise BadInput(f"--threshold is {text!r}; a cosine lies between -1 and 1")
-    return found
+    return cosine
 
 
 def _options() -> Parser:

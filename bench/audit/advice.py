@@ -60,12 +60,12 @@ class Option:
 
     @property
     def step_ratio(self) -> float | None:
-        """That of the nearest measured point at which a training step was timed."""
-        return next((one.step_ratio for one in self.nearest if one.step_ratio is not None), None)
+        """Return the step ratio of the nearest measured point where a training step was timed."""
+        return next((row.step_ratio for row in self.nearest if row.step_ratio is not None), None)
 
     @property
     def latency_ratio(self) -> float | None:
-        return next((one.latency_ratio for one in self.nearest if one.latency_ratio is not None), None)
+        return next((row.latency_ratio for row in self.nearest if row.latency_ratio is not None), None)
 
     @property
     def percent(self) -> Interval | None:
@@ -98,7 +98,7 @@ class Experiment:
 class Advice:
     """All that is known of a model's options; `choice` is the one to take, None where none is safe."""
 
-    asked: Sized
+    sized: Sized
     options: tuple[Option, ...]
     choice: Option | None
     experiment: Experiment | None
@@ -110,33 +110,33 @@ class Advice:
         return all(option.predicted is None for option in self.options)
 
 
-def advise(asked: Sized, results: Path) -> Advice:
+def advise(sized: Sized, results: Path) -> Advice:
     """Place a model on the map in `results`, and say what each tying would do to it.
 
     Raises:
         BadInput: there is no map in `results`.
     """
     folder = results / points.FOLDER
-    found = points.from_csv(folder / points.FILE)
+    measured = points.from_csv(folder / points.FILE)
     file = folder / points.MODELS_FILE
     best = json.loads(file.read_text()) if file.is_file() else {}
     rows, _ = published.complete(published.read())
-    options = tuple(_option(asked, found, best, rows, *one) for one in _plans(asked.model, asked.point))
+    options = tuple(_option(sized, measured, best, rows, *plan) for plan in _plans(sized.model, sized.point))
     safe = [option for option in options if option.is_safe and option.saved > 0]
     choice = max(safe, key=lambda option: (option.saved, -option.predicted.mean), default=None)
-    return Advice(asked, options, choice, _experiment(asked, options, choice, found), len(found))
+    return Advice(sized, options, choice, _experiment(sized, options, choice, measured), len(measured))
 
 
 def _plans(model: nn.Module, point: Point) -> list[tuple[str, str, TyingPlan | str]]:
     """Return the method, its keys, and its plan, or why it does not apply."""
-    asked = {
+    makers = {
         "embedding": lambda: methods.embedding(model),
         "cross_layer": lambda: methods.cross_layer(model),
         "top_k": lambda: methods.top_k(model, fraction=0.5),
         "cycle": lambda: methods.cycle(model, groups=_half(point.depth)),
     }
     plans: list[tuple[str, str, TyingPlan | str]] = []
-    for method, make in asked.items():
+    for method, make in makers.items():
         try:
             plans.append((method, _keys(method, point.depth), make()))
         except (NotApplicable, BadInput) as reason:
@@ -150,13 +150,13 @@ def _half(depth: int) -> int:
 
 def _keys(method: str, depth: int) -> str:
     """Return the keys of the bench that ask for a method at a depth."""
-    more = {"top_k": " tying.fraction=0.5", "cycle": f" tying.groups={_half(depth)}"}
-    return f"tying={method}{more.get(method, '')}"
+    extras = {"top_k": " tying.fraction=0.5", "cycle": f" tying.groups={_half(depth)}"}
+    return f"tying={method}{extras.get(method, '')}"
 
 
 def _option(
-    asked: Sized,
-    found: Sequence[Measurement],
+    sized: Sized,
+    measured: Sequence[Measurement],
     best: Mapping[str, Mapping[str, str]],
     rows: Sequence[Published],
     method: str,
@@ -165,36 +165,36 @@ def _option(
 ) -> Option:
     if isinstance(plan, str):
         return Option(method, keys, reason=plan)
-    saved, saved_bytes = saved_by(plan, asked.model)
+    saved, saved_bytes = saved_by(plan, sized.model)
     if not saved:
         return Option(method, keys, reason="it shares no tensor of this network")
-    place = query(asked.point, method, distinct_of(plan, asked.point.depth), saved)
-    hull = hull_of(found, method)
+    place = query(sized.point, method, distinct_of(plan, sized.point.depth), saved)
+    hull = hull_of(measured, method)
     outside = tuple(hull.outside(place))
-    model = None if outside else _predictor(found, method, best, newness([place], found))
+    model = None if outside else _predictor(measured, method, best, newness([place], measured))
     nearest = tuple(hull.nearest(place, NEAREST)) if hull.measured else ()
     return Option(
         method,
         keys,
         saved=saved,
         saved_bytes=saved_bytes,
-        parameters=asked.point.parameters - saved,
+        parameters=sized.point.parameters - saved,
         predicted=model([place])[0] if model else None,
         outside=outside,
         model=model.model if model else "",
         nearest=nearest,
-        published=tuple(near(rows, asked.point, method, NEAREST)),
-        noise=_noise(hull.measured, asked.point.network),
+        published=tuple(near(rows, sized.point, method, NEAREST)),
+        noise=_noise(hull.measured, sized.point.network),
     )
 
 
 def _predictor(
-    found: Sequence[Measurement], method: str, best: Mapping[str, Mapping[str, str]], new: str
+    measured: Sequence[Measurement], method: str, best: Mapping[str, Mapping[str, str]], new: str
 ) -> Predictor | None:
     """Fit what the map found best for places that are so new; where it says nothing, what is best now."""
     if new in best.get(method, {}):
-        return predictor(found, method, best[method][new], new=new)
-    return best_predictor(found, method, new=new)[0]
+        return predictor(measured, method, best[method][new], new=new)
+    return best_predictor(measured, method, new=new)[0]
 
 
 def saved_by(plan: TyingPlan, model: nn.Module) -> tuple[int, int]:
@@ -202,31 +202,31 @@ def saved_by(plan: TyingPlan, model: nn.Module) -> tuple[int, int]:
     parameters = parameters_by_name(model)
     spared = [(tie, parameters[tie.names[0]]) for tie in plan.ties]
     return (
-        sum((len(tie.names) - 1) * one.numel() for tie, one in spared),
-        sum((len(tie.names) - 1) * one.numel() * one.element_size() for tie, one in spared),
+        sum((len(tie.names) - 1) * tensor.numel() for tie, tensor in spared),
+        sum((len(tie.names) - 1) * tensor.numel() * tensor.element_size() for tie, tensor in spared),
     )
 
 
 def distinct_of(plan: TyingPlan, depth: int) -> int:
     """Return how many sets of blocks are left, where blocks that share a tensor are one."""
-    sets = [{at} for at in range(depth)]
+    sets = [{block} for block in range(depth)]
     for tie in plan.ties:
         blocks = {block % depth for _, block in tie.placed() if block is not None}
-        joined = [one for one in sets if one & blocks]
+        joined = [group for group in sets if group & blocks]
         if len(joined) > 1:
-            sets = [one for one in sets if not one & blocks] + [set().union(*joined)]
+            sets = [group for group in sets if not group & blocks] + [set().union(*joined)]
     return len(sets)
 
 
 def _noise(measured: Sequence[Measurement], network: str) -> float | None:
     """Return the median standard deviation of the difference over seeds, of that kind of network where it is known."""
-    spreads = [(one.point.network == network, one.sd) for one in measured if one.sd is not None]
+    spreads = [(row.point.network == network, row.sd) for row in measured if row.sd is not None]
     ours = [sd for is_ours, sd in spreads if is_ours] or [sd for _, sd in spreads]
     return median(ours) if ours else None
 
 
 def _experiment(
-    asked: Sized, options: Sequence[Option], choice: Option | None, found: Sequence[Measurement]
+    sized: Sized, options: Sequence[Option], choice: Option | None, measured: Sequence[Measurement]
 ) -> Experiment | None:
     """Return the test of the option that would save most and is neither safe nor hopeless; None where none is open."""
     limit = math.log1p(MATTERS / 100)
@@ -241,57 +241,57 @@ def _experiment(
     ]
     if not open_options:
         return None
-    tests = [_test(asked, option, limit, found) for option in open_options]
+    tests = [_test(sized, option, limit, measured) for option in open_options]
     return min(tests, key=lambda test: (test.seeds is None, test.minutes or 0.0, test.option))
 
 
-def _test(asked: Sized, option: Option, limit: float, found: Sequence[Measurement]) -> Experiment:
+def _test(sized: Sized, option: Option, limit: float, measured: Sequence[Measurement]) -> Experiment:
     """Show on which side of the limit an option lies: at least a quarter of the limit away, or seeds have no end."""
     show = limit if option.predicted is None else max(abs(option.predicted.mean - limit), limit / 4)
     seeds = seeds_needed(option.noise, show)
-    point, keys, is_stand_in = _trained_here(asked, option)
-    name, *more = _keys(option.method, point.depth).removeprefix("tying=").split()
+    point, keys, is_stand_in = _trained_here(sized, option)
+    name, *settings = _keys(option.method, point.depth).removeprefix("tying=").split()
     listed = ",".join(map(str, range(1, (seeds or 1) + 1)))
     command = " ".join(
-        [f"python -m bench -m sweep.name=decide {keys} tying=none,{name}", *more, f"seed={listed}"]
+        [f"python -m bench -m sweep.name=decide {keys} tying=none,{name}", *settings, f"seed={listed}"]
     )
-    seconds = _seconds(point, option, found)
+    seconds = _seconds(point, option, measured)
     minutes = None if seconds is None or seeds is None else 2 * seeds * seconds / 60
     return Experiment(option.method, as_percent(show), seeds, minutes, command, is_stand_in)
 
 
-def _trained_here(asked: Sized, option: Option) -> tuple[Point, str, bool]:
+def _trained_here(sized: Sized, option: Option) -> tuple[Point, str, bool]:
     """Return the place that an experiment in the bench trains at, its keys, and whether it stands in for the model."""
-    point = asked.point
-    if asked.overrides is not None:
-        return point, " ".join(asked.overrides), False
-    like = option.nearest[0].point
-    width = like.width if option.outside else point.width
-    keys = [f"task={STAND_INS.get(like.network, 'text_transformer')}", f"data={like.corpus}"]
-    keys += [f"model.width={width}", f"model.depth={like.depth}", f"data.train_limit={like.tokens}"]
-    keys += [f"data.vocab_size={like.vocabulary}"] if like.vocabulary else []
-    keys += [f"trainer.max_epochs={max(1, round(point.passes))}", f"dropout={like.dropout:g}"]
+    point = sized.point
+    if sized.overrides is not None:
+        return point, " ".join(sized.overrides), False
+    nearest = option.nearest[0].point
+    width = nearest.width if option.outside else point.width
+    keys = [f"task={STAND_INS.get(nearest.network, 'text_transformer')}", f"data={nearest.corpus}"]
+    keys += [f"model.width={width}", f"model.depth={nearest.depth}", f"data.train_limit={nearest.tokens}"]
+    keys += [f"data.vocab_size={nearest.vocabulary}"] if nearest.vocabulary else []
+    keys += [f"trainer.max_epochs={max(1, round(point.passes))}", f"dropout={nearest.dropout:g}"]
     keys += ["trainer.limit_train_batches=null"]
-    return like, " ".join(keys), True
+    return nearest, " ".join(keys), True
 
 
-def _seconds(point: Point, option: Option, found: Sequence[Measurement]) -> float | None:
+def _seconds(point: Point, option: Option, measured: Sequence[Measurement]) -> float | None:
     """Return about how long one run takes on one core: of the nearest timed point, by parameters and tokens read."""
-    timed = [one for one in (*option.nearest, *found) if one.seconds and one.point.network == point.network]
-    if not timed:
+    rows = (row for row in (*option.nearest, *measured) if row.point.network == point.network)
+    nearest = next((row for row in rows if row.seconds), None)
+    if nearest is None:
         return None
-    like = timed[0]
     work = point.parameters * point.tokens * point.passes
-    return like.seconds * work / (like.point.parameters * like.point.tokens * like.point.passes)
+    return nearest.seconds * work / (nearest.point.parameters * nearest.point.tokens * nearest.point.passes)
 
 
 def as_json(advice: Advice) -> dict[str, Any]:
     """Return an advice as JSON can hold it."""
-    point = advice.asked.point
+    point = advice.sized.point
     return {
-        "model": advice.asked.name,
+        "model": advice.sized.name,
         "place": {name: getattr(point, name) for name in Point.__dataclass_fields__},
-        "ties_its_embedding": advice.asked.ties_itself,
+        "ties_its_embedding": advice.sized.ties_itself,
         "points": advice.points,
         "outside": advice.is_outside,
         "options": [_option_json(option) for option in advice.options],
@@ -321,8 +321,8 @@ def _option_json(option: Option) -> dict[str, Any]:
         "predicted_by": option.model or None,
         "outside": list(option.outside),
         "nearest": [
-            {"point": one.point.title, "percent": one.percent, "n": one.n, "sweeps": list(one.sweeps)}
-            for one in option.nearest
+            {"point": row.point.title, "percent": row.percent, "n": row.n, "sweeps": list(row.sweeps)}
+            for row in option.nearest
         ],
         "published": [row.shown for row in option.published],
         "step_ratio": option.step_ratio,

@@ -34,8 +34,8 @@ HOW = (
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print what the map says of the model that the command line names."""
     chosen = _options().parse_args(arguments)
-    given = Given(**{flag.name: getattr(chosen, flag.name) for flag in fields(Given)})
-    advice = advise(sized(chosen.model, given), Path(chosen.results))
+    flags = Given(**{flag.name: getattr(chosen, flag.name) for flag in fields(Given)})
+    advice = advise(sized(chosen.model, flags), Path(chosen.results))
     if chosen.out is not None:
         write(advice, chosen.out)
     print(json.dumps(as_json(advice), indent=2) if chosen.json else page(advice, plain, ""))
@@ -46,7 +46,7 @@ def write(advice: Advice, folder: Path) -> None:
     text = page(advice, markdown, "#")
     files = {
         ".md": text,
-        ".html": html(f"Tying {advice.asked.name}", text),
+        ".html": html(f"Tying {advice.sized.name}", text),
         ".json": json.dumps(as_json(advice), indent=2),
     }
     for ending, content in files.items():
@@ -55,7 +55,7 @@ def write(advice: Advice, folder: Path) -> None:
 
 def page(advice: Advice, table_text: Callable[[Table], str], mark: str) -> str:
     """Return the page, its tables as `table_text` writes them, its headings after `mark`."""
-    lines = [f"{mark}{mark and ' '}Tying {advice.asked.name}", "", *_first(advice), ""]
+    lines = [f"{mark}{mark and ' '}Tying {advice.sized.name}", "", *_first(advice), ""]
     for heading, content in _sections(advice):
         lines += [f"{mark}{mark} {heading}".strip(), ""]
         lines += [table_text(content).rstrip() if isinstance(content, Table) else _listed(content), ""]
@@ -68,14 +68,14 @@ def _listed(sentences: Sequence[str]) -> str:
 
 def _first(advice: Advice) -> list[str]:
     """Say first what a reader who reads nothing else should know."""
-    point = advice.asked.point
+    point = advice.sized.point
     words = f"{point.vocabulary:,} words, " if point.vocabulary else ""
     place = (
         f"{point.network}, {words}{point.depth} blocks x {point.width}, {short_count(point.parameters)} parameters "
         f"with nothing shared, {point.tokens:,} {'tokens' if point.is_text else 'examples'} x {point.passes:g}"
         f"{'' if point.corpus == YOURS else f' of {point.corpus}'}."
     )
-    own = ["It shares its input and output embedding already."] if advice.asked.ties_itself else []
+    own = ["It shares its input and output embedding already."] if advice.sized.ties_itself else []
     if advice.is_outside:
         reasons = _reasons(advice.options)
         return [
@@ -160,8 +160,8 @@ def _table(options: Sequence[Option]) -> Table:
 
 def _basis(option: Option) -> list[str]:
     lines = [
-        f"{one.label}, measured: {one.point.title}: {_signed(one.percent)} % (n = {one.n}; {', '.join(one.sweeps)})"
-        for one in option.nearest
+        f"{row.label}, measured: {row.point.title}: {_signed(row.percent)} % (n = {row.n}; {', '.join(row.sweeps)})"
+        for row in option.nearest
     ]
     return lines + [f"{option.method}, published: {row.shown}" for row in option.published]
 

@@ -60,7 +60,7 @@ class Kind:
         return float(distances(self.products)[one, other])
 
     def pairs(self) -> Iterator[tuple[int, int]]:
-        """Indices of two tensors, each pair once, but for those that are one tensor already."""
+        """Yield the indices of each two tensors once, unless they are one tensor already."""
         for one in range(len(self.names)):
             for other in range(one + 1, len(self.names)):
                 if self.shared[one] != self.shared[other]:
@@ -68,14 +68,14 @@ class Kind:
 
 
 def kinds_of(model: nn.Module, stack: Stack = None, scope: Scope = "weights") -> tuple[Kind, ...]:
-    """Every kind within the scope (`bench.tying.cross_layer`, and its errors). Nothing of the model is kept."""
+    """Return every kind within the scope (`bench.tying.cross_layer`, and its errors). Nothing of the model is kept."""
     depth = len(blocks_of(model, stack))
-    found = []
+    kinds = []
     check_finite(parameters_by_name(model), "to be compared")
     for tie in cross_layer(model, stack=stack, scope=scope).ties:
         tensors = [weight(model, name) for name in tie.names]
         first: dict[int, int] = {}
-        found.append(
+        kinds.append(
             Kind(
                 pattern=pattern_of(tie.names),
                 names=tie.names,
@@ -83,15 +83,15 @@ def kinds_of(model: nn.Module, stack: Stack = None, scope: Scope = "weights") ->
                 depth=depth,
                 shape=tuple(tensors[0].shape),
                 numel=tensors[0].numel(),
-                shared=tuple(first.setdefault(id(tensor), at) for at, tensor in enumerate(tensors)),
+                shared=tuple(first.setdefault(id(tensor), index) for index, tensor in enumerate(tensors)),
                 products=gram(tensors),
             )
         )
-    return tuple(found)
+    return tuple(kinds)
 
 
 def block_cosines(kinds: Sequence[Kind]) -> list[list[float | None]]:
-    """[depth][depth] over all kinds; None where two blocks have nothing in common."""
+    """Return cosines [depth][depth] over all kinds; None where two blocks have nothing in common."""
     return whole(kinds[0].depth, [(kind.blocks, kind.products) for kind in kinds])
 
 
@@ -110,28 +110,28 @@ class Candidate:
 
     @property
     def blocks(self) -> tuple[int, ...]:
-        return tuple(self.kind.blocks[at] for at in self.members)
+        return tuple(self.kind.blocks[member] for member in self.members)
 
     @property
     def tie(self) -> Tie:
-        names = tuple(self.kind.names[at] for at in self.members)
-        return Tie(names, blocks=tuple(self.kind.places[at] for at in self.members))
+        names = tuple(self.kind.names[member] for member in self.members)
+        return Tie(names, blocks=tuple(self.kind.places[member] for member in self.members))
 
 
 def candidates(
     kinds: Sequence[Kind], floors: Mapping[tuple[str, ...], float], threshold: float
 ) -> list[Candidate]:
-    """The groups of each kind, those that save most first.
+    """Return the groups of each kind, those that save most first.
 
     floors: names of a kind -> the highest cosine of its pairs at random initialisation, which alike ones must exceed.
     Groups grow by complete linkage, the most alike first: every two members of one are alike.
     """
-    found = []
+    groups = []
     for kind in kinds:
         for members in _groups(kind, threshold, floors.get(kind.names, -1.0)):
             pairs = [(a, b) for a in members for b in members if a < b and kind.shared[a] != kind.shared[b]]
-            distinct = len({kind.shared[at] for at in members})
-            found.append(
+            distinct = len({kind.shared[member] for member in members})
+            groups.append(
                 Candidate(
                     kind,
                     members,
@@ -140,26 +140,26 @@ def candidates(
                     (distinct - 1) * kind.numel,
                 )
             )
-    return sorted(found, key=lambda each: (-each.saved, -each.cosine, each.kind.pattern))
+    return sorted(groups, key=lambda group: (-group.saved, -group.cosine, group.kind.pattern))
 
 
 def _groups(kind: Kind, threshold: float, floor: float) -> list[tuple[int, ...]]:
-    """Groups of two distinct tensors or more, of which every two are alike."""
+    """Return the groups of two distinct tensors or more, of which every two are alike."""
     group_of = {
-        at: frozenset(other for other in range(len(kind.names)) if kind.shared[other] == kind.shared[at])
-        for at in range(len(kind.names))
+        one: frozenset(other for other in range(len(kind.names)) if kind.shared[other] == kind.shared[one])
+        for one in range(len(kind.names))
     }
     for one, other in sorted(kind.pairs(), key=lambda pair: -kind.cosine(*pair)):
         left, right = group_of[one], group_of[other]
         if left != right and all(threshold <= kind.cosine(a, b) > floor for a in left for b in right):
             group_of |= dict.fromkeys(left | right, left | right)
     groups = {tuple(sorted(group)) for group in group_of.values()}
-    return sorted(group for group in groups if len({kind.shared[at] for at in group}) > 1)
+    return sorted(group for group in groups if len({kind.shared[index] for index in group}) > 1)
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Of one network.
+    """How alike the neighbouring blocks of one network are.
 
     cosine, aligned, cka: of each block and the next, depth - 1; aligned is the reason where there is none.
     influence: of each block. Both last are empty without a sample.
@@ -181,7 +181,7 @@ class Twins:
 
 @dataclass(frozen=True)
 class Blocks:
-    """random: of the network before training, None where it cannot be made anew. cka: [depth][depth] or None."""
+    """How alike blocks are. random: before training, None where none can be made anew. cka: [depth][depth] or None."""
 
     trained: Neighbours
     cka: list[list[float | None]] | None
@@ -190,7 +190,7 @@ class Blocks:
 
 
 def read(model: nn.Module, stack: Sequence[str], forwards: Forwards | None) -> list[Outputs]:
-    """What the blocks put out on the sample, [] without one. BadInput where the model cannot read it."""
+    """Return the outputs of the blocks on the sample, [] without one. BadInput where the model cannot read it."""
     if forwards is None:
         return []
     try:
@@ -214,16 +214,16 @@ def neighbours(
     model: nn.Module,
     stack: Sequence[str],
     kinds: Sequence[Kind],
-    seen: Sequence[Outputs],
+    activations: Sequence[Outputs],
     chance: bool = False,
 ) -> Neighbours:
-    """chance: pairs of one shape are alike but for their random numbers, so one of them is aligned for all."""
+    """Compare each block with the next. chance: pairs of one shape differ by chance alone; one is aligned for all."""
     cosines = block_cosines(kinds)
     return Neighbours(
-        cosine=tuple(cosines[at][at + 1] for at in range(len(stack) - 1)),
+        cosine=tuple(cosines[index][index + 1] for index in range(len(stack) - 1)),
         aligned=_aligned(model, stack, chance),
-        cka=tuple(across(seen[:-1], seen[1:])),
-        influence=tuple(each.influence for each in seen),
+        cka=tuple(across(activations[:-1], activations[1:])),
+        influence=tuple(output.influence for output in activations),
     )
 
 
@@ -231,28 +231,28 @@ def twins(
     model: nn.Module,
     other: nn.Module,
     stack: Sequence[str],
-    seen: Sequence[Outputs],
+    ours: Sequence[Outputs],
     theirs: Sequence[Outputs],
 ) -> Twins:
     return Twins(
-        tuple(_told(lambda block=block: align(model, block, block, other)) for block in stack),
-        tuple(across(seen, theirs)),
+        tuple(_or_reason(lambda block=block: align(model, block, block, other)) for block in stack),
+        tuple(across(ours, theirs)),
     )
 
 
 def _aligned(model: nn.Module, stack: Sequence[str], chance: bool) -> tuple[Aligned | str, ...]:
-    known: dict[tuple, Aligned | str] = {}
-    found = []
+    by_shapes: dict[tuple, Aligned | str] = {}
+    alignments = []
     for one, other in zip(stack[:-1], stack[1:], strict=True):
         shapes = (_shapes(model, one), _shapes(model, other)) if chance else (one, other)
-        if shapes not in known:
-            known[shapes] = _told(lambda one=one, other=other: align(model, one, other))
-        found.append(known[shapes])
-    return tuple(found)
+        if shapes not in by_shapes:
+            by_shapes[shapes] = _or_reason(lambda one=one, other=other: align(model, one, other))
+        alignments.append(by_shapes[shapes])
+    return tuple(alignments)
 
 
 def _shapes(model: nn.Module, block: str) -> tuple:
-    """What a block's alignment depends on but for its numbers."""
+    """Return what a block's alignment depends on, its numbers aside."""
     try:
         axes = hidden_of(model, block).axes
     except NotApplicable:
@@ -261,7 +261,7 @@ def _shapes(model: nn.Module, block: str) -> tuple:
     return tuple((name, axis, tuple(weight(inside, name).shape)) for name, axis in axes)
 
 
-def _told(measure: Callable[[], Aligned]) -> Aligned | str:
+def _or_reason(measure: Callable[[], Aligned]) -> Aligned | str:
     try:
         return measure()
     except NotApplicable as reason:
@@ -269,7 +269,7 @@ def _told(measure: Callable[[], Aligned]) -> Aligned | str:
 
 
 SEED = 20_240_229
-"""Of the network at random initialisation."""
+"""Seed of the network at random initialisation."""
 
 
 @dataclass(frozen=True)
@@ -303,57 +303,57 @@ class Audit:
 
 
 def audit(
-    asked: Subject,
+    subject: Subject,
     threshold: float,
     stack: Stack = None,
     scope: Scope = "weights",
     other: Subject | None = None,
     sample: str | None = None,
 ) -> Audit:
-    """Raises BadInput where a model or the sample cannot be loaded, has no stack to compare along, or does not fit.
+    """Audit a model. BadInput where it or the sample cannot be loaded, has no stack to compare along, or does not fit.
 
     One model is in memory at a time, but for the comparison with `other`.
     """
-    forwards = asked.forwards(sample)
-    model = asked.trained()
+    forwards = subject.forwards(sample)
+    model = subject.trained()
     try:
         kinds, names = kinds_of(model, stack, scope), blocks_of(model, stack)
     except NotApplicable as reason:
-        refusal = f"{asked.name} cannot be audited: {reason}"
+        refusal = f"{subject.name} cannot be audited: {reason}"
         if (uses := count_in_config(model, "num_hidden_layers") or 1) > 1:
             raise TiedAlready(
                 f"{refusal}; its config uses it {uses} times, so it is tied already"
             ) from reason
         raise BadInput(refusal) from reason
-    seen = read(model, names, forwards)
-    trained = neighbours(model, names, kinds, seen)
-    seeds, pairs = ({}, None) if other is None else _same_in(other, model, kinds, names, forwards, seen)
+    activations = read(model, names, forwards)
+    trained = neighbours(model, names, kinds, activations)
+    seeds, twin = ({}, None) if other is None else _same_in(other, model, kinds, names, forwards, activations)
     floors, random, no_floor = {}, None, ""
     num_params = sum(parameter.numel() for parameter in model.parameters())
-    known = {name: sample_of(weight(model, name)) for kind in kinds for name in kind.names}
+    samples = {name: sample_of(weight(model, name)) for kind in kinds for name in kind.names}
     del model
     gc.collect()
-    cka = cka_map(seen) if seen else None
-    del seen
+    cka = cka_map(activations) if activations else None
+    del activations
     try:
-        floors, random = _floors(asked, stack, scope, forwards, known)
+        floors, random = _floors(subject, stack, scope, forwards, samples)
     except NotApplicable as reason:
         no_floor = str(reason)
-    found = candidates(kinds, {names: highest for names, (_, highest) in floors.items()}, threshold)
+    groups = candidates(kinds, {names: highest for names, (_, highest) in floors.items()}, threshold)
     return Audit(
-        name=asked.name,
+        name=subject.name,
         num_params=num_params,
-        num_params_tied=num_params - sum(each.saved for each in found),
+        num_params_tied=num_params - sum(group.saved for group in groups),
         depth=kinds[0].depth,
         threshold=threshold,
         kinds=kinds,
         blocks=block_cosines(kinds),
-        alike=Blocks(trained, cka, random, pairs),
+        alike=Blocks(trained, cka, random, twin),
         floors=floors,
         no_floor=no_floor,
         seeds=seeds,
-        candidates=tuple(found),
-        plan=TyingPlan(tuple(each.tie for each in found)),
+        candidates=tuple(groups),
+        plan=TyingPlan(tuple(group.tie for group in groups)),
     )
 
 
@@ -362,34 +362,34 @@ class TiedAlready(BadInput):
 
 
 def _floors(
-    asked: Subject, stack: Stack, scope: Scope, forwards: Forwards | None, known: Mapping[str, Tensor]
+    subject: Subject, stack: Stack, scope: Scope, forwards: Forwards | None, samples: Mapping[str, Tensor]
 ) -> tuple[dict[tuple[str, ...], tuple[float, float]], Neighbours]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        fresh = asked.fresh()
-    found = {}
+        fresh = subject.fresh()
+    floors = {}
     kinds, names = kinds_of(fresh, stack, scope), blocks_of(fresh, stack)
-    _check_is_chance(fresh, kinds, known)
+    _check_is_chance(fresh, kinds, samples)
     for kind in kinds:
         if pairs := [kind.cosine(*pair) for pair in kind.pairs()]:
-            found[kind.names] = (sum(pairs) / len(pairs), max(pairs))
-    return found, neighbours(fresh, names, kinds, read(fresh, names, forwards), chance=True)
+            floors[kind.names] = (sum(pairs) / len(pairs), max(pairs))
+    return floors, neighbours(fresh, names, kinds, read(fresh, names, forwards), chance=True)
 
 
-def _check_is_chance(fresh: torch.nn.Module, kinds: Sequence[Kind], known: Mapping[str, Tensor]) -> None:
-    """NotApplicable where the network before training is another one, or all its weights are those of after training.
+def _check_is_chance(fresh: torch.nn.Module, kinds: Sequence[Kind], samples: Mapping[str, Tensor]) -> None:
+    """Raise NotApplicable where the network before training is another one, or all its weights are the trained ones.
 
-    known: a sample of the trained weights. One tensor of a kind that stayed makes no pair, and one kind that stayed may
-    be made so, as the decays of state space models are: its pairs are then as alike as chance can be.
+    samples: of the trained weights, by name. One tensor of a kind that stayed makes no pair, and one kind that stayed
+    may be made so, as the decays of state space models are: its pairs are then as alike as chance can be.
     """
-    there = {name for kind in kinds for name in kind.names}
-    if missing := sorted(known.keys() - there):
+    fresh_names = {name for kind in kinds for name in kind.names}
+    if missing := sorted(samples.keys() - fresh_names):
         raise NotApplicable(f"the network that is made anew has no {missing[0]}")
-    compared = [[name for name in kind.names if name in known] for kind in kinds]
+    compared = [[name for name in kind.names if name in samples] for kind in kinds]
 
     def stayed_as(name: str) -> bool:
         values = weight(fresh, name)
-        return not is_constant(values) and is_same(sample_of(values), known[name])
+        return not is_constant(values) and is_same(sample_of(values), samples[name])
 
     stayed = [list(filter(stayed_as, names)) for names in compared]
     if all(len(names) > 1 for names in stayed):
@@ -402,12 +402,12 @@ def _same_in(
     kinds: tuple[Kind, ...],
     names: tuple[str, ...],
     forwards: Forwards | None,
-    seen: Sequence[Outputs],
+    activations: Sequence[Outputs],
 ) -> tuple[dict[tuple[str, ...], float], Twins]:
-    """Per kind the mean cosine of a tensor and the tensor of its name in the other model; and block by block."""
+    """Return per kind the mean cosine of a tensor and the tensor of its name in the other model; and block by block."""
     second = other.trained()
     theirs, ours = parameters_by_name(second), parameters_by_name(model)
-    found = {}
+    means = {}
     for kind in kinds:
         values = []
         for name in kind.names:
@@ -416,5 +416,5 @@ def _same_in(
                     f"{other.name} has no {name} of shape {kind.shape}: compare models of one architecture"
                 )
             values.append(float(cosines(gram([weight(model, name), weight(second, name)]))[0, 1]))
-        found[kind.names] = sum(values) / len(values)
-    return found, twins(model, second, names, seen, read(second, names, forwards))
+        means[kind.names] = sum(values) / len(values)
+    return means, twins(model, second, names, activations, read(second, names, forwards))

@@ -30,7 +30,7 @@ Commit the file that it writes, then run the command that it prints; `python -m 
 """
 
 
-def foretell(found: Sequence[Measurement], after: int, count: int, root: str | None) -> dict[str, Any]:
+def foretell(measured: Sequence[Measurement], after: int, count: int, root: str | None) -> dict[str, Any]:
     """Predict the arms of the points that follow the first `after` ones of the design, until there are `count`.
 
     Args:
@@ -39,8 +39,8 @@ def foretell(found: Sequence[Measurement], after: int, count: int, root: str | N
     Raises:
         BadInput: a place is measured already, or no method has points to predict from.
     """
-    start = law(found)
-    chosen = {method: best_predictor(found, method, start)[0] for method in METHODS}
+    start = law(measured)
+    chosen = {method: best_predictor(measured, method, start)[0] for method in METHODS}
     if not any(chosen.values()):
         raise BadInput("there are too few points to predict from: run `make sweep SWEEP=map` first")
     predictions: list[dict[str, Any]] = []
@@ -50,12 +50,12 @@ def foretell(found: Sequence[Measurement], after: int, count: int, root: str | N
         point = design.points(number)[-1]
         if point.data == "wikitext2" and root is None:
             continue
-        for asked, method in _arms(point, root):
+        for arm, method in _arms(point, root):
             if chosen.get(method) is not None and len(predictions) < count:
-                predictions.append(_prediction(found, chosen[method], asked, method))
+                predictions.append(_prediction(measured, chosen[method], arm, method))
     return {
-        "made_from": fingerprint(found),
-        "points": len(found),
+        "made_from": fingerprint(measured),
+        "points": len(measured),
         "command": f"python -m bench -m sweep=map sweep.points={number}{' data.root=FOLDER' if root else ''}",
         "predictions": predictions,
     }
@@ -69,26 +69,26 @@ def _arms(point: design.Point, root: str | None) -> list[tuple[Sized, str]]:
         if method != "none" and "control" not in overrides and method not in arms:
             keys = [f"{key}={value}" for key, value in overrides.items()]
             arms[method] = sized([*keys, *([f"data.root={root}"] if root else [])], Given())
-    return [(asked, method) for method, asked in arms.items()]
+    return [(arm, method) for method, arm in arms.items()]
 
 
 def _prediction(
-    found: Sequence[Measurement], predict: Predictor, asked: Sized, method: str
+    measured: Sequence[Measurement], predict: Predictor, arm: Sized, method: str
 ) -> dict[str, Any]:
-    plan = plan_for(asked.config, asked.model)
-    place = query(asked.point, method, distinct_of(plan, asked.point.depth), saved_by(plan, asked.model)[0])
-    if any((one.point, one.method, one.distinct) == (place.point, method, place.distinct) for one in found):
+    plan = plan_for(arm.config, arm.model)
+    place = query(arm.point, method, distinct_of(plan, arm.point.depth), saved_by(plan, arm.model)[0])
+    if (place.point, method, place.distinct) in [(row.point, row.method, row.distinct) for row in measured]:
         raise BadInput(f"{place.label} is measured already at {place.point.title}: give a higher --after")
     mean, low, high, _ = predict([place])[0]
-    known = {name: float(dummy(name, found, method)([place])[0]) for name in DUMMIES}
+    dummies = {name: float(dummy(name, measured, method)([place])[0]) for name in DUMMIES}
     return {
         "method": method,
         "distinct": place.distinct,
-        "point": vars(asked.point),
+        "point": vars(arm.point),
         "predicted": [mean, low, high],
         "model": predict.model,
-        "outside": hull_of(found, method).outside(place),
-        "dummies": {name: value for name, value in known.items() if math.isfinite(value)},
+        "outside": hull_of(measured, method).outside(place),
+        "dummies": {name: value for name, value in dummies.items() if math.isfinite(value)},
     }
 
 
@@ -108,17 +108,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if chosen.count < 1 or (chosen.after is not None and chosen.after < 1):
         raise BadInput(f"--count {chosen.count}, --after {chosen.after}: give whole numbers from 1")
     folder = Path(chosen.results) / points.FOLDER
-    found = points.from_csv(folder / points.FILE)
+    measured = points.from_csv(folder / points.FILE)
     if (folder / FILE).exists():
         raise BadInput(
             f"{folder / FILE} is there already, and a prediction that is made again may know what came of it: "
             "delete it to begin anew"
         )
     after = chosen.after or OmegaConf.load(machine.CONF / "sweep" / "map.yaml").sweep.points
-    made = foretell(found, after, chosen.count, chosen.root)
-    write_json(folder / FILE, made)
-    command = made["command"].replace("FOLDER", str(chosen.root))
-    print(f"{len(made['predictions'])} predictions: {folder / FILE}\ncommit it, then run\n  {command}")
+    foretold = foretell(measured, after, chosen.count, chosen.root)
+    write_json(folder / FILE, foretold)
+    command = foretold["command"].replace("FOLDER", str(chosen.root))
+    print(f"{len(foretold['predictions'])} predictions: {folder / FILE}\ncommit it, then run\n  {command}")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ ALLOWED_SAMPLES = "a text file, or package.module:function that returns batches"
 
 
 def validation(config: Mapping[str, Any]) -> Forwards:
-    """Of a run's validation split, as `bench.training.init_from_run.sample` says."""
+    """Return what runs a model over a run's validation split, as `bench.training.init_from_run.sample` says."""
     from bench.training import build  # Lightning and the data modules take seconds
     from bench.training.init_from_run import sample
 
@@ -41,14 +41,14 @@ def validation(config: Mapping[str, Any]) -> Forwards:
 
 
 def asked_for(sample: str, tokenizer: Callable[[], Any] | None) -> Forwards:
-    """Of `--sample`. Raises BadInput where there is no such file or function, and where text finds no tokenizer."""
+    """Return what runs a model over `--sample`. BadInput for no such file or function, and text without tokenizer."""
     if Path(sample).is_file():
         return _text(Path(sample), tokenizer)
     if ":" not in sample:
         raise BadInput(f"there is no sample {sample}; allowed are {ALLOWED_SAMPLES}")
     batches = _called(_imported(sample, ALLOWED_SAMPLES), sample, "batches")
     is_list = isinstance(batches, list) and bool(batches)
-    if not is_list or not all(isinstance(one, dict | tuple) for one in batches):
+    if not is_list or not all(isinstance(batch, dict | tuple) for batch in batches):
         raise BadInput(
             f"the sample {sample} must return a list of batches, each a dict of keyword arguments or a tuple of "
             "positional ones"
@@ -64,21 +64,21 @@ def asked_for(sample: str, tokenizer: Callable[[], Any] | None) -> Forwards:
     return forwards
 
 
-def _imported(asked: str, allowed: str) -> Callable[[], Any]:
+def _imported(target: str, allowed: str) -> Callable[[], Any]:
     """Import package.module:function. BadInput where there is none."""
-    module, _, function = asked.partition(":")
+    module, _, function = target.partition(":")
     try:
         return getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
-        raise BadInput(f"cannot import {asked}: {one_line(error)}; allowed are {allowed}") from error
+        raise BadInput(f"cannot import {target}: {one_line(error)}; allowed are {allowed}") from error
 
 
-def _called(make: Callable[[], Any], asked: str, what: str) -> Any:
+def _called(make: Callable[[], Any], target: str, returns: str) -> Any:
     try:
         return make()
     except Exception as error:  # whatever somebody's own function raises
         reason = f"{type(error).__name__}: {one_line(error)}"
-        raise BadInput(f"{asked}() raised {reason}; it takes no arguments and returns {what}") from error
+        raise BadInput(f"{target}() raised {reason}; it takes no arguments and returns {returns}") from error
 
 
 def count_in_config(model: nn.Module, key: str) -> int | None:
@@ -88,7 +88,7 @@ def count_in_config(model: nn.Module, key: str) -> int | None:
 
 
 def _text(path: Path, tokenizer: Callable[[], Any] | None) -> Forwards:
-    """As many of its first tokens as positions are kept, in windows without special tokens."""
+    """Return what runs a model over windows of a text: as many first tokens as positions are kept, none special."""
     if tokenizer is None:
         raise BadInput(
             f"the sample {path} is text, and this model has no tokenizer: give package.module:function"
@@ -144,7 +144,7 @@ class Subject:
     reads: Callable[[], Forwards] | None = None
 
     def forwards(self, sample: str | None) -> Forwards | None:
-        """Over its own data or the sample that is asked for; None without. BadInput for both, and a wrong sample."""
+        """Return what runs it over its own data or the sample; None without. BadInput for both, and a wrong sample."""
         if self.reads is None:
             return None if sample is None else asked_for(sample, self.tokenizer)
         if sample is not None:
@@ -152,26 +152,26 @@ class Subject:
         return self.reads()
 
 
-def subject(asked: str) -> Subject:
-    """Raises BadInput where there is no such model, in one line; what is found may still fail to load, likewise."""
-    path = in_package(asked)
+def subject(name: str) -> Subject:
+    """Find a model by its name. BadInput, in one line, where there is none; what is found may fail to load likewise."""
+    path = in_package(name)
     if path is not None:
-        return _of_transformers(asked, path) if path.is_dir() else voice_encoder(asked, path)
-    path = Path(asked)
+        return _of_transformers(name, path) if path.is_dir() else voice_encoder(name, path)
+    path = Path(name)
     if (path / "config.yaml").is_file():
         return _run(path)
     if path.is_file():
         return _saved(path)
-    if (path / "config.json").is_file() or not (path.exists() or ":" in asked):
-        return _pretrained(asked)
+    if (path / "config.json").is_file() or not (path.exists() or ":" in name):
+        return _pretrained(name)
     if path.is_dir():
         raise BadInput(
-            f"{asked} holds no config.json and no config.yaml: model.save_pretrained({asked}) writes the former; "
+            f"{name} holds no config.json and no config.yaml: model.save_pretrained({name}) writes the former; "
             f"allowed are {ALLOWED}"
         )
-    if ":" in asked and not path.exists():
-        return _factory(asked)
-    raise BadInput(f"there is no model in {asked}; allowed are {ALLOWED}")
+    if ":" in name and not path.exists():
+        return _factory(name)
+    raise BadInput(f"there is no model in {name}; allowed are {ALLOWED}")
 
 
 def _run(folder: Path) -> Subject:
@@ -226,17 +226,17 @@ def _saved(path: Path) -> Subject:
     return Subject(path.name, trained, lambda: blank(path), lambda: _tokenizer(str(path.parent), True))
 
 
-def _pretrained(asked: str) -> Subject:
+def _pretrained(name: str) -> Subject:
     from bench.data.sources import AWAY, is_away
 
-    if Path(asked).exists():
-        return _of_transformers(asked, asked)
+    if Path(name).exists():
+        return _of_transformers(name, name)
     local = is_away()
-    return _of_transformers(asked, asked, local, AWAY if local else None)
+    return _of_transformers(name, name, local, AWAY if local else None)
 
 
 def _of_transformers(name: str, place: Path | str, local: bool = True, away: str | None = None) -> Subject:
-    """Of the package's own classes. away: why a name of the hub is not there, if it is not."""
+    """Find a model of the package's own classes. away: why a name of the hub is not there, if it is not."""
     import transformers
 
     from bench.models.pretrained import class_of, load
@@ -285,7 +285,7 @@ class VoiceEncoder(nn.Module):
 
 
 def voice_encoder(name: str, path: Path) -> Subject:
-    """Of a file with the state of Resemblyzer's encoder, an nn.LSTM of several layers under `lstm`."""
+    """Make the subject of a file with the state of Resemblyzer's encoder, an nn.LSTM of several layers under `lstm`."""
     ends = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
     def fresh() -> VoiceEncoder:
@@ -303,15 +303,15 @@ def voice_encoder(name: str, path: Path) -> Subject:
 
     def trained() -> VoiceEncoder:
         state, model = saved(), fresh()
-        for at, layer in enumerate(model.layers):
-            layer.load_state_dict({f"{end}_l0": state[f"lstm.{end}_l{at}"] for end in ends})
+        for index, layer in enumerate(model.layers):
+            layer.load_state_dict({f"{end}_l0": state[f"lstm.{end}_l{index}"] for end in ends})
         return model
 
     return Subject(name, trained, fresh)
 
 
 def _tokenizer(place: str, local: bool) -> Any:
-    """The tokenizer that lies there. ValueError or OSError where none does."""
+    """Load the tokenizer that lies there. ValueError or OSError where none does."""
     import transformers
 
     if Path(place).is_dir() and not any((Path(place) / name).is_file() for name in TOKENIZERS):
@@ -319,17 +319,17 @@ def _tokenizer(place: str, local: bool) -> Any:
     return transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False, local_files_only=local)
 
 
-def _factory(asked: str) -> Subject:
-    """A function without arguments that returns the trained model."""
-    make = _imported(asked, ALLOWED)
+def _factory(target: str) -> Subject:
+    """Make the subject of a function without arguments that returns the trained model."""
+    make = _imported(target, ALLOWED)
 
-    def made() -> nn.Module:
-        model = _called(make, asked, "the model")
+    def trained() -> nn.Module:
+        model = _called(make, target, "the model")
         if not isinstance(model, nn.Module):
-            raise BadInput(f"{asked} returned a {type(model).__name__}; it must return a torch.nn.Module")
+            raise BadInput(f"{target} returned a {type(model).__name__}; it must return a torch.nn.Module")
         return model
 
-    return Subject(asked, made, lambda: anew(made()))
+    return Subject(target, trained, lambda: anew(trained()))
 
 
 SAMPLE, FEW, ALIKE = 4096, 8, 0.99
@@ -337,12 +337,12 @@ SAMPLE, FEW, ALIKE = 4096, 8, 0.99
 
 
 def sample_of(tensor: Tensor) -> Tensor:
-    """float64 on the CPU: the first values of a tensor, enough to know it by."""
+    """Return the first values of a tensor, enough to know it by, in float64 on the CPU."""
     return as_real(tensor.detach()).flatten()[:SAMPLE].double().cpu()
 
 
 def is_same(one: Tensor, other: Tensor) -> bool:
-    """Whether two samples are of one tensor, which at most was scaled or hardly moved.
+    """Tell whether two samples are of one tensor, which at most was scaled or hardly moved.
 
     Means are left out: magnitudes, which are all positive, are not one tensor for that.
     """
@@ -352,22 +352,22 @@ def is_same(one: Tensor, other: Tensor) -> bool:
 
 
 def is_constant(tensor: Tensor) -> bool:
-    """Whether all values are equal, as those that a norm begins with."""
+    """Tell whether all values are equal, as those that a norm begins with."""
     values = as_real(tensor.detach()).flatten()
     return bool((values == values[:1]).all())
 
 
 def anew(model: nn.Module) -> nn.Module:
-    """The model as before training, in its place, or one made anew from the config of `transformers`.
+    """Return the model as before training, in its place, or one made anew from the config of `transformers`.
 
     Modules that know how initialise themselves again. A parameter that keeps its values all the same, as under
     weight_norm and other reparametrisations, and one that no module initialises, gets its own values in random order:
     a draw from their distribution. Raises NotApplicable where all values of such a weight are equal.
     """
     model = unwrapped(model)
-    if made := _from_config(model):
+    if make := _from_config(model):
         del model
-        return made()
+        return make()
     parameters = parameters_by_name(model)
     before = {name: sample_of(parameter) for name, parameter in parameters.items()}
     left = set(parameters)
@@ -392,24 +392,24 @@ def anew(model: nn.Module) -> nn.Module:
 
 
 def _from_config(model: nn.Module) -> Callable[[], nn.Module] | None:
-    """What makes a model of `transformers` anew, all weights at once; None for any other, and where that is another."""
+    """Return what makes a model of `transformers` anew, all at once; None for any other, and where it makes another."""
     package = sys.modules.get("transformers")
     if package is None or not isinstance(model, package.PreTrainedModel):
         return None
     kind, config, dtype = type(model), model.config, model.dtype
     try:
         with torch.device("meta"):
-            made = parameters_by_name(kind(config))
+            fresh = parameters_by_name(kind(config))
     except Exception:  # whatever the constructor of somebody's own class raises
         return None
     ours = parameters_by_name(model)
-    if {name: p.shape for name, p in ours.items()} != {name: p.shape for name, p in made.items()}:
+    if {name: p.shape for name, p in ours.items()} != {name: p.shape for name, p in fresh.items()}:
         return None
     return lambda: _in_precision(dtype, lambda: kind(config))
 
 
 def _in_precision(dtype: torch.dtype, make: Callable[[], nn.Module]) -> nn.Module:
-    """A network in float32 would take twice the memory of one in half precision."""
+    """Make a network in this precision: in float32 one of half precision would take twice the memory."""
     usual = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:

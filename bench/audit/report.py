@@ -59,22 +59,22 @@ def page(audit: Audit, table_text: Callable[[Table], str], mark: str) -> str:
 
 
 def _headline(audit: Audit) -> str:
-    whole = f"{short_count(audit.num_params)} parameters, {audit.depth} blocks"
+    sizes = f"{short_count(audit.num_params)} parameters, {audit.depth} blocks"
     if not audit.candidates:
         best = max(
             ((kind.cosine(*pair), kind, pair) for kind in audit.kinds for pair in kind.pairs()),
-            key=lambda one: one[0],
+            key=lambda triple: triple[0],
             default=None,
         )
         if best is None:
-            return f"{whole}: all namesakes are one tensor already."
+            return f"{sizes}: all namesakes are one tensor already."
         cosine, kind, (one, other) = best
         return (
-            f"{whole}: no two namesakes are alike enough to be one (cosine {audit.threshold:g}); the nearest, "
+            f"{sizes}: no two namesakes are alike enough to be one (cosine {audit.threshold:g}); the nearest, "
             f"{fixed(cosine, 3)}, are {kind.pattern} of blocks {kind.blocks[one] + 1} and {kind.blocks[other] + 1}."
         )
     return (
-        f"{whole}: {len(audit.candidates)} groups of namesakes are alike (cosine {audit.threshold:g} and above "
+        f"{sizes}: {len(audit.candidates)} groups of namesakes are alike (cosine {audit.threshold:g} and above "
         f"chance); as one tensor each they would save {100 * audit.savings:.1f} % of the parameters."
     )
 
@@ -96,14 +96,14 @@ def kinds_table(audit: Audit) -> Table:
 def candidates_table(audit: Audit) -> Table:
     listed = audit.candidates[:LISTED]
     columns = [
-        Column("blocks", lambda each: ", ".join(str(block + 1) for block in each.blocks)),
-        Column("lowest cosine", lambda each: fixed(each.cosine, 3)),
-        Column("distance", lambda each: fixed(each.distance, 3)),
-        Column("at random (highest)", lambda each: _floor(audit, each.kind)),
-        Column("saves", lambda each: short_count(each.saved)),
-        Column("% of the model", lambda each: f"{100 * each.saved / audit.num_params:.2f}"),
+        Column("blocks", lambda group: ", ".join(str(block + 1) for block in group.blocks)),
+        Column("lowest cosine", lambda group: fixed(group.cosine, 3)),
+        Column("distance", lambda group: fixed(group.distance, 3)),
+        Column("at random (highest)", lambda group: _floor(audit, group.kind)),
+        Column("saves", lambda group: short_count(group.saved)),
+        Column("% of the model", lambda group: f"{100 * group.saved / audit.num_params:.2f}"),
     ]
-    return tabulate(["weight"], [[each.kind.pattern] for each in listed], columns, listed)
+    return tabulate(["weight"], [[group.kind.pattern] for group in listed], columns, listed)
 
 
 def _neighbours(kind: Kind, distance: bool = False) -> list[float]:
@@ -135,41 +135,37 @@ def blocks_table(audit: Audit) -> Table:
     ) -> Column[int]:
         """Make a column of the trained network, with that at random in brackets; a dash from the block `last` on."""
 
-        def cell(at: int) -> str:
-            if at >= last or (reads and not alike.trained.influence):
-                return NOTHING if at >= last else UNREAD
-            trained = text(alike.trained, at)
+        def cell(i: int) -> str:
+            if i >= last or (reads and not alike.trained.influence):
+                return NOTHING if i >= last else UNREAD
+            trained = text(alike.trained, i)
             has_chance = alike.random is not None and trained != NOT_HERE
-            return f"{trained} ({text(alike.random, at)})" if has_chance else trained
+            return f"{trained} ({text(alike.random, i)})" if has_chance else trained
 
         return Column(head, cell)
 
     columns = [
-        column("cosine,\nnext block", lambda side, at: _number(side.cosine[at], NOT_HERE)),
-        column("feed-forward\nas stored", lambda side, at: _aligned_text(side.aligned[at], lambda a: a.raw)),
-        column("feed-forward\naligned", lambda side, at: _aligned_text(side.aligned[at], lambda a: a.cosine)),
-        column("CKA,\nnext block", lambda side, at: _number(side.cka[at], NOT_HERE), reads=True),
-        column("influence", lambda side, at: _number(side.influence[at], NOT_HERE), audit.depth, reads=True),
+        column("cosine,\nnext block", lambda side, i: _number(side.cosine[i], NOT_HERE)),
+        column("feed-forward\nas stored", lambda side, i: _aligned_text(side.aligned[i], lambda a: a.raw)),
+        column("feed-forward\naligned", lambda side, i: _aligned_text(side.aligned[i], lambda a: a.cosine)),
+        column("CKA,\nnext block", lambda side, i: _number(side.cka[i], NOT_HERE), reads=True),
+        column("influence", lambda side, i: _number(side.influence[i], NOT_HERE), audit.depth, reads=True),
     ]
     if twins is not None:
         columns += [
-            Column(
-                "as stored,\nother model", lambda at: _aligned_text(twins.aligned[at], lambda each: each.raw)
-            ),
-            Column(
-                "aligned,\nother model", lambda at: _aligned_text(twins.aligned[at], lambda each: each.cosine)
-            ),
-            Column("CKA,\nother model", lambda at: _number(twins.cka[at], NOT_HERE) if twins.cka else UNREAD),
+            Column("as stored,\nother model", lambda i: _aligned_text(twins.aligned[i], lambda a: a.raw)),
+            Column("aligned,\nother model", lambda i: _aligned_text(twins.aligned[i], lambda a: a.cosine)),
+            Column("CKA,\nother model", lambda i: _number(twins.cka[i], NOT_HERE) if twins.cka else UNREAD),
         ]
-    return tabulate(["block"], [[str(at + 1)] for at in rows], columns, rows)
+    return tabulate(["block"], [[str(i + 1)] for i in rows], columns, rows)
 
 
 def reasons(audit: Audit) -> list[str]:
     """Return a sentence for each reason why blocks have no aligned cosine."""
     pairs_of: dict[str, list[str]] = {}
-    for at, aligned in enumerate(audit.alike.trained.aligned):
+    for block, aligned in enumerate(audit.alike.trained.aligned):
         if isinstance(aligned, str):
-            pairs_of.setdefault(aligned, []).append(f"{at + 1}-{at + 2}")
+            pairs_of.setdefault(aligned, []).append(f"{block + 1}-{block + 2}")
     return [f"Aligned: n/a for blocks {', '.join(pairs)}: {reason}." for reason, pairs in pairs_of.items()]
 
 
@@ -189,7 +185,7 @@ def as_json(audit: Audit) -> dict[str, Any]:
         **blocks_json(audit),
         "no_floor": audit.no_floor or None,
         "kinds": [_kind_as_json(audit, kind) for kind in audit.kinds],
-        "candidates": [_candidate_as_json(each) for each in audit.candidates],
+        "candidates": [_candidate_as_json(group) for group in audit.candidates],
         "plan": [as_data(tie) for tie in audit.plan.ties],
     }
 
@@ -198,7 +194,7 @@ def _kind_as_json(audit: Audit, kind: Kind) -> dict[str, Any]:
     mean, highest = audit.floors.get(kind.names, (None, None))
     pairs = [
         {
-            "tensors": [kind.names[at] for at in pair],
+            "tensors": [kind.names[index] for index in pair],
             "cosine": _plain(kind.cosine(*pair)),
             "distance": _plain(kind.distance(*pair)),
         }
@@ -215,13 +211,13 @@ def _kind_as_json(audit: Audit, kind: Kind) -> dict[str, Any]:
     }
 
 
-def _candidate_as_json(each: Candidate) -> dict[str, Any]:
+def _candidate_as_json(group: Candidate) -> dict[str, Any]:
     return {
-        "weight": each.kind.pattern,
-        "names": each.tie.names,
-        "lowest_cosine": each.cosine,
-        "largest_distance": each.distance,
-        "saved": each.saved,
+        "weight": group.kind.pattern,
+        "names": group.tie.names,
+        "lowest_cosine": group.cosine,
+        "largest_distance": group.distance,
+        "saved": group.saved,
     }
 
 
@@ -232,16 +228,14 @@ def blocks_json(audit: Audit) -> dict[str, Any]:
     """
     alike, twins = audit.alike, audit.alike.twins
     neighbours, blocks = [], []
-    for at in range(audit.depth):
-        blocks.append({"block": at + 1})
-        blocks[-1] |= _both(alike, lambda side, at=at: {"influence": _at(side.influence, at)})
+    for i in range(audit.depth):
+        blocks.append({"block": i + 1})
+        blocks[-1] |= _both(alike, lambda side, i=i: {"influence": _at(side.influence, i)})
         if twins is not None:
-            blocks[-1] |= _labelled(
-                "other_model", _alignment(twins.aligned[at]) | {"cka": _at(twins.cka, at)}
-            )
-        if at < audit.depth - 1:
+            blocks[-1] |= _labelled("other_model", _alignment(twins.aligned[i]) | {"cka": _at(twins.cka, i)})
+        if i < audit.depth - 1:
             neighbours.append(
-                {"blocks": [at + 1, at + 2]} | _both(alike, lambda side, at=at: _neighbours_as_json(side, at))
+                {"blocks": [i + 1, i + 2]} | _both(alike, lambda side, i=i: _neighbours_as_json(side, i))
             )
     return {"neighbours": neighbours, "by_block": blocks, "cka": alike.cka}
 
@@ -251,22 +245,22 @@ def _both(blocks: Blocks, figures: Callable[[Neighbours], dict[str, Any]]) -> di
     return figures(blocks.trained) | random
 
 
-def _labelled(where: str, figures: dict[str, Any]) -> dict[str, Any]:
-    return {f"{where}_{name}": value for name, value in figures.items()}
+def _labelled(prefix: str, figures: dict[str, Any]) -> dict[str, Any]:
+    return {f"{prefix}_{name}": value for name, value in figures.items()}
 
 
-def _neighbours_as_json(side: Neighbours, at: int) -> dict[str, Any]:
-    return {"cosine": side.cosine[at], **_alignment(side.aligned[at]), "cka": _at(side.cka, at)}
+def _neighbours_as_json(side: Neighbours, i: int) -> dict[str, Any]:
+    return {"cosine": side.cosine[i], **_alignment(side.aligned[i]), "cka": _at(side.cka, i)}
 
 
-def _alignment(each: Aligned | str) -> dict[str, Any]:
-    if isinstance(each, str):
-        return {"feed_forward": None, "aligned": None, "not_aligned": each}
-    return {"feed_forward": each.raw, "aligned": each.cosine, "not_aligned": None}
+def _alignment(aligned: Aligned | str) -> dict[str, Any]:
+    if isinstance(aligned, str):
+        return {"feed_forward": None, "aligned": None, "not_aligned": aligned}
+    return {"feed_forward": aligned.raw, "aligned": aligned.cosine, "not_aligned": None}
 
 
-def _at(values: Sequence[float | None], at: int) -> float | None:
-    return values[at] if values else None
+def _at(values: Sequence[float | None], i: int) -> float | None:
+    return values[i] if values else None
 
 
 def _plain(value: float | None) -> float | None:
@@ -292,9 +286,9 @@ def _maps(audit: Audit) -> Figure:
 
 def _square(kind: Kind) -> np.ndarray:
     square = np.full((kind.depth, kind.depth), np.nan)
-    for one, at in enumerate(kind.blocks):
-        for other, where in enumerate(kind.blocks):
-            square[at, where] = 1.0 if kind.shared[one] == kind.shared[other] else kind.cosine(one, other)
+    for one, row in enumerate(kind.blocks):
+        for other, column in enumerate(kind.blocks):
+            square[row, column] = 1.0 if kind.shared[one] == kind.shared[other] else kind.cosine(one, other)
     return square
 
 

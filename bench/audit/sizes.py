@@ -36,7 +36,7 @@ class Given:
     weight_decay: float | None = None
 
     def check(self) -> None:
-        """BadInput for a number that cannot be meant, in one line."""
+        """Raise BadInput, in one line, for a number that cannot be meant."""
         least = {
             "tokens": 1,
             "passes": 1,
@@ -81,7 +81,7 @@ class Sized:
     config: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
-def sized(words: Sequence[str], given: Given) -> Sized:
+def sized(words: Sequence[str], flags: Given) -> Sized:
     """Read the model that the command line asks for.
 
     Args:
@@ -90,9 +90,9 @@ def sized(words: Sequence[str], given: Given) -> Sized:
     Raises:
         BadInput: no such model or task, a number that cannot be meant, or a size that cannot be read, with its flag.
     """
-    given.check()
+    flags.check()
     if all("=" in word and not Path(word).exists() for word in words):
-        return _of_task(tuple(words), given)
+        return _of_task(tuple(words), flags)
     if len(words) > 1:
         raise BadInput(
             f"{' '.join(words)}: give one MODEL, or keys of a task such as task=text_gru model.width=128: "
@@ -101,64 +101,64 @@ def sized(words: Sequence[str], given: Given) -> Sized:
     tasks = [path.stem for path in (machine.CONF / "task").glob("*.yaml")]
     if (task := spelled_like(words[0], tasks)) and not Path(words[0]).exists():
         raise BadInput(f"there is no model {words[0]}: did you mean task={task}?")
-    return _of_model(subject(words[0]), given)
+    return _of_model(subject(words[0]), flags)
 
 
-def _of_model(asked: Subject, given: Given) -> Sized:
-    model = _shapes_of(asked)
+def _of_model(maker: Subject, flags: Given) -> Sized:
+    model = _shapes_of(maker)
     parts = parts_of(model)
     embedding = None if parts.embedding is None else tuple(weight(model, parts.embedding).shape)
     try:
         depth = len(blocks_of(model))
     except (NotApplicable, BadInput):
         depth = None
-    network = given.network or _network(model)
+    network = flags.network or _network(model)
     if network is None:
         raise BadInput(
-            f"what kind of network {asked.name} is cannot be read: give --network {'|'.join(NETWORKS)}"
+            f"what kind of network {maker.name} is cannot be read: give --network {'|'.join(NETWORKS)}"
         )
     is_text = network in (*OF_TEXT, "lstm")
-    read: dict[str, int | None] = {
-        "vocab": given.vocab or (embedding[0] if embedding else None) if is_text else 0,
-        "depth": given.depth or depth,
-        "width": given.width or (embedding[-1] if embedding else _channels(model)),
+    sizes: dict[str, int | None] = {
+        "vocab": flags.vocab or (embedding[0] if embedding else None) if is_text else 0,
+        "depth": flags.depth or depth,
+        "width": flags.width or (embedding[-1] if embedding else _channels(model)),
     }
-    if missing := [name for name, value in read.items() if value is None]:
+    if missing := [name for name, value in sizes.items() if value is None]:
         words = {"vocab": "vocabulary"}
-        named = " and ".join(f"the {words.get(name, name)}" for name in missing)
-        flags = " and ".join(f"--{name}" for name in missing)
-        raise BadInput(f"{named} of {asked.name} cannot be read: give {flags}")
-    if given.tokens is None:
+        names = " and ".join(f"the {words.get(name, name)}" for name in missing)
+        options = " and ".join(f"--{name}" for name in missing)
+        raise BadInput(f"{names} of {maker.name} cannot be read: give {options}")
+    if flags.tokens is None:
         raise BadInput(
-            f"how much data {asked.name} is trained on cannot be read: give --tokens, such as --tokens 2e8"
+            f"how much data {maker.name} is trained on cannot be read: give --tokens, such as --tokens 2e8"
         )
     dropouts = [module.p for module in model.modules() if isinstance(module, nn.Dropout)]
     point = Point(
         network=network,
         corpus=YOURS,
-        vocabulary=int(read["vocab"]),
-        width=int(read["width"]),
-        depth=int(read["depth"]),
-        tokens=int(given.tokens),
-        passes=float(given.passes or 1),
-        dropout=max(dropouts, default=0.0) if given.dropout is None else given.dropout,
-        weight_decay=given.weight_decay or 0.0,
+        vocabulary=int(sizes["vocab"]),
+        width=int(sizes["width"]),
+        depth=int(sizes["depth"]),
+        tokens=int(flags.tokens),
+        passes=float(flags.passes or 1),
+        dropout=max(dropouts, default=0.0) if flags.dropout is None else flags.dropout,
+        weight_decay=flags.weight_decay or 0.0,
         parameters=untied_params(model),
     )
     parameters, ends = parameters_by_name(model), (parts.embedding, parts.unembedding)
     ties_itself = None not in ends and parameters.get(ends[0]) is parameters.get(ends[1])
-    return Sized(asked.name, model, point, ties_itself)
+    return Sized(maker.name, model, point, ties_itself)
 
 
-def _shapes_of(asked: Subject) -> nn.Module:
+def _shapes_of(maker: Subject) -> nn.Module:
     """Make the model without its numbers where its maker can do that, else with them."""
     try:
         with torch.device("meta"):
-            return asked.fresh()
+            return maker.fresh()
     except BadInput:
         raise
     except Exception:  # somebody's own function need not work without numbers
-        return asked.trained()
+        return maker.trained()
 
 
 def untied_params(model: nn.Module) -> int:
@@ -186,7 +186,7 @@ def _channels(model: nn.Module) -> int | None:
     return next((module.out_channels for module in convolutions), None)
 
 
-def _of_task(overrides: tuple[str, ...], given: Given) -> Sized:
+def _of_task(overrides: tuple[str, ...], flags: Given) -> Sized:
     """Compose a run from its keys, prepare its data, and build its network without numbers."""
     from bench.training import build  # Lightning and the data modules: seconds that other models need not pay
 
@@ -206,18 +206,18 @@ def _of_task(overrides: tuple[str, ...], given: Given) -> Sized:
         )
     keys = {"tokens": "data.train_limit", "passes": "trainer.max_epochs"}
     changes: dict[str, Any] = {
-        "tokens": None if given.tokens is None else int(given.tokens),
-        "passes": given.passes,
-        "dropout": given.dropout,
-        "weight_decay": given.weight_decay,
+        "tokens": None if flags.tokens is None else int(flags.tokens),
+        "passes": flags.passes,
+        "dropout": flags.dropout,
+        "weight_decay": flags.weight_decay,
     }
-    if sizes := [name for name in ("vocab", "depth", "width", "network") if getattr(given, name) is not None]:
+    if sizes := [name for name in ("vocab", "depth", "width", "network") if getattr(flags, name) is not None]:
         raise BadInput(
             f"--{sizes[0]} is of a MODEL; of a task give its key, such as model.depth or data.vocab_size"
         )
-    known = {name: value for name, value in changes.items() if value is not None}
-    also = tuple(f"{keys.get(name, name)}={round(v) if name in keys else v}" for name, v in known.items())
-    return Sized(" ".join(overrides), model, replace(point, **known), False, (*overrides, *also), config)
+    changed = {name: value for name, value in changes.items() if value is not None}
+    also = tuple(f"{keys.get(name, name)}={round(v) if name in keys else v}" for name, v in changed.items())
+    return Sized(" ".join(overrides), model, replace(point, **changed), False, (*overrides, *also), config)
 
 
 def _composed(overrides: Sequence[str]) -> Mapping[str, Any]:

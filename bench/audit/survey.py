@@ -56,17 +56,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _rows(name: str, audited: Audit) -> Iterator[dict[str, Any]]:
     trained, random = audited.alike.trained, audited.alike.random
-    for at, cosine in enumerate(trained.cosine):
+    for i, cosine in enumerate(trained.cosine):
         kinds = [
             kind.cosine(*pair)
             for kind in audited.kinds
             for pair in kind.pairs()
-            if (kind.blocks[pair[0]], kind.blocks[pair[1]]) == (at, at + 1)
+            if (kind.blocks[pair[0]], kind.blocks[pair[1]]) == (i, i + 1)
         ]
-        values = (cosine, random.cosine[at], max(kinds), trained.aligned[at], random.aligned[at])
+        values = (cosine, random.cosine[i], max(kinds), trained.aligned[i], random.aligned[i])
         figures = (value.cosine if isinstance(value, Aligned) else value for value in values)
         rounded = (None if isinstance(value, str) else round(value, 6) for value in figures)
-        yield {"network": name, "block": at + 1, "next": at + 2, **dict(zip(FIGURES, rounded, strict=True))}
+        yield {"network": name, "block": i + 1, "next": i + 2, **dict(zip(FIGURES, rounded, strict=True))}
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> Any:

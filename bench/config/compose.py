@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 
 class Composer:
-    """What Hydra composes for the cells of one sweep, without the `hydra` node: the same configs, the same errors.
+    """Composes the cells of one sweep as Hydra does, without the `hydra` node: the same configs, the same errors.
 
     Hydra reads the files for each cell anew. Of a grid most cells differ in values only, and those it sets last:
     here they are set on a copy of what was composed without them. Whatever is not plainly of this kind, and
@@ -27,9 +27,9 @@ class Composer:
 
     def __call__(self, overrides: Sequence[str]) -> DictConfig:
         try:
-            given = [self._parse(text) for text in overrides]
-            plain = [override for override in given if self._is_plain(override)]
-            others = [override for override in given if not self._is_plain(override)]
+            parsed = [self._parse(text) for text in overrides]
+            plain = [override for override in parsed if self._is_plain(override)]
+            others = [override for override in parsed if not self._is_plain(override)]
             if all(self._stands_apart(override, plain) for override in others):
                 cfg = self._copy(tuple(override.input_line for override in others))
                 for override in plain:
@@ -45,7 +45,7 @@ class Composer:
         return self._parsed[text]
 
     def _is_plain(self, override: Override) -> bool:
-        """`key=value` where there is no group of that name: what Hydra sets after all files are merged."""
+        """Tell whether it is `key=value` where no group has that name: Hydra sets it after all files are merged."""
         return (
             override.type == OverrideType.CHANGE
             and override.value_type == ValueType.ELEMENT
@@ -66,10 +66,10 @@ class Composer:
         if key not in self._groups:
             job = self.master.hydra.job
             outer = OmegaConf.to_container(self.master.hydra.overrides.hydra)
-            found = self.loader.get_group_options(
+            options = self.loader.get_group_options(
                 key, results_filter=None, config_name=job.config_name, overrides=outer
             )
-            self._groups[key] = bool(found)
+            self._groups[key] = bool(options)
         return self._groups[key]
 
     def _copy(self, choices: tuple[str, ...]) -> DictConfig:
@@ -85,6 +85,6 @@ class Composer:
 
 
 def _overlap(one: str, other: str) -> bool:
-    """Whether one key is the other or lies inside it."""
+    """Tell whether one key is the other or lies inside it."""
     a, b = (key.replace("/", ".").replace("[", ".").split(".") for key in (one, other))
     return all(x == y for x, y in zip(a, b, strict=False))

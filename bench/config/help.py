@@ -22,7 +22,7 @@ Comments = Mapping[str, Mapping[str, set[str]]]
 def with_comments(text: str, conf: Path) -> str:
     """Return Hydra's help with the comments of the files in `conf` beside the choices and keys."""
     groups, begins, keys = text.partition("\nKeys ")
-    lines = [line for at in groups.splitlines() for line in _choices(at, conf)]
+    lines = [line for raw in groups.splitlines() for line in _choices(raw, conf)]
     comments = _comments(conf)
     return "\n".join([*lines, *(_with_comment(*entry, comments) for entry in _entries(begins + keys))])
 
@@ -41,7 +41,7 @@ def _choices(line: str, conf: Path) -> Iterator[str]:
 
 
 def _first_comment(path: Path) -> str:
-    """The first lines of its comment, up to one that ends a sentence."""
+    """Return the first lines of a file's comment, up to one that ends a sentence."""
     text = path.read_text().removeprefix(f"{GLOBAL}\n")
     comment = ""
     for line in text.splitlines():
@@ -63,8 +63,8 @@ def _entries(text: str, prefix: str = "") -> Iterator[tuple[str, str, str, str]]
     path: list[tuple[int, str]] = []
     entry: tuple[str, str, str, str] | None = None
     for line in text.splitlines():
-        if (more := GOES_ON.fullmatch(line)) and entry and entry[3]:
-            entry = (*entry[:3], f"{entry[3]} {more[1]}")
+        if (continued := GOES_ON.fullmatch(line)) and entry and entry[3]:
+            entry = (*entry[:3], f"{entry[3]} {continued[1]}")
             continue
         if entry:
             yield entry

@@ -36,7 +36,7 @@ BEST = {
     **dict.fromkeys(("perplexity", "mse", "mae", "rmse", "nll"), "min"),
     "next_token_accuracy": "max",
 }
-"""Which way each score is better that can be the metric of a task that has it."""
+"""By score that can be the metric of a task: whether its highest or its lowest value is best."""
 
 MODULES = {
     "image": "bench.data.batches.ImageData",
@@ -103,8 +103,8 @@ def near(path: str, beside: Collection[str] | None = None) -> str | None:
         beside = [last for inside, _, last in places.values() if inside == section]
     here = {word: f"{section}.{word}".lstrip(".") for word in beside}
     elsewhere = {last: known for known, (inside, _, last) in reversed(places.items()) if inside != section}
-    called = {word: known for known, words in OTHER_WORDS.items() for word in words}
-    meant = called.get(spelled_like(key, called, cutoff=0.9))
+    synonyms = {word: known for known, words in OTHER_WORDS.items() for word in words}
+    meant = synonyms.get(spelled_like(key, synonyms, cutoff=0.9))
     candidates = (
         here.get(spelled_like(key, here)),
         meant if meant in here.values() else None,
@@ -157,9 +157,9 @@ def of_hydra(error: Exception, words: Sequence[str]) -> str:
         )
     text = re.split(" Config search path:| full_key:| See https://hydra.cc", text)[0]
     if absent := re.match(ABSENT, text):
-        file, group, choice, there = absent.groups()
+        file, group, choice, names = absent.groups()
         where = "" if any(choice in word for word in words) else f"conf/{file}.yaml: "
-        return f"{where}there is no {group}={choice}: {offer(choice, there.split() if there else _choices(group))}"
+        return f"{where}there is no {group}={choice}: {offer(choice, names.split() if names else _choices(group))}"
     if unknown := re.match(r"Could not (?:override|delete from config\.) '([^']+)'", text):
         if choices := _of_group(unknown[1]):
             return f"{unknown[1]} cannot be set like this: {choices}"
@@ -184,10 +184,10 @@ def of_hydra(error: Exception, words: Sequence[str]) -> str:
 
 def _no_choice(words: Sequence[str]) -> str:
     for word in words:
-        key, given, value = word.lstrip("+").partition("=")
-        if given and not key:
+        key, equals, value = word.lstrip("+").partition("=")
+        if equals and not key:
             return f"{word} has no key: give key=value, such as seed=1"
-        if given and not all(map(_is_name, value.split(","))) and (choices := _of_group(key)):
+        if equals and not all(map(_is_name, value.split(","))) and (choices := _of_group(key)):
             return f"{word} is not allowed: {choices}"
     return "a group was given a number or null: its choices are names, which `python -m bench --help` lists"
 
@@ -225,7 +225,7 @@ def _is_name(text: str) -> bool:
 
 
 def _line(fault: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """One of pydantic's errors in our words."""
+    """Return one of pydantic's errors in our words."""
     own_words = fault.get("ctx", {}).get("error")
     if isinstance(own_words, BadInput):
         return str(own_words)
@@ -242,7 +242,7 @@ def _line(fault: Mapping[str, Any], config: Mapping[str, Any]) -> str:
 
 
 def _place(fault: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[list[str], str, list[str]]:
-    """Where a fault is: the key's path in the config, what its value must be, and the keys of its section."""
+    """Return where a fault is: the key's path in the config, what its value must be, and the keys of its section."""
     path, words, beside, inside = [], "", [], Config
     for step in fault["loc"]:
         if isinstance(inside, dict):  # by which `kind` pydantic chose
@@ -281,11 +281,11 @@ def _contradictions(config: Config) -> Iterator[str]:
             f"trainer.devices={trainer.devices}: make it a multiple"
         )
     if trainer.output_precision is not None:
-        given = f"trainer.output_precision={trainer.output_precision}"
+        setting = f"trainer.output_precision={trainer.output_precision}"
         if task.kind != "text":
-            yield f"{given} is for the output layer of language models: leave it null here"
+            yield f"{setting} is for the output layer of language models: leave it null here"
         if trainer.precision == "64-true":
-            yield f"{given} and trainer.precision=64-true exclude each other: set the former to null"
+            yield f"{setting} and trainer.precision=64-true exclude each other: set the former to null"
     if config.control is not None and tying.parts:
         if "width" not in config.model.model_fields_set:
             yield (
@@ -371,8 +371,8 @@ def _contradictions_of_data(data: Data) -> Iterator[str]:
         )
     if data.kind == "text" and data.files is not None and "files" not in data.source:
         yield "data.files is read by data=text_files alone: choose that, or leave data.files out"
-    tokenizer, of = getattr(data, "tokenizer", None), getattr(data, "tokenizer_of", None)
-    if (tokenizer == PRETRAINED) != (of is not None):
+    tokenizer, tokenizer_of = getattr(data, "tokenizer", None), getattr(data, "tokenizer_of", None)
+    if (tokenizer == PRETRAINED) != (tokenizer_of is not None):
         yield "data.tokenizer=pretrained and data.tokenizer_of=MODEL go together: set both or neither"
     if tokenizer == PRETRAINED and data.vocab_size is not None:
         yield "data.vocab_size is the trained model's own with data.tokenizer=pretrained: set it to null"

@@ -68,7 +68,7 @@ LEARNING = {LEARNED: {"groups", "strength", "shuffle"}, GROWL: {"strength", "shu
 
 OmegaConf.register_new_resolver("trained", setting, replace=True)
 OmegaConf.register_new_resolver(
-    "unless", lambda given, default: default if given is None else None, replace=True
+    "unless", lambda value, default: default if value is None else None, replace=True
 )
 
 
@@ -156,7 +156,7 @@ class RunConfig:
         )
 
     def header(self) -> dict[str, Any]:
-        """The first part of the run's record: what it is a record of."""
+        """Return the first part of the run's record: what it is a record of."""
         config = self.config
         return {
             "schema": SCHEMA,
@@ -177,14 +177,14 @@ class RunConfig:
         }
 
     def altered(self, **changes: Any) -> "RunConfig":
-        """Another run: this one with some top-level keys changed; mappings are merged."""
+        """Return another run: this one with some top-level keys changed; mappings are merged."""
         config = copy.deepcopy(self.config)
         for key, value in changes.items():
             config[key] = {**config[key], **value} if isinstance(value, Mapping) else value
         return replace(self, config=config, overrides=None)
 
     def completed(self, **changes: Any) -> "RunConfig":
-        """The run that was asked for, with what was found out before it: its grouping, its learning rate."""
+        """Return the run that was asked for, with what was found out before it: its grouping, its learning rate."""
         return replace(self.altered(**changes), overrides=self.overrides)
 
 
@@ -254,8 +254,8 @@ def check_one_sweep(configs: Sequence[Mapping[str, Any]]) -> None:
     Raises:
         BadInput: The option, with the values that were given.
     """
-    whole = ("name", "question", "picture", "note", "takes", "points", "fail_fast", "stop")
-    for key in (*(f"sweep.{name}" for name in whole), "logger", "retry", "reuse", *FOLDERS):
+    options = ("name", "question", "picture", "note", "takes", "points", "fail_fast", "stop")
+    for key in (*(f"sweep.{name}" for name in options), "logger", "retry", "reuse", *FOLDERS):
         values = [
             functools.reduce(lambda section, name: section[name], key.split("."), config)
             for config in configs
@@ -273,9 +273,9 @@ def check_one_run(cells: Sequence[RunConfig]) -> None:
     first: dict[tuple[str, str], RunConfig] = {}
     for cell in cells:
         other = first.setdefault((cell.id, cell.cost), cell)
-        for section, key, value, there in differences_outside(cell.config, other.config):
+        for section, key, value, theirs in differences_outside(cell.config, other.config):
             raise BadInput(
-                f"{section}.{key} is {value} and {there} in cells that are one run, for no number depends on it: "
+                f"{section}.{key} is {value} and {theirs} in cells that are one run, for no number depends on it: "
                 "give one value"
             )
 
@@ -291,7 +291,7 @@ def differences_outside(
 
 
 def _hashed(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a run's config that can change a number."""
+    """Return the part of a run's config that can change a number."""
     kept = {
         key: {name: item for name, item in value.items() if _counts(key, name, item)}
         if isinstance(value, Mapping)

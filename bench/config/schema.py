@@ -19,14 +19,14 @@ PICTURES = (
     *("pareto", "forest", "curves", "dropout_x_weight_decay"),
     *("similarity", "interactions", "doses", "pairs"),
 )
-"""Those that a page may begin with; `bench.report.plots.pictures` draws them."""
+"""Pictures that a page may begin with; `bench.report.plots.pictures` draws them."""
 
 ROLES = ("attention", "feed_forward", "recurrent", "input", "conv", "norm", "bias", "adapter", "other")
-"""Of parameters: those of `bench.tying.methods`, which takes torch to import."""
+"""Roles of parameters, those of `bench.tying.methods`, which takes torch to import."""
 SCOPES = f"weights, all, or one or a list of {', '.join(ROLES)}"
 
 LARGEST = 2**31 - 1
-"""Of a whole number: more overflows somewhere below, in torch, numpy or the file system."""
+"""The largest whole number: more overflows somewhere below, in torch, numpy or the file system."""
 
 
 def _range(kind: type, words: str, **bounds: Any) -> Any:
@@ -401,7 +401,7 @@ def fields_of(section: type[BaseModel]) -> dict[str, FieldInfo]:
 
 
 def section_of(field: FieldInfo) -> type[BaseModel] | dict[str, type[BaseModel]] | None:
-    """The model of a section, or those of its kinds; None for a value."""
+    """Return the model of a section, or those of its kinds; None for a value."""
     members = (
         get_args(field.annotation)
         if get_origin(field.annotation) in (Union, UnionType)
@@ -415,7 +415,7 @@ def section_of(field: FieldInfo) -> type[BaseModel] | dict[str, type[BaseModel]]
 
 @functools.cache
 def paths() -> tuple[str, ...]:
-    """Every known key with its section, dotted."""
+    """Return every known key with its section, dotted."""
     return tuple(dict.fromkeys(_paths_in(Config, "")))
 
 

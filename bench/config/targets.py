@@ -105,13 +105,13 @@ def _check_network(config: Mapping[str, Any], parameters: Parameters | None) -> 
     if parameters is None:
         return
     kind = config["task"]["kind"]
-    given = SHAPES[kind] | {"dropout"}
+    handed = SHAPES[kind] | {"dropout"}
     target = config["model"]["_target_"].rpartition(".")[2]
-    missing = parameters.required - given - {*config["model"]}
-    if refused := given - {*parameters.names}:
+    missing = parameters.required - handed - {*config["model"]}
+    if refused := handed - {*parameters.names}:
         raise BadInput(
             f"{target} is no model for task={config['task']['name']}: a network for {kind} data is told "
-            f"{', '.join(sorted(given))}, and this one takes no {', '.join(sorted(refused))}; choose another model"
+            f"{', '.join(sorted(handed))}, and this one takes no {', '.join(sorted(refused))}; choose another model"
         )
     if missing:
         raise BadInput(
@@ -197,14 +197,14 @@ def _base(node: ast.ClassDef, target: str) -> ast.stmt | None:
 
 
 def _parameters(function: ast.FunctionDef, skipped: int) -> Parameters | None:
-    given = function.args
-    if given.kwarg is not None:
+    arguments = function.args
+    if arguments.kwarg is not None:
         return None
-    positional = [argument.arg for argument in (*given.posonlyargs, *given.args)]
-    with_default = {*positional[len(positional) - len(given.defaults) :]} if given.defaults else set()
-    named = [argument.arg for argument in given.kwonlyargs]
+    positional = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args)]
+    with_default = {*positional[len(positional) - len(arguments.defaults) :]} if arguments.defaults else set()
+    named = [argument.arg for argument in arguments.kwonlyargs]
     with_default |= {
-        name for name, default in zip(named, given.kw_defaults, strict=True) if default is not None
+        name for name, default in zip(named, arguments.kw_defaults, strict=True) if default is not None
     }
     names = (*positional[skipped:], *named)
     return Parameters(names, frozenset(names) - with_default)

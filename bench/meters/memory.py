@@ -96,8 +96,8 @@ def predicted_bytes(num_params: int, num_tensors: int, element_bytes: int) -> di
 
     element_bytes: of one parameter. Each has a gradient and two moments, and each tensor a float32 step count.
     """
-    one = num_params * element_bytes
-    return {"parameters": one, "gradients": one, "optimizer_state": 2 * one + 4 * num_tensors}
+    weights = num_params * element_bytes
+    return {"parameters": weights, "gradients": weights, "optimizer_state": 2 * weights + 4 * num_tensors}
 
 
 def device_peak_bytes(step: Callable[[], object], device: torch.device) -> dict[str, int]:
@@ -129,15 +129,15 @@ class _Timeline(MemTracker):
         super().__init__()
         self.on, self.moments = device, []
 
-    def __torch_dispatch__(self, func: Any, *rest: Any) -> Any:
-        result = super().__torch_dispatch__(func, *rest)
+    def __torch_dispatch__(self, func: Any, *arguments: Any) -> Any:
+        result = super().__torch_dispatch__(func, *arguments)
         place = frozenset(self._mod_tracker.parents), self._mod_tracker.is_bw
         self.moments.append(Moment(place, str(func), self._curr_mem_snap[self.on]["Total"]))
         return result
 
 
 class _Owner(nn.Module):
-    """Called once, it shows the tracker all parameters of its model.
+    """Shows the tracker, when it is called, all parameters of its model.
 
     Otherwise the gradient of a parameter that is used outside the forward pass of its own module would be taken
     for a temporary.

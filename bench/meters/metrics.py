@@ -59,6 +59,6 @@ def accuracy(correct: int, n: int) -> float:
     return correct / n
 
 
-def _positive(count: int, what: str) -> None:
+def _positive(count: int, unit: str) -> None:
     if count <= 0:
-        raise ValueError(f"{count} {what}: a mean needs at least one")
+        raise ValueError(f"{count} {unit}: a mean needs at least one")

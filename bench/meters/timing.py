@@ -264,5 +264,5 @@ def _pair(turns: Sequence[tuple[float, float, float, float]], share: float | Non
     low, high = median_interval(ratios)
     if low is not None and high is not None:
         low, high = min(low, ratio * (1 - RESOLUTION)), max(high, ratio * (1 + RESOLUTION))
-    tied, untied = ([turn[at] for turn in turns for at in places] for places in ((0, 3), (1, 2)))
+    tied, untied = ([turn[place] for turn in turns for place in places] for places in ((0, 3), (1, 2)))
     return Pair(summarise(tied), summarise(untied), ratio, low, high, len(ratios), share)

@@ -50,7 +50,7 @@ STEPS, ROUNDS = 20, 6
 
 
 @dataclass(frozen=True)
-class Asked:
+class Flags:
     """What the command line asks for. text: a file of characters; root: a folder of data sets; both may be absent."""
 
     dry: bool
@@ -70,48 +70,48 @@ class Asked:
 
 @dataclass(frozen=True)
 class Part:
-    """A section of the page. command: what is run for it; seconds: at most; what: a sentence above what it prints."""
+    """A section of the page. command: what is run for it; seconds: at most; note: a sentence above what it prints."""
 
     title: str
-    what: str
+    note: str
     seconds: int
-    command: Callable[[Asked], Sequence[str]]
+    command: Callable[[Flags], Sequence[str]]
 
 
-def _self_test(asked: Asked) -> list[str]:
+def _self_test(flags: Flags) -> list[str]:
     """Return the command of the meters' tests; of one file of them where the script itself is tried."""
-    place = "tests/meters/test_scores.py" if asked.dry else "tests/meters"
+    place = "tests/meters/test_scores.py" if flags.dry else "tests/meters"
     return [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", place]
 
 
-def _again(part: str) -> Callable[[Asked], list[str]]:
+def _again(part: str) -> Callable[[Flags], list[str]]:
     """Return the command of a part that this module does itself."""
 
-    def command(asked: Asked) -> list[str]:
-        flags = ["--dry"] * asked.dry + (["--root", str(asked.root)] if asked.root else [])
-        return [sys.executable, "-m", "bench.perf.gpu", "--part", part, "--out", str(asked.out), *flags]
+    def command(flags: Flags) -> list[str]:
+        words = ["--dry"] * flags.dry + (["--root", str(flags.root)] if flags.root else [])
+        return [sys.executable, "-m", "bench.perf.gpu", "--part", part, "--out", str(flags.out), *words]
 
     return command
 
 
-def _characters(asked: Asked) -> list[str]:
-    text = ("data=text_files", f"data.files={asked.text}") if asked.text else ("data=pydocs",)
+def _characters(flags: Flags) -> list[str]:
+    text = ("data=text_files", f"data.files={flags.text}") if flags.text else ("data=pydocs",)
     setting = (
         "task=text_transformer model.depth=6 model.width=384 model.heads=6 task.batches.window=256 "
         "task.batches.batch_size=64 trainer.precision=bf16-mixed trainer.max_steps=5000 data.tokenizer=bpe "
         "data.vocab_size=257 dropout=0.2 weight_decay=0.1 optimizer.lr=0.001 tying=none,embedding"
     )
-    dry = (*OWN_TEXT, *SMALL.split(), *FEW) if asked.dry else text
-    return [*BENCH, *setting.split(), *TRAINER, *asked.places("characters"), *dry]
+    dry = (*OWN_TEXT, *SMALL.split(), *FEW) if flags.dry else text
+    return [*BENCH, *setting.split(), *TRAINER, *flags.places("characters"), *dry]
 
 
-def _costs(asked: Asked) -> list[str]:
+def _costs(flags: Flags) -> list[str]:
     quick = ("measure.min_calls=1", "measure.min_seconds=0", "measure.max_seconds=0.1", "measure.cold=false")
     return [
         *(sys.executable, "-m", "bench.measure", *GPT2.split(), "tying=embedding,cross_layer"),
-        *(OWN_TEXT if asked.dry else ()),
-        *(f"runs={asked.out / 'runs'}", f"trainer.accelerator={asked.accelerator}"),
-        *((*SMALL.split(), *quick) if asked.dry else ("measure.max_seconds=6",)),
+        *(OWN_TEXT if flags.dry else ()),
+        *(f"runs={flags.out / 'runs'}", f"trainer.accelerator={flags.accelerator}"),
+        *((*SMALL.split(), *quick) if flags.dry else ("measure.max_seconds=6",)),
     ]
 
 
@@ -156,39 +156,38 @@ PARTS = {
 @framed
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the parts that the command line asks for, and write the page."""
-    given = _options().parse_args(arguments)
+    args = _options().parse_args(arguments)
     dry_folder = Path(tempfile.gettempdir()) / f"bench-gpu-{os.getpid()}"
-    asked = Asked(
-        given.dry, (given.out or (dry_folder if given.dry else Path("results/gpu"))), given.text, given.root
-    )
-    for place in (asked.text, asked.root):
+    out = args.out or (dry_folder if args.dry else Path("results/gpu"))
+    flags = Flags(args.dry, out, args.text, args.root)
+    for place in (flags.text, flags.root):
         if place is not None and not place.exists():
             raise BadInput(f"there is no {place}: give a file with --text, a folder of data sets with --root")
-    if given.part:
-        DOES[given.part](asked)
+    if args.part:
+        DOES[args.part](flags)
         return
-    has_gpu = asked.dry or bool(machine.gpus())
+    has_gpu = flags.dry or bool(machine.gpus())
     figures = {
-        name: _run(part, asked) if has_gpu else {"reason": "no GPU here"} for name, part in PARTS.items()
+        name: _run(part, flags) if has_gpu else {"reason": "no GPU here"} for name, part in PARTS.items()
     }
-    page = asked.out / "gpu.md"
+    page = flags.out / "gpu.md"
     if not has_gpu and page.exists():
         print(f"no GPU here: {page} keeps what was measured where there is one")
         return
     known = machine.provenance()
     provenance = {key: known[key] for key in ("commit", "dirty", "cores", "python", "processor")}
-    write_json(asked.out / "figures.json", {"parts": figures, "provenance": provenance})
-    write_bytes_atomic(page, _page(figures, asked.dry).encode())
+    write_json(flags.out / "figures.json", {"parts": figures, "provenance": provenance})
+    write_bytes_atomic(page, _page(figures, flags.dry).encode())
     print(page)
-    if failed := [name for name, figure in figures.items() if asked.dry and figure.get("reason")]:
+    if failed := [name for name, figure in figures.items() if flags.dry and figure.get("reason")]:
         raise BadInput(f"{', '.join(failed)}: see {page}")
 
 
-def _run(part: Part, asked: Asked) -> dict[str, Any]:
+def _run(part: Part, flags: Flags) -> dict[str, Any]:
     """Run a part's command; returns its seconds, and what it printed or the reason why there is nothing."""
-    began, seconds = time.monotonic(), part.seconds * (SLOWER if asked.dry else 1)
+    began, seconds = time.monotonic(), part.seconds * (SLOWER if flags.dry else 1)
     process = subprocess.Popen(
-        part.command(asked),
+        part.command(flags),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -218,7 +217,7 @@ def _page(figures: dict[str, dict[str, Any]], dry: bool) -> str:
         lines = ["# A dry run", "", "On a processor, at sizes of a test: these figures mean nothing."]
     for name, figure in figures.items():
         part = PARTS[name]
-        lines += ["", f"## {part.title}", "", part.what, ""]
+        lines += ["", f"## {part.title}", "", part.note, ""]
         if figure.get("reason"):
             lines.append(f"Not measured: {figure['reason']}.")
         if figure.get("printed"):
@@ -229,14 +228,14 @@ def _page(figures: dict[str, dict[str, Any]], dry: bool) -> str:
 # --- parts that are done here
 
 
-def loops(asked: Asked) -> None:
+def loops(flags: Flags) -> None:
     """Print tokens a second and share of peak of each loop, tied and untied, and write them to loops.json."""
     import torch
 
-    rows = [row for tying in ("none", "embedding") for row in _loops_of(tying, asked)]
+    rows = [row for tying in ("none", "embedding") for row in _loops_of(tying, flags)]
     write_json(
-        asked.out / "loops.json",
-        {"device": "cpu" if asked.dry else torch.cuda.get_device_name(), "rows": rows},
+        flags.out / "loops.json",
+        {"device": "cpu" if flags.dry else torch.cuda.get_device_name(), "rows": rows},
     )
     columns = [
         Column("parameters", lambda row: short_count(row["num_params"])),
@@ -246,14 +245,14 @@ def loops(asked: Asked) -> None:
         Column("share of peak", lambda row: _percent(row["share_of_peak"])),
     ]
     table = tabulate(["tying", "loop"], [[row["tying"], row["loop"]] for row in rows], columns, rows)
-    print((plain if asked.dry else markdown)(table))
+    print((plain if flags.dry else markdown)(table))
 
 
 def _percent(share: float | None) -> str:
     return NOTHING if share is None else f"{100 * share:.1f} %"
 
 
-def _loops_of(tying: str, asked: Asked) -> Iterator[dict[str, Any]]:
+def _loops_of(tying: str, flags: Flags) -> Iterator[dict[str, Any]]:
     import torch
     from lightning.fabric.utilities import move_data_to_device
 
@@ -262,17 +261,17 @@ def _loops_of(tying: str, asked: Asked) -> Iterator[dict[str, Any]]:
     from bench.perf.steps import timed
     from bench.perf.subjects import composed, subject_of
 
-    device = torch.device("cpu" if asked.dry else "cuda")
-    overrides = (*GPT2.split(), f"tying={tying}", *((*SMALL.split(), *OWN_TEXT) if asked.dry else ()))
-    run = composed(*overrides, accelerator=asked.accelerator)
-    subject = subject_of(run, "GPT-2 small", 100 if asked.dry else GPT2_WORDS)
+    device = torch.device("cpu" if flags.dry else "cuda")
+    overrides = (*GPT2.split(), f"tying={tying}", *((*SMALL.split(), *OWN_TEXT) if flags.dry else ()))
+    run = composed(*overrides, accelerator=flags.accelerator)
+    subject = subject_of(run, "GPT-2 small", 100 if flags.dry else GPT2_WORDS)
     subject.plan.apply(subject.model)
     subject.model.to(device)
     batches = [
         move_data_to_device(batch, device)
-        for batch in subject.batches((3 if asked.dry else STEPS) + ways.AHEAD)
+        for batch in subject.batches((3 if flags.dry else STEPS) + ways.AHEAD)
     ]
-    if asked.dry:
+    if flags.dry:
         batches = [(inputs % 100, targets % 100, fresh) for inputs, targets, fresh in batches]
     autocast = torch.autocast(device.type, torch.bfloat16)
 
@@ -289,7 +288,7 @@ def _loops_of(tying: str, asked: Asked) -> Iterator[dict[str, Any]]:
         "as nanoGPT": by_hand(ways.plain_loss),
     }
     seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(2 if asked.dry else ROUNDS):
+    for turn in range(2 if flags.dry else ROUNDS):
         for name in list(sides) if turn % 2 == 0 else reversed(sides):
             seconds[name].append(timed(subject, sides[name], batches))
     step = ways.bare_step(subject, subject.fresh().train())
@@ -311,31 +310,31 @@ def _loops_of(tying: str, asked: Asked) -> Iterator[dict[str, Any]]:
         }
 
 
-def wikitext2(asked: Asked) -> None:
+def wikitext2(flags: Flags) -> None:
     """Train both networks for as many epochs as fit, by the speed of a short run before them."""
-    data = OWN_TEXT if asked.dry else ("data=wikitext2", f"data.root={asked.root}")
-    if not asked.root and not asked.dry:
+    data = OWN_TEXT if flags.dry else ("data=wikitext2", f"data.root={flags.root}")
+    if not flags.root and not flags.dry:
         raise BadInput("give --root FOLDER, which holds wikitext/ laid out as on the hub")
     seconds = PARTS["wikitext2"].seconds
     setting = (
         "task=text_gru model.depth=2 model.width=650 dropout=0.5 task.batches.batch_size=20 "
         "task.batches.window=35 tying=none,embedding"
     )
-    common = [*BENCH, *setting.split(), *data, *TRAINER, *asked.places("wikitext2")]
-    common += (*GRU_SMALL, "trainer.limit_eval_batches=1") if asked.dry else ()
+    common = [*BENCH, *setting.split(), *data, *TRAINER, *flags.places("wikitext2")]
+    common += (*GRU_SMALL, "trainer.limit_eval_batches=1") if flags.dry else ()
     began = time.monotonic()
     probe = [*common, "trainer.max_epochs=1", "trainer.val_check_interval=1.0"]
-    probe += [f"trainer.limit_train_batches={3 if asked.dry else 200}", "sweep.name=wikitext2_speed"]
+    probe += [f"trainer.limit_train_batches={3 if flags.dry else 200}", "sweep.name=wikitext2_speed"]
     subprocess.run(probe, check=True, capture_output=True)
     rates = [
         record["throughput"]["value"]
-        for path in (asked.out / "runs").glob("*/record.json")
+        for path in (flags.out / "runs").glob("*/record.json")
         if (record := read_json(path))["task"] == "text_gru" and record["throughput"]["value"]
     ]
     left = 0.75 * seconds - (time.monotonic() - began)
     tokens = 2_088_628  # of WikiText-2's training split
-    epochs = 1 if asked.dry else max(1, min(PUBLISHED_EPOCHS, int(left * min(rates) / tokens)))
-    limit = ["trainer.limit_train_batches=3"] if asked.dry else ["trainer.limit_train_batches=null"]
+    epochs = 1 if flags.dry else max(1, min(PUBLISHED_EPOCHS, int(left * min(rates) / tokens)))
+    limit = ["trainer.limit_train_batches=3"] if flags.dry else ["trainer.limit_train_batches=null"]
     print(f"{epochs} of {PUBLISHED_EPOCHS} epochs", flush=True)
     subprocess.run([*common, f"trainer.max_epochs={epochs}", *limit], check=True)
 

@@ -102,7 +102,7 @@ def measure(pace: Pace) -> dict[str, Any]:
 def _along(axis: str, sizes: Sequence[Sizes], make: Callable[..., nn.Module], rounds: int) -> dict[str, Any]:
     steps = {getattr(size, axis): _step(make, size) for size in sizes}
     seconds = medians(steps, rounds)
-    peaks = {at: step.peak_bytes() for at, step in steps.items()}
+    peaks = {size: step.peak_bytes() for size, step in steps.items()}
     values = {"at": list(steps), "step_s": list(seconds.values()), "peak_bytes": list(peaks.values())}
     fitted = {key: exponent(values["at"], values[key]) for key in ("step_s", "peak_bytes")}
     return {**values, "exponents": fitted}
@@ -177,7 +177,7 @@ def on_gpu(pace: Pace, device: torch.device, subjects: Sequence[Network] = NETWO
 
 def holes(reason: str) -> dict[str, Any]:
     """Return the rows of `on_gpu` with the reason why they are empty."""
-    return {"rows": [{"subject": one.name, "tying": one.tying, "reason": reason} for one in NETWORKS_OF_GPU]}
+    return {"rows": [{"subject": net.name, "tying": net.tying, "reason": reason} for net in NETWORKS_OF_GPU]}
 
 
 def _row(subject: Network, pace: Pace, device: torch.device) -> dict[str, Any]:

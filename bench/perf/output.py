@@ -36,7 +36,7 @@ Form = Callable[[nn.Linear, Tensor, Tensor], Tensor]
 
 def measure(pace: Pace) -> dict[str, Any]:
     """Measure each form's time over the plain one, in turns, and its exact peak of memory."""
-    return {"rows": [row for shape in (TINY if pace.tiny else SHAPES) for row in _at(shape, pace)]}
+    return {"rows": [row for shape in (TINY if pace.tiny else SHAPES) for row in _rows(shape, pace)]}
 
 
 def forms() -> dict[str, Form | None]:
@@ -79,7 +79,7 @@ class Output(nn.Module):
         self().backward()
 
 
-def _at(shape: Shape, pace: Pace) -> Sequence[dict[str, Any]]:
+def _rows(shape: Shape, pace: Pace) -> Sequence[dict[str, Any]]:
     rows = []
     for name, form in forms().items():
         row: dict[str, Any] = {**shape._asdict(), "form": name}

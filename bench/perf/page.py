@@ -165,7 +165,7 @@ def growth(part: Part) -> Table:
 
     words = (("network", _word("network")), ("against", lambda row: AXIS_NAMES.get(row["axis"], row["axis"])))
     figures = (
-        ("sizes", lambda row: ", ".join(f"{at:,}" for at in row["at"])),
+        ("sizes", lambda row: ", ".join(f"{size:,}" for size in row["at"])),
         ("step ms", costs("step_s")),
         ("exponent", exponent("step_s")),
         ("peak MiB", costs("peak_bytes")),

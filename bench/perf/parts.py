@@ -16,12 +16,12 @@ VERSIONS = ("torch", "lightning", "transformers", "accelerate")
 PARTS: dict[str, Callable[[Pace], dict[str, Any]]] = {
     "floor": lambda pace: steps.floor(of_tasks(pace.tiny), pace),
     "overhead": lambda pace: steps.overhead([smallest(), *of_tasks(pace.tiny)], pace),
-    "defaults": lambda pace: steps.defaults([one for one in of_tasks(pace.tiny) if one.speaks], pace),
+    "defaults": lambda pace: steps.defaults([net for net in of_tasks(pace.tiny) if net.speaks], pace),
     "output": output.measure,
     "precision": steps.precision,
     "growth": growth.measure,
     "views": views.measure,
-    "compile": lambda pace: steps.compiled([one for one in of_tasks(pace.tiny) if one.name in TASKS], pace),
+    "compile": lambda pace: steps.compiled([net for net in of_tasks(pace.tiny) if net.name in TASKS], pace),
     "gpu": lambda pace: (
         growth.on_gpu(pace, torch.device("cuda")) if machine.gpus() else growth.holes("no GPU here")
     ),

@@ -225,7 +225,7 @@ def precision(pace: Pace) -> dict[str, Any]:
                 if below == "32-true":
                     continue
                 output = None
-            lower, plain = (_seconds_of_step(task, sizes, *at) for at in ((output, below), PLAIN))
+            lower, plain = (_seconds_of_step(task, sizes, *formats) for formats in ((output, below), PLAIN))
             (pair,) = turns_of(lower, plain, **pace.limits(1 / 2))
             rows.append({"subject": task, "output_precision": output, "precision": below, **in_record(pair)})
     return {"rows": rows}

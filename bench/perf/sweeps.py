@@ -46,10 +46,10 @@ def _print_sweep(scratch: Path) -> None:
     apart = _folders(scratch, "apart")
     _run(*BENCH, "-m", *measured, *apart)
     alone = [_run(*BENCH, *BUDGET, f"seed={seed}", *apart)[0] for seed in range(1, ALONE + 1)]
-    each = statistics.mean(alone)
+    mean = statistics.mean(alone)
     print(
-        f"the same started one after another as `python -m bench ...`: {each:.2f} s a run "
-        f"(n {ALONE}) against {wall / count:.2f} s a run in the sweep: ratio {each * count / wall:.2f}"
+        f"the same started one after another as `python -m bench ...`: {mean:.2f} s a run "
+        f"(n {ALONE}) against {wall / count:.2f} s a run in the sweep: ratio {mean * count / wall:.2f}"
     )
     first = sorted(record["seconds"]["to_first_step"] for record in records.values())
     later = first[:-workers]  # those that waited for the imports aside
@@ -90,11 +90,11 @@ def _many_records(runs: Path, name: str, count: int) -> None:
     originals = [read_json(runs / entry["id"] / "record.json") for entry in manifest["runs"]]
     entries = []
     for index in range(count):
-        at = index % len(originals)
+        source = index % len(originals)
         changed = {"id": f"{name}-{index:07}", "seed": 1 + index // len(originals)}
         (runs / changed["id"]).mkdir()
-        (runs / changed["id"] / "record.json").write_text(json.dumps({**originals[at], **changed}))
-        entries.append({**manifest["runs"][at], **changed})
+        (runs / changed["id"] / "record.json").write_text(json.dumps({**originals[source], **changed}))
+        entries.append({**manifest["runs"][source], **changed})
     (runs / "sweeps" / f"{name}.json").write_text(json.dumps({**manifest, "name": name, "runs": entries}))
 
 

@@ -130,8 +130,8 @@ def definition(target: str) -> ast.stmt | None:
         return None
     module, attribute = _origin(module, attribute)
     kinds = (ast.ClassDef, ast.FunctionDef)
-    found = [n for n in tree_of(module).body if isinstance(n, kinds) and n.name == attribute]
-    return found[0] if len(found) == 1 else None
+    definitions = [n for n in tree_of(module).body if isinstance(n, kinds) and n.name == attribute]
+    return definitions[0] if len(definitions) == 1 else None
 
 
 def defines(target: str) -> bool:
@@ -401,11 +401,11 @@ def _is_inside(module: str, project: Path) -> bool:
 
 def _source(module: str, path: Path) -> _Source:
     stamp = None if is_own(module) else _stamp(path)
-    known = _sources.get(path)
-    if known is None or known[0] != stamp:
+    cached = _sources.get(path)
+    if cached is None or cached[0] != stamp:
         tree = tree_of(module)
-        known = _sources[path] = stamp, _Source(digest(tree), tuple(_statements(tree)), _origins(tree))
-    return known[1]
+        cached = _sources[path] = stamp, _Source(digest(tree), tuple(_statements(tree)), _origins(tree))
+    return cached[1]
 
 
 def _statements(tree: ast.Module) -> Iterator[tuple[int, str, tuple[str, ...]]]:

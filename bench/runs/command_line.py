@@ -46,8 +46,8 @@ class Parser(argparse.ArgumentParser):
                     f"{where} is empty, as an unset variable of the shell is: give a value, or leave it out"
                 )
         chosen = super().parse_args(*args, **kwargs)
-        given = vars(chosen)
-        moved = {name: path for name, path in machine.moved_places().items() if given.get(name) == path}
+        values = vars(chosen)
+        moved = {name: path for name, path in machine.moved_places().items() if values.get(name) == path}
         machine.note_moved(moved, "--{} FOLDER")
         return chosen
 
@@ -89,7 +89,7 @@ def framed(main: Callable[..., int | None]) -> Callable[..., int]:
     @functools.wraps(main)
     def command(*args: object, **kwargs: object) -> int:
         _open_closed_streams()
-        wanted = os.environ.get(TRACEBACK) == "1"
+        wants_traceback = os.environ.get(TRACEBACK) == "1"
         try:
             code = main(*args, **kwargs) or 0
             sys.stdout.flush()
@@ -98,7 +98,7 @@ def framed(main: Callable[..., int | None]) -> Callable[..., int]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         except (BadInput, OSError) as error:
-            if wanted:
+            if wants_traceback:
                 raise
             return refuse(message(error))
         except KeyboardInterrupt:
@@ -112,10 +112,10 @@ def _open_closed_streams() -> None:
     """Open what was closed (`>&-`) to nowhere: the next file that is opened would stand in its place."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
-            at = os.open(os.devnull, os.O_RDWR)
-            if at != number:
-                os.dup2(at, number)
-                os.close(at)
+            handle = os.open(os.devnull, os.O_RDWR)
+            if handle != number:
+                os.dup2(handle, number)
+                os.close(handle)
             os.set_inheritable(number, True)
             setattr(sys, name, os.fdopen(number, mode, closefd=False))
 

@@ -71,8 +71,8 @@ def holder(folder: Path) -> Holder | None:
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[bool]:
     """Hold the lock of `folder` until the block is left. Yields False where a living process has it."""
-    mine = owner.token()
-    if not _take(folder, mine):
+    token = owner.token()
+    if not _take(folder, token):
         yield False
         return
     over = threading.Event()
@@ -83,7 +83,7 @@ def held(folder: Path) -> Iterator[bool]:
     finally:
         over.set()
         beating.join()
-        release(folder, mine)
+        release(folder, token)
 
 
 def release(folder: Path, token: str) -> None:
@@ -93,9 +93,9 @@ def release(folder: Path, token: str) -> None:
         (folder / LOCK_FILE).unlink(missing_ok=True)
 
 
-def _take(folder: Path, mine: str) -> bool:
+def _take(folder: Path, token: str) -> bool:
     """Make the lock, in the place of a stale one where there is one. False where a living process has it."""
-    while not _make(folder, mine):
+    while not _make(folder, token):
         current = holder(folder)
         if current is not None and not _is_gone(folder, current):
             return False
@@ -103,10 +103,10 @@ def _take(folder: Path, mine: str) -> bool:
     return True
 
 
-def _make(folder: Path, mine: str) -> bool:
+def _make(folder: Path, token: str) -> bool:
     path = folder / LOCK_FILE
     written = temporary_path(path)
-    write_json(written, {"owner": mine, "host": platform.node()})
+    write_json(written, {"owner": token, "host": platform.node()})
     try:
         os.link(written, path)  # unlike a rename it fails where there is one
     except FileExistsError:
@@ -116,20 +116,20 @@ def _make(folder: Path, mine: str) -> bool:
     return True
 
 
-def _is_gone(folder: Path, seen: Holder) -> bool:
+def _is_gone(folder: Path, before: Holder) -> bool:
     """Tell whether a holder has ended. Of another machine's only a beat that stands still *while we look* is proof.
 
     Clocks of two machines differ, so ages are no proof. A beat that is fresh by our clock needs no look.
     """
-    if seen.alive is not None:
-        return not seen.alive
-    if seen.is_fresh:
+    if before.alive is not None:
+        return not before.alive
+    if before.is_fresh:
         return False
     until = time.monotonic() + 2 * BEAT_S
     while time.monotonic() < until:
         time.sleep(BEAT_S / 5)
         now = holder(folder)
-        if now is None or (now.owner, now.beat) != (seen.owner, seen.beat):
+        if now is None or (now.owner, now.beat) != (before.owner, before.beat):
             return False
     return True
 
@@ -145,8 +145,8 @@ def _remove_stale_lock(folder: Path, dead: Holder | None) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.rename(path, removed)
         # flock may not reach a process on another machine, whose new lock this would then be.
-        now = (recorded(removed) or {}).get("owner")
-        if isinstance(now, str) and (dead is None or now != dead.owner):
+        token = (recorded(removed) or {}).get("owner")
+        if isinstance(token, str) and (dead is None or token != dead.owner):
             with contextlib.suppress(FileExistsError):
                 os.link(removed, path)
         removed.unlink(missing_ok=True)

@@ -84,25 +84,25 @@ def gpus() -> list[str]:
         return [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True).stdout
-        return [str(at) for at in range(sum(line.startswith("GPU ") for line in listed.splitlines()))]
+        return [str(index) for index in range(sum(line.startswith("GPU ") for line in listed.splitlines()))]
     return []
 
 
 def check_devices(devices: int, threads: int, accelerator: str) -> None:
-    """BadInput where a run asks for more than this machine has. Without GPUs a device is a process on the cores."""
+    """Raise BadInput where a run asks for more than is here. Without GPUs a device is a process on the cores."""
     if accelerator == "gpu" and not gpus():
         raise BadInput("trainer.accelerator=gpu: there is no GPU here; choose auto or cpu")
     on_gpu = accelerator != "cpu" and bool(gpus())
     most = len(gpus()) if on_gpu else cores() // threads
     if devices > max(most, 1):
-        what = f"{len(gpus())} GPUs" if on_gpu else f"{cores()} cores for {threads} thread(s) each"
+        present = f"{len(gpus())} GPUs" if on_gpu else f"{cores()} cores for {threads} thread(s) each"
         raise BadInput(
-            f"trainer.devices={devices} is not allowed: there are {what}; ask for at most {max(most, 1)}"
+            f"trainer.devices={devices} is not allowed: there are {present}; ask for at most {max(most, 1)}"
         )
 
 
 def check_compiler(mode: str | None) -> None:
-    """BadInput where torch.compile is asked for and no C++ compiler is here."""
+    """Raise BadInput where torch.compile is asked for and no C++ compiler is here."""
     compilers = (os.environ.get("CXX") or "g++", "g++", "c++", "clang++")
     if mode is not None and not any(map(shutil.which, compilers)):
         raise BadInput(
@@ -159,11 +159,11 @@ def _version(name: str) -> str | None:
     return None
 
 
-def git(*arguments: str, given: str = "") -> str | None:
+def git(*arguments: str, stdin: str = "") -> str | None:
     """Return the output of a git command in ROOT, or None where it fails, as outside a repository."""
     words = ["git", "-C", str(ROOT), *arguments]
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
-        return subprocess.run(words, input=given, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(words, input=stdin, capture_output=True, text=True, check=True).stdout.strip()
     return None
 
 
@@ -190,8 +190,8 @@ def _machine_lock(mode: int) -> Iterator[None]:
         # A measurement waits inside the turnstile, so that new runs queue behind it instead of starving it.
         with _open_lock(TURNSTILE) as turnstile:
             if not (_locked_at_once(turnstile, fcntl.LOCK_EX) and _locked_at_once(machine, mode)):
-                what = "a measurement to end" if mode == fcntl.LOCK_SH else "the machine to be free"
-                print(f"{WAITING} {what}: {_holders()}", file=sys.stderr, flush=True)
+                awaited = "a measurement to end" if mode == fcntl.LOCK_SH else "the machine to be free"
+                print(f"{WAITING} {awaited}: {_holders()}", file=sys.stderr, flush=True)
                 since = time.monotonic()
                 fcntl.flock(turnstile, fcntl.LOCK_EX)
                 fcntl.flock(machine, mode)

@@ -14,10 +14,10 @@ def machine() -> str:
     """Return a name of this boot of this machine and of its process numbers: containers differ, and so do boots."""
     try:
         boot = (_PROC / "sys/kernel/random/boot_id").read_text()
-        seen = f"{boot}{os.readlink('/proc/self/ns/pid')}"
+        name = f"{boot}{os.readlink('/proc/self/ns/pid')}"
     except OSError:  # no Linux
-        seen = platform.node()
-    return hashlib.sha256(seen.encode()).hexdigest()[:10]
+        name = platform.node()
+    return hashlib.sha256(name.encode()).hexdigest()[:10]
 
 
 def token(pid: int | None = None) -> str:

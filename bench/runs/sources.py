@@ -65,8 +65,8 @@ def rules(sweep: str | None) -> dict[str, str]:
             claim = yaml.safe_load(path.read_bytes())
         except yaml.YAMLError:
             continue
-        named = claim.get("sweep") if isinstance(claim, dict) else None
-        if sweep is not None and sweep in (named if isinstance(named, list) else [named]):
+        sweeps = claim.get("sweep") if isinstance(claim, dict) else None
+        if sweep is not None and sweep in (sweeps if isinstance(sweeps, list) else [sweeps]):
             hashes[str(claim.get("id"))] = rule_hash(claim)
     return hashes
 
@@ -87,7 +87,7 @@ def history() -> frozenset[str] | None:
     if not is_ours or machine.git("rev-parse", "--is-shallow-repository") != "false":
         return None
     commits = machine.git("rev-list", "HEAD").split()
-    asked = "".join(f"{commit}:{name}\n" for commit in commits for name in ("bench", "conf"))
-    answers = [line.split()[0] for line in machine.git("cat-file", "--batch-check", given=asked).splitlines()]
+    revs = "".join(f"{commit}:{name}\n" for commit in commits for name in ("bench", "conf"))
+    answers = [line.split()[0] for line in machine.git("cat-file", "--batch-check", stdin=revs).splitlines()]
     pairs = (f"{bench} {conf}" for bench, conf in zip(answers[::2], answers[1::2], strict=True))
     return frozenset([*commits, *pairs])

@@ -76,7 +76,7 @@ def manifest_path(runs: Path, sweep: str) -> Path:
 
 
 def require_writable(folder: Path) -> None:
-    """BadInput, before anything is run, where `folder` cannot be made or written to."""
+    """Raise BadInput, before anything is run, where `folder` cannot be made or written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

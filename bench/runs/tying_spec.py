@@ -100,14 +100,14 @@ class Part:
     @property
     def full(self) -> str | None:
         """Return the method that it becomes where it shares most; None where there is no such end."""
-        known = METHODS.get(self.method)
-        return known and known.full
+        method = METHODS.get(self.method)
+        return method and method.full
 
     @property
     def shown(self) -> dict[str, Any]:
         """Return the keys that its label shows first, in that order, with their values."""
-        known, keys = METHODS.get(self.method), dict(self.keys)
-        names = known.keys if known else [name for name in keys if name not in _APART]
+        method, keys = METHODS.get(self.method), dict(self.keys)
+        names = method.keys if method else [name for name in keys if name not in _APART]
         return {name: keys[name] for name in names if name in keys}
 
     @property
@@ -232,25 +232,25 @@ def recorded_spec(record: Mapping[str, Any]) -> TyingSpec | None:
 
 def colours(specs: Iterable[TyingSpec]) -> dict[str, str]:
     """Return the colour of each family of one picture; those without one of their own take the spare ones in turn."""
-    known = {
+    own = {
         method.name: method.colour for method in (*METHODS.values(), COMPOSITION) if method.colour != OTHER
     }
-    others = sorted({spec.family for spec in specs} - known.keys(), key=lambda name: (name in METHODS, name))
-    return known | {name: SPARE[at % len(SPARE)] for at, name in enumerate(others)}
+    others = sorted({spec.family for spec in specs} - own.keys(), key=lambda name: (name in METHODS, name))
+    return own | {name: SPARE[index % len(SPARE)] for index, name in enumerate(others)}
 
 
 def _keys(name: str, part: Mapping[str, Any], tying: Mapping[str, Any]) -> Keys:
     """Return the keys of a part, with those that the training loop or the controller reads instead of its function."""
-    given = {key: value for key, value in part.items() if key not in ("_target_", "_partial_")}
+    values = {key: value for key, value in part.items() if key not in ("_target_", "_partial_")}
     if name in FINDERS:
         # What shares came out of it: no part of what was asked for.
-        given = {"scope": part.get("scope")} | {
+        values = {"scope": part.get("scope")} | {
             key: tying.get(key) for key in ("groups", "shuffle", "strength")
         }
     elif part.get("strength") is not None:
-        given |= {key: tying.get(key) for key in ("form", "init")}
-    given["merge"] = tying.get("merge")
-    return _sorted({key: value for key, value in given.items() if value is not None})
+        values |= {key: tying.get(key) for key in ("form", "init")}
+    values["merge"] = tying.get("merge")
+    return _sorted({key: value for key, value in values.items() if value is not None})
 
 
 def _sorted(keys: Mapping[str, Any]) -> Keys:

@@ -127,8 +127,8 @@ def run_and_record(folder: Path, name: str, work: Work) -> None:
     if rank:
         _run_rank(folder, rank, name, work)
         return
-    with lock.held(folder) as mine:
-        if not mine:
+    with lock.held(folder) as is_mine:
+        if not is_mine:
             raise SystemExit(BUSY)
         if recorded(folder / name) is not None:
             return

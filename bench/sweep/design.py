@@ -17,7 +17,7 @@ from bench.sweep.rates import PILOT_METHODS, Overrides, rate_of
 from bench.tying.errors import BadInput
 
 SEED = 17
-"""Of the scrambling: another one is another sample."""
+"""Seed of the scrambling: another one gives another sample."""
 
 TEXT_AXES = (
     *("network", "corpus", "vocab_size", "width", "depth", "unique", "passes", "dropout", "weight_decay"),
@@ -43,11 +43,11 @@ WIDTHS, DEPTHS = (32, 128), (2, 8)
 UNIQUE_TOKENS, PASSES = (20_000, 160_000), (1, 16)
 """Tokens of train, and how often they are read, which the next bounds."""
 MOST_SECONDS = 30
-"""Of a run of a language model that reads its tokens more than once."""
+"""The longest run of a language model that reads its tokens more than once."""
 SCORED_TOKENS = 27_000
 """What the 12 validations and the test of a language model cost, in tokens of training."""
 STARTING_S = 2.0
-"""What a run takes besides."""
+"""Seconds that a run takes besides."""
 CNN_WIDTHS, CNN_DEPTHS = (8, 24), (6, 9, 12)
 UNIQUE_IMAGES, CNN_PASSES, MOST_IMAGES = (128, 1197), (4, 64), 24_000
 
@@ -77,7 +77,7 @@ class Point:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Three where the point tells the noise between seeds."""
+        """Three at the points that tell the noise between seeds, else one."""
         return (1, 2, 3) if self.number_of_kind % REPEATED_EVERY == 0 else (1,)
 
     @property
@@ -188,8 +188,8 @@ def higher_rate_runs(cfg: Any) -> list[Overrides]:
     """
 
     def higher(point: Point, run: Overrides) -> list[Overrides]:
-        made = _checked_factors(point, run)
-        factors = [factor for factor in HIGHER_FACTORS.get(point.task, ()) if factor not in made]
+        checked = _checked_factors(point, run)
+        factors = [factor for factor in HIGHER_FACTORS.get(point.task, ()) if factor not in checked]
         return _at_multiples(run, factors)
 
     return _overrides(cfg, sorted(_present(cfg), key=lambda point: point.is_text), higher)
@@ -266,41 +266,41 @@ def _sample(axes: Sequence[str], count: int) -> list[dict[str, float]]:
     return [dict(zip(axes, row, strict=True)) for row in rows.tolist()]
 
 
-def _text_point(number: int, number_of_kind: int, at: Mapping[str, float]) -> Point:
-    task = "text_gru" if at["network"] < 0.5 else "text_transformer"
-    width = 16 * round(_log(at["width"], WIDTHS) / 16)
-    depth = _choice(at["depth"], range(DEPTHS[0], DEPTHS[1] + 1))
-    vocab_size = _choice(at["vocab_size"], VOCAB_SIZES)
-    unique = round(_log(at["unique"], UNIQUE_TOKENS))
+def _text_point(number: int, number_of_kind: int, shares: Mapping[str, float]) -> Point:
+    task = "text_gru" if shares["network"] < 0.5 else "text_transformer"
+    width = 16 * round(_log(shares["width"], WIDTHS) / 16)
+    depth = _choice(shares["depth"], range(DEPTHS[0], DEPTHS[1] + 1))
+    vocab_size = _choice(shares["vocab_size"], VOCAB_SIZES)
+    unique = round(_log(shares["unique"], UNIQUE_TOKENS))
     affordable = MOST_SECONDS / seconds_of_a_token(task, width, depth, vocab_size) / unique
-    passes = _log(at["passes"], (PASSES[0], max(PASSES[0], min(PASSES[1], affordable))))
+    passes = _log(shares["passes"], (PASSES[0], max(PASSES[0], min(PASSES[1], affordable))))
     return Point(
         number,
         number_of_kind,
         task,
-        "pydocs" if at["corpus"] < 0.5 else "wikitext2",
+        "pydocs" if shares["corpus"] < 0.5 else "wikitext2",
         width=width,
         depth=depth,
         unique=unique,
         steps=_steps(unique * passes, NETWORKS[task]),
-        dropout=round(max(0.0, 0.6 * at["dropout"] - 0.2), 2),
+        dropout=round(max(0.0, 0.6 * shares["dropout"] - 0.2), 2),
         weight_decay=0.0
-        if at["weight_decay"] < 0.5
-        else round(_log(2 * at["weight_decay"] - 1, (0.3, 3)), 2),
+        if shares["weight_decay"] < 0.5
+        else round(_log(2 * shares["weight_decay"] - 1, (0.3, 3)), 2),
         vocab_size=vocab_size,
     )
 
 
-def _cnn_point(number: int, number_of_kind: int, at: Mapping[str, float]) -> Point:
-    unique = round(_log(at["unique"], UNIQUE_IMAGES))
-    seen = unique * _log(at["passes"], (CNN_PASSES[0], min(CNN_PASSES[1], MOST_IMAGES / unique)))
+def _cnn_point(number: int, number_of_kind: int, shares: Mapping[str, float]) -> Point:
+    unique = round(_log(shares["unique"], UNIQUE_IMAGES))
+    seen = unique * _log(shares["passes"], (CNN_PASSES[0], min(CNN_PASSES[1], MOST_IMAGES / unique)))
     return Point(
         number,
         number_of_kind,
         "image_cnn",
         "digits",
-        width=4 * round(_log(at["width"], CNN_WIDTHS) / 4),
-        depth=_choice(at["depth"], CNN_DEPTHS),
+        width=4 * round(_log(shares["width"], CNN_WIDTHS) / 4),
+        depth=_choice(shares["depth"], CNN_DEPTHS),
         unique=unique,
         steps=_steps(seen, NETWORKS["image_cnn"]),
     )

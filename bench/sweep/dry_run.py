@@ -88,18 +88,18 @@ class Plan:
         archived = {
             path: State(Status(record["status"])) for path, record in manifest.archived(cells).items()
         }
-        asked = {cell.id: cell for cell in cells}
-        grouped = {key: _with_groups(cell) for key, cell in asked.items()}
-        known = {key: cell or asked[key] for key, cell in grouped.items()}
-        search = Phase.of_runs(c for cell in known.values() for c in prerequisites.candidates(cell))
+        runs = {cell.id: cell for cell in cells}
+        grouped = {key: _with_groups(cell) for key, cell in runs.items()}
+        latest = {key: cell or runs[key] for key, cell in grouped.items()}
+        search = Phase.of_runs(c for cell in latest.values() for c in prerequisites.candidates(cell))
         final = {key: cell and _at_chosen_rate(cell, search) for key, cell in grouped.items()}
         return cls(
             cells,
-            sources=Phase.of_runs(prerequisites.source(cell) for cell in asked.values()),
-            starts=Phase.of_runs(cell.start for cell in (*known.values(), *search.cells.values())),
+            sources=Phase.of_runs(prerequisites.source(cell) for cell in runs.values()),
+            starts=Phase.of_runs(cell.start for cell in (*latest.values(), *search.cells.values())),
             search=search,
             grid=Phase(
-                {key: final[key] or known[key] for key in asked},
+                {key: final[key] or latest[key] for key in runs},
                 {
                     key: State(Status.QUEUED)
                     if cell is None
@@ -107,7 +107,7 @@ class Plan:
                     for key, cell in final.items()
                 },
             ),
-            costs=Phase.of_costs((c for c in known.values() if c.is_measured), archived),
+            costs=Phase.of_costs((c for c in latest.values() if c.is_measured), archived),
             waiting_for_groups=sum(cell is None for cell in grouped.values()),
             waiting_for_rates=sum(cell is None and grouped[key] is not None for key, cell in final.items()),
         )
@@ -171,11 +171,11 @@ def _before_the_grid(plan: Plan) -> list[str]:
     return lines
 
 
-def _other_code(what: str, states: Mapping[str, State]) -> list[str]:
+def _other_code(kind: str, states: Mapping[str, State]) -> list[str]:
     """Return a line on the records that were made with other code than the present."""
     stale = [state for state in states.values() if state.changed]
-    made = other_code(name for state in stale for name in state.changed)
-    return [f"{count(len(stale), what)} {made}: to make again; reuse=true accepts them"] if stale else []
+    reason = other_code(name for state in stale for name in state.changed)
+    return [f"{count(len(stale), kind)} {reason}: to make again; reuse=true accepts them"] if stale else []
 
 
 def _first_to_run(plan: Plan) -> list[str]:

@@ -48,16 +48,16 @@ def earlier(cell: RunConfig) -> tuple[dict[str, Any], list[str]]:
         BadInput: For a manifest or an archive of a newer schema, and a damaged archive.
     """
     name = _name(cell)
-    there, records = recorded(path(cell)), {}
+    manifest, records = recorded(path(cell)), {}
     archived = archive.path_of(Path(cell.options["results"]), name)
-    if there is None and archived.exists():
+    if manifest is None and archived.exists():
         sweep = archive.read(archived)
-        there, records = (
+        manifest, records = (
             {**{key: getattr(sweep, key) for key in ABOUT}, "runs": list(sweep.entries.values())},
             sweep.records,
         )
     kept, old, unsettled = [], 0, 0
-    for entry in (there or {}).get("runs", ()):
+    for entry in (manifest or {}).get("runs", ()):
         record = recorded(run_folder(cell.runs, entry["id"]) / RECORD) or records.get(entry["id"]) or {}
         if entry.get(UNSETTLED):
             unsettled += 1
@@ -69,7 +69,7 @@ def earlier(cell: RunConfig) -> tuple[dict[str, Any], list[str]]:
     lines = [f"{gone}: {count(old, 'run')} that another version of the results made"] if old else []
     if unsettled:
         lines.append(f"{gone}: {count(unsettled, 'run')} whose groups or learning rate were never settled")
-    return {**there, "runs": kept} if there else {}, lines
+    return {**manifest, "runs": kept} if manifest else {}, lines
 
 
 def archived(cells: Sequence[RunConfig]) -> dict[Path, dict[str, Any]]:

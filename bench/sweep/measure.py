@@ -25,7 +25,7 @@ DESCRIBED = ("task", "data", "model", "trainer", "measure")
 
 
 def report(measured: Sequence[Measured]) -> str:
-    """The tables of each task on its data, how they were measured, what is missing and why; and the records' paths."""
+    """Return the tables of each task, how they were measured, what is missing and why, and the records' paths."""
     groups = grouped(measured, lambda pair: (pair[1]["task"], pair[1]["data"]))
     parts = [_section(*key, members) for key, members in groups.items()]
     notes = [f"note: {key} is not used by tying={cell.label}" for cell, _ in measured for key in cell.unused]
@@ -50,7 +50,7 @@ def _section(task: str, data: str, members: Sequence[Measured]) -> str:
 
 
 def _labels(cells: Sequence[RunConfig]) -> list[str]:
-    """The label of each one's tying, with the keys in which the cells differ besides."""
+    """Return the label of each cell's tying, with the keys in which the cells differ besides."""
     configs = [leaves({key: cell.config[key] for key in DESCRIBED}) for cell in cells]
     keys = sorted({key for config in configs for key in config})
     differ = [key for key in keys if any(config.get(key) != configs[0].get(key) for config in configs)]
@@ -66,21 +66,21 @@ OVERRIDES = ("hydra/help=measure", "hydra/launcher=measure", "hydra.mode=MULTIRU
 
 @framed
 def main() -> int:
-    """The command line of a sweep, under the launcher that measures; its exit codes and its one line on stderr."""
-    given = [word for word in sys.argv[1:] if word != AGAIN_FLAG]
-    if elsewhere := [word for word in given if word.startswith("hydra/launcher")]:
+    """Run a sweep's command line under the launcher that measures, with its exit codes and its one line on stderr."""
+    words = [word for word in sys.argv[1:] if word != AGAIN_FLAG]
+    if elsewhere := [word for word in words if word.startswith("hydra/launcher")]:
         raise BadInput(f"{elsewhere[0]} is not allowed: costs are measured on this machine alone")
     from bench.__main__ import main as bench  # it imports the sweep, and so this module
 
-    sys.argv[1:] = _with_ours(given, again=AGAIN_FLAG in sys.argv)
+    sys.argv[1:] = _with_ours(words, again=AGAIN_FLAG in sys.argv)
     return bench()
 
 
-def _with_ours(given: Sequence[str], again: bool) -> list[str]:
-    """The words with our overrides after theirs, so that ours hold: Hydra takes them in one piece."""
-    ends = [at + 1 for at, word in enumerate(given) if "=" in word and not word.startswith("-")]
-    end = ends[-1] if ends else len(given)
-    return [*given[:end], *OVERRIDES, f"hydra.launcher.again={str(again).lower()}", *given[end:]]
+def _with_ours(words: Sequence[str], again: bool) -> list[str]:
+    """Return the words with our overrides after theirs, so that ours hold: Hydra takes them in one piece."""
+    ends = [index + 1 for index, word in enumerate(words) if "=" in word and not word.startswith("-")]
+    end = ends[-1] if ends else len(words)
+    return [*words[:end], *OVERRIDES, f"hydra.launcher.again={str(again).lower()}", *words[end:]]
 
 
 if __name__ == "__main__":

@@ -49,9 +49,9 @@ def source(cell: RunConfig) -> RunConfig | None:
     parts = {name: part for name, part in tying["parts"].items() if name != finder}
     if finder == LEARNED and tying["strength"]:
         parts["soft"] = {**SOFT, "strength": tying["strength"], "scope": tying["scope"]}
-    read = {key for part in parts.values() for key in part}
-    kept = {key: value if key in read else None for key, value in tying.items()}
-    if "strength" in read:
+    used = {key for part in parts.values() for key in part}
+    kept = {key: value if key in used else None for key, value in tying.items()}
+    if "strength" in used:
         kept |= {"form": tying["form"] or "penalty", "init": tying["init"] or "own"}
     return cell.altered(
         tying={**kept, "parts": parts},
@@ -86,8 +86,8 @@ def resolved(cell: RunConfig, records: Mapping[str, Mapping[str, Any]]) -> RunCo
         reason = (
             record["reason"] if status == Status.NOT_APPLICABLE else f"{record['status']}: {record['reason']}"
         )
-        what = "blocks" if finder == LEARNED else "rows"
-        raise Unlearned(status, f"which {what} share was to be learned from {source_run}, which is {reason}")
+        units = "blocks" if finder == LEARNED else "rows"
+        raise Unlearned(status, f"which {units} share was to be learned from {source_run}, which is {reason}")
     if finder == GROWL:
         labels = record["alike_rows"]
     elif record["similarity"] is None:

@@ -44,7 +44,7 @@ def _origin(start: Record) -> str:
 
 
 def _begun(record: Record) -> str:
-    """What was found out or trained before the run, a line each."""
+    """Return what was found out or trained before the run, a line each."""
     lines = []
     if record.get("learned_from"):
         labels = " ".join(map(str, record["config"]["tying"]["grouping"]))
@@ -115,7 +115,7 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
             self.at_once = max(self.at_once, len(self.since))
 
     def elsewhere(self, cell: RunConfig) -> None:
-        """Another controller is at it: its record will come from there."""
+        """Note that another controller is at the cell: its record will come from there."""
         with self.lock:
             self.running.pop(cell.id, None)
             self.since.pop(cell.id, None)
@@ -182,7 +182,7 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         return elapsed if seconds is None else f"{elapsed}, {_clock(seconds)} to go"
 
     def _to_go_s(self) -> float | None:
-        """Seconds until the phase ends, as long as its runs took so far; None where none has ended or is left."""
+        """Estimate the seconds until the phase ends by its runs so far; None where none has ended or is left."""
         if not self.spent or self._ended == self.total:
             return None
         mean = sum(self.spent) / len(self.spent)
@@ -190,7 +190,7 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         return ((self.total - self._ended - len(self.running)) * mean + under_way) / self.at_once
 
     def _where(self) -> str:
-        """How far the newest run is, and which it is, or what is waited for; empty where nothing is under way.
+        """Say how far the newest run is, and which it is, or what is waited for; empty where nothing is under way.
 
         What changes comes first: a narrow terminal shows no more.
         """
@@ -213,7 +213,7 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
                 self._write(self.line())
 
     def _write(self, text: str) -> None:
-        """A line that stays; on a terminal above the bar."""
+        """Write a line that stays; on a terminal above the bar."""
         if self.live:
             self.live.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
@@ -222,7 +222,7 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
 
 
 def _live(progress: Progress) -> "Live | None":
-    """rich's display of `progress`; None on a terminal that cannot move its cursor (TERM=dumb).
+    """Return rich's display of `progress`; None on a terminal that cannot move its cursor (TERM=dumb).
 
     Imports rich, 0.04 s, which only a terminal needs.
     """
@@ -245,7 +245,7 @@ def _name(cell: RunConfig) -> str:
 
 
 def _position(folder: Path) -> str:
-    """How far the run in `folder` is; before its first step what it waits for, as the last line of its log says."""
+    """Say how far the run in `folder` is; before its first step what it waits for, as the last line of its log says."""
     status = recorded(folder / "status.json")
     if status is None:
         waiting = _last_line(folder / "log")

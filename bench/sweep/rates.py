@@ -97,9 +97,9 @@ def fitted(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Rule]]:
 def best_rate(nll: Mapping[float, float]) -> float:
     """Return the rate at which the nll, given at some rates, is lowest, between two of them."""
     rates = sorted(nll)
-    at = min(range(len(rates)), key=lambda index: nll[rates[index]])
-    if at in (0, len(rates) - 1):
-        return rates[at]
-    around = rates[at - 1 : at + 2]
+    lowest = min(range(len(rates)), key=lambda index: nll[rates[index]])
+    if lowest in (0, len(rates) - 1):
+        return rates[lowest]
+    around = rates[lowest - 1 : lowest + 2]
     a, b, _ = np.polyfit([math.log(rate) for rate in around], [nll[rate] for rate in around], 2)
     return math.exp(-b / (2 * a))

@@ -135,8 +135,8 @@ class RunOrLoad:
         if (folder / lock.LOCK_FILE).exists() or (
             (folder / RESUME).is_file() and record["status"] != Status.FAILED
         ):
-            with lock.held(folder) as mine:
-                if mine and record["status"] != Status.FAILED:
+            with lock.held(folder) as is_mine:
+                if is_mine and record["status"] != Status.FAILED:
                     (folder / RESUME).unlink(missing_ok=True)
 
     def _remove_stale(self, cell: RunConfig) -> bool:
@@ -147,8 +147,8 @@ class RunOrLoad:
         path = self.path(cell)
         if not path.exists() and not self._is_resume_stale(cell):
             return True
-        with lock.held(path.parent) as mine:
-            if mine and self.load(cell) is None:
+        with lock.held(path.parent) as is_mine:
+            if is_mine and self.load(cell) is None:
                 path.unlink(missing_ok=True)
                 if self._is_resume_stale(cell):
                     (path.parent / RESUME).unlink()
@@ -169,8 +169,8 @@ class RunOrLoad:
         path.parent.mkdir(parents=True, exist_ok=True)
         until = time.monotonic() + GRACE_S
         while time.monotonic() < until:
-            with lock.held(path.parent) as mine:
-                if mine:
+            with lock.held(path.parent) as is_mine:
+                if is_mine:
                     log = path.parent / "log"
                     if log.exists():
                         reason = f"{reason}; see {log}"

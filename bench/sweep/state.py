@@ -72,7 +72,7 @@ class State:
 
     @property
     def share_left(self) -> float:
-        """Of its training, in [0, 1]: all of it where its step is not known."""
+        """The share of its training that is left, in [0, 1]: all of it where its step is not known."""
         return 1 - min(self.step / self.steps, 1) if self.step is not None and self.steps else 1.0
 
 
@@ -92,12 +92,12 @@ def state_of(
     """
     path = folder / name
 
-    def changed(made: Mapping[str, Any]) -> tuple[str, ...]:
-        """Modules that changed since a record or a request was made."""
-        if reuse or "code" not in made:
+    def changed(content: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the modules that changed since a record or a request was made."""
+        if reuse or "code" not in content:
             return ()
-        asked = present_names(made["config"]) if config is None else config
-        return tuple(changed_modules(made["code"], code_of(asked, cost=name == COST)))
+        present = present_names(content["config"]) if config is None else config
+        return tuple(changed_modules(content["code"], code_of(present, cost=name == COST)))
 
     if ended := _ended(path, changed):
         return ended
@@ -123,7 +123,7 @@ def state_of(
 
 
 def _request(folder: Path) -> Mapping[str, Any]:
-    """What the last attempt was asked to do, with its config."""
+    """Return what the last attempt was asked to do, with its config."""
     request, config = recorded(folder / REQUEST), folder / CONFIG
     if request is None or not config.exists():
         return {}
@@ -156,14 +156,14 @@ def _ended(path: Path, changed: Callable[[Mapping[str, Any]], tuple[str, ...]]) 
     )
 
 
-def _under_way(folder: Path, status: Status, reason: str | None, **more: Any) -> State:
+def _under_way(folder: Path, status: Status, reason: str | None, **fields: Any) -> State:
     position = recorded(folder / "status.json") or {}
     figures = {key: position.get(key) for key in ("step", "steps", "metric", "value")}
-    return State(status, reason, **figures, **more, attempts=len(_attempts(folder)))
+    return State(status, reason, **figures, **fields, attempts=len(_attempts(folder)))
 
 
 def _attempts(folder: Path) -> list[Mapping[str, Any]]:
-    """The starts that the run's processes wrote down."""
+    """Return the starts that the run's processes wrote down."""
     return (recorded(folder / ATTEMPTS) or {}).get("attempts", [])
 
 
@@ -200,8 +200,8 @@ def makespan(expected: Sequence[float | None], workers: int) -> tuple[float | No
     known = [seconds for seconds in expected if seconds is not None]
     if not known:
         return (None if expected else 0.0), len(expected)
-    whole = sum(known) / len(known) * len(expected)
-    return max(whole / workers, *known), len(expected) - len(known)
+    total = sum(known) / len(known) * len(expected)
+    return max(total / workers, *known), len(expected) - len(known)
 
 
 def tally(counted: Iterable[tuple[Mapping[str, Any], Sequence[str]]], columns: Sequence[str]) -> str:
@@ -211,11 +211,11 @@ def tally(counted: Iterable[tuple[Mapping[str, Any], Sequence[str]]], columns: S
     """
     tasks: dict[str, dict[str, Counter[str]]] = {}
     places: dict[str, tuple] = {}
-    for header, named in counted:
+    for header, own_columns in counted:
         ties = tasks.setdefault(f"{header['task']} on {header['data']}", {})
-        ties.setdefault(header["tying"], Counter()).update(named)
-        at = place(recorded_spec(header) or TyingSpec.unknown(header["tying"]))
-        places[header["tying"]] = min(places.get(header["tying"], at), at)
+        ties.setdefault(header["tying"], Counter()).update(own_columns)
+        rank = place(recorded_spec(header) or TyingSpec.unknown(header["tying"]))
+        places[header["tying"]] = min(places.get(header["tying"], rank), rank)
     rows, total = [], Counter()
     for task in sorted(tasks):
         of_task = sum(tasks[task].values(), Counter())
@@ -241,12 +241,12 @@ def run_name(header: Mapping[str, Any]) -> str:
 
 
 def count(number: int, word: str) -> str:
-    """`1 run`, `1,200 runs`."""
+    """Return a number with its word: `1 run`, `1,200 runs`."""
     return f"{number:,} {word}{'s' * (number != 1)}"
 
 
 def in_words(seconds: float) -> str:
-    """`45 s`, `9 min 40 s`, `1 h 20 min`, `3 d 4 h`: two units at most."""
+    """Return a time in two units at most: `45 s`, `9 min 40 s`, `1 h 20 min`, `3 d 4 h`."""
     units = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
     rest = round(seconds)
     if rest >= 3_600:  # of hours no seconds are told, of days no minutes

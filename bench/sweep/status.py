@@ -44,7 +44,7 @@ Entry = tuple[Mapping[str, Any], State]
 
 
 def report(runs: Path, names: Sequence[str] | None = None) -> str:
-    """The state of the named sweeps (None: of every one) as text: in full of one, a line each of several.
+    """Return the state of the named sweeps (None: of every one) as text: in full of one, a line each of several.
 
     BadInput for an unknown sweep, a torn manifest and a record of a newer schema.
     """
@@ -57,7 +57,7 @@ def report(runs: Path, names: Sequence[str] | None = None) -> str:
 
 
 def _look(runs: Path, name: str, part: str = "runs") -> Iterator[Entry]:
-    """What the sweep consists of, or what a part of `states.PHASES` does."""
+    """Yield the runs that the sweep consists of, or those of a part of `states.PHASES`."""
     path = manifest_path(runs, name)
     entries = read_json(path).get(part, [] if part in states.PHASES else None)
     try:
@@ -98,9 +98,9 @@ def _counts(states: Iterable[State]) -> str:
 
 
 def _costs(runs: Path, entries: Sequence[Entry]) -> str:
-    """The measurements that come before the runs; nothing where all are there."""
-    asked = {entry["cost"] for entry, _ in entries} - {None}
-    costs = {cost: state_of(cost_folder(runs, cost), COST) for cost in asked}
+    """Say what is missing of the measurements that come before the runs; nothing where all are there."""
+    ids = {entry["cost"] for entry, _ in entries} - {None}
+    costs = {cost: state_of(cost_folder(runs, cost), COST) for cost in ids}
     missing = {
         cost: state
         for cost, state in costs.items()
@@ -121,8 +121,8 @@ def _other_code(entries: Sequence[Entry]) -> str:
     stale = [state for _, state in entries if state.changed]
     if not stale:
         return ""
-    made = other_code(name for state in stale for name in state.changed)
-    counted = f"{count(len(stale), 'recorded run')} {made}, counted as queued"
+    reason = other_code(name for state in stale for name in state.changed)
+    counted = f"{count(len(stale), 'recorded run')} {reason}, counted as queued"
     return _wrapped(f"{counted}: the sweep makes them again, reuse=true accepts them", "", "  ")
 
 
@@ -142,7 +142,7 @@ def _running(runs: Path, entries: Sequence[Entry]) -> str:
 
 
 def _measured(entries: Sequence[Entry]) -> str:
-    """Who measures alone on this machine, where there are runs that wait for it."""
+    """Say who measures alone on this machine, where there are runs that wait for it."""
     waits = any(state.status == Status.QUEUED for _, state in entries)
     if not waits or (measured_by := machine.measured_by()) is None:
         return ""
@@ -157,7 +157,7 @@ def _position(state: State) -> str:
 
 
 def _reasons(runs: Path, entries: Sequence[Entry]) -> str:
-    """Why runs have no number, most frequent first: reasons that differ in figures alone are told as one."""
+    """Say why runs have no number, most frequent first: reasons that differ in figures alone are told as one."""
     blocks = []
     for status in EXPLAINED:
         members = [entry for entry in entries if entry[1].status == status]
@@ -202,7 +202,7 @@ def _alike(entry: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _threads(runs: Path, entries: Sequence[Entry]) -> int:
-    """CPU threads of a run, as the first says that was ever asked for; 1 before."""
+    """Return the CPU threads of a run, as the first run that was asked for says; 1 before there is one."""
     for entry, _ in entries:
         request = recorded(run_folder(runs, entry["id"]) / "request.json")
         if request is not None:
@@ -211,16 +211,16 @@ def _threads(runs: Path, entries: Sequence[Entry]) -> int:
 
 
 def _next(runs: Path, name: str, entries: Sequence[Entry]) -> str:
-    """The commands that bring the sweep on."""
-    named = (machine.CONF / "sweep" / f"{name}.yaml").exists()
+    """Return the commands that bring the sweep on."""
+    is_shipped = (machine.CONF / "sweep" / f"{name}.yaml").exists()
     elsewhere = f"runs={runs}" if runs != Path("runs") else ""
     if machine.IS_CHECKOUT:
-        given = f"SWEEP={name}" + (f" ARGS={elsewhere}" if elsewhere else "")
-        go, retry = f"make sweep {given}", f"make retry {given}"
+        arguments = f"SWEEP={name}" + (f" ARGS={elsewhere}" if elsewhere else "")
+        go, retry = f"make sweep {arguments}", f"make retry {arguments}"
     else:
         go = f"tying-bench -m sweep={name} {elsewhere}".rstrip()
         retry = f"{go} retry=true"
-    if not named:
+    if not is_shipped:
         go, retry = "the command that started it, once more", "the command that started it, with retry=true"
     lines = []
     if any(state.status == Status.RUNNING for _, state in entries):

@@ -50,10 +50,10 @@ def train(cells: Sequence[RunConfig], train_all: Train) -> tuple[dict[str, Recor
     arms, records = _arms(cells), {}
     most = max(len(arm.cells) for arm in arms)
     for turn in (slice(stop["first"]), *(slice(n, n + 1) for n in range(stop["first"], most))):
-        asked = [cell for arm in arms if _goes_on(arm, arms) for cell in arm.cells[turn]]
-        if not asked:
+        due = [cell for arm in arms if _goes_on(arm, arms) for cell in arm.cells[turn]]
+        if not due:
             break
-        records |= train_all(asked)
+        records |= train_all(due)
         for arm in arms:
             arm.records |= {c.config["seed"]: records[c.id] for c in arm.cells if c.id in records}
         for arm in arms:
@@ -64,7 +64,7 @@ def train(cells: Sequence[RunConfig], train_all: Train) -> tuple[dict[str, Recor
         for cell in arm.skipped:
             records[cell.id] = {**cell.header(), "status": Status.NOT_RUN, "reason": reason}
     decided = [arm for arm in arms if arm.is_decided and arm.skipped]
-    return records, {arm.cells[0].group: _told(arm, stop["margin"]) for arm in decided}
+    return records, {arm.cells[0].group: _sentence(arm, stop["margin"]) for arm in decided}
 
 
 def _arms(cells: Sequence[RunConfig]) -> list[Arm]:
@@ -84,7 +84,7 @@ def _is_compared(cell: RunConfig) -> bool:
 
 
 def _setting(cell: RunConfig) -> str:
-    """What a tying and the `none` that it is compared with have in common: all but the tying, its rate and the seed."""
+    """Return what a tying shares with the `none` that it is compared with: all but the tying, its rate and the seed."""
     apart = {"tying", "control", "seed", "optimizer"}
     alike = {key: value for key, value in cell.config.items() if key not in apart}
     rest = {key: value for key, value in cell.config["optimizer"].items() if key != "lr"}
@@ -116,20 +116,20 @@ def _metric(cell: RunConfig) -> Metric:
 
 
 def _value(record: Mapping[str, Any] | None) -> float | None:
-    """The test metric on the scale that it is compared on; None where the run has no finite one."""
+    """Return the test metric on the scale that it is compared on; None where the run has no finite one."""
     if record is None or record["status"] != Status.DONE:
         return None
     value = record["test"][scale_of(Metric(**record["metric"]))]
     return value if is_finite(value) else None
 
 
-def _told(arm: Arm, margin: float) -> str:
+def _sentence(arm: Arm, margin: float) -> str:
     """`text_gru on pydocs, cross_layer, dropout 0, ...: different after 4 of 8 seeds (margin 0.01), nll +0.05 [...]`"""
     cell, (word, n, *numbers) = arm.cells[0], arm.decision
     mean, low, high = (f"{number:+.3g}" for number in numbers)
-    config, of = cell.config, len(arm.cells)
+    config, total = cell.config, len(arm.cells)
     return (
         f"{config['task']['name']} on {config['data']['name']}, {cell.label}, dropout {config['dropout']:g}, weight "
-        f"decay {config['weight_decay']:g}: {word} after {n} of {of} seeds (margin {margin:g}), "
+        f"decay {config['weight_decay']:g}: {word} after {n} of {total} seeds (margin {margin:g}), "
         f"{scale_of(_metric(cell))} {mean} [{low}, {high}]"
     )

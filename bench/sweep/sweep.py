@@ -22,10 +22,10 @@ from bench.sweep.state import PHASES, count
 from bench.tying.errors import BadInput
 
 BUILT_OF = ("task", "data", "model", "tying", "control", "dropout", "trainer")
-"""What of a config says how a network is built: cells that differ in the rest alone are asked about once."""
+"""The keys of a config that say how a network is built: cells that differ in others alone are asked about once."""
 
 POLL_S = 0.5
-"""Between looks at runs that are being done elsewhere."""
+"""Seconds between looks at runs that are being done elsewhere."""
 
 
 class RunFailed(Exception):
@@ -45,14 +45,14 @@ class SweepResult(NamedTuple):
             began: When the command began, in seconds since the epoch.
         """
         lines = []
-        for status, what, advice in (
+        for status, verb, advice in (
             (Status.FAILED, "failed", "; retry=true runs them again"),
             (Status.INTERRUPTED, "were interrupted", ""),
         ):
             records = [record for record in self.records if record["status"] == status]
             if records:
                 earlier = recorded_before(records, began) if advice else ""
-                counted = f"{len(records)} of {len(self.records)} runs {what}"
+                counted = f"{len(records)} of {len(self.records)} runs {verb}"
                 lines.append(f"{counted}: {records[0]['reason']}{earlier}{advice}")
         return lines
 
@@ -161,8 +161,8 @@ def run_sweep(cells: Sequence[RunConfig], launcher: Launcher, sweep: bool = Fals
         else:
             trained, stopped = stopping.train(ready, lambda turn: phase.train(turn, starts, "training"))
             records = ended | trained
-            asked = [cell for cell in cells if records[cell.id]["status"] != Status.NOT_RUN]
-            manifest.write(asked, before, earlier, stopped=stopped)
+            ran = [cell for cell in cells if records[cell.id]["status"] != Status.NOT_RUN]
+            manifest.write(ran, before, earlier, stopped=stopped)
             for text in stopped.values():
                 progress.say(f"no more seeds: {text}")
     return SweepResult(cells, [records[cell.id] for cell in cells])
@@ -205,10 +205,10 @@ def refusal(cells: Sequence[RunConfig]) -> str | None:
 
     A tying that has yet to be learned is looked at as the run that it is learned from.
     """
-    asked = [prerequisites.source(cell) or cell for cell in cells]
+    built = [prerequisites.source(cell) or cell for cell in cells]
     configs = {
         json.dumps({key: cell.config.get(key) for key in BUILT_OF}, sort_keys=True): cell.config
-        for cell in asked
+        for cell in built
     }
     if not configs:
         return None
@@ -231,13 +231,13 @@ def _remove_cost(cell: RunConfig) -> None:
     """Remove the cell's cost record, unless somebody is at it: then it is about to be new."""
     path = ensure_cost.path(cell)
     if path.exists():
-        with lock.held(path.parent) as mine:
-            if mine:
+        with lock.held(path.parent) as is_mine:
+            if is_mine:
                 path.unlink(missing_ok=True)
 
 
 def _unique(cells: Iterable[RunConfig | None]) -> list[RunConfig]:
-    """Each run once; None is no run."""
+    """Return each run once; None is no run."""
     return list({cell.id: cell for cell in cells if cell is not None}.values())
 
 
@@ -348,9 +348,9 @@ class _Phases:
             else:
                 self._note(cell, record, ensure, records)
         if superseded:
-            what = "recorded run" if ensure == ensure_run else "recorded cost"
+            kind = "recorded run" if ensure == ensure_run else "recorded cost"
             self.progress.say(
-                f"{count(superseded, what)} {other_code(modules)}: made again; reuse=true accepts what is recorded"
+                f"{count(superseded, kind)} {other_code(modules)}: made again; reuse=true accepts what is recorded"
             )
         return left
 

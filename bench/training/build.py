@@ -21,7 +21,7 @@ from bench.tying.similarity import align_to_first, cosine, joined_pairs
 Config = Mapping[str, Any]
 
 FEED_FORWARD_RANGE = (0.5, 2.0)
-"""Of its own feed-forward width at its new width, how much less and how much more a control may get."""
+"""The least and the most that a control may get of its own feed-forward width at its new width."""
 
 
 def data_module(config: Config, **changes: Any) -> L.LightningDataModule:

@@ -104,14 +104,14 @@ class MetricsCallback(L.Callback):
     def _add_point(self, trainer: L.Trainer, module: Training) -> None:
         """Keep the loss of the step, which is still on the device, with its learning rate and the throughput."""
         trained_s = self.training_s + time.perf_counter() - self._running_since
-        (seen, at), self._last_point = self._last_point, (module.seen, trained_s)
+        (seen, before_s), self._last_point = self._last_point, (module.seen, trained_s)
         unit = module.unit.replace("/", "_per_")
         self._points.append(
             {
                 "step": trainer.global_step,
                 "train/loss": module.last_loss,
                 "train/lr": trainer.optimizers[0].param_groups[0]["lr"],
-                f"train/{unit}": (module.seen - seen) / (trained_s - at) * trainer.world_size,
+                f"train/{unit}": (module.seen - seen) / (trained_s - before_s) * trainer.world_size,
             }
         )
 

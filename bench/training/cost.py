@@ -33,7 +33,7 @@ from bench.tying.attention import kv_numbers_per_token
 from bench.tying.structure import copied
 
 SECONDS_OF_ENERGY = 2.0
-"""Training steps for so long, at least, between two readings of a GPU's energy counter."""
+"""The least time that training steps take between two readings of a GPU's energy counter."""
 
 ROUNDED = 1e-3
 """Share of a peak by which it may be off a line on CUDA, where the tracker rounds each storage up to 512 bytes."""
@@ -302,11 +302,11 @@ def _timed_inference(
     Warm is right after the same call, so that what is timed finds in the caches what its own kind left there. Cold is
     after `evict`, and left out where that is None.
     """
-    one = resized(batch, 1)
+    single = resized(batch, 1)
 
     def all_seconds() -> tuple[float, ...]:
         fresh, seconds = side.fresh(), []
-        for call in (fresh.infer(batch), fresh.infer(one)):
+        for call in (fresh.infer(batch), fresh.infer(single)):
             call()
             seconds.append(seconds_of(call, side.device))
             if evict is not None:
@@ -314,7 +314,7 @@ def _timed_inference(
                 seconds.append(seconds_of(call, side.device))
         if generates:
             for before in (None,) if evict is None else (None, evict):
-                seconds += _generation_seconds(fresh, one[0], before)
+                seconds += _generation_seconds(fresh, single[0], before)
         return tuple(seconds)
 
     return all_seconds

@@ -42,7 +42,7 @@ def connect(count: int, identity: str, *, gpu: bool, rendezvous: Path | None) ->
 
 
 def _compare_configs(store: dist.Store, rank: int, count: int, identity: str) -> None:
-    """RuntimeError where ranks hold different configs: their sums would mean nothing, and nobody would notice."""
+    """Raise RuntimeError where ranks hold different configs: their sums would mean nothing, and nobody would notice."""
     store.set(f"config/{rank}", identity)
     identities = {}
     for other in range(count):

@@ -16,11 +16,11 @@ CLOSE = 1e-4
 """How far two hidden states may lie apart, relative to the larger, that one function computes in another order."""
 
 
-def init_from_pretrained(model: nn.Module, asked: str, blocks: Sequence[int] | None = None) -> dict[str, Any]:
+def init_from_pretrained(model: nn.Module, name: str, blocks: Sequence[int] | None = None) -> dict[str, Any]:
     """Load a trained model into the network of transformers inside `model`, in place; the rest of it stays.
 
     Args:
-        asked: A folder of transformers, a name of the hub, or zoo:NAME.
+        name: A folder of transformers, a name of the hub, or zoo:NAME.
         blocks: Numbers of the trained blocks that the network has; None: all.
 
     Returns:
@@ -32,24 +32,24 @@ def init_from_pretrained(model: nn.Module, asked: str, blocks: Sequence[int] | N
     inner = next((child for child in model.children() if isinstance(child, PreTrainedModel)), None)
     if inner is None:
         raise BadInput(
-            f"start.model={asked} needs a network of transformers, as that of task=sentence_embedding; "
+            f"start.model={name} needs a network of transformers, as that of task=sentence_embedding; "
             f"{type(model).__name__} is none"
         )
-    folder = folder_of(asked)
+    folder = folder_of(name)
     trained = load(folder, AutoConfig.from_pretrained(folder, local_files_only=True), type(inner)).float()
     weights = _renumbered(trained, blocks)
     own = inner.state_dict()
-    for name, value in own.items():
-        if name not in weights or weights[name].shape != value.shape:
-            there = tuple(weights[name].shape) if name in weights else "nothing"
+    for key, value in own.items():
+        if key not in weights or weights[key].shape != value.shape:
+            theirs = tuple(weights[key].shape) if key in weights else "nothing"
             raise BadInput(
-                f"the weights of {asked} do not fit the network: it has {name} {tuple(value.shape)}, and they have "
-                f"{there}: leave model.depth, width, heads and config as start=pretrained sets them"
+                f"the weights of {name} do not fit the network: it has {key} {tuple(value.shape)}, and they have "
+                f"{theirs}: leave model.depth, width, heads and config as start=pretrained sets them"
             )
-    inner.load_state_dict({name: weights[name] for name in own})
+    inner.load_state_dict({key: weights[key] for key in own})
     if blocks is None:
-        _check_same(inner, trained, asked)
-    return {"model": asked}
+        _check_same(inner, trained, name)
+    return {"model": name}
 
 
 def _renumbered(trained: PreTrainedModel, blocks: Sequence[int] | None) -> dict[str, Tensor]:
@@ -59,8 +59,8 @@ def _renumbered(trained: PreTrainedModel, blocks: Sequence[int] | None) -> dict[
         return weights
     stack, left = blocks_of(trained), {}
     # The first places are taken by the blocks that are left.
-    for place, at in zip(stack, blocks, strict=False):
-        inside = f"{stack[at]}."
+    for place, number in zip(stack, blocks, strict=False):
+        inside = f"{stack[number]}."
         left |= {
             f"{place}.{name.removeprefix(inside)}": value
             for name, value in weights.items()
@@ -70,7 +70,7 @@ def _renumbered(trained: PreTrainedModel, blocks: Sequence[int] | None) -> dict[
 
 
 @torch.no_grad()
-def _check_same(inner: PreTrainedModel, trained: PreTrainedModel, asked: str) -> None:
+def _check_same(inner: PreTrainedModel, trained: PreTrainedModel, name: str) -> None:
     """Raise BadInput where the network does not compute what the trained model does: a key of its config is missing."""
     was_training = inner.training
     tokens = torch.arange(2, 10)[None] % inner.config.vocab_size
@@ -79,6 +79,6 @@ def _check_same(inner: PreTrainedModel, trained: PreTrainedModel, asked: str) ->
     apart, size = (outputs[0] - outputs[1]).abs().max(), outputs[1].abs().max()
     if not apart <= CLOSE * size:
         raise BadInput(
-            f"a {inner.config.model_type} of these sizes does not compute what {asked} does: give what its config.json "
+            f"a {inner.config.model_type} of these sizes does not compute what {name} does: give what its config.json "
             "says of the network as 'model.config={KEY: VALUE, ...}'"
         )

@@ -115,7 +115,7 @@ class Training(L.LightningModule):
         self.clipped = self.clipped.to(self.device)
 
     def mean_loss(self) -> float:
-        """Mean training nll since this was last asked, over all ranks, in nats (dropout on)."""
+        """Return the mean training nll since this was last asked, over all ranks, in nats (dropout on)."""
         sums = distributed.total(losses=self.losses, steps=self.losses_n)
         self.losses, self.losses_n = torch.zeros_like(self.losses), 0
         return sums["losses"] / max(1, sums["steps"])

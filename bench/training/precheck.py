@@ -33,8 +33,8 @@ def refusal(config: Mapping[str, Any]) -> str | None:
     try:
         shapes, meta = _served(_text(config["data"]), _text(config["task"]["batches"]))
         sized, _ = build.controlled(config, shapes)
-        read = ("model", "task", "dropout", "optimizer", "weight_decay", "trainer")
-        model = _built(_text({key: sized[key] for key in read}), _text(shapes), _text(meta))
+        keys = ("model", "task", "dropout", "optimizer", "weight_decay", "trainer")
+        model = _built(_text({key: sized[key] for key in keys}), _text(shapes), _text(meta))
         build.plan_for(sized, model).check(model)
     except NoRecord:  # data that are gone meanwhile are no fault of the config
         return None

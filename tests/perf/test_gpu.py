@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from bench.perf import gpu
-from bench.perf.gpu import PARTS, Asked, Part, main
+from bench.perf.gpu import PARTS, Flags, Part, main
 from bench.runs import machine
 from bench.runs.store import read_json
 
@@ -24,7 +24,7 @@ def test_the_parts_fit_into_nine_minutes():
 )
 def test_a_part_is_what_it_printed_or_why_it_did_not(tmp_path, code, reason, printed):
     part = Part("a title", "what it is", 1 if "sleep" in code else 60, lambda _: [sys.executable, "-c", code])
-    figure = gpu._run(part, Asked(False, tmp_path, None, None))
+    figure = gpu._run(part, Flags(False, tmp_path, None, None))
     assert (figure.get("reason"), figure["printed"]) == (reason, printed)
 
 

@@ -32,7 +32,7 @@ def reachable(cell: RunConfig) -> RunConfig:
 
 
 def require(holds: bool, name: str, value: object, allowed: str) -> None:
-    """BadInput, with what is allowed, where a setting of a launcher does not hold."""
+    """Raise BadInput, with what is allowed, where a setting of a launcher does not hold."""
     if not holds:
         raise BadInput(f"hydra.launcher.{name}={value} is not allowed: it must be {allowed}")
 

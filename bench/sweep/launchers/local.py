@@ -21,11 +21,11 @@ class Joblib:
 
     def check(self, cells: Sequence[RunConfig]) -> None:
         for cell in cells:
-            machine.check_devices(**_asked(cell))
+            machine.check_devices(**_settings(cell))
             machine.check_compiler(cell.config["trainer"]["compile"])
 
     def at_once(self, cells: Sequence[RunConfig]) -> int:
-        """How many of them go on at once."""
+        """Return how many of them go on at once."""
         return self._places(cells).qsize()
 
     def map(
@@ -35,7 +35,7 @@ class Joblib:
 
         places, runner = self._places(cells), Runner()
 
-        def one(cell: RunConfig) -> tuple[RunConfig, Record | None]:
+        def run_one(cell: RunConfig) -> tuple[RunConfig, Record | None]:
             place = places.get()
             try:
                 started(cell)
@@ -51,21 +51,21 @@ class Joblib:
         parallel = joblib.Parallel(
             n_jobs=places.qsize(), backend="threading", return_as="generator_unordered", batch_size=1
         )
-        yield from parallel(joblib.delayed(one)(cell) for cell in cells)
+        yield from parallel(joblib.delayed(run_one)(cell) for cell in cells)
 
     def _places(self, cells: Sequence[RunConfig]) -> "queue.SimpleQueue[str | None]":
-        """One entry for each run that may go on at once: the GPUs that it shall see, None for a run without."""
+        """Return an entry for each run that may go on at once: the GPUs that it shall see, None for a run without."""
         devices = max(cell.config["trainer"]["devices"] for cell in cells)
         threads = max(cell.config["trainer"]["threads"] for cell in cells)
-        gpus = machine.gpus() if all(_asked(cell)["accelerator"] != "cpu" for cell in cells) else []
-        sets = [",".join(gpus[at : at + devices]) for at in range(0, len(gpus) - devices + 1, devices)]
+        gpus = machine.gpus() if all(_settings(cell)["accelerator"] != "cpu" for cell in cells) else []
+        sets = [",".join(gpus[gpu : gpu + devices]) for gpu in range(0, len(gpus) - devices + 1, devices)]
         offered = sets * self.runs_per_gpu or [None] * max(1, machine.cores() // (threads * devices))
         count = len(offered) if self.n_jobs is None else self.n_jobs
         places: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        for at in range(count):
-            places.put(offered[at % len(offered)])
+        for index in range(count):
+            places.put(offered[index % len(offered)])
         return places
 
 
-def _asked(cell: RunConfig) -> dict[str, object]:
+def _settings(cell: RunConfig) -> dict[str, object]:
     return {key: cell.config["trainer"][key] for key in ("devices", "threads", "accelerator")}

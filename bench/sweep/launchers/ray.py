@@ -25,7 +25,7 @@ QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "
 
 POLL_S = 0.5
 LAST_S = process.GRACE_S + 2
-"""What was cancelled has so long to save where it is."""
+"""How long what was cancelled has to save where it is."""
 
 
 class Ray:
@@ -86,7 +86,7 @@ class Ray:
     def _ended(
         self, ray: Any, left: dict[Any, RunConfig], ensure: RunOrLoad, started: Callable[[RunConfig], None]
     ) -> Iterator[tuple[RunConfig, Record | None]]:
-        """Cells as their tasks end, which are then removed from `left`."""
+        """Yield each cell as its task ends, which is then removed from `left`."""
         begun: set[str] = set()
         cores = int(ray.cluster_resources().get("CPU", 1))
         while left:
@@ -111,13 +111,13 @@ class Ray:
 
         if ray.is_initialized():
             return ray
-        here = {"num_cpus": machine.cores(), "include_dashboard": False, "object_store_memory": 10**8}
-        here |= {"_node_ip_address": "127.0.0.1"}
-        given = {"address": self.address} if self.address else {"address": "local", **here}
+        local = {"num_cpus": machine.cores(), "include_dashboard": False, "object_store_memory": 10**8}
+        local |= {"_node_ip_address": "127.0.0.1"}
+        address = {"address": self.address} if self.address else {"address": "local", **local}
         environment = {"env_vars": {"PYTHONPATH": str(machine.ROOT)}}
         quiet = {"logging_level": "ERROR", "log_to_driver": False, "runtime_env": environment}
         try:
-            ray.init(**(given | quiet | self.init))
+            ray.init(**(address | quiet | self.init))
         except (ConnectionError, ValueError, TypeError, RuntimeError) as error:
             where = self.address or "this machine"
             raise BadInput(f"hydra/launcher=ray: no cluster at {where}: {one_line(error)}") from error
@@ -128,7 +128,7 @@ _SETTINGS = {"CPU": "num_cpus", "GPU": "num_gpus"}
 
 
 def _on_worker(ensure: RunOrLoad, cell: RunConfig, modules: Sequence[str]) -> Record | None:
-    """On a worker of Ray: `ensure` in a thread, so that this one can hear that it is cancelled."""
+    """Call `ensure` on a worker of Ray, in a thread, so that this one can hear that it is cancelled."""
     process.preload(modules)
     # Else each run's process would import what this one was started from, which is Ray: two seconds.
     vars(sys.modules["__main__"]).pop("__file__", None)

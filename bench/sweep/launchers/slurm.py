@@ -36,7 +36,7 @@ ENDED = frozenset(
 """States of a job that runs no more, unless it is put back into the queue."""
 
 GONE = "unknown to SLURM"
-"""Of a job that ended so long ago that SLURM has forgotten it."""
+"""State of a job that ended so long ago that SLURM has forgotten it."""
 
 
 @dataclass(frozen=True)
@@ -52,18 +52,18 @@ class Partition:
 
 
 def partitions() -> list[Partition]:
-    """BadInput where there is no SLURM or where it does not answer."""
+    """Return the partitions of this cluster. BadInput where there is no SLURM or it does not answer."""
     absent = [name for name in COMMANDS if shutil.which(name) is None]
     if absent:
         raise BadInput(
             f"hydra/launcher=slurm: {', '.join(absent)} not found; start the sweep where SLURM's commands are"
         )
-    asked = _ask("sinfo", "--noheader", "--Node", "--format=%P|%l|%c|%m|%G")
-    if asked.returncode:
-        reason = " ".join(asked.stderr.split()) or f"sinfo ended with {asked.returncode}"
+    answer = _ask("sinfo", "--noheader", "--Node", "--format=%P|%l|%c|%m|%G")
+    if answer.returncode:
+        reason = " ".join(answer.stderr.split()) or f"sinfo ended with {answer.returncode}"
         raise BadInput(f"hydra/launcher=slurm: SLURM does not answer here ({reason})")
     by_name: dict[str, Partition] = {}
-    for line in asked.stdout.splitlines():
+    for line in answer.stdout.splitlines():
         name, limit, cpus, memory_mb, devices = line.split("|")
         name, default = name.rstrip("*"), name.endswith("*")
         most = by_name.get(name, Partition(name, default, minutes_of(limit), 0, 0, 0))
@@ -80,15 +80,15 @@ def partitions() -> list[Partition]:
 
 
 def states(jobs: Iterable[str]) -> dict[str, str] | None:
-    """State by job id, `12_3` for an element of an array; None where SLURM does not answer just now."""
+    """Return the state by job id, `12_3` for an element of an array; None where SLURM does not answer just now."""
     arrays = sorted({job.split("_")[0] for job in jobs})
-    asked = _ask(
+    answer = _ask(
         "squeue", "--noheader", "--array", "--states=all", f"--jobs={','.join(arrays)}", "-o", "%i|%T"
     )
-    if asked.returncode and "Invalid job id" not in asked.stderr:
+    if answer.returncode and "Invalid job id" not in answer.stderr:
         return None
-    told = dict(line.split("|") for line in asked.stdout.splitlines())
-    return {job: told.get(job, GONE) for job in jobs}
+    by_job = dict(line.split("|") for line in answer.stdout.splitlines())
+    return {job: by_job.get(job, GONE) for job in jobs}
 
 
 def cancel(jobs: Iterable[str]) -> None:
@@ -101,7 +101,7 @@ def _ask(*command: str) -> "subprocess.CompletedProcess[str]":
 
 
 def minutes_of(limit: str) -> float:
-    """`30:00`, `1:00:00`, `2-00:00:00`, `infinite`: a partition's limit in minutes."""
+    """Return a partition's limit, as `30:00`, `1:00:00`, `2-00:00:00` or `infinite`, in minutes."""
     days, _, clock = limit.rpartition("-")
     try:
         *hours, minutes, seconds = (int(part) for part in clock.split(":"))
@@ -111,7 +111,7 @@ def minutes_of(limit: str) -> float:
 
 
 def gpus_of(devices: str) -> int:
-    """`gpu:2`, `gpu:h200:4(S:0-1),nvme:1`: how many GPUs a node has."""
+    """Return how many GPUs a node has whose devices are such as `gpu:2` or `gpu:h200:4(S:0-1),nvme:1`."""
     return sum(int(count) for count in re.findall(r"\bgpu(?::[^:,()]*[^:,()\d][^:,()]*)?:(\d+)", devices))
 
 
@@ -127,12 +127,12 @@ class Job:
         self.ensure, self.cells, self.at_once, self.ending = ensure, cells, at_once, False
 
     def __call__(self) -> list[str | None]:
-        """How each cell ended; None: a living process elsewhere is at it."""
+        """Run the cells. Returns how each ended; None: a living process elsewhere is at it."""
         self.runner = process.Runner()  # here: the job was sent to its node as it was made
         signal.signal(signal.SIGTERM, self._told_to_end)
         process.preload(imports_of(self.cells))
         with ThreadPoolExecutor(self.at_once, initializer=_leave_signals_to_main) as pool:
-            ends = list(pool.map(self._one, self.cells))
+            ends = list(pool.map(self._run_one, self.cells))
         if self.ending:
             time.sleep(PAUSE_S)
         return ends
@@ -143,7 +143,7 @@ class Job:
         self._stop().join()
         return DelayedSubmission(Job(self.ensure, self.cells, self.at_once))
 
-    def _one(self, cell: RunConfig) -> str | None:
+    def _run_one(self, cell: RunConfig) -> str | None:
         if self.ending:
             return Status.INTERRUPTED
         try:
@@ -156,7 +156,7 @@ class Job:
         self._stop()
 
     def _stop(self) -> threading.Thread:
-        """In a thread, because a signal's handler may interrupt one that is at it."""
+        """Stop the runs in a thread, because a signal's handler may interrupt one that is at it."""
         self.ending = True
         stopping = threading.Thread(target=self.runner.stop_all)
         stopping.start()
@@ -164,7 +164,7 @@ class Job:
 
 
 def _leave_signals_to_main() -> None:
-    """SLURM signals every process of a job; what this thread starts is deaf to what only the job understands."""
+    """Make what this thread starts deaf to signals that only the job understands: SLURM sends them to every process."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGUSR2})
 
 
@@ -216,14 +216,14 @@ class Slurm:
         self.runs_per_job, self.rounds_per_job, self.folder = runs_per_job, rounds_per_job, folder
         self.max_num_timeout, self.cpus, self.gpus = max_num_timeout, cpus_per_task, gpus_per_node
         setup = [f"export PYTHONPATH={machine.ROOT}${{PYTHONPATH:+:$PYTHONPATH}}", *(setup or ())]
-        asked = {
+        nullable = {
             "slurm_partition": partition,
             "slurm_account": account,
             "slurm_additional_parameters": dict(additional_parameters) if additional_parameters else None,
             "mem_gb": mem_gb,
         }
-        self.asked = {
-            **{name: value for name, value in asked.items() if value is not None},
+        self.settings = {
+            **{name: value for name, value in nullable.items() if value is not None},
             "timeout_min": timeout_min,
             "slurm_array_parallelism": array_parallelism,
             "slurm_signal_delay_s": signal_delay_s,
@@ -236,7 +236,7 @@ class Slurm:
                 f"hydra/launcher=slurm needs submitit, which is not installed: .venv/bin/pip install {SUBMITIT}"
             )
         by_name = {partition.name: partition for partition in partitions()}
-        name = self.asked.get("slurm_partition") or next(
+        name = self.settings.get("slurm_partition") or next(
             (p.name for p in by_name.values() if p.default), None
         )
         if name not in by_name:
@@ -246,8 +246,8 @@ class Slurm:
         needs = set(map(self._need, cells))
         _at_most("cpus_per_task", max(cpus for cpus, _ in needs), most.cpus, name)
         _at_most("gpus_per_node", max(gpus for _, gpus in needs), most.gpus, name)
-        _at_most("mem_gb", self.asked.get("mem_gb", 0), most.memory_gb, name)
-        _at_most("timeout_min", self.asked["timeout_min"], most.minutes, name)
+        _at_most("mem_gb", self.settings.get("mem_gb", 0), most.memory_gb, name)
+        _at_most("timeout_min", self.settings["timeout_min"], most.minutes, name)
 
     def map(
         self, ensure: RunOrLoad, cells: Sequence[RunConfig], started: Callable[[RunConfig], None]
@@ -259,7 +259,7 @@ class Slurm:
                 yield from self._array(ensure, array, need, started)
 
     def _need(self, cell: RunConfig) -> tuple[int, int]:
-        """Cores and GPUs of a job that does runs such as this."""
+        """Return the cores and GPUs of a job that does runs such as this."""
         trainer = cell.config["trainer"]
         cpus = self.cpus or trainer["threads"] * trainer["devices"] * self.runs_per_job
         return cpus, self.gpus or (trainer["devices"] if trainer["accelerator"] == "gpu" else 0)
@@ -271,7 +271,7 @@ class Slurm:
         need: tuple[int, int],
         started: Callable[[RunConfig], None],
     ) -> Iterator[tuple[RunConfig, Record | None]]:
-        """One array, from its submission to the end of its last job."""
+        """Run one array, from its submission to the end of its last job."""
         executor = self._executor(shares[0][0], need)
         bodies = [Job(ensure, [reachable(cell) for cell in share], self.runs_per_job) for share in shares]
         left: dict[str, Submitted] = {}
@@ -295,7 +295,7 @@ class Slurm:
             cpus_per_task=cpus,
             slurm_srun_args=[f"--cpus-per-task={cpus}"],  # since SLURM 22.05 srun does not take sbatch's
             **({"gpus_per_node": gpus} if gpus else {}),
-            **self.asked,
+            **self.settings,
         )
         return executor
 
@@ -314,7 +314,7 @@ class Submitted:
 
 
 def _submitted(executor: Any, bodies: Sequence[Job]) -> Sequence[Any]:
-    """BadInput where SLURM refuses them: an account, a limit that only it knows of."""
+    """Submit an array. BadInput where SLURM refuses it: an account, a limit that only it knows of."""
     from submitit.core.utils import FailedJobError
     from submitit.helpers import clean_env
 
@@ -331,7 +331,7 @@ def _submitted(executor: Any, bodies: Sequence[Job]) -> Sequence[Any]:
 def _watched(
     left: dict[str, Submitted], ensure: RunOrLoad, started: Callable[[RunConfig], None]
 ) -> Iterator[tuple[RunConfig, Record | None]]:
-    """Cells as their jobs end, which are then removed from `left`."""
+    """Yield each cell as its job ends, which is then removed from `left`."""
     begun, running, ended_at = time.monotonic(), set(), {}
     while left:
         time.sleep(min(max(POLL_S[0], (time.monotonic() - begun) / 60), POLL_S[1]))
@@ -371,8 +371,8 @@ def _outcomes(
 
 
 def _split(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    return (items[at : at + size] for at in range(0, len(items), size))
+    return (items[first : first + size] for first in range(0, len(items), size))
 
 
-def _at_most(name: str, asked: float, most: float, partition: str) -> None:
-    require(asked <= most, name, asked, f"at most {most:g}, which is what partition {partition} has")
+def _at_most(name: str, value: float, most: float, partition: str) -> None:
+    require(value <= most, name, value, f"at most {most:g}, which is what partition {partition} has")
