@@ -214,6 +214,8 @@ def _run(sweep: Recorded, run_id: str, spec: TyingSpec) -> RunRecord:
     entry, record = sweep.entries[run_id], sweep.records.get(run_id)
     metric = Metric(entry["metric"]["name"], entry["metric"]["mode"])
     status, reason = _status(record, metric)
+    if record and "lr_search" in entry:  # a record that was taken over knows the rates of an earlier search
+        record = {**record, "lr_search": entry["lr_search"]}
     cost_id = str(entry.get("cost") or "")
     cost = sweep.costs.get(cost_id, {})
     if cost and recorded_spec(cost) is None:

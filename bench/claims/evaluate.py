@@ -180,14 +180,15 @@ def _evaluated(claim: Claim, evidence: Evidence) -> Row:
         return Row(claim.id, claim, Verdict(Word.NOT_TESTABLE, claim.untestable))
     if not claim.sweeps:
         return Row(claim.id, claim, *_judged(claim, _checked(claim)))
-    frame = evidence.frame(claim.sweeps)
+    frame = evidence.frame(claim.sweeps, in_each="sweep" in claim.test.get("by", ()))
     if frame is None:
         return Row(claim.id, claim, not_run, why=f"no records of {', '.join(claim.sweeps)}")
-    done = int((frame["status"] == Status.DONE).sum())
-    others = ", ".join(f"{text} {count}" for text, count in without_number(frame).items())
+    runs = frame.drop_duplicates("id")
+    done = int((runs["status"] == Status.DONE).sum())
+    others = ", ".join(f"{text} {count}" for text, count in without_number(runs).items())
     absent = [name for name in claim.sweeps if name not in set(frame["sweep"])]
     facts = [f"no records of {', '.join(absent)}"] * bool(absent)
-    facts += [f"{done} of {len(frame)} runs done: {others}"] * bool(others)
+    facts += [f"{done} of {len(runs)} runs done: {others}"] * bool(others)
     why = "; ".join(facts)
     if not done:
         return Row(claim.id, claim, not_run, why=why)

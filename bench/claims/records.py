@@ -30,8 +30,10 @@ class Evidence:
         self.runs, self.results = runs, results
         self.frames: dict[str, DataFrame | None] = {}
 
-    def frame(self, sweeps: Sequence[str]) -> "DataFrame | None":
-        """Return the rows of all sweeps, each run once, with a column `sweep`; None where none has records.
+    def frame(self, sweeps: Sequence[str], in_each: bool = False) -> "DataFrame | None":
+        """Return the rows of all sweeps with a column `sweep`; None where none has records.
+
+        in_each: a run of several sweeps has a row in each of them, and not in the first alone.
 
         BadInput for a sweep of which there is neither a record nor a preset.
         """
@@ -41,7 +43,8 @@ class Evidence:
             if name not in self.frames:
                 self.frames[name] = self._read(name)
         frames = [self.frames[name] for name in sweeps if self.frames[name] is not None]
-        return concat(frames, ignore_index=True).drop_duplicates("id", ignore_index=True) if frames else None
+        once = ["id", "sweep"] if in_each else ["id"]
+        return concat(frames, ignore_index=True).drop_duplicates(once, ignore_index=True) if frames else None
 
     def _read(self, name: str) -> "DataFrame | None":
         recorded = manifest_path(self.runs, name).exists() or archive.path_of(self.results, name).exists()

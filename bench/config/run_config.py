@@ -38,6 +38,9 @@ RUN_KEYS = (
 
 OPTION_KEYS = ("logger", "sweep", "retry", "reuse", "runs", "results", "lr_search")
 
+RATES_REACHED = "lr_reached"
+"""An option that a sweep adds: learning rate -> what validation came to at it, in the search that chose the cell's."""
+
 FOLDERS = ("runs", "results", "cache")
 NOT_REPEATED = (*FOLDERS, "retry")
 """Options that no command to run a record again repeats: where its files were, and whether it had failed before."""

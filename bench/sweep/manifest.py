@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.analysis import archive
-from bench.config.run_config import RunConfig
+from bench.config.run_config import RATES_REACHED, RunConfig
 from bench.runs.identity import RESULTS_VERSION
 from bench.runs.store import (
     ENDED,
@@ -139,10 +139,13 @@ def write(
         content["stopped"] = all_stopped
     for part, members in {"runs": cells, **{part: before.get(part, ()) for part in PHASES}}.items():
         entries = {entry["id"]: entry for entry in earlier.get(part, ())}
-        for header in (cell.header() for cell in members):
-            entries[header["id"]] = {key: header[key] for key in KEYS}
-            if part == "runs" and header["id"] in unsettled:
-                entries[header["id"]][UNSETTLED] = True
+        for cell in members:
+            header = cell.header()
+            entries[cell.id] = {key: header[key] for key in KEYS}
+            if reached := cell.options.get(RATES_REACHED):
+                entries[cell.id]["lr_search"] = reached
+            if part == "runs" and cell.id in unsettled:
+                entries[cell.id][UNSETTLED] = True
         rows = {row["id"] for row in content.get("runs", ())}
         content[part] = [entry for key, entry in entries.items() if key not in rows]
     write_json(path(cells[0]), content)

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from bench.config.run_config import RunConfig, differences_outside
+from bench.config.run_config import RATES_REACHED, RunConfig, differences_outside
 from bench.runs import lock, machine
 from bench.runs.code import Code, changed_modules, code_of
 from bench.runs.process import GRACE_S, Runner
@@ -200,7 +200,7 @@ class RunOrLoad:
             "code": self.code(cell),
             "logger": cell.options["logger"],
             "sweep": cell.options["sweep"]["name"] or "single",
-            "lr_search": cell.options.get("lr_reached"),
+            "lr_search": cell.options.get(RATES_REACHED),
             "learned_from": cell.options.get("learned_from"),
             "start": cell.start and {"run": cell.start.id},
             "provenance": {

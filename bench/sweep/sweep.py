@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.config.run_config import RunConfig
+from bench.config.run_config import RATES_REACHED, RunConfig
 from bench.runs import lock
 from bench.runs.code import other_code
 from bench.runs.process import Runner, kill_all, preload, stop_all
@@ -275,7 +275,7 @@ def _with_learning_rate(cell: RunConfig, records: dict[str, Record]) -> RunConfi
     if not prerequisites.candidates(cell):
         return cell
     cell, reached = prerequisites.chosen(cell, records)
-    return replace(cell, options={**cell.options, "lr_reached": reached})
+    return replace(cell, options={**cell.options, RATES_REACHED: reached})
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ class Holed:
     def __init__(self, change):
         self.change = change
 
-    def frame(self, sweeps):
-        return self.change(COMMITTED.frame(sweeps).copy())
+    def frame(self, sweeps, in_each):
+        return self.change(COMMITTED.frame(sweeps, in_each).copy())
 
 
 def without_costs(frame):

@@ -80,6 +80,15 @@ def test_the_verdicts(tmp_path, file, cost, verdict):
     assert str(found.verdict.word) == verdict, found
 
 
+def test_a_run_of_two_sweeps_is_one_run_but_in_each_where_sweeps_are_compared(tmp_path):
+    write_pairs(tmp_path, seeds=(1,), cost=lambda at, seed: float(at), pairs=OF_FIVE)
+    here = Evidence(tmp_path, tmp_path)
+    rows = here.frame(["pairs"])
+    here.frames["again"] = rows.assign(sweep="again")
+    assert here.frame(["pairs", "again"]).sweep.unique().tolist() == ["pairs"]
+    assert len(here.frame(["pairs", "again"], in_each=True)) == 2 * len(rows)
+
+
 def test_the_claims_are_read():
     assert [read(FOLDER / f"{name}.yaml").sweeps for name in ("c12", "c13")] == [
         ("pairs", "pretrained"),

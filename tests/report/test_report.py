@@ -118,6 +118,17 @@ def test_a_rate_that_was_chosen_at_an_end_of_those_tried_is_named(tmp_path, rate
     assert budgets(section) == ([line] if end else [])
 
 
+def test_the_rates_that_count_are_those_of_this_sweep_and_not_of_the_one_that_made_the_record(tmp_path):
+    """The search was widened, and chose the same rate again: its runs are taken over as they are."""
+    lines, records = made.pair(100.0, 90.0, tying="cross_layer")
+    for line, record in zip(lines, records, strict=True):
+        record["config"] = {"optimizer": {"lr": 0.5}}
+        record["lr_search"] = {"0.1": 90.0, "0.5": 70.0}
+        line["lr_search"] = record["lr_search"] | {"1.0": 80.0}
+    (section,) = sections_of(tmp_path, lines, records)
+    assert budgets(section) == []
+
+
 def test_unequal_budgets_are_told_above_the_table(tmp_path):
     """Two commands of one sweep: the ties had another number of steps."""
     untied, tied = made.pair(100.0, 101.0), made.pair(90.0, 92.0, tying="cross_layer")

@@ -6,6 +6,7 @@ import pytest
 from cell_maker import made
 
 from bench.analysis import archive
+from bench.config.run_config import RATES_REACHED
 from bench.runs.identity import RESULTS_VERSION
 from bench.runs.store import read_json, write_json
 from bench.sweep import manifest
@@ -48,6 +49,16 @@ def test_a_second_command_adds_its_rows_and_says_what_is_there(tmp_path, capsys)
     assert "the tables of sweep mine keep 1 run asked for before; to begin it anew, delete" in said
     swept(first)
     assert set(asked(first)) == {first[0].id, first[1].id, second[1].id}
+
+
+def test_a_row_holds_the_rates_that_this_sweep_searched(tmp_path):
+    cells = cells_of(tmp_path, 1)
+    reached = {"0.1": 2.0, "0.2": 1.0}
+    manifest.write([replace(cells[0], options={**cells[0].options, RATES_REACHED: reached})], {}, {})
+    (row,) = read_json(manifest.path(cells[0]))["runs"]
+    assert row["lr_search"] == reached
+    manifest.write(cells, {}, {})
+    assert "lr_search" not in read_json(manifest.path(cells[0]))["runs"][0]
 
 
 def test_deleting_what_it_names_begins_it_anew(tmp_path):
