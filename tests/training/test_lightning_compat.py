@@ -68,7 +68,9 @@ def nothing(trainer):
 
 
 @pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers.*", "ignore:.*smaller than the logging interval.*"
+    "ignore:.*does not have many workers.*",
+    "ignore:.*smaller than the logging interval.*",
+    "ignore:The .srun. command is available",
 )
 def test_our_handler_stays_and_no_step_asks_the_other_ranks(tmp_path, handler, broadcasts):
     assert trained(tmp_path, leave_signals_alone) == [handler] * 3
