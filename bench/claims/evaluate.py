@@ -90,7 +90,8 @@ class Measure(NamedTuple):
         has_width = self.low is not None and self.high is not None and self.low != self.high
         numbers = [self.value, self.low, self.high] if has_width else [self.value]
         decimals = 0 if all(number == round(number) for number in numbers) else places(numbers, 3)
-        text = f"{self.value:.0e}" if 0 < abs(self.value) < 1e-4 else fixed(self.value, decimals)
+        is_tiny = 0 < abs(self.value) < 1e-4 and not has_width
+        text = f"{self.value:.0e}" if is_tiny else fixed(self.value, decimals)
         if has_width:
             text += f" [{fixed(self.low, decimals)}, {fixed(self.high, decimals)}]"
         unit = f" {self.unit}" if self.unit else ""
