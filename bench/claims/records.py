@@ -43,8 +43,10 @@ class Evidence:
             if name not in self.frames:
                 self.frames[name] = self._read(name)
         frames = [self.frames[name] for name in sweeps if self.frames[name] is not None]
-        once = ["id", "sweep"] if in_each else ["id"]
-        return concat(frames, ignore_index=True).drop_duplicates(once, ignore_index=True) if frames else None
+        if not frames:
+            return None
+        rows = concat(frames, ignore_index=True)
+        return rows if in_each else rows.drop_duplicates("id", ignore_index=True)
 
     def _read(self, name: str) -> "DataFrame | None":
         recorded = manifest_path(self.runs, name).exists() or archive.path_of(self.results, name).exists()

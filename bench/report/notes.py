@@ -6,7 +6,7 @@ from typing import Any
 
 from bench.analysis.comparison import n_compared
 from bench.analysis.groups import TRAINED_OUT, Section
-from bench.analysis.runs import device, is_finite, look_up
+from bench.analysis.runs import device, is_finite, look_up, training_size
 from bench.analysis.statistics import ENOUGH, SIGNIFICANCE, margin_text
 from bench.analysis.verdict import NEAR, POWER
 from bench.report.comparison import EFFECTIVE, has_effective, mean
@@ -63,11 +63,11 @@ def floors(section: Section) -> str:
 
 def counted_on(section: Section) -> str:
     """Say that words were counted on more text than the rows were trained on; empty where it is the same text."""
-    limits = {look_up(run.record, "config", "data", "train_limit") for run in section.runs if run.is_done}
-    limit, total = limits.pop() if len(limits) == 1 else None, _sizes(section).get("train")
-    if section.metric.name != "perplexity" or not section.floors or not limit or not total or limit >= total:
+    sizes = {training_size(run.record) for run in section.runs if run.is_done}
+    size, total = sizes.pop() if len(sizes) == 1 else None, _sizes(section).get("train")
+    if section.metric.name != "perplexity" or not section.floors or not size or not total or size >= total:
         return ""
-    return f"counted on all {total:,} training tokens, of which the rows read {limit:,}"
+    return f"counted on all {total:,} training tokens, of which the rows read {size:,}"
 
 
 def _value(value: float, name: str) -> str:
