@@ -1,6 +1,6 @@
 """Say what a sweep would do if it were started: what is recorded, what would run, how long. Writes nothing."""
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,15 @@ class Phase:
         return cls(unique, {key: _state_of_run(cell) for key, cell in unique.items()})
 
     @classmethod
+    def of_searches(cls, cells: Collection[RunConfig]) -> "Phase":
+        """Return the phase of the runs that these cells' learning rates are chosen from, as far as it is known."""
+        phase, n = cls({}, {}), -1
+        while n < len(phase.cells):
+            n, ended = len(phase.cells), phase.ended
+            phase = cls.of_runs(c for cell in cells for c in prerequisites.candidates(cell, ended))
+        return phase
+
+    @classmethod
     def of_costs(cls, cells: Iterable[RunConfig], archived: Mapping[Path, State]) -> "Phase":
         unique = {cell.cost: cell for cell in cells}
         files = {key: cost_folder(cell.runs, key) / COST for key, cell in unique.items()}
@@ -60,6 +69,18 @@ class Phase:
         """What a sweep that is started now runs; what runs elsewhere it waits for."""
         pairs = [(cell, self.states[key]) for key, cell in self.cells.items()]
         return [(cell, state) for cell, state in pairs if state.is_left or _is_retried(cell, state)]
+
+    @property
+    def ended(self) -> dict[str, dict[str, Any]]:
+        """What a choice needs of the runs that have ended, by their id: the status and the validation metric."""
+        return {
+            key: {
+                "status": state.status,
+                "val": {self.cells[key].config["task"]["metric"]["name"]: state.value},
+            }
+            for key, state in self.states.items()
+            if not state.is_open
+        }
 
     @property
     def summary(self) -> str:
@@ -91,7 +112,7 @@ class Plan:
         runs = {cell.id: cell for cell in cells}
         grouped = {key: _with_groups(cell) for key, cell in runs.items()}
         latest = {key: cell or runs[key] for key, cell in grouped.items()}
-        search = Phase.of_runs(c for cell in latest.values() for c in prerequisites.candidates(cell))
+        search = Phase.of_searches(latest.values())
         final = {key: cell and _at_chosen_rate(cell, search) for key, cell in grouped.items()}
         return cls(
             cells,
@@ -165,7 +186,13 @@ def _before_the_grid(plan: Plan) -> list[str]:
         lines.append(f"starts: others begin from {plan.starts.summary}")
     if plan.search.cells:
         search = plan.search
-        lines.append(f"learning rates: {len(search.cells)} runs to choose from, {len(search.to_do)} to run")
+        widen = max(cell.options["lr_search"]["widen"] for cell in plan.cells)
+        beyond = (
+            f", and up to {widen} more for each whose best is at an end" if widen and search.to_do else ""
+        )
+        lines.append(
+            f"learning rates: {len(search.cells)} runs to choose from, {len(search.to_do)} to run{beyond}"
+        )
     if plan.waiting_for_rates:
         lines.append(f"  {plan.waiting_for_rates} runs wait for their rate; they count as to run")
     return lines
@@ -243,12 +270,11 @@ def _is_retried(cell: RunConfig, state: State) -> bool:
 
 def _at_chosen_rate(cell: RunConfig, search: Phase) -> RunConfig | None:
     """Return the cell at the learning rate that its search has chosen; None where the search has not ended."""
-    states = {candidate.id: search.states[candidate.id] for candidate in prerequisites.candidates(cell)}
-    if any(state.is_open for state in states.values()):
+    ended = search.ended
+    runs = prerequisites.candidates(cell, ended)
+    if any(run.id not in ended for run in runs):
         return None
-    metric = cell.config["task"]["metric"]["name"]
-    records = {key: {"status": state.status, "val": {metric: state.value}} for key, state in states.items()}
-    return prerequisites.chosen(cell, records)[0] if states else cell
+    return prerequisites.chosen(cell, ended)[0] if runs else cell
 
 
 def _with_groups(cell: RunConfig) -> RunConfig | None:

@@ -23,6 +23,9 @@ Similarity = Sequence[Sequence[float | None]]
 SOFT = {"_target_": "bench.tying.methods.soft", "_partial_": True}
 """The part of conf/tying/soft.yaml: that the source is the run of `tying=soft` is a test."""
 
+EMPTY: Mapping[str, Mapping[str, Any]] = {}
+"""The records before any run."""
+
 NEVER = 1e6
 """Stands for the distance of blocks that can share nothing. Those of others lie in [0, 2]."""
 
@@ -161,19 +164,42 @@ def _renumbered(labels: Sequence[int]) -> Grouping:
     return [names[label] for label in labels]
 
 
-def candidates(cell: RunConfig) -> list[RunConfig]:
-    """Return the runs to choose from: the cell without regularisation at each learning rate; none without a search."""
-    factors = cell.options["lr_search"]["factors"] or []
+def candidates(cell: RunConfig, records: Mapping[str, Mapping[str, Any]] = EMPTY) -> list[RunConfig]:
+    """Return the runs to choose a learning rate from, the lowest first; none without a search.
+
+    They are the cell without regularisation at each of `lr_search.factors`. Where `records` have them all and the best
+    is at an end, the next rate beyond that end is one more, up to `lr_search.widen` of them.
+    """
+    search = cell.options["lr_search"]
     base = cell.config["optimizer"]["lr"]
-    return [
-        cell.altered(
-            optimizer={"lr": base * factor},
-            seed=cell.options["lr_search"]["seed"],
-            dropout=0.0,
-            weight_decay=0.0,
-        )
-        for factor in factors
-    ]
+    factors = sorted(set(search["factors"] or ()))
+    runs = [_at_rate(cell, base * factor) for factor in factors]
+    for _ in range(search["widen"] if len(factors) > 1 else 0):
+        if any(run.id not in records for run in runs) or (best := _best(runs, records)) is None:
+            break
+        if best is runs[-1]:
+            factors.append(factors[-1] ** 2 / factors[-2])
+            runs.append(_at_rate(cell, base * factors[-1]))
+        elif best is runs[0]:
+            factors.insert(0, factors[0] ** 2 / factors[1])
+            runs.insert(0, _at_rate(cell, base * factors[0]))
+        else:
+            break
+    return runs
+
+
+def _at_rate(cell: RunConfig, lr: float) -> RunConfig:
+    return cell.altered(
+        optimizer={"lr": lr}, seed=cell.options["lr_search"]["seed"], dropout=0.0, weight_decay=0.0
+    )
+
+
+def _best(runs: Sequence[RunConfig], records: Mapping[str, Mapping[str, Any]]) -> RunConfig | None:
+    """Return the run with the best validation metric, the first of equal ones; None where none finished."""
+    metric = runs[0].config["task"]["metric"]
+    finished = [run for run in runs if records[run.id]["status"] == Status.DONE]
+    best = min if metric["mode"] == "min" else max
+    return best(finished, key=lambda run: records[run.id]["val"][metric["name"]], default=None)
 
 
 def chosen(cell: RunConfig, records: Mapping[str, Mapping[str, Any]]) -> tuple[RunConfig, dict[str, Any]]:
@@ -181,16 +207,11 @@ def chosen(cell: RunConfig, records: Mapping[str, Mapping[str, Any]]) -> tuple[R
 
     Where no candidate finished the cell keeps its own rate, and what they reached says why.
     """
-    metric = cell.config["task"]["metric"]
-    reached: dict[str, Any] = {}
-    finished: dict[float, float] = {}
-    for candidate in candidates(cell):
-        record, lr = records[candidate.id], candidate.config["optimizer"]["lr"]
-        if record["status"] == Status.DONE:
-            finished[lr] = reached[f"{lr:g}"] = record["val"][metric["name"]]
-        else:
-            reached[f"{lr:g}"] = record["status"]
-    if not finished:
-        return cell, reached
-    best = (min if metric["mode"] == "min" else max)(finished, key=lambda lr: finished[lr])
-    return cell.completed(optimizer={"lr": best}), reached
+    runs, metric = candidates(cell, records), cell.config["task"]["metric"]["name"]
+    reached = {}
+    for run in runs:
+        record = records[run.id]
+        done = record["status"] == Status.DONE
+        reached[f"{run.config['optimizer']['lr']:g}"] = record["val"][metric] if done else record["status"]
+    best = _best(runs, records)
+    return (cell.completed(optimizer={"lr": best.config["optimizer"]["lr"]}) if best else cell), reached

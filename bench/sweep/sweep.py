@@ -3,7 +3,7 @@
 import json
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -142,14 +142,17 @@ def run_sweep(cells: Sequence[RunConfig], launcher: Launcher, sweep: bool = Fals
         sources = phase.run(before["sources"], PHASES["sources"])
         cells, ended = _with_learned_groups(cells, sources)
         ready = [cell for cell in cells if cell.id not in ended]
-        before["search"] = _unique(c for cell in ready for c in prerequisites.candidates(cell))
+        before["search"] = _candidates(ready)
         before["starts"] = _unique(cell.start for cell in (*ready, *before["search"]))
         if sweep:
             searched = {cell.id for cell in ready if prerequisites.candidates(cell)}
             manifest.write(cells, before, earlier, searched)
         phase.measure([cell for cell in ready if cell.is_measured])
         starts = phase.run(before["starts"], PHASES["starts"])
-        reached = phase.train(before["search"], starts, PHASES["search"])
+        reached: dict[str, Record] = {}
+        while beyond := [cell for cell in _candidates(ready, reached) if cell.id not in reached]:
+            reached |= phase.train(beyond, starts, PHASES["search"])
+        before["search"] = _candidates(ready, reached)
         cells = [cell if cell.id in ended else _with_learning_rate(cell, reached) for cell in cells]
         if sweep and before["search"]:
             manifest.write(cells, before, earlier)
@@ -239,6 +242,13 @@ def _remove_cost(cell: RunConfig) -> None:
 def _unique(cells: Iterable[RunConfig | None]) -> list[RunConfig]:
     """Return each run once; None is no run."""
     return list({cell.id: cell for cell in cells if cell is not None}.values())
+
+
+def _candidates(
+    cells: Iterable[RunConfig], records: Mapping[str, Record] = prerequisites.EMPTY
+) -> list[RunConfig]:
+    """Return each run that a learning rate is chosen from once, those that `records` make necessary among them."""
+    return _unique(candidate for cell in cells for candidate in prerequisites.candidates(cell, records))
 
 
 def _with_learned_groups(

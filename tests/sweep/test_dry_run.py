@@ -156,11 +156,11 @@ def test_more_threads_and_processes_a_run_are_fewer_at_once(tmp_path, monkeypatc
     assert "with 2 runs at once" in report(cells)
 
 
-SEARCH = "lr_search.factors=[0.5,1]"
+SEARCH = ("lr_search.factors=[0.5,1]", "lr_search.widen=0")
 
 
 def test_learning_rates_that_are_still_to_be_chosen(tmp_path):
-    cells = grid(tmp_path, SEARCH)
+    cells = grid(tmp_path, *SEARCH)
     put(cells[0])  # at a rate that may not be chosen
     put(candidates(cells[0])[0])
     text = report(cells)
@@ -170,7 +170,7 @@ def test_learning_rates_that_are_still_to_be_chosen(tmp_path):
 
 
 def test_learning_rates_that_are_chosen(tmp_path):
-    cells = grid(tmp_path, SEARCH, tyings=["none"])
+    cells = grid(tmp_path, *SEARCH, tyings=["none"])
     low, high = candidates(cells[0])
     put(low, value=0.95)
     put(high, value=0.90)
@@ -181,8 +181,19 @@ def test_learning_rates_that_are_chosen(tmp_path):
     assert rows(text)["none"] == ["2", "2", "1", *"-----", "1"]
 
 
+def test_a_search_whose_best_is_at_an_end_waits_for_the_rate_beyond(tmp_path):
+    cells = grid(tmp_path, *SEARCH, "lr_search.widen=1", tyings=["none"])
+    for run, value in zip(candidates(cells[0]), (0.90, 0.95), strict=True):
+        put(run, value=value)
+    text = report(cells)
+    assert "learning rates: 3 runs to choose from, 1 to run, and up to 1 more for each whose best" in text
+    assert "2 runs wait for their rate" in text and "seed=0 lr=0.006\n" in text
+    put(candidates(cells[0])[1].altered(optimizer={"lr": 0.006}), value=0.93)
+    assert "3 runs to choose from, 0 to run" in report(cells) and "wait" not in report(cells)
+
+
 def test_a_learning_rate_search_of_which_a_run_failed_is_over(tmp_path):
-    cells = grid(tmp_path, SEARCH, tyings=["none"])
+    cells = grid(tmp_path, *SEARCH, tyings=["none"])
     low, high = candidates(cells[0])
     put(low, "failed")
     put(high, "diverged")

@@ -3,7 +3,7 @@ from cell_maker import made
 
 from bench.sweep.prerequisites import candidates, chosen
 
-SEARCH = ["lr_search.factors=[0.5,1,2]", "lr_search.seed=0", "optimizer.lr=0.1"]
+SEARCH = ["lr_search.factors=[0.5,1,2]", "lr_search.widen=0", "lr_search.seed=0", "optimizer.lr=0.1"]
 
 
 def cell_of(task, *more):
@@ -66,3 +66,47 @@ def test_the_cells_of_a_task_and_tying_share_their_candidates():
 
 def test_no_search_unless_asked():
     assert candidates(made()) == []
+
+
+def searched(cell, best_at):
+    """What a search asks for, round by round, where accuracy falls with the distance from the rate `best_at`."""
+    known, rounds = {}, []
+    while beyond := [run for run in candidates(cell, known) if run.id not in known]:
+        rounds.append([lr_of(run) for run in beyond])
+        known |= {
+            run.id: {"status": "done", "val": {"accuracy": 1 / (1 + abs(lr_of(run) - best_at))}}
+            for run in beyond
+        }
+    return known, rounds
+
+
+@pytest.mark.parametrize(
+    ("best_at", "rounds"),
+    [
+        (0.1, [[0.05, 0.1, 0.2]]),
+        (0.4, [[0.05, 0.1, 0.2], [0.4], [0.8]]),
+        (3.2, [[0.05, 0.1, 0.2], [0.4], [0.8]]),
+        (0.025, [[0.05, 0.1, 0.2], [0.025], [0.0125]]),
+        (0.001, [[0.05, 0.1, 0.2], [0.025], [0.0125]]),
+    ],
+)
+def test_where_the_best_is_at_an_end_rates_beyond_it_are_tried_until_one_is_worse(best_at, rounds):
+    cell = cell_of("image_cnn", "lr_search.widen=2")
+    known, asked = searched(cell, best_at)
+    assert asked == rounds
+    settled, reached = chosen(cell, known)
+    tried = sorted(rate for turn in rounds for rate in turn)
+    assert list(reached) == [f"{rate:g}" for rate in tried]
+    assert lr_of(settled) == min(tried, key=lambda rate: abs(rate - best_at))
+
+
+@pytest.mark.parametrize("more", ["lr_search.widen=0", "lr_search.factors=[1]"])
+def test_a_search_of_one_rate_or_without_leave_is_not_widened(more):
+    assert len(searched(cell_of("image_cnn", "lr_search.widen=2", more), 3.2)[1]) == 1
+
+
+def test_a_rate_that_fails_is_no_end_to_go_beyond():
+    cell = cell_of("image_cnn", "lr_search.widen=2")
+    known = records(cell, 0.7, 0.8, "diverged")
+    assert [lr_of(run) for run in candidates(cell, known)] == [0.05, 0.1, 0.2]
+    assert candidates(cell, records(cell, "failed", "failed", "failed")) == candidates(cell)
