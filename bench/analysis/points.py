@@ -183,8 +183,6 @@ def group_sizes(method: str, distinct: int, depth: int) -> tuple[int, ...]:
 
 FOLDER = "map"
 """The map's own folder in a folder of results."""
-MODELS_FILE = "models.json"
-"""Beside the points: which model predicts each method best."""
 FILE = "points.csv"
 _POINT = [field.name for field in fields(Point)]
 _REST = [field.name for field in fields(Measurement) if field.name != "point"]

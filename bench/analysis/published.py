@@ -32,6 +32,14 @@ class Read(StrEnum):
     EXCERPT = "excerpt"
 
 
+NOT_AT_SOURCE = {
+    Read.LIST: "from a list of published numbers",
+    Read.SECONDARY: "as another text quotes it",
+    Read.EXCERPT: "from an excerpt",
+}
+"""What is said of a row that was not read at its source."""
+
+
 @dataclass(frozen=True)
 class Published:
     """One comparison of an untied with a tied network, as its source gives it.
@@ -75,7 +83,7 @@ class Published:
         numbers = " -> ".join("not given" if v is None else f"{v:g}" for v in (self.untied, self.tied))
         sign = None if self.gain is None else (self.gain > 0) - (self.gain < 0)
         word = {None: "", 1: ", better", 0: ", equal", -1: ", worse"}[sign]
-        how = "" if self.read == Read.SOURCE else f" (read: {self.read} only)"
+        how = f" ({NOT_AT_SOURCE[self.read]})" if self.read in NOT_AT_SOURCE else ""
         comparison = ", ".join(text for text in (where, self.network, self.tying, self.data) if text)
         return f"{comparison}: {self.metric} {numbers}{word}{how}"
 

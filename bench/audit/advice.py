@@ -1,8 +1,7 @@
 """What tying would do to one model: sizes exactly, losses as the map predicts them, and what would decide."""
 
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -16,8 +15,6 @@ from bench.analysis.points import Measurement, Point, as_percent
 from bench.analysis.power import seeds_needed
 from bench.analysis.prediction import (
     MATTERS,
-    Predictor,
-    best_predictor,
     hull_of,
     newness,
     predictor,
@@ -118,10 +115,8 @@ def advise(sized: Sized, results: Path) -> Advice:
     """
     folder = results / points.FOLDER
     measured = points.from_csv(folder / points.FILE)
-    file = folder / points.MODELS_FILE
-    best = json.loads(file.read_text()) if file.is_file() else {}
     rows, _ = published.complete(published.read())
-    options = tuple(_option(sized, measured, best, rows, *plan) for plan in _plans(sized.model, sized.point))
+    options = tuple(_option(sized, measured, rows, *plan) for plan in _plans(sized.model, sized.point))
     safe = [option for option in options if option.is_safe and option.saved > 0]
     choice = max(safe, key=lambda option: (option.saved, -option.predicted.mean), default=None)
     return Advice(sized, options, choice, _experiment(sized, options, choice, measured), len(measured))
@@ -157,7 +152,6 @@ def _keys(method: str, depth: int) -> str:
 def _option(
     sized: Sized,
     measured: Sequence[Measurement],
-    best: Mapping[str, Mapping[str, str]],
     rows: Sequence[Published],
     method: str,
     keys: str,
@@ -171,7 +165,7 @@ def _option(
     place = query(sized.point, method, distinct_of(plan, sized.point.depth), saved)
     hull = hull_of(measured, method)
     outside = tuple(hull.outside(place))
-    model = None if outside else _predictor(measured, method, best, newness([place], measured))
+    model = None if outside else predictor(measured, method, new=newness([place], measured))
     nearest = tuple(hull.nearest(place, NEAREST)) if hull.measured else ()
     return Option(
         method,
@@ -186,15 +180,6 @@ def _option(
         published=tuple(near(rows, sized.point, method, NEAREST)),
         noise=_noise(hull.measured, sized.point.network),
     )
-
-
-def _predictor(
-    measured: Sequence[Measurement], method: str, best: Mapping[str, Mapping[str, str]], new: str
-) -> Predictor | None:
-    """Fit what the map found best for places that are so new; where it says nothing, what is best now."""
-    if new in best.get(method, {}):
-        return predictor(measured, method, best[method][new], new=new)
-    return best_predictor(measured, method, new=new)[0]
 
 
 def saved_by(plan: TyingPlan, model: nn.Module) -> tuple[int, int]:

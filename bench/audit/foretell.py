@@ -10,10 +10,10 @@ from omegaconf import OmegaConf
 
 from bench.analysis import points
 from bench.analysis.points import METHODS, Measurement, fingerprint
-from bench.analysis.prediction import DUMMIES, Predictor, best_predictor, dummy, hull_of, law, query
+from bench.analysis.prediction import DUMMIES, Predictor, dummy, hull_of, predictor, query
 from bench.audit.advice import distinct_of, saved_by
 from bench.audit.sizes import Given, Sized, sized
-from bench.report.foretold import FILE
+from bench.report.foretold import FILE, Batch, batches
 from bench.runs import machine
 from bench.runs.command_line import add_places, framed, parser
 from bench.runs.store import write_json
@@ -39,9 +39,8 @@ def foretell(measured: Sequence[Measurement], after: int, count: int, root: str 
     Raises:
         BadInput: a place is measured already, or no method has points to predict from.
     """
-    start = law(measured)
-    chosen = {method: best_predictor(measured, method, start)[0] for method in METHODS}
-    if not any(chosen.values()):
+    predictors = {method: predictor(measured, method) for method in METHODS}
+    if not any(predictors.values()):
         raise BadInput("there are too few points to predict from: run `make sweep SWEEP=map` first")
     predictions: list[dict[str, Any]] = []
     number = after
@@ -51,8 +50,8 @@ def foretell(measured: Sequence[Measurement], after: int, count: int, root: str 
         if point.data == "wikitext2" and root is None:
             continue
         for arm, method in _arms(point, root):
-            if chosen.get(method) is not None and len(predictions) < count:
-                predictions.append(_prediction(measured, chosen[method], arm, method))
+            if predictors.get(method) is not None and len(predictions) < count:
+                predictions.append(_prediction(measured, predictors[method], arm, method))
     return {
         "made_from": fingerprint(measured),
         "points": len(measured),
@@ -94,7 +93,7 @@ def _prediction(
 
 @framed
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the predictions that the command line asks for, unless there are some already."""
+    """Write the predictions that the command line asks for beside earlier ones, unless one of these is not run yet."""
     options = parser("bench.foretell", "Predict the next points of the map before they are run.", EXAMPLES)
     add_places(options, results="that holds the map")
     options.add_argument(
@@ -109,14 +108,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise BadInput(f"--count {chosen.count}, --after {chosen.after}: give whole numbers from 1")
     folder = Path(chosen.results) / points.FOLDER
     measured = points.from_csv(folder / points.FILE)
-    if (folder / FILE).exists():
+    earlier = batches(folder / FILE)
+    if still_open := [batch["command"] for batch in earlier if Batch.of(batch, measured).open]:
         raise BadInput(
-            f"{folder / FILE} is there already, and a prediction that is made again may know what came of it: "
-            "delete it to begin anew"
+            f"{folder / FILE} has predictions that are not run yet: run `{still_open[0]}`, then `python -m bench.map`"
         )
     after = chosen.after or OmegaConf.load(machine.CONF / "sweep" / "map.yaml").sweep.points
     foretold = foretell(measured, after, chosen.count, chosen.root)
-    write_json(folder / FILE, foretold)
+    write_json(folder / FILE, [*earlier, foretold])
     command = foretold["command"].replace("FOLDER", str(chosen.root))
     print(f"{len(foretold['predictions'])} predictions: {folder / FILE}\ncommit it, then run\n  {command}")
 

@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.analysis.groups import grouped
 from bench.analysis.points import METHODS, Measurement, Point
 from bench.analysis.prediction import DUMMIES, MATTERS, Score, judged, scored
 from bench.analysis.statistics import Interval
@@ -13,6 +15,13 @@ from bench.report.numbers import NOTHING, bounded, fixed
 from bench.tying.errors import BadInput
 
 FILE = "predictions.json"
+NAMED = 4
+"""More dummies that won are counted, not named."""
+PARTS = {
+    "corpus": "with a corpus left out",
+    "network": "with a kind of network left out",
+    "the largest": "with the largest fifth left out",
+}
 LEAST_HELD = 3
 """Fewer points that are left out are shown with the others, and judge nothing."""
 
@@ -24,8 +33,8 @@ def predictions_page(measurements: Sequence[Measurement], folder: Path) -> str:
         folder: of the map, where FILE has the predictions that were made before their runs.
     """
     scores = [score for score in judged(measurements, METHODS) if score.n >= LEAST_HELD]
-    foretold, n_open, rows = _foretold(measurements, folder / FILE)
-    lines = ["# How good are the predictions?", "", *_answer(scores, foretold), ""]
+    made = [Batch.of(batch, measurements, number) for number, batch in enumerate(batches(folder / FILE), 1)]
+    lines = ["# How good are the predictions?", "", *_answer(scores, made), ""]
     lines += [
         "## With a part left out",
         "",
@@ -33,28 +42,28 @@ def predictions_page(measurements: Sequence[Measurement], folder: Path) -> str:
         "",
     ]
     lines += ["## Predicted before they were run", ""]
-    if rows:
-        open_text = f"{n_open} of {len(rows)} have no number yet." if n_open else f"All {len(rows)} are run."
-        lines += [open_text, ""]
-        lines += [markdown(_table(foretold)), ""] if foretold else []
-        lines += [markdown(_rows_table(rows)), ""]
-    else:
+    for batch in made:
+        lines += [f"### {batch.name.capitalize()}", "", batch.text, ""]
+        lines += [markdown(_table(batch.scores)), ""] if batch.scores else []
+        lines += [markdown(_rows_table(batch.rows)), ""]
+    if not made:
         lines += [f"None is made: `python -m bench.foretell` writes {FILE}.", ""]
     return "\n".join([*lines, HOW, ""])
 
 
 HOW = (
     f"Signs count where the measured difference exceeds {MATTERS:g} %. Coverage is of 90 % intervals. Errors are mean "
-    "errors of nll, of the model that did best on the rest and of four that know less: no difference, the mean of the "
+    "errors of nll, of the prediction and of four models that know less: no difference, the mean of the "
     "rest, and the law with phi held at 0 and at 1 (which is no difference again). The least error of a row is marked; "
     "where that is one of the four, it has won."
 )
 
 
-def _answer(scores: Sequence[Score], foretold: Sequence[Score]) -> list[str]:
-    return [*_verdict("With a part left out", scores), *_verdict("Predicted beforehand", foretold)] or [
-        "There are too few points to judge a prediction."
-    ]
+def _answer(scores: Sequence[Score], made: Sequence["Batch"]) -> list[str]:
+    lines = _verdict("With a part left out", scores)
+    for batch in made:
+        lines += _verdict(f"Predicted beforehand, {batch.name}", batch.scores)
+    return lines or ["There are too few points to judge a prediction."]
 
 
 def _verdict(title: str, scores: Sequence[Score]) -> list[str]:
@@ -68,9 +77,16 @@ def _verdict(title: str, scores: Sequence[Score]) -> list[str]:
     sign = f"{100 * right / signed:.0f} % of {signed} signs right" if signed else "no sign to predict"
     cover = f"90 % intervals hold {100 * covered / n:.0f} % of {n}" if n else "too few points for intervals"
     text = f"- {title}: {sign}, {cover}; a model with nothing to fit wins {len(won)} of {len(scores)} comparisons"
-    return [
-        f"{text}{': ' + ', '.join(f'{s.winner} on {s.method}, {s.held_out}' for s in won) if won else ''}."
-    ]
+    return [f"{text}{f': {_who(won, scores)}' if won else ''}."]
+
+
+def _who(won: Sequence[Score], scores: Sequence[Score]) -> str:
+    """Name the dummies that won; where they are many, say how often for each kind of part that was left out."""
+    if len(won) <= NAMED:
+        return ", ".join(f"{score.winner} on {score.method}, {score.held_out}" for score in won)
+    kinds = grouped(scores, lambda score: next((k for k in PARTS if score.held_out.startswith(k)), ""))
+    counts = {kind: sum(score in won for score in ours) for kind, ours in kinds.items()}
+    return ", ".join(f"{PARTS.get(kind, kind)} {counts[kind]} of {len(ours)}" for kind, ours in kinds.items())
 
 
 def _table(scores: Sequence[Score]) -> Table:
@@ -93,25 +109,55 @@ def _table(scores: Sequence[Score]) -> Table:
 Row = tuple[Mapping[str, Any], Measurement | None]
 
 
-def _foretold(measurements: Sequence[Measurement], file: Path) -> tuple[list[Score], int, list[Row]]:
-    """Return a score for each method, how many predictions are open, and each prediction with what was measured."""
+def batches(file: Path) -> list[Mapping[str, Any]]:
+    """Return what each call of `python -m bench.foretell` predicted, the earliest first. BadInput for a torn file."""
     if not file.is_file():
-        return [], 0, []
+        return []
     try:
         content = json.loads(file.read_text())
-        rows = [(prediction, _measured(measurements, prediction)) for prediction in content["predictions"]]
+        return [batch for batch in content if batch["command"] and batch["predictions"]]
     except (ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{file} holds no predictions ({error}): take it from git again") from error
-    scores = []
-    for method in METHODS:
-        ours = [row for row in rows if row[0]["method"] == method and row[1] is not None]
-        if ours:
-            predictions, measured = zip(*ours, strict=True)
-            intervals = [Interval(*prediction["predicted"], 0) for prediction in predictions]
-            names, model = predictions[0]["dummies"], predictions[0]["model"]
-            dummies = {name: [prediction["dummies"][name] for prediction in predictions] for name in names}
-            scores.append(scored("beforehand", measured, intervals, model, dummies))
-    return scores, sum(row[1] is None for row in rows), rows
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Predictions that were made at one time, each with what was measured later, and a score for each method."""
+
+    name: str
+    made_from: int
+    rows: Sequence[Row]
+    scores: Sequence[Score]
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any], measurements: Sequence[Measurement], number: int = 1) -> "Batch":
+        rows = [(prediction, _measured(measurements, prediction)) for prediction in content["predictions"]]
+        name, scores = f"batch {number}", []
+        for method in METHODS:
+            ours = [row for row in rows if row[0]["method"] == method and row[1] is not None]
+            if ours:
+                predictions, measured = zip(*ours, strict=True)
+                intervals = [Interval(*prediction["predicted"], 0) for prediction in predictions]
+                names, model = predictions[0]["dummies"], predictions[0]["model"]
+                dummies = {
+                    name: [prediction["dummies"][name] for prediction in predictions] for name in names
+                }
+                scores.append(scored(name, measured, intervals, model, dummies))
+        return cls(name, content["points"], rows, scores)
+
+    @property
+    def open(self) -> int:
+        """How many predictions have no number yet."""
+        return sum(measured is None for _, measured in self.rows)
+
+    @property
+    def text(self) -> str:
+        run = (
+            f"{self.open} of {len(self.rows)} have no number yet"
+            if self.open
+            else f"all {len(self.rows)} are run"
+        )
+        return f"Made from {self.made_from} measurements; {run}."
 
 
 def _measured(measurements: Sequence[Measurement], prediction: Mapping[str, Any]) -> Measurement | None:

@@ -1,6 +1,5 @@
 """Write the map, `python -m bench.map`: when does tying pay, from every recorded sweep, to results/map/."""
 
-import json
 import os
 import sys
 from collections.abc import Callable, Container, Mapping, Sequence, Set
@@ -16,7 +15,7 @@ from bench.analysis.groups import grouped
 from bench.analysis.left_out import LeftOut, left_out
 from bench.analysis.measurements import ROLE_SWEEP, measurements, measurements_by_role, read_runs
 from bench.analysis.points import ALONE, METHODS, Measurement, as_percent
-from bench.analysis.prediction import MATTERS, MODELS, best_predictor, law
+from bench.analysis.prediction import AVERAGE, MATTERS, MODELS, held_out_errors, law
 from bench.analysis.published import Published
 from bench.analysis.rate_rule import HIGHER_RATE_SWEEP, RATE_SWEEP, Arm
 from bench.analysis.zero_line import Plane, plane_of
@@ -56,11 +55,6 @@ class Kind:
     measurements: tuple[Measurement, ...]
     plane: Plane
     errors: Mapping[str, Mapping[str, float]]
-
-    @property
-    def best(self) -> dict[str, str]:
-        """What is new -> the model with the least error."""
-        return {new: min(errors, key=errors.get) for new, errors in self.errors.items() if errors}
 
     @cached_property
     def counts(self) -> tuple[int, int, int]:
@@ -106,8 +100,7 @@ def the_map(measured: Sequence[Measurement]) -> Map:
     """Fit what the page shows of measured points."""
     start = law(measured)
     errors = {
-        method: {new: best_predictor(measured, method, start, new=new)[1] for new in JUDGED}
-        for method in METHODS
+        method: {new: held_out_errors(measured, method, start, new) for new in JUDGED} for method in METHODS
     }
     fitted = {
         name: fit
@@ -174,8 +167,9 @@ HOW = (
     "Differences are of test nll, tied - untied, paired by seed, and shown as a change of perplexity in percent (of "
     "a classifier, of the exponential of its loss). Points of all sweeps count; those that differ in regularisation "
     "alone are one place. Errors are mean errors of nll at places that a model was not fitted to: 10 sets of places, "
-    "or each corpus, left out in turn. The two axes of a picture are the variables without which the regression errs "
-    "most there."
+    f"or each corpus, left out in turn. Predictions are the {AVERAGE} of the regression, the Gaussian process, the "
+    "trees and the mean of all points, with equal weights, whichever errs least here. The two axes of a picture are "
+    "the variables without which the regression errs most there."
 )
 
 
@@ -437,7 +431,7 @@ def _models_table(kinds: Sequence[Kind]) -> Table:
     columns += [
         Column(model, lambda row, model=model: fixed(row[0].errors[row[1]].get(model), 4)) for model in MODELS
     ]
-    columns.append(Column("used", lambda row: row[0].best[row[1]], align="l"))
+    columns.append(Column("least", lambda row: min((e := row[0].errors[row[1]]), key=e.get), align="l"))
     return tabulate(["tying", "error"], [[kind.method, JUDGED[new]] for kind, new in rows], columns, rows)
 
 
@@ -459,7 +453,6 @@ def build(runs: Path, results: Path, only_points: bool = False, out: Callable[[s
         without=tuple(left_out(run for _, run in of_map)),
         by_role=tuple(measurements_by_role(recorded)),
     )
-    best = {kind.method: kind.best for kind in shown.kinds if kind.best}
     pictures = _pictures(shown)
     text = page(shown, {name: _file(name) for name in pictures})
     foretold = predictions_page(shown.measurements, folder)
@@ -468,7 +461,6 @@ def build(runs: Path, results: Path, only_points: bool = False, out: Callable[[s
     files["map.html"] = html(
         "When does tying pay?", text, {name: data for name, data in files.items() if "png" in name}
     ).encode()
-    files[points.MODELS_FILE] = (json.dumps(best, indent=1, sort_keys=True) + "\n").encode()
     for name, content in files.items():
         write_bytes_atomic(folder / name, content)
     out("\n".join([*answer(shown), str(folder / "map.md")]))

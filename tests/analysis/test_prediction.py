@@ -11,8 +11,8 @@ from bench.analysis import prediction
 from bench.analysis.prediction import (
     DUMMIES,
     MODELS,
-    best_predictor,
     dummy,
+    held_out_errors,
     hull_of,
     importances,
     judged,
@@ -49,10 +49,39 @@ def test_every_model_knows_more_than_the_mean(model):
         assert error < np.abs(dummy("mean", train, method)(ours) - wanted).mean()
 
 
-def test_the_model_with_the_least_held_out_error_is_chosen():
-    best, errors = best_predictor(point_maker.measurements(40), "embedding")
-    assert set(errors) == set(MODELS) and best.model == min(errors, key=errors.get)
-    assert best.error == errors[best.model]
+def test_a_prediction_is_the_average_of_three_fits_and_the_mean():
+    train, new = point_maker.measurements(40), point_maker.measurements(10, seed=1)
+    ours = [row for row in new if row.method == "embedding"]
+    fits = [predictor(train, "embedding", model).whole(ours) for model in ("regression", "trees")]
+    fits.append(dummy("mean", train, "embedding")(ours))
+    found = predictor(train, "embedding")
+    assert found.model == "average"
+    process = 4 * found.whole(ours) - sum(fits)  # its lengths are those of the first fold
+    alone = predictor(train, "embedding", "gaussian process").whole(ours)
+    assert process == pytest.approx(alone, rel=1e-6)
+    errors = held_out_errors(train, "embedding")
+    assert set(errors) == set(MODELS) and errors["average"] == found.error
+
+
+@pytest.mark.parametrize(
+    ("new", "corpora", "networks", "left_out"),
+    [
+        ("place", "ab", "xy", "place"),
+        ("corpus", "ab", "xy", "corpus"),
+        ("corpus", "a", "xy", "network"),
+        ("corpus", "a", "x", "place"),
+        ("network", "ab", "xy", "network"),
+        ("network", "ab", "x", "corpus"),
+    ],
+)
+def test_errors_are_seen_at_places_as_new_as_those_that_are_asked_for(new, corpora, networks, left_out):
+    row = point_maker.measurements(1)[0]
+    rows = [
+        replace(row, point=replace(row.point, corpus=corpus, network=network))
+        for corpus in corpora
+        for network in networks
+    ]
+    assert prediction._folds_for(new, rows) == left_out
 
 
 def test_few_places_have_no_interval_and_one_has_no_prediction():
@@ -60,7 +89,7 @@ def test_few_places_have_no_interval_and_one_has_no_prediction():
     (given,) = predictor(few, "embedding", "regression")(few[:1])
     assert math.isfinite(given.mean) and given.low is None and given.high is None
     assert predictor(point_maker.measurements(1), "embedding", "regression") is None
-    assert best_predictor(point_maker.measurements(1), "embedding") == (None, {})
+    assert held_out_errors(point_maker.measurements(1), "embedding") == {}
 
 
 def test_points_that_differ_in_regularisation_are_held_out_together():

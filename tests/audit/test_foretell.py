@@ -1,13 +1,14 @@
 """Predictions before the run: of the next points of the design, once, with the dummies that will judge them."""
 
 import json
+from dataclasses import replace
 
 import point_maker
 import pytest
 
 from bench.analysis import points
 from bench.analysis.points import Point
-from bench.analysis.prediction import DUMMIES
+from bench.analysis.prediction import DUMMIES, query
 from bench.audit import foretell
 from bench.audit.foretell import main
 from bench.report.foretold import FILE, predictions_page
@@ -32,9 +33,9 @@ def results(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_next_points_are_predicted_once(results, capsys):
+def test_the_next_points_are_predicted_and_no_more_until_they_are_run(results, capsys):
     assert main(["--results", str(results), "--after", "2", "--count", "3"]) == 0
-    made = json.loads((results / "map" / FILE).read_text())
+    (made,) = json.loads((results / "map" / FILE).read_text())
     assert [(one["method"], one["point"]["width"]) for one in made["predictions"]] == [
         *(("embedding", 64), ("cross_layer", 64), ("embedding", 80))
     ]
@@ -46,9 +47,30 @@ def test_the_next_points_are_predicted_once(results, capsys):
         assert 0.95 * 30_000 < Point(**one["point"]).tokens <= 30_000  # whole windows
     before = (results / "map" / FILE).read_bytes()
     assert main(["--results", str(results), "--after", "9"]) == 2
-    assert "is there already" in capsys.readouterr().err and (results / "map" / FILE).read_bytes() == before
+    assert (
+        f"are not run yet: run `{command}`" in capsys.readouterr().err
+        and (results / "map" / FILE).read_bytes() == before
+    )
     found = points.from_csv(results / "map" / points.FILE)
-    assert "3 of 3 have no number yet" in predictions_page(found, results / "map")
+    assert "Made from 60 measurements; 3 of 3 have no number yet" in predictions_page(found, results / "map")
+
+
+def test_once_they_are_run_the_next_batch_stands_beside_them(results):
+    options = ["--results", str(results), "--count", "2"]
+    assert main([*options, "--after", "2"]) == 0
+    (first,) = json.loads((results / "map" / FILE).read_text())
+    places = [query(Point(**one["point"]), one["method"], one["distinct"], 1) for one in first["predictions"]]
+    found = points.from_csv(results / "map" / points.FILE)
+    measured = [
+        replace(place, difference=one["predicted"][0], n=1)
+        for place, one in zip(places, first["predictions"], strict=True)
+    ]
+    (results / "map" / points.FILE).write_text(points.as_csv([*found, *measured]))
+    assert main([*options, "--after", "3"]) == 0
+    text = predictions_page([*found, *measured], results / "map")
+    assert json.loads((results / "map" / FILE).read_text())[0] == first
+    assert "batch 1: no sign" in text or "batch 1: 100 %" in text
+    assert "### Batch 2" in text and "all 2 are run" in text and "2 of 2 have no number yet" in text
 
 
 @pytest.mark.parametrize("words", [["--count", "0"], ["--after", "0"], ["--count", "many"]])

@@ -136,7 +136,7 @@ def built(tmp_path_factory):
 def test_the_folder_has_page_picture_points_and_judgement(built):
     folder, said = built
     names = {path.name for path in folder.iterdir()}
-    assert {"map.md", "map.html", "points.csv", "models.json", "predictions.md", "embedding.png"} <= names
+    assert {"map.md", "map.html", "points.csv", "predictions.md", "embedding.png"} <= names
     assert "embedding" in said and str(folder / "map.md") in said
     text = (folder / "map.md").read_text()
     for picture in re.findall(r"\]\((\w+\.png)\)", text):
@@ -144,8 +144,6 @@ def test_the_folder_has_page_picture_points_and_judgement(built):
     assert "Press & Wolf 2017" in text and "phi gru, embedding" in text
     html = (folder / "map.html").read_text()
     assert "data:image/png;base64" in html and 'src="embedding.png"' not in html and "<table>" in html
-    best = json.loads((folder / "models.json").read_text())
-    assert set(best["embedding"]) == {"place", "corpus"}
 
 
 def test_the_same_points_give_the_same_page(few):
@@ -194,7 +192,9 @@ def foretold(folder, found, errors):
         }
         for one, error in zip(found, errors, strict=True)
     ]
-    (folder / FILE).write_text(json.dumps({"predictions": predictions}))
+    (folder / FILE).write_text(
+        json.dumps([{"command": "make sweep", "points": 9, "predictions": predictions}])
+    )
 
 
 def test_predictions_that_were_made_beforehand_are_scored(tmp_path):
@@ -204,14 +204,15 @@ def test_predictions_that_were_made_beforehand_are_scored(tmp_path):
     text = predictions_page(found, tmp_path)
     assert "1 of 13 have no number yet" in text
     assert re.search(
-        r"Predicted beforehand: 100 % of \d+ signs right, 90 % intervals hold 100 % of 12; .* 0 of 2", text
+        r"Predicted beforehand, batch 1: 100 % of \d+ signs right, 90 % intervals hold 100 % of 12; .* 0 of 2",
+        text,
     )
 
 
 def test_a_dummy_that_wins_is_named_as_winning(tmp_path):
     found = [replace(one, difference=0.0) for one in point_maker.measurements(3)]
     foretold(tmp_path, found, [0.2] * len(found))
-    assert "zero on embedding, beforehand" in predictions_page(found, tmp_path)
+    assert "zero on embedding, batch 1" in predictions_page(found, tmp_path)
 
 
 def test_torn_predictions_are_refused(tmp_path):
