@@ -12,11 +12,12 @@ from bench.audit.audit import Audit, TiedAlready, audit
 from bench.audit.load import subject
 from bench.data.zoo import PREFIX, ZOO
 from bench.report.markup import Column, csv_text, markdown, tabulate
-from bench.report.numbers import fixed
+from bench.report.numbers import NOTHING, fixed
 from bench.runs.command_line import add_places, framed, parser
 from bench.runs.store import write_bytes_atomic
 from bench.tying.similarity import Aligned
 
+QUESTION = "Are neighbouring blocks of trained networks alike?"
 FOLDER, THRESHOLD = "zoo", 0.8
 """Where the tables go, and the cosine from which on an advice calls neighbours candidates (claim C13)."""
 FIGURES = ("cosine", "cosine_at_random", "highest", "aligned", "aligned_at_random")
@@ -45,13 +46,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         notes.append(
             f"{PREFIX}{name}: {len(audited.candidates)} groups of namesakes of a cosine above {THRESHOLD:g}."
         )
-    lines = "\n".join(f"- {note}" for note in notes)
-    title = "Neighbouring blocks of trained networks"
-    made_by = "<!-- made by `python -m bench.audit.survey`; do not edit -->"
-    page = f"{made_by}\n# {title}\n\n{markdown(_table(rows))}\n{lines}\n"
-    write_bytes_atomic(folder / "neighbours.md", page.encode())
+    text = page(rows, notes)
+    write_bytes_atomic(folder / "neighbours.md", text.encode())
     write_bytes_atomic(folder / "neighbours.csv", csv_text(rows).encode())
-    print(page)
+    print(text)
+
+
+def page(rows: Sequence[dict[str, Any]], notes: Sequence[str]) -> str:
+    """Return neighbours.md: its question and answer, a row for each two neighbours, and the notes."""
+    spans = {}
+    for key in FIGURES:
+        values = [row[key] for row in rows if row[key] is not None]
+        spans[key] = f"{fixed(min(values), 3)} to {fixed(max(values), 3)}" if values else NOTHING
+    answer = (
+        f"The cosine of two neighbours is {spans['cosine']}, and before training {spans['cosine_at_random']}; of "
+        f"feed-forward weights, once aligned, {spans['aligned']} against {spans['aligned_at_random']}."
+    )
+    lines = "\n".join(f"- {note}" for note in notes)
+    made_by = "<!-- made by `python -m bench.audit.survey`; do not edit -->"
+    return f"{made_by}\n# {QUESTION}\n\n- {answer}\n\n{markdown(_table(rows))}\n{lines}\n"
 
 
 def _rows(name: str, audited: Audit) -> Iterator[dict[str, Any]]:

@@ -64,6 +64,7 @@ READING = (
     "A rule was fixed before the runs where every run's record holds the hash of the rule as it is now; where that is "
     "not shown, the runs are older than such hashes, or the rule was changed since.",
 )
+QUESTION = "What is said about tying, and does it hold?"
 DIGITS = 9
 """Significant digits of numbers in csv and json: what is beyond differs between versions of a library."""
 
@@ -79,7 +80,7 @@ def pages(
     counts = "".join(f"- {line}\n" for line in tally(rows))
     sections = "\n".join(_section(row, published) for row in rows)
     return {
-        "claims.md": f"<!-- {MADE_BY} -->\n# Claims\n\n{counts}\n{markdown(overview)}\n{sections}\n"
+        "claims.md": f"<!-- {MADE_BY} -->\n# {QUESTION}\n\n{counts}\n{markdown(overview)}\n{sections}\n"
         f"## How to read this, and what it is made of\n\n{below}",
         "claims.tex": "".join([f"% {MADE_BY}\n", narrow, *(f"% {line}\n" for line in provenance)]),
         "claims.csv": csv_text([line for row in rows for line in _flat(row)]),

@@ -215,7 +215,12 @@ def page(figures: Mapping[str, Part], folder: str) -> str:
         figures: part -> what was measured and its `provenance`.
         folder: where pictures lie, seen from the page.
     """
-    pieces = [MARK, "# Performance\n", *_provenance(figures)]
+    pieces = [
+        MARK,
+        "# How fast is training here, and against what else?\n",
+        *answer(figures),
+        *_provenance(figures),
+    ]
     for name, (title, terms, table) in SECTIONS.items():
         pieces.append(f"\n## {title}\n\n")
         if name not in figures:
@@ -230,6 +235,29 @@ def page(figures: Mapping[str, Part], folder: str) -> str:
             pieces.append(f"\n![cost against size]({folder}/{PICTURE}.png)\n")
     return "".join(pieces)
 
+
+def answer(figures: Mapping[str, Part]) -> list[str]:
+    """Return a line for each of the first three parts that has figures: the range of its ratios."""
+    lines = []
+    for name, text in ANSWERS.items():
+        rows = [row for row in figures.get(name, {"rows": ()})["rows"] if "reason" not in row]
+        if rows:
+            ratios = [
+                row["step_s"] / row["floor_s"] if name == "floor" else row["pair"]["ratio"] for row in rows
+            ]
+            ends = sorted(1 / ratio if name == "defaults" else ratio for ratio in (min(ratios), max(ratios)))
+            lines.append(f"\n- {text.format(*(fixed(end, 2) for end in ends))}")
+    return lines
+
+
+ANSWERS = {
+    "floor": "A bare step takes {0} to {1} times the least that this machine allows.",
+    "overhead": "A step of ours takes {0} to {1} times as long as another loop's with the same network, precision and "
+    "batches.",
+    "defaults": "Each as it comes, a step of ours is {0} to {1} times as fast as that of transformers.Trainer or "
+    "Lightning.",
+}
+"""What the ratios of a part say, the least and the largest."""
 
 SECTIONS: dict[str, tuple[str, str, Callable[[Part], Table]]] = {
     "floor": (

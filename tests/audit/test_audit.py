@@ -23,6 +23,7 @@ from torch.nn.utils import spectral_norm as old_spectral_norm
 from torch.nn.utils import weight_norm as old_weight_norm
 from transformers import PreTrainedTokenizerFast
 
+from bench.audit import survey
 from bench.audit.__main__ import main
 from bench.audit.audit import _floors, audit, block_cosines, candidates, kinds_of
 from bench.audit.load import Subject, anew
@@ -692,3 +693,17 @@ def test_a_wrapped_model_is_audited_under_its_own_names(wrap):
     plain, wrapped = found(made("llama")), found(wrap(made("llama")))
     assert [kind.names for kind in wrapped.kinds] == [kind.names for kind in plain.kinds]
     assert wrapped.alike.trained == plain.alike.trained and not wrapped.no_floor
+
+
+def test_the_survey_answers_its_question_with_ranges_and_says_where_there_is_none():
+    figures = {
+        "cosine": 0.1,
+        "cosine_at_random": 0.0,
+        "highest": 0.3,
+        "aligned": None,
+        "aligned_at_random": None,
+    }
+    rows = [{"network": "a", "block": n, "next": n + 1, **figures, "cosine": n / 10} for n in (1, 2)]
+    text = survey.page(rows, ["a note"])
+    assert "The cosine of two neighbours is 0.100 to 0.200, and before training 0.000 to 0.000" in text
+    assert "once aligned, — against —" in text and text.endswith("- a note\n")

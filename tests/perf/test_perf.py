@@ -233,8 +233,11 @@ def test_the_page_has_ratios_with_intervals_and_what_we_take_more():
         line_of(text, "| text_gru | a loop")
         == "| text_gru | a loop | 10.00 | 20.00 | 0.500 [0.450, 0.550] | −10.00 [−11.00, −9.00] | 10 x 20 |"
     )
+    assert "A step of ours takes 0.50 to 0.50 times as long" in text and "Each as it comes" not in text
     assert "Measured at commit 0123456789 on cpu of a test, 2 cores, 1 thread(s) of torch" in text
-    assert text.startswith("<!-- made by `make perf`; do not edit -->\n# Performance\n")
+    assert text.startswith(
+        "<!-- made by `make perf`; do not edit -->\n# How fast is training here, and against what else?\n"
+    )
 
 
 def test_a_part_that_was_not_measured_is_a_hole_with_the_command_that_fills_it():
