@@ -72,15 +72,9 @@ class Phase:
 
     @property
     def ended(self) -> dict[str, dict[str, Any]]:
-        """What a choice needs of the runs that have ended, by their id: the status and the validation metric."""
-        return {
-            key: {
-                "status": state.status,
-                "val": {self.cells[key].config["task"]["metric"]["name"]: state.value},
-            }
-            for key, state in self.states.items()
-            if not state.is_open
-        }
+        """The records of the runs that have ended, by their id."""
+        keys = [key for key, state in self.states.items() if not state.is_open]
+        return {key: recorded(self.cells[key].folder / RECORD) for key in keys}
 
     @property
     def summary(self) -> str:
@@ -113,7 +107,8 @@ class Plan:
         grouped = {key: _with_groups(cell) for key, cell in runs.items()}
         latest = {key: cell or runs[key] for key, cell in grouped.items()}
         search = Phase.of_searches(latest.values())
-        final = {key: cell and _at_chosen_rate(cell, search) for key, cell in grouped.items()}
+        searched = search.ended
+        final = {key: cell and _at_chosen_rate(cell, searched) for key, cell in grouped.items()}
         return cls(
             cells,
             sources=Phase.of_runs(prerequisites.source(cell) for cell in runs.values()),
@@ -268,13 +263,16 @@ def _is_retried(cell: RunConfig, state: State) -> bool:
     return state.status == Status.FAILED and cell.options["retry"]
 
 
-def _at_chosen_rate(cell: RunConfig, search: Phase) -> RunConfig | None:
-    """Return the cell at the learning rate that its search has chosen; None where the search has not ended."""
-    ended = search.ended
-    runs = prerequisites.candidates(cell, ended)
-    if any(run.id not in ended for run in runs):
+def _at_chosen_rate(cell: RunConfig, searched: Mapping[str, Mapping[str, Any]]) -> RunConfig | None:
+    """Return the cell at the learning rate that its search has chosen; None where the search has not ended.
+
+    Args:
+        searched: the records of the runs of searches that have ended.
+    """
+    runs = prerequisites.candidates(cell, searched)
+    if any(run.id not in searched for run in runs):
         return None
-    return prerequisites.chosen(cell, ended)[0] if runs else cell
+    return prerequisites.chosen(cell, searched)[0] if runs else cell
 
 
 def _with_groups(cell: RunConfig) -> RunConfig | None:

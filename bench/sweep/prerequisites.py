@@ -195,11 +195,18 @@ def _at_rate(cell: RunConfig, lr: float) -> RunConfig:
 
 
 def _best(runs: Sequence[RunConfig], records: Mapping[str, Mapping[str, Any]]) -> RunConfig | None:
-    """Return the run with the best validation metric, the first of equal ones; None where none finished."""
+    """Return the run with the best validation metric; None where none finished.
+
+    Of runs with an equal metric, as accuracies of few examples are, it is the one with the least validation loss.
+    """
     metric = runs[0].config["task"]["metric"]
-    finished = [run for run in runs if records[run.id]["status"] == Status.DONE]
-    best = min if metric["mode"] == "min" else max
-    return best(finished, key=lambda run: records[run.id]["val"][metric["name"]], default=None)
+    sign = 1 if metric["mode"] == "min" else -1
+
+    def key(run: RunConfig) -> tuple[float, float]:
+        val = records[run.id]["val"]
+        return sign * val[metric["name"]], val.get("nll", 0.0)
+
+    return min((run for run in runs if records[run.id]["status"] == Status.DONE), key=key, default=None)
 
 
 def chosen(cell: RunConfig, records: Mapping[str, Mapping[str, Any]]) -> tuple[RunConfig, dict[str, Any]]:

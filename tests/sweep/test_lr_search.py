@@ -43,6 +43,14 @@ def test_the_best_on_validation_by_the_metrics_own_direction(task, values, best)
     assert (settled.config["seed"], settled.config["dropout"], settled.config["weight_decay"]) == (3, 0.2, 1)
 
 
+def test_of_equal_accuracies_the_one_with_the_least_loss_is_the_best():
+    cell = cell_of("image_cnn")
+    known = records(cell, 0.9, 0.9, 0.8)
+    for record, loss in zip(known.values(), (0.3, 0.2, 0.1), strict=True):
+        record["val"]["nll"] = loss
+    assert lr_of(chosen(cell, known)[0]) == 0.1
+
+
 def test_where_none_finished_the_cell_keeps_its_own():
     cell = cell_of("text_gru")
     settled, reached = chosen(cell, records(cell, "failed", "diverged", "not_applicable"))
