@@ -50,7 +50,6 @@ class Option:
     parameters: int = 0
     predicted: Interval | None = None
     outside: tuple[str, ...] = ()
-    model: str = ""
     nearest: tuple[Measurement, ...] = ()
     published: tuple[Published, ...] = ()
     noise: float | None = None
@@ -165,7 +164,7 @@ def _option(
     place = query(sized.point, method, distinct_of(plan, sized.point.depth), saved)
     hull = hull_of(measured, method)
     outside = tuple(hull.outside(place))
-    model = None if outside else predictor(measured, method, new=newness([place], measured))
+    predict = None if outside else predictor(measured, method, new=newness([place], measured))
     nearest = tuple(hull.nearest(place, NEAREST)) if hull.measured else ()
     return Option(
         method,
@@ -173,9 +172,8 @@ def _option(
         saved=saved,
         saved_bytes=saved_bytes,
         parameters=sized.point.parameters - saved,
-        predicted=model([place])[0] if model else None,
+        predicted=predict([place])[0] if predict else None,
         outside=outside,
-        model=model.model if model else "",
         nearest=nearest,
         published=tuple(near(rows, sized.point, method, NEAREST)),
         noise=_noise(hull.measured, sized.point.network),
@@ -303,7 +301,6 @@ def _option_json(option: Option) -> dict[str, Any]:
         "saved": option.saved,
         "saved_bytes": option.saved_bytes,
         "predicted": predicted,
-        "predicted_by": option.model or None,
         "outside": list(option.outside),
         "nearest": [
             {"point": row.point.title, "percent": row.percent, "n": row.n, "sweeps": list(row.sweeps)}

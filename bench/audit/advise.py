@@ -26,7 +26,9 @@ HOW = (
     "A change of perplexity of x % is a change of nll of log(1 + x / 100), per token, or per image. Intervals are "
     f"{100 * LEVEL:.0f} % and conformal: as wide as the errors at measured points that the model of the map had not "
     "seen. Parameters and bytes are counted on the model itself, against the same one with nothing shared; optimizer "
-    "state and gradients come on top. Steps and latency: tied / untied at the nearest point where they were timed."
+    "state and gradients come on top. Steps and latency: tied / untied at the nearest point where they were timed. "
+    "Points: measured ones that a prediction is made from. How predictions fared at places that they had not seen: "
+    "map/predictions.md in the folder of results."
 )
 
 
@@ -153,7 +155,7 @@ def _table(options: Sequence[Option]) -> Table:
         Column("bytes saved", lambda option: f"{option.saved_bytes:,}"),
         Column("step", lambda option: fixed(option.step_ratio, 3)),
         Column("latency", lambda option: fixed(option.latency_ratio, 3)),
-        Column("predicted by", lambda option: option.model or NOTHING, align="l"),
+        Column("points", lambda option: str(option.predicted.n) if option.predicted else NOTHING),
     ]
     return tabulate(["tying"], [[option.method] for option in shown], columns, shown)
 
