@@ -70,9 +70,11 @@ def parameters_by_name(model: nn.Module) -> Parameters:
 
 def _views(model: nn.Module) -> Iterator[tuple[str, View]]:
     for path, module in modules_by_name(model).items():
-        for leaf, made in module.parametrizations.items() if parametrize.is_parametrized(module) else ():
-            if isinstance(made[0], Made):
-                yield joined(path, leaf), made[0].view
+        for leaf, parametrizations in (
+            module.parametrizations.items() if parametrize.is_parametrized(module) else ()
+        ):
+            if isinstance(parametrizations[0], Made):
+                yield joined(path, leaf), parametrizations[0].view
 
 
 def _is_of_convolution(model: nn.Module, name: str) -> bool:
@@ -135,13 +137,13 @@ def check(ties: Iterable[Tie], parameters: Parameters) -> None:
         for name in tie.names[1:]:
             other = parameters[name]
             shapes = () if tie.views else (("shape", parameters.shape(first), parameters.shape(name)),)
-            for what, a, b in (
+            for kind, a, b in (
                 *shapes,
                 ("dtype", like.dtype, other.dtype),
                 ("device", like.device, other.device),
             ):
                 if a != b:
-                    raise BadInput(f"cannot tie {first} with {name}: {what} {a} and {b}; one {what} per tie")
+                    raise BadInput(f"cannot tie {first} with {name}: {kind} {a} and {b}; one {kind} per tie")
         for name, view in tie.uses() if tie.views else ():
             if view.result != parameters.shape(name):
                 raise BadInput(
@@ -218,10 +220,10 @@ def redirected(tie: Tie, parameters: Mapping[str, Parameter]) -> dict[str, Param
 
 def when_shared(ties: Iterable[Tie], parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
     """The parameters by name as they will be once the ties are applied, of a model that stays as it is."""
-    found = dict(parameters)
+    after = dict(parameters)
     for tie in ties:
-        found |= redirected(tie, found)
-    return found
+        after |= redirected(tie, after)
+    return after
 
 
 def put(model: nn.Module, name: str, parameter: Parameter) -> None:
@@ -235,13 +237,13 @@ def put(model: nn.Module, name: str, parameter: Parameter) -> None:
 
 def _sizes_when_shared(ties: Sequence[Tie], parameters: Parameters) -> list[int]:
     """Elements of each distinct parameter, each of these ties counted as one tensor and without differences."""
-    whole, made = resolved(ties, parameters)
-    apart = {name for tie in made for name in tie.names}
+    whole, with_views = resolved(ties, parameters)
+    apart = {name for tie in with_views for name in tie.names}
     size = {id(p): p.numel() for name, p in parameters.items() if name not in apart}
     for group in closure([id(parameters[name]) for name in tie.names] for tie in whole):
-        for one in list(group)[1:]:
-            del size[one]
-    return [*size.values(), *(math.prod(tie.views[0].shape) for tie in made)]
+        for identity in list(group)[1:]:
+            del size[identity]
+    return [*size.values(), *(math.prod(tie.views[0].shape) for tie in with_views)]
 
 
 def count_when_shared(ties: Sequence[Tie], parameters: Parameters) -> int:
@@ -260,7 +262,7 @@ def check_shared(ties: Iterable[Tie], parameters: Parameters) -> None:
     One storage is not enough: two Parameters over it get two gradients and two optimizer states. Of a tie with views
     each weight must be made by its own.
     """
-    whole, made = resolved(ties, parameters)
+    whole, with_views = resolved(ties, parameters)
     for tie in whole:
         first = tie.names[0]
         for name in tie.names[1:]:
@@ -271,7 +273,7 @@ def check_shared(ties: Iterable[Tie], parameters: Parameters) -> None:
                 )
         for name, _ in added([tie], parameters):
             raise RuntimeError(f"the tie is broken: {name} has no difference of rank {tie.rank} beside it")
-    for tie in made:
+    for tie in with_views:
         if not is_made(tie, parameters):
             names = " and ".join(dict.fromkeys((tie.names[0], tie.names[-1])))
             raise RuntimeError(f"the tie is broken: {names} are not made of one shared tensor by their views")
@@ -290,17 +292,19 @@ def check_relaxed(ties: Iterable[Tie], model: nn.Module, parameters: Parameters)
     for name, view in (use for tie in ties for use in (tie.uses() if tie.views else ())):
         module, leaf = place(model, name)
         if not view.is_whole and parametrize.is_parametrized(module, leaf) and name not in parameters.views:
-            kinds = ", ".join(type(one).__name__ for one in module.parametrizations[leaf])
+            kinds = ", ".join(
+                type(parametrization).__name__ for parametrization in module.parametrizations[leaf]
+            )
             raise BadInput(f"{name} is parametrised already ({kinds}): a view must be made before that")
     ties = [tie for tie in ties if not tie.views]
     for tie in ties:
         owners: dict[tuple[int, str], str] = {}
         for name in tie.names:
             module, leaf = place(model, name)
-            found = low_rank.of(module, leaf) if tie.rank or is_relaxed(name, parameters) else None
-            if found is not None and found.rank != tie.rank:
+            difference = low_rank.of(module, leaf) if tie.rank or is_relaxed(name, parameters) else None
+            if difference is not None and difference.rank != tie.rank:
                 raise BadInput(
-                    f"{name} has a difference of rank {found.rank} already; the plan gives it {tie.rank}"
+                    f"{name} has a difference of rank {difference.rank} already; the plan gives it {tie.rank}"
                 )
             other = owners.setdefault((id(module), leaf), name)
             if tie.rank and other != name:
@@ -369,7 +373,7 @@ def check_none(ties: Iterable[Tie], model: nn.Module, parameters: Parameters) ->
     so it is asked only where more holds such a parameter than the model; optimizers that are garbage themselves are
     collected before one is blamed. DistributedDataParallel holds the parameters that it was made of in the same way.
     """
-    whole, made = resolved(ties, parameters)
+    whole, with_views = resolved(ties, parameters)
     replaced = {
         id(member): name
         for tie in whole
@@ -377,7 +381,7 @@ def check_none(ties: Iterable[Tie], model: nn.Module, parameters: Parameters) ->
         for name in tie.names
         if parameters[name] is member
     }
-    for tie in (tie for tie in made if not is_made(tie, parameters)):
+    for tie in (tie for tie in with_views if not is_made(tie, parameters)):
         kept = kept_whole(tie, parameters)
         replaced |= {id(parameters[name]): name for name in tie.names if name != kept}
     for name in replaced.values():
@@ -418,12 +422,12 @@ def _others_hold(replaced: Mapping[int, str], model: nn.Module, parameters: Mapp
 
 def _held(replaced: Mapping[int, str]) -> tuple[str, type] | None:
     """One of these parameters that a living optimizer or DistributedDataParallel has, and the class of that."""
-    for thing in gc.get_objects():
-        kind = type(thing)  # not isinstance: that asks lazy modules for their class
+    for instance in gc.get_objects():
+        kind = type(instance)  # not isinstance: that asks lazy modules for their class
         if issubclass(kind, Optimizer):
-            held = [p for group in getattr(thing, "param_groups", ()) for p in group["params"]]
+            held = [p for group in getattr(instance, "param_groups", ()) for p in group["params"]]
         elif issubclass(kind, DistributedDataParallel):
-            held = list(thing.parameters())
+            held = list(instance.parameters())
         else:
             continue
         if name := next((replaced[id(parameter)] for parameter in held if id(parameter) in replaced), None):
@@ -469,10 +473,10 @@ def _make(model: nn.Module, name: str, view: View, shared: Parameter) -> None:
         if module.parametrizations[leaf][0].view != view:  # a learned map goes on
             module.parametrizations[leaf][0] = Made(view, shared)
     elif not view.is_whole:
-        made = Made(view, shared)
+        parametrization = Made(view, shared)
         # In the place of the module's own Parameter, which torch would overwrite with the shared values.
-        module._parameters[leaf] = Parameter(made(shared).detach().clone())
-        low_rank.register(module, leaf, made)
+        module._parameters[leaf] = Parameter(parametrization(shared).detach().clone())
+        low_rank.register(module, leaf, parametrization)
     put(model, name, shared)
 
 
@@ -489,8 +493,8 @@ def changes_of(
     whole, with_views = resolved(ties, parameters)
     for tie in whole:
         if tie.rank:
-            merged, made = relaxed(tie, model, parameters, merge)
-            differences |= made
+            merged, new_differences = relaxed(tie, model, parameters, merge)
+            differences |= new_differences
             if merged is not None:
                 values.put(after[tie.names[0]], merged)
         elif merge != "first":

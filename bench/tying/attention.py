@@ -237,10 +237,10 @@ def kv_numbers_per_token(model: nn.Module, stack: Stack = None) -> int | None:
     turned into keys (rotary), a key that is also a value is kept as it was before.
     """
     try:
-        found = attentions(model, stack)
+        all_attentions = attentions(model, stack)
     except NotApplicable:
         return None
-    return sum(len(_rows(model, attention).unique(dim=0)) for attention in found)
+    return sum(len(_rows(model, attention).unique(dim=0)) for attention in all_attentions)
 
 
 def _rows(model: nn.Module, attention: Attention) -> Tensor:
@@ -270,14 +270,18 @@ def grouped_query(model: nn.Module) -> nn.Module:
     config: Any = copy.deepcopy(getattr(inner, "config", None))
     if getattr(config, "num_key_value_heads", None) is None:
         raise NotApplicable(f"{type(inner).__name__} has no num_key_value_heads in its config")
-    found = attentions(inner)
-    counts = {_groups(weight(inner, f"{layer}.weight"), a.heads) for a in found for layer in (a.key, a.value)}
+    all_attentions = attentions(inner)
+    counts = {
+        _groups(weight(inner, f"{layer}.weight"), a.heads)
+        for a in all_attentions
+        for layer in (a.key, a.value)
+    }
     config.num_key_value_heads = heads = max(counts)
     with torch.random.fork_rng(devices=[]):  # its first weights are replaced at once
         exported = type(inner)(config).to(next(inner.parameters()).dtype)
     grouped = {
         name: attention
-        for attention in found
+        for attention in all_attentions
         for layer in (attention.key, attention.value)
         for name, _, _ in _leaves(inner, layer, attention.axis)
     }

@@ -207,12 +207,12 @@ def each_alone(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     """Of what is said of the model, and of the tensors' names, dtypes, shapes and bytes."""
-    found = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    sha256 = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name]
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        found.update(tensor.reshape(-1).view(torch.uint8).numpy())
-    return found.hexdigest()
+        sha256.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        sha256.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return sha256.hexdigest()
 
 
 def as_data(tie: Tie) -> dict[str, Any]:
@@ -341,12 +341,13 @@ def _read(path: Path) -> _File:
             f"{path} is no whole safetensors file ({error}): it was cut short or damaged"
         ) from error
     if metadata.get("format") != FORMAT:
-        found = metadata.get("format", "none")
+        file_format = metadata.get("format", "none")
         raise BadInput(
-            f"{path} has the format {found!r}, not {FORMAT!r}: only bench.tying.checkpoint.save writes a plan along"
+            f"{path} has the format {file_format!r}, not {FORMAT!r}: only bench.tying.checkpoint.save writes a "
+            "plan along"
         )
-    said = {key: value for key, value in metadata.items() if key != "sha256"}
-    if digest(tensors, said) != metadata.get("sha256"):
+    hashed_metadata = {key: value for key, value in metadata.items() if key != "sha256"}
+    if digest(tensors, hashed_metadata) != metadata.get("sha256"):
         raise BadInput(f"{path} holds something else than was saved: it was changed or damaged since")
     try:
         plan = TyingPlan(tuple(from_data(entry) for entry in json.loads(metadata["plan"])))
@@ -376,10 +377,10 @@ def _check_ties(
         if lost := sorted(stored - set(tensors)):
             raise BadInput(f"{path} lacks the tensor {lost[0]}, which its plan ties: it was changed since")
         if tie.is_hard and len(stored) > 1:
-            one, two = sorted(stored)[:2]
+            first, second = sorted(stored)[:2]
             raise BadInput(
-                f"{path} holds {one} and {two} as two tensors, which its plan ties: it was saved untied; apply "
-                "the plan and save again"
+                f"{path} holds {first} and {second} as two tensors, which its plan ties: it was saved untied; "
+                "apply the plan and save again"
             )
 
 
@@ -388,11 +389,11 @@ def _check_fits(
 ) -> None:
     """new: what the plan will add to the model, with its shape."""
     known = names.keys() | new.keys()
-    for what, lost in (("lacks", known - whole.keys()), ("has", whole.keys() - known)):
+    for verb, lost in (("lacks", known - whole.keys()), ("has", whole.keys() - known)):
         if lost:
-            other = "the model has" if what == "lacks" else "the model lacks"
+            other = "the model has" if verb == "lacks" else "the model lacks"
             raise BadInput(
-                f"{path} {what} {sorted(lost)[0]}, which {other} ({len(lost)} such names): give the model it was "
+                f"{path} {verb} {sorted(lost)[0]}, which {other} ({len(lost)} such names): give the model it was "
                 "saved from, built with the same sizes"
             )
     for name, tensor in whole.items():

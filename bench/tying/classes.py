@@ -227,9 +227,9 @@ def resolved(ties: Iterable[Tie], parameters: "Parameters") -> tuple[list[Tie], 
         return hard, []
     normal = normal_form([*hard, *own_ties(parameters)])
     shapes = {name: parameters.shape(name) for name in parameters}
-    made = joined([tie for tie in normal if tie.views], shapes)
-    names = {name for tie in made for name in tie.names}
-    return [tie for tie in hard if not tie.views and not names & {*tie.names}], made
+    with_views = joined([tie for tie in normal if tie.views], shapes)
+    names = {name for tie in with_views for name in tie.names}
+    return [tie for tie in hard if not tie.views and not names & {*tie.names}], with_views
 
 
 def is_made(tie: Tie, parameters: "Parameters") -> bool:

@@ -90,14 +90,14 @@ def install(module: nn.Module, weights: Mapping[str, tuple[nn.Parameter, nn.Para
 @functools.cache
 def _derived(kind: type[nn.Module], names: tuple[str, ...], recurrent: bool) -> type[nn.Module]:
     bases = (Quantised, ReadAnew, kind) if recurrent else (Quantised, kind)
-    made: dict[str, Any] = {name: property(functools.partial(_made, name)) for name in names}
-    made["_made_of"] = (kind, names, recurrent)
-    return type(f"Int8{kind.__name__}", bases, made)
+    attributes: dict[str, Any] = {name: property(functools.partial(_made, name)) for name in names}
+    attributes["_made_of"] = (kind, names, recurrent)
+    return type(f"Int8{kind.__name__}", bases, attributes)
 
 
 def _empty(kind: type[nn.Module], names: tuple[str, ...], recurrent: bool) -> nn.Module:
-    made = _derived(kind, names, recurrent)
-    return made.__new__(made)
+    derived = _derived(kind, names, recurrent)
+    return derived.__new__(derived)
 
 
 def _made(name: str, module: nn.Module) -> Tensor:
@@ -181,7 +181,7 @@ class _Weight:
 def _weights(model: nn.Module) -> dict[int, _Weight]:
     """Identity -> each distinct weight to be rounded."""
     parameters_by_name(model)  # BadInput where there are no names or shapes
-    found: dict[int, _Weight] = {}
+    weights: dict[int, _Weight] = {}
     for path, module in modules_by_name(model).items():
         if parametrize.is_parametrized(module):
             leaf = next(iter(module.parametrizations))
@@ -201,16 +201,16 @@ def _weights(model: nn.Module) -> dict[int, _Weight]:
             axes = tuple(range(parameter.ndim - 1)) if axis is None else (axis,)
             weight = _Weight(joined(path, leaf), parameter, axes, axis is not None)
             # A use in a module of another kind reads the same tensor: those that are known say where its channels are.
-            other = found.get(id(parameter))
+            other = weights.get(id(parameter))
             if other is None or (weight.is_known and not other.is_known):
-                found[id(parameter)] = weight
+                weights[id(parameter)] = weight
             elif weight.is_known and weight.axes != other.axes:
                 raise BadInput(
                     f"{other.name} and {weight.name} are one tensor with its output channels along axis "
                     f"{other.axes[0]} in the one and {axis} in the other: one scale cannot fit both, untie them before "
                     "the model is quantised"
                 )
-    smaller = {key: weight for key, weight in found.items() if _is_smaller(weight)}
+    smaller = {key: weight for key, weight in weights.items() if _is_smaller(weight)}
     if not smaller:
         raise BadInput(
             "the model has no weight to quantise: none of two dimensions or more, apart from norms, would be smaller"

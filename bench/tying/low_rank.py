@@ -85,7 +85,7 @@ def factor_shapes(
 def size(shape: Sequence[int], rank: int, is_stack: bool) -> int:
     """Elements of one difference; 0 where the tensor is shared whole."""
     shapes = factor_shapes(shape, rank, is_stack)
-    return 0 if shapes is None else sum(torch.Size(each).numel() for each in shapes)
+    return 0 if shapes is None else sum(torch.Size(factor_shape).numel() for factor_shape in shapes)
 
 
 def highest_rank(shape: Sequence[int], is_stack: bool) -> int:
@@ -157,7 +157,7 @@ def of(module: nn.Module, leaf: str) -> LowRank | None:
     if not parametrize.is_parametrized(module, leaf):
         return None
     if not is_difference(module, leaf):
-        kinds = ", ".join(type(one).__name__ for one in module.parametrizations[leaf])
+        kinds = ", ".join(type(parametrization).__name__ for parametrization in module.parametrizations[leaf])
         raise BadInput(
             f"{leaf} of {type(module).__name__} is parametrised already ({kinds}): relax it before that"
         )
@@ -166,8 +166,8 @@ def of(module: nn.Module, leaf: str) -> LowRank | None:
 
 def is_difference(module: nn.Module, leaf: str) -> bool:
     """Whether the parametrization of this weight is one difference of low rank, and nothing else."""
-    found = module.parametrizations[leaf]
-    return len(found) == 1 and isinstance(found[0], LowRank)
+    parametrizations = module.parametrizations[leaf]
+    return len(parametrizations) == 1 and isinstance(parametrizations[0], LowRank)
 
 
 def fold(module: nn.Module) -> None:
@@ -177,8 +177,8 @@ def fold(module: nn.Module) -> None:
     kind = type(module)
     leaves = [
         leaf
-        for leaf, made in module.parametrizations.items()
-        if len(made) == 1 and isinstance(made[0], LowRank | Made)
+        for leaf, parametrizations in module.parametrizations.items()
+        if len(parametrizations) == 1 and isinstance(parametrizations[0], LowRank | Made)
     ]
     folded = {leaf: getattr(module, leaf).detach().clone() for leaf in leaves}
     trained = {leaf: module.parametrizations[leaf].original.requires_grad for leaf in leaves}

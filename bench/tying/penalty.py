@@ -193,4 +193,4 @@ def _groups(soft: Iterable[Tie], parameters: Mapping[str, Parameter]) -> Iterato
     """The distinct tensors of soft ties, in their order in the model; ties that meet in one are one group."""
     by_id = {id(parameter): parameter for parameter in parameters.values()}
     for group in closure([id(parameters[name]) for name in tie.names] for tie in soft):
-        yield [parameter for one, parameter in by_id.items() if one in group]
+        yield [parameter for identity, parameter in by_id.items() if identity in group]

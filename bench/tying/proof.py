@@ -52,8 +52,8 @@ def answer(model: nn.Module, example: Example) -> Any:
     with evaluating(model):
         if isinstance(example, Mapping):
             return model(**{key: _moved(value, device) for key, value in example.items()})
-        given = (example,) if isinstance(example, Tensor) else example
-        return model(*(_moved(value, device) for value in given))
+        arguments = (example,) if isinstance(example, Tensor) else example
+        return model(*(_moved(value, device) for value in arguments))
 
 
 def does_not_run(error: Exception, advice: str) -> BadInput:

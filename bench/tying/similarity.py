@@ -72,17 +72,17 @@ def _parts(model: nn.Module) -> tuple[int, Parts]:
 
 def _summed(depth: int, parts: Parts) -> Tensor:
     """[2][depth][depth]: inner products of two blocks' tensors, and squares of the first one's that both have."""
-    found = torch.zeros(2, depth, depth, dtype=torch.float64)
+    sums = torch.zeros(2, depth, depth, dtype=torch.float64)
     for blocks, inner in parts:
         at = torch.tensor(blocks)
         places = torch.meshgrid(at, at, indexing="ij")
-        found[0][places] += inner
-        found[1][places] += inner.diagonal()[:, None].expand_as(inner)
-    return found
+        sums[0][places] += inner
+        sums[1][places] += inner.diagonal()[:, None].expand_as(inner)
+    return sums
 
 
-def _listed(found: Tensor) -> list[list[float | None]]:
-    return [[value if value == value else None for value in row] for row in found.tolist()]
+def _listed(matrix: Tensor) -> list[list[float | None]]:
+    return [[value if value == value else None for value in row] for row in matrix.tolist()]
 
 
 POSITIONS = 2048
@@ -113,11 +113,13 @@ class Outputs:
 
     def before(self, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> None:
         """Copy what is read, as a block may change it in place: the first tensor, or `hidden_states`."""
-        given = next((each for each in arguments if isinstance(each, Tensor)), named.get("hidden_states"))
+        block_input = next(
+            (argument for argument in arguments if isinstance(argument, Tensor)), named.get("hidden_states")
+        )
         self._read = None
-        if given is not None and given.ndim > 1:
-            rows = _positions(given)
-            self._read = (given.shape, rows[self._further(len(rows))].clone())
+        if block_input is not None and block_input.ndim > 1:
+            rows = _positions(block_input)
+            self._read = (block_input.shape, rows[self._further(len(rows))].clone())
 
     def after(self, output: Any) -> None:
         first = output[0] if isinstance(output, (tuple, list)) and output else output
@@ -166,16 +168,16 @@ class Outputs:
 
 def outputs(model: nn.Module, blocks: Sequence[str], forwards: Callable[[], None]) -> list[Outputs]:
     """Of each block by name while `forwards()` runs the model; NotApplicable where one was not reached."""
-    found = [Outputs(name) for name in blocks]
+    all_outputs = [Outputs(name) for name in blocks]
     with evaluating(model), contextlib.ExitStack() as hooks:
-        for each in found:
-            for handle in _hooked(submodule(model, each.name), each):
+        for block_outputs in all_outputs:
+            for handle in _hooked(submodule(model, block_outputs.name), block_outputs):
                 hooks.callback(handle.remove)
         forwards()
-    for each in found:
-        if not each.count:
-            raise NotApplicable(f"block {each.name} was not reached by the sample")
-    return found
+    for block_outputs in all_outputs:
+        if not block_outputs.count:
+            raise NotApplicable(f"block {block_outputs.name} was not reached by the sample")
+    return all_outputs
 
 
 def _hooked(block: nn.Module, into: Outputs) -> list[torch.utils.hooks.RemovableHandle]:
@@ -254,13 +256,13 @@ def _convolutions(inside: list[Layer]) -> Hidden:
             f"the block has {len(convolutions)} convolutions, not one into hidden units and one out"
         )
     first, last = convolutions
-    (one, into), (other, out) = inside[first], inside[last]
+    (into_name, into), (out_name, out) = inside[first], inside[last]
     between = [module for _, module in inside[first:last]]
     if any(isinstance(module, _NORM) and not isinstance(module, _BatchNorm) for module in between):
         raise NotApplicable("the norm between the convolutions treats channels by their order")
     if into.groups != 1 or out.groups != 1 or into.out_channels != out.in_channels:
         raise NotApplicable("the convolutions are no chain through hidden units")
-    return Hidden(into.out_channels, (*_leaving(one, into), (joined(other, "weight"), 1)))
+    return Hidden(into.out_channels, (*_leaving(into_name, into), (joined(out_name, "weight"), 1)))
 
 
 def _leaving(name: str, layer: nn.Module) -> list[tuple[str, int]]:
@@ -356,14 +358,14 @@ def align_to_first(model: nn.Module, pairs: Sequence[tuple[int, int]]) -> None:
     """
     stack = blocks_of(model)
     firsts: dict[int, int] = {}
-    for one, other in sorted(tuple(sorted(at % len(stack) for at in pair)) for pair in pairs):
-        firsts.setdefault(other, one)
-    for other, one in sorted(firsts.items()):
+    for first, other in sorted(tuple(sorted(at % len(stack) for at in pair)) for pair in pairs):
+        firsts.setdefault(other, first)
+    for other, first in sorted(firsts.items()):
         try:
-            ours, theirs = hidden_of(model, stack[one]), hidden_of(model, stack[other])
+            ours, theirs = hidden_of(model, stack[first]), hidden_of(model, stack[other])
         except NotApplicable:
             continue
-        sides = list(zip(_rows(model, stack[one], ours), _rows(model, stack[other], theirs), strict=True))
+        sides = list(zip(_rows(model, stack[first], ours), _rows(model, stack[other], theirs), strict=True))
         order = torch.from_numpy(linear_sum_assignment(_costs(sides).numpy())[1])
         for name, axis in theirs.axes:
             parameter = weight(submodule(model, stack[other]), name)
@@ -420,15 +422,17 @@ def representations(model: nn.Module, blocks: Sequence[str], forwards: Callable[
 
     Source: Kornblith et al. 2019, section 3 (linear CKA); Men et al. 2024 (ShortGPT), section 3.1 (block influence).
     """
-    found = outputs(model, blocks, forwards)
+    all_outputs = outputs(model, blocks, forwards)
     return Representations(
-        cka_map(found), [each.influence for each in found], [len(each.features) for each in found]
+        cka_map(all_outputs),
+        [block_outputs.influence for block_outputs in all_outputs],
+        [len(block_outputs.features) for block_outputs in all_outputs],
     )
 
 
 def cka_map(found: Sequence[Outputs]) -> list[list[float | None]]:
     """[depth][depth] of what `outputs` found."""
-    own = [_self_similarity(each.features) for each in found]
+    own = [_self_similarity(block_outputs.features) for block_outputs in found]
     cka: list[list[float | None]] = [[None] * len(found) for _ in found]
     for one, ours in enumerate(found):
         for other in range(one + 1):
@@ -455,8 +459,8 @@ def linear_cka(one: Tensor, other: Tensor) -> float:
 def _between(one: Outputs, other: Outputs, own: float, others: float) -> float | None:
     if one.count != other.count:
         return None
-    found = _cka(one.features, other.features, own, others)
-    return found if found == found else None
+    cka = _cka(one.features, other.features, own, others)
+    return cka if cka == cka else None
 
 
 def _cka(one: Tensor, other: Tensor, own: float, others: float) -> float:

@@ -200,9 +200,9 @@ def parts_of(model: nn.Module) -> Parts:
 
 def parts_inside(model: nn.Module, child: str) -> Parts:
     """The parts of a child module, under the names that they have in `model`."""
-    found = parts_of(model.get_submodule(child))
-    ends = (None if end is None else f"{child}.{end}" for end in (found.embedding, found.unembedding))
-    return Parts(tuple(f"{child}.{block}" for block in found.stack), *ends, role_of(model))
+    parts = parts_of(model.get_submodule(child))
+    ends = (None if end is None else f"{child}.{end}" for end in (parts.embedding, parts.unembedding))
+    return Parts(tuple(f"{child}.{block}" for block in parts.stack), *ends, role_of(model))
 
 
 def stack_of(model: nn.Module) -> tuple[str, ...]:
@@ -249,9 +249,9 @@ def expand(model: nn.Module, stack: str | Sequence[str]) -> tuple[str, ...]:
         return names
     wanted = plain_name(stack if "*" in stack else f"{stack}.*")
     pattern = re.compile("[^.]+".join(re.escape(part) for part in wanted.split("*")))
-    found = [name for name in modules if pattern.fullmatch(name)]
-    _refuse_unknown(modules, [] if found else [stack], stack)
-    return _alike_most(modules, found)
+    matching = [name for name in modules if pattern.fullmatch(name)]
+    _refuse_unknown(modules, [] if matching else [stack], stack)
+    return _alike_most(modules, matching)
 
 
 def spelled(blocks: Sequence[str]) -> str:
@@ -322,7 +322,7 @@ def _weight_name(model: nn.Module, getter: str) -> str | None:
     if module is None or not _has_weight(module):
         return None
     module = unwrapped(module)
-    places = (name for name, found in modules_by_name(model).items() if found is module)
+    places = (name for name, candidate in modules_by_name(model).items() if candidate is module)
     name = next(places, None)
     return None if name is None else joined(name, "weight")
 
@@ -345,10 +345,10 @@ def _lists(modules: Mapping[str, nn.Module]) -> dict[str, list[str]]:
             elif child[-1].isdecimal():
                 numbered = joined(place, re.sub(r"\d+$", "*", child))
                 lists.setdefault(numbered, []).append(joined(path, child))
-    found = {place: [name for name in names if name in modules] for place, names in lists.items()}
+    present = {place: [name for name in names if name in modules] for place, names in lists.items()}
     return {
         place: names
-        for place, names in found.items()
+        for place, names in present.items()
         if len(names) > 1 or place.endswith(".*") or place == "*"
     }
 
@@ -365,11 +365,15 @@ def _alike_most(modules: Mapping[str, nn.Module], names: Sequence[str]) -> tuple
     for name in names:
         if not structures[name]:
             continue
-        joining = [one for one in sets if any(_is_alike(modules, structures, name, other) for other in one)]
-        sets = [one for one in sets if one not in joining] + [[*(n for one in joining for n in one), name]]
+        joining = [
+            group for group in sets if any(_is_alike(modules, structures, name, other) for other in group)
+        ]
+        sets = [group for group in sets if group not in joining] + [
+            [*(n for group in joining for n in group), name]
+        ]
     order = {name: at for at, name in enumerate(names)}
-    sets.sort(key=lambda one: min(order[name] for name in one))
-    best = max(sets, key=lambda one: (_in_common(modules, one), _held(modules, one)), default=[])
+    sets.sort(key=lambda group: min(order[name] for name in group))
+    best = max(sets, key=lambda group: (_in_common(modules, group), _held(modules, group)), default=[])
     return tuple(sorted(best, key=order.__getitem__))
 
 
@@ -407,7 +411,7 @@ def _in_common(modules: Mapping[str, nn.Module], blocks: Sequence[str]) -> int:
         for name, parameter in named_parameters(modules[block]):
             if parameter.ndim >= 2:
                 sizes.setdefault((name, tuple(parameter.shape)), []).append(parameter.numel())
-    return sum(sum(found) for found in sizes.values() if len(found) > 1)
+    return sum(sum(namesakes) for namesakes in sizes.values() if len(namesakes) > 1)
 
 
 def _refuse_unknown(modules: Mapping[str, nn.Module], unknown: list[str], stack: str | Sequence[str]) -> None:

@@ -223,9 +223,9 @@ def _with_views(classes: Classes, ties: Sequence[Tie]) -> tuple[Classes, list[tu
 
 def _one_round(groups: set[frozenset[Use]], whole: Sequence[set[str]]) -> set[frozenset[Use]]:
     alike = [
-        {name for name, view in uses if view == one and only in (None, name)}
+        {name for name, view in uses if view == common_view and only in (None, name)}
         for uses in groups
-        for one, only in {(view, name if view.mapped else None) for name, view in uses}
+        for common_view, only in {(view, name if view.mapped else None) for name, view in uses}
     ]
     class_of = {name: names for names in closure([*whole, *alike]) for name in names}
     spread = [{(other, view) for name, view in uses for other in class_of[name]} for uses in groups]
@@ -240,14 +240,15 @@ def _rank(strength: float, names: set[str], rank_of: dict[str, int]) -> int:
 
 def _rank_of(ties: Iterable[Tie]) -> dict[str, int]:
     """Of each hard tied name; BadInput where one would have two."""
-    found: dict[str, int] = {}
+    rank_of: dict[str, int] = {}
     for tie in ties:
         for name in tie.names if tie.is_hard else ():
-            if found.setdefault(name, tie.rank) != tie.rank:
+            if rank_of.setdefault(name, tie.rank) != tie.rank:
                 raise BadInput(
-                    f"{name} is tied with rank {found[name]} and with rank {tie.rank}; use one rank where ties overlap"
+                    f"{name} is tied with rank {rank_of[name]} and with rank {tie.rank}; use one rank where ties "
+                    "overlap"
                 )
-    return found
+    return rank_of
 
 
 def refuse_beside_a_map(ties: Iterable[Tie]) -> None:

@@ -109,8 +109,8 @@ class Made(nn.Module):
             self.bias = Parameter(torch.zeros(width, dtype=like.dtype, device=like.device))
 
     def forward(self, shared: Tensor) -> Tensor:
-        made = self.view(shared)
-        return torch.tanh(F.linear(made, self.matrix, self.bias)) if self.view.mapped else made
+        rearranged = self.view(shared)
+        return torch.tanh(F.linear(rearranged, self.matrix, self.bias)) if self.view.mapped else rearranged
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """Return a shared tensor that the steps make the weight of: of entries that are one, the first."""
@@ -168,11 +168,11 @@ def _rows(tensor: Tensor, *labels: int) -> Tensor:
     at = torch.tensor([label if label >= 0 else 0 for label in labels], device=tensor.device)
     if any(not -1 <= label < width for label in labels):
         raise ValueError(f"labels must be from -1 to {width - 1}")
-    made = tensor.index_select(0, at)
+    rows = tensor.index_select(0, at)
     if min(labels) >= 0:
-        return made
+        return rows
     real = torch.tensor([label >= 0 for label in labels], device=tensor.device)
-    return made * real.to(tensor.dtype).view(-1, *[1] * (tensor.ndim - 1))
+    return rows * real.to(tensor.dtype).view(-1, *[1] * (tensor.ndim - 1))
 
 
 def _hash(tensor: Tensor, seed: int, *sizes: int) -> Tensor:
@@ -246,10 +246,10 @@ def _chained(tensor: Tensor, steps: Sequence[Step]) -> Tensor:
         except BadInput:
             raise
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            given = ", ".join(f"{parameter}"[:40] for parameter in parameters)
+            shown = ", ".join(f"{parameter}"[:40] for parameter in parameters)
             reason = " ".join(str(error).split())[:160]
             raise BadInput(
-                f"a view cannot take the step {name}({given}) of a tensor of shape {tuple(tensor.shape)}: {reason}"
+                f"a view cannot take the step {name}({shown}) of a tensor of shape {tuple(tensor.shape)}: {reason}"
             ) from error
     return tensor
 
