@@ -1,5 +1,6 @@
 import pytest
 from cell_maker import made
+from command import Bench
 
 from bench.sweep.prerequisites import candidates, chosen
 
@@ -22,6 +23,10 @@ def records(cell, *values):
 
 def lr_of(cell):
     return cell.config["optimizer"]["lr"]
+
+
+def lr_of_record(record):
+    return record["config"]["optimizer"]["lr"]
 
 
 @pytest.mark.parametrize(
@@ -118,3 +123,26 @@ def test_a_rate_that_fails_is_no_end_to_go_beyond():
     known = records(cell, 0.7, 0.8, "diverged")
     assert [lr_of(run) for run in candidates(cell, known)] == [0.05, 0.1, 0.2]
     assert candidates(cell, records(cell, "failed", "failed", "failed")) == candidates(cell)
+
+
+def test_a_sweep_tries_the_rates_beyond_an_end_and_finds_them_again(bench: Bench):
+    """Rates far too low: the higher one is better each time, and the search ends where `widen` says."""
+    command = [
+        "-m",
+        "sweep.name=widened",
+        "task=image_cnn",
+        "model.width=4",
+        "trainer.max_epochs=4",
+        "seed=1",
+    ]
+    command += ["trainer.limit_train_batches=null", "measure.max_seconds=0", "logger=none"]
+    command += ["lr_search.factors=[0.01,0.1]", "lr_search.widen=1"]
+    assert bench(*command).returncode == 0
+    records = bench.records().values()
+    assert sorted(lr_of_record(r) for r in records if r["seed"] == 0) == pytest.approx([3e-5, 3e-4, 3e-3])
+    (reported,) = [record for record in records if record["seed"] == 1]
+    assert reported["lr_search"].keys() == {"3e-05", "0.0003", "0.003"}
+    best = max(reported["lr_search"], key=reported["lr_search"].get)
+    assert best == "0.003" == f"{lr_of_record(reported):g}"
+    stamps = bench.stamps()
+    assert bench(*command).returncode == 0 and bench.stamps() == stamps
