@@ -1,7 +1,7 @@
 """Answer a sweep's question: a narrow table for each section, and one line made of the verdicts."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from bench.analysis.factorial import Factorial, factorial
 from bench.analysis.groups import SAID, Section, SeedGroup
 from bench.analysis.power import change
 from bench.analysis.runs import percent
-from bench.analysis.statistics import ENOUGH
+from bench.analysis.statistics import ENOUGH, paired
 from bench.analysis.verdict import Kind
 from bench.report.comparison import effective_params, places_of
 from bench.report.markup import Column, Table, tabulate
@@ -221,10 +221,29 @@ def line(sections: list[Section]) -> str:
             else "no run of `none` was asked for: the rows are compared with each other"
         )
     if sections and not tied and not absent:
-        parts.append(
-            "nothing is tied here: what dropout and weight decay do to `none` is in the tables of every setting"
-        )
+        parts.append(f"nothing is tied here{_regularised(sections, where)}")
     return " ".join(f"{part[0].upper()}{part[1:]}." for part in parts if part)
+
+
+def _regularised(sections: Sequence[Section], where: Mapping[Section, str]) -> str:
+    """Say what the setting that validation chose for `none` changes to the least dropout and weight decay."""
+    texts = []
+    for section in sections:
+        chosen, cells = section.chosen("none"), section.tyings.get("none", ())
+        if chosen is None or len(cells) == 1:
+            continue
+        least, metric = min(cells, key=lambda cell: (cell.dropout, cell.weight_decay)), section.metric
+        text = "which is the least"
+        if chosen is not least:
+            difference = paired(chosen.compared, least.compared)
+            decimals = (
+                2 if metric.is_share else change_places([change(difference, metric)] * bool(difference))
+            )
+            text = change_text(difference, metric, decimals)
+        setting = f"{axis(chosen.dropout)} / {axis(chosen.weight_decay)}"
+        texts.append(f"{setting}, {text}{f', for {where[section]}' if len(sections) > 1 else ''}")
+    shown = "; ".join(texts)
+    return f"; dropout / weight decay as validation chose it, against the least: {shown}" if texts else ""
 
 
 def _controlled(section: Section) -> Iterator[Compared]:

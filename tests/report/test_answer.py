@@ -106,7 +106,23 @@ def test_the_line_names_methods_and_where_there_are_many_counts_verdicts(tmp_pat
         many.startswith("Of 5 comparisons with `none`: 4 not enough to tell (")
         and "1 better (`cross_layer`)" in many
     )
-    assert line(sections_of(tmp_path / "d", NONE)).startswith("Nothing is tied here")
+    assert line(sections_of(tmp_path / "d", NONE)) == "Nothing is tied here."
+
+
+@pytest.mark.parametrize(
+    ("with_dropout", "said"),
+    [(90.0, "0.2 / 0, −10.0 %"), (110.0, "0 / 0, which is the least")],
+)
+def test_where_nothing_is_tied_the_line_says_what_the_chosen_regularisation_changes(
+    tmp_path, with_dropout, said
+):
+    plain = made.pair(100.0, 100.0, 100.0)
+    dropped = made.pair(*[with_dropout] * 3, dropout=0.2)
+    text = line(sections_of(tmp_path, plain, dropped))
+    assert (
+        text
+        == f"Nothing is tied here; dropout / weight decay as validation chose it, against the least: {said}."
+    )
 
 
 def test_a_page_may_begin_with_each_picture_that_is_drawn():
