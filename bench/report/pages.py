@@ -216,7 +216,10 @@ def judged(results: Path, sweep: str) -> tuple[Judged, ...]:
 
 def _judged(claim: dict[str, Any]) -> Judged:
     hint = " (too few seeds)" if claim["too_few_seeds"] else ""
-    parts = (f"{part['name']}: {part['verdict']}" for part in claim["parts"] if part["verdict"])
+    same = f"{claim['verdict']}: "  # said once
+    parts = (
+        f"{part['name']}: {part['verdict'].removeprefix(same)}" for part in claim["parts"] if part["verdict"]
+    )
     why = textwrap.shorten(
         claim["detail"] or "; ".join(parts), LONGEST, placeholder=" ... and more in the ledger"
     )

@@ -52,6 +52,12 @@ def test_without_a_detail_the_parts_are_the_reason_as_far_as_a_line_holds_them(t
     )
 
 
+def test_the_verdict_is_not_said_again_for_each_part(tmp_path):
+    parts = [{"name": "p", "verdict": "inconclusive: could have shown 2 points"}]
+    _, summary, _ = built(tmp_path, [CLAIM | {"verdict": "inconclusive", "detail": "", "parts": parts}])
+    assert "inconclusive (too few seeds) (p: could have shown 2 points)" in summary
+
+
 @pytest.mark.parametrize("ledger", ['[{"torn', "[1]", [{"sweeps": ["quick"]}]])
 def test_a_torn_ledger_is_one_line(tmp_path, ledger):
     with pytest.raises(BadInput, match=r"claims\.json is not a ledger .* `make claims`$"):
