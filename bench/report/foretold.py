@@ -76,7 +76,8 @@ def _verdict(title: str, scores: Sequence[Score]) -> list[str]:
     won = [score for score in scores if score.winner in DUMMIES]
     sign = f"{100 * right / signed:.0f} % of {signed} signs right" if signed else "no sign to predict"
     cover = f"90 % intervals hold {100 * covered / n:.0f} % of {n}" if n else "too few points for intervals"
-    text = f"- {title}: {sign}, {cover}; a model with nothing to fit wins {len(won)} of {len(scores)} comparisons"
+    text = f"- {title}: {sign}, {cover}{_beside_the_mean(scores, ', errors are ')}; a model with nothing to fit wins "
+    text += f"{len(won)} of {len(scores)} comparisons"
     return [f"{text}{f': {_who(won, scores)}' if won else ''}."]
 
 
@@ -86,7 +87,19 @@ def _who(won: Sequence[Score], scores: Sequence[Score]) -> str:
         return ", ".join(f"{score.winner} on {score.method}, {score.held_out}" for score in won)
     kinds = grouped(scores, lambda score: next((k for k in PARTS if score.held_out.startswith(k)), ""))
     counts = {kind: sum(score in won for score in ours) for kind, ours in kinds.items()}
-    return ", ".join(f"{PARTS.get(kind, kind)} {counts[kind]} of {len(ours)}" for kind, ours in kinds.items())
+    return "; ".join(
+        f"{PARTS.get(kind, kind)} {counts[kind]} of {len(ours)}{_beside_the_mean(ours, ', errors ')}"
+        for kind, ours in kinds.items()
+    )
+
+
+def _beside_the_mean(scores: Sequence[Score], before: str) -> str:
+    """Return how large the errors of all points are in those of the dummy `mean`; empty where that was not tried."""
+    tried = [score for score in scores if score.errors.get("mean")]
+    if not tried:
+        return ""
+    ours, mean = (sum(s.n * s.errors[s.model if own else "mean"] for s in tried) for own in (True, False))
+    return f"{before}{fixed(ours / mean, 2)}x those of the mean"
 
 
 def _table(scores: Sequence[Score]) -> Table:

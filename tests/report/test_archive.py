@@ -185,4 +185,4 @@ def test_committed_tables_are_made_from_the_committed_records(name):
 
 def test_there_are_committed_sweeps_and_they_are_small():
     assert len(COMMITTED) >= 20
-    assert sum(os.path.getsize(archive.path_of(RESULTS, name)) for name in COMMITTED) < 3.25 * 2**20
+    assert sum(os.path.getsize(archive.path_of(RESULTS, name)) for name in COMMITTED) < 3.5 * 2**20
