@@ -167,8 +167,9 @@ def _renumbered(labels: Sequence[int]) -> Grouping:
 def candidates(cell: RunConfig, records: Mapping[str, Mapping[str, Any]] = EMPTY) -> list[RunConfig]:
     """Return the runs to choose a learning rate from, the lowest first; none without a search.
 
-    They are the cell without regularisation at each of `lr_search.factors`. Where `records` have them all and the best
-    is at an end, the next rate beyond that end is one more, up to `lr_search.widen` of them.
+    They are the cell at each of `lr_search.factors`, without regularisation unless `lr_search.regularised`. Where
+    `records` have them all and the best is at an end, the next rate beyond that end is one more, up to
+    `lr_search.widen` of them.
     """
     search = cell.options["lr_search"]
     base = cell.config["optimizer"]["lr"]
@@ -189,9 +190,9 @@ def candidates(cell: RunConfig, records: Mapping[str, Mapping[str, Any]] = EMPTY
 
 
 def _at_rate(cell: RunConfig, lr: float) -> RunConfig:
-    return cell.altered(
-        optimizer={"lr": lr}, seed=cell.options["lr_search"]["seed"], dropout=0.0, weight_decay=0.0
-    )
+    search = cell.options["lr_search"]
+    plain = {} if search["regularised"] else {"dropout": 0.0, "weight_decay": 0.0}
+    return cell.altered(optimizer={"lr": lr}, seed=search["seed"], **plain)
 
 
 def _best(runs: Sequence[RunConfig], records: Mapping[str, Mapping[str, Any]]) -> RunConfig | None:

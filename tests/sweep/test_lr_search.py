@@ -77,6 +77,14 @@ def test_the_cells_of_a_task_and_tying_share_their_candidates():
     assert plain.isdisjoint(c.id for c in candidates(made(*SEARCH, "tying=cross_layer")))
 
 
+def test_where_it_is_asked_for_each_regularisation_has_a_search_of_its_own():
+    cell = cell_of("image_cnn", "lr_search.regularised=true")
+    own = candidates(cell)
+    assert {(c.config["seed"], c.config["dropout"], c.config["weight_decay"]) for c in own} == {(0, 0.2, 1)}
+    other = candidates(cell_of("image_cnn", "lr_search.regularised=true", "dropout=0.5"))
+    assert {c.id for c in own}.isdisjoint(c.id for c in other)
+
+
 def test_no_search_unless_asked():
     assert candidates(made()) == []
 
