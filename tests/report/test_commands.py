@@ -72,7 +72,8 @@ def test_the_printed_command_gives_the_same_run(overrides):
 
 
 def test_what_is_found_out_before_a_run_is_found_out_again():
-    cell = made("task=text_gru", "tying=learned", "lr_search.factors=[0.5,1]", "model.depth=4")
+    search = ("lr_search.factors=[0.5,1]", "lr_search.widen=0")
+    cell = made("task=text_gru", "tying=learned", *search, "model.depth=4")
     grouped = with_grouping(cell, [0, 1, 1, 0])
     slow = prerequisites.candidates(grouped)[0]
     records = {c.id: {"status": "failed"} for c in prerequisites.candidates(grouped)}
