@@ -9,11 +9,11 @@ they rest on errors at held-out points and on no model of the noise.
 
 import math
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from statistics import fmean
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from bench.analysis import laws
 from bench.analysis.points import Measurement, Point
@@ -109,6 +109,11 @@ class Features:
 
         return np.array([[place.point.network == name for name in self.networks] for place in places], float)
 
+    def columns(self, places: Sequence[Measurement]) -> "ndarray":
+        import numpy as np
+
+        return np.hstack([self.standard(places), self.kinds(places)])
+
 
 TREES, LEAF = 100, 4
 """How many trees are averaged, and of how many points a leaf is at least."""
@@ -173,16 +178,13 @@ def gaussian_process(
         random_state=0,
     )
 
-    def columns(places: Sequence[Measurement]) -> "ndarray":
-        return np.hstack([features.standard(places), features.kinds(places)])
-
     with warnings.catch_warnings():
         # A length at its bound: the variable does not matter.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(columns(train), np.array([row.difference for row in train]))
+        model.fit(features.columns(train), np.array([row.difference for row in train]))
 
     def predict(places: Sequence[Measurement]) -> "ndarray":
-        return model.predict(columns(places))
+        return model.predict(features.columns(places))
 
     predict.kernel, predict.networks = model.kernel_, features.networks
     return predict
@@ -195,12 +197,9 @@ def trees(train: Sequence[Measurement], variables: Sequence[Variable]) -> Predic
 
     features = Features(train, variables)
 
-    def columns(places: Sequence[Measurement]) -> "ndarray":
-        return np.hstack([features.standard(places), features.kinds(places)])
-
     model = ExtraTreesRegressor(TREES, min_samples_leaf=LEAF, max_features=0.5, random_state=0)
-    model.fit(columns(train), np.array([row.difference for row in train]))
-    return lambda places: model.predict(columns(places))
+    model.fit(features.columns(train), np.array([row.difference for row in train]))
+    return lambda places: model.predict(features.columns(places))
 
 
 def law(train: Sequence[Measurement], phi: float | None = None, earlier: Predict | None = None) -> Predict:
@@ -249,14 +248,18 @@ def average(
     Args:
         earlier: an earlier fit, whose Gaussian process gives its lengths.
     """
-    process = gaussian_process(train, variables, getattr(earlier, "process", None))
-    parts = (ridge(train, variables), process, trees(train, variables))
+    process = getattr(earlier, "parts", {}).get("gaussian process")
+    parts = {
+        "regression": ridge(train, variables),
+        "gaussian process": gaussian_process(train, variables, process),
+        "trees": trees(train, variables),
+    }
     mean = fmean(row.difference for row in train)
 
     def predict(places: Sequence[Measurement]) -> "ndarray":
-        return (mean + sum(part(places) for part in parts)) / (1 + len(parts))
+        return (mean + sum(part(places) for part in parts.values())) / (1 + len(parts))
 
-    predict.process = process
+    predict.parts = parts
     return predict
 
 
@@ -276,9 +279,13 @@ def fitted(
         return law(train, earlier=earlier)
     variables = [variable for variable in variables_of(method) if variable.name != without]
     ours = [row for row in train if row.method == method]
-    if model in ("gaussian process", AVERAGE):
-        return (average if model == AVERAGE else gaussian_process)(ours, variables, earlier)
-    return (ridge if model == "regression" else trees)(ours, variables)
+    fits = {
+        "regression": ridge,
+        "gaussian process": partial(gaussian_process, earlier=earlier),
+        "trees": trees,
+        AVERAGE: partial(average, earlier=earlier),
+    }
+    return fits[model](ours, variables)
 
 
 DUMMIES = ("zero", "mean", "phi = 0", "phi = 1")
@@ -301,8 +308,8 @@ def dummy(name: str, train: Sequence[Measurement], method: str, earlier: Predict
 class Predictor:
     """Predicts one method's difference with a conformal interval.
 
-    folds: for each fold the fit without it, and the errors at its points. error: their mean size. is_bounded: whether
-    the errors are enough, and of places as new as those that are asked for.
+    folds: for each fold the fit without it, and the errors at its points. is_bounded: whether the errors are enough,
+    and of places as new as those that are asked for.
     """
 
     method: str
@@ -311,7 +318,6 @@ class Predictor:
     folds: tuple[tuple[Predict, "ndarray"], ...]
     points: int
     is_bounded: bool
-    error: float
 
     def __call__(self, places: Sequence[Measurement]) -> list[Interval]:
         """Return the predicted difference of nll at each place with its 90 % interval, or no bounds."""
@@ -349,7 +355,6 @@ def predictor(
     measured: Sequence[Measurement],
     method: str,
     model: str = AVERAGE,
-    start: Predict | None = None,
     new: str = "place",
 ) -> Predictor | None:
     """Fit a model to all points, and again without each fold. None for fewer than two places of the method.
@@ -357,28 +362,23 @@ def predictor(
     The lengths of a Gaussian process are fitted without the first fold, and kept for the others.
 
     Args:
-        start: a fit of the law, from which its search begins.
         new: what is left out in a fold, as `newness` has it. Where there is one corpus alone, networks or places are,
             and an interval for another corpus leaves out how corpora differ. Where there is one network alone,
             corpora or places are, and there is no interval for another.
     """
-    import numpy as np
-
     ours = [row for row in measured if row.method == method]
     count = len({row.point.group for row in ours})
     if count < 2:
         return None
     by = _folds_for(new, ours)
-    parts, earlier, sizes = [], start if model == "law" else None, []
+    folds, earlier = [], None
     for rest, inside in _held_out(measured, method, by):
         predict = fitted(model, rest, method, earlier)
         earlier = earlier or predict
-        errors = np.abs(predict(inside) - np.array([row.difference for row in inside]))
-        parts.append((predict, errors))
-        sizes += errors.tolist()
+        folds.append((predict, _errors(predict, inside)))
     whole = fitted(model, measured, method, earlier)
     is_bounded = count >= LEAST_PLACES and (by == new or new == "corpus")
-    return Predictor(method, model, whole, tuple(parts), len(ours), is_bounded, fmean(sizes))
+    return Predictor(method, model, whole, tuple(folds), len(ours), is_bounded)
 
 
 def _folds_for(new: str, ours: Sequence[Measurement]) -> str:
@@ -424,12 +424,26 @@ def held_out_errors(
     """Return the mean error in nll of each of MODELS at held-out points; those that have no answer are left out.
 
     Args:
-        start, new: see `predictor`.
+        start: a fit of the law, from which its search begins.
+        new: see `predictor`.
     """
-    predictors = {model: predictor(measured, method, model, start, new) for model in MODELS}
-    return {
-        model: fit.error for model, fit in predictors.items() if fit is not None and math.isfinite(fit.error)
-    }
+    ours = [row for row in measured if row.method == method]
+    if len({row.point.group for row in ours}) < 2:
+        return {}
+    sizes, earlier = {model: [] for model in MODELS}, None
+    for rest, inside in _held_out(measured, method, _folds_for(new, ours)):
+        mixed = fitted(AVERAGE, rest, method, earlier)
+        earlier = earlier or mixed
+        for model, predict in {**mixed.parts, "law": law(rest, earlier=start), AVERAGE: mixed}.items():
+            sizes[model] += _errors(predict, inside).tolist()
+    means = {model: fmean(values) for model, values in sizes.items()}
+    return {model: mean for model, mean in means.items() if math.isfinite(mean)}
+
+
+def _errors(predict: Predict, inside: Sequence[Measurement]) -> "ndarray":
+    import numpy as np
+
+    return np.abs(predict(inside) - np.array([row.difference for row in inside]))
 
 
 def importances(measured: Sequence[Measurement], method: str) -> dict[str, float]:
@@ -443,8 +457,7 @@ def importances(measured: Sequence[Measurement], method: str) -> dict[str, float
     def error(without: str | None) -> float:
         sizes = []
         for rest, inside in _held_out(measured, method):
-            predicted = fitted("regression", rest, method, without=without)(inside)
-            sizes += [abs(value - row.difference) for value, row in zip(predicted, inside, strict=True)]
+            sizes += _errors(fitted("regression", rest, method, without=without), inside).tolist()
         return fmean(sizes)
 
     whole = error(None)
@@ -516,82 +529,3 @@ def _apart(one: Measurement, other: Measurement, scale: Sequence[tuple[Variable,
 
 def hull_of(measured: Sequence[Measurement], method: str) -> Hull:
     return Hull(tuple(row for row in measured if row.method == method))
-
-
-# --- judged on what was not seen ---
-
-
-class Score(NamedTuple):
-    """How predictions fared at points that they were not made from.
-
-    held_out: what was left out. right, signed: how many signs were right of those differences that matter. covered: how
-    many of n lay in their 90 % interval, None where there was none. errors: mean size of the error in nll of the
-    prediction (under `model`) and of each dummy.
-    """
-
-    held_out: str
-    method: str
-    model: str
-    n: int
-    right: int
-    signed: int
-    covered: int | None
-    errors: Mapping[str, float]
-
-    @property
-    def winner(self) -> str:
-        """Return what has the least error; of equal ones the dummy, which is simpler."""
-        return min(self.errors, key=lambda name: (self.errors[name], name not in DUMMIES))
-
-
-def splits(measured: Sequence[Measurement]) -> list[tuple[str, Callable[[Point], bool]]]:
-    """Return what to leave out in turn: each corpus, each kind of network, and the fifth with most parameters."""
-    corpora = sorted({row.point.corpus for row in measured})
-    networks = sorted({row.point.network for row in measured})
-    sizes = sorted(row.point.parameters for row in measured)
-    limit = sizes[max(0, math.ceil(0.8 * len(sizes)) - 1)] if sizes else 0
-    parts: list[tuple[str, Callable[[Point], bool]]] = []
-    parts += [(f"corpus {name}", lambda point, name=name: point.corpus == name) for name in corpora]
-    parts += [(f"network {name}", lambda point, name=name: point.network == name) for name in networks]
-    return [*parts, ("the largest fifth", lambda point: point.parameters > limit)]
-
-
-def judged(measured: Sequence[Measurement], methods: Sequence[str]) -> list[Score]:
-    """Leave each split out, fit the rest, and score the predictions and the dummies on what was left out.
-
-    A split without a point on either side, or with a single place to fit, is left out.
-    """
-    scores, start_0 = [], law(measured, phi=0.0)
-    for held_out, is_held in splits(measured):
-        rest = [row for row in measured if not is_held(row.point)]
-        for method in methods:
-            held = [row for row in measured if row.method == method and is_held(row.point)]
-            predict = predictor(rest, method, new=newness(held, rest)) if held else None
-            if predict is not None:
-                tried = {name: dummy(name, rest, method, start_0)(held) for name in DUMMIES}
-                dummies = {name: values for name, values in tried.items() if all(map(math.isfinite, values))}
-                scores.append(scored(held_out, held, predict(held), predict.model, dummies))
-    return scores
-
-
-def scored(
-    name: str,
-    held: Sequence[Measurement],
-    intervals: Sequence[Interval],
-    model: str,
-    dummies: Mapping[str, Sequence[float]],
-) -> Score:
-    """Compare predictions with what was measured at the same places."""
-    pairs = list(zip(held, intervals, strict=True))
-    matter = [(row, interval) for row, interval in pairs if abs(row.percent) > MATTERS]
-    bounded = [
-        interval.low <= row.difference <= interval.high for row, interval in pairs if interval.low is not None
-    ]
-    predicted = {model: [interval.mean for interval in intervals], **dummies}
-    errors = {
-        label: fmean(abs(value - row.difference) for value, row in zip(values, held, strict=True))
-        for label, values in predicted.items()
-    }
-    right = sum((row.difference > 0) == (interval.mean > 0) for row, interval in matter)
-    covered = sum(bounded) if len(bounded) == len(held) else None
-    return Score(name, held[0].method, model, len(held), right, len(matter), covered, errors)

@@ -109,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder = Path(chosen.results) / points.FOLDER
     measured = points.from_csv(folder / points.FILE)
     earlier = batches(folder / FILE)
-    if still_open := [batch["command"] for batch in earlier if Batch.of(batch, measured).open]:
+    if still_open := [batch["command"] for batch in earlier if Batch.of(batch, measured).n_open]:
         raise BadInput(
             f"{folder / FILE} has predictions that are not run yet: run `{still_open[0]}`, then `python -m bench.map`"
         )

@@ -86,6 +86,14 @@ N = ("n", lambda row: f"{row['pair']['turns']} x {row['steps']}")
 MIB = 2**-20
 
 
+def _of_floor(row: Row) -> float:
+    return row["step_s"] / row["floor_s"]
+
+
+def _times_as_fast(row: Row) -> float:
+    return 1 / row["pair"]["ratio"]
+
+
 def floor(part: Part) -> Table:
     def output_flops(row: Row) -> str:
         flops = row["output_flops"]
@@ -97,7 +105,7 @@ def floor(part: Part) -> Table:
         ("MB after backward", _scaled("bytes", 1e-6, 1)),
         ("floor ms", _scaled("floor_s", 1e3, 2)),
         ("step ms", _scaled("step_s", 1e3, 2)),
-        ("step / floor", lambda row: fixed(row["step_s"] / row["floor_s"], 2)),
+        ("step / floor", lambda row: fixed(_of_floor(row), 2)),
     )
     return _table(part, [SUBJECT], figures)
 
@@ -109,7 +117,7 @@ def overhead(part: Part) -> Table:
 def defaults(part: Part) -> Table:
     figures = (
         *_pair("ours ms", "theirs ms"),
-        ("times as fast", lambda row: fixed(1 / row["pair"]["ratio"], 2)),
+        ("times as fast", lambda row: fixed(_times_as_fast(row), 2)),
         ("nll ours", _scaled("nll", 1, 4)),
         ("nll theirs", _scaled("nll_of_way", 1, 4)),
         ("peak MiB ours", _scaled("peak_bytes", MIB, 1)),
@@ -237,27 +245,30 @@ def page(figures: Mapping[str, Part], folder: str) -> str:
 
 
 def answer(figures: Mapping[str, Part]) -> list[str]:
-    """Return a line for each of the first three parts that has figures: the range of its ratios."""
+    """Return a line for each part of ANSWERS that has figures."""
     lines = []
-    for name, text in ANSWERS.items():
-        rows = [row for row in figures.get(name, {"rows": ()})["rows"] if "reason" not in row]
-        if rows:
-            ratios = [
-                row["step_s"] / row["floor_s"] if name == "floor" else row["pair"]["ratio"] for row in rows
-            ]
-            ends = sorted(1 / ratio if name == "defaults" else ratio for ratio in (min(ratios), max(ratios)))
-            lines.append(f"\n- {text.format(*(fixed(end, 2) for end in ends))}")
+    for name, (ratio, text) in ANSWERS.items():
+        ratios = [ratio(row) for row in figures.get(name, {"rows": ()})["rows"] if "reason" not in row]
+        if ratios:
+            lines.append(f"\n- {text.format(fixed(min(ratios), 2), fixed(max(ratios), 2))}")
     return lines
 
 
-ANSWERS = {
-    "floor": "A bare step takes {0} to {1} times the least that this machine allows.",
-    "overhead": "A step of ours takes {0} to {1} times as long as another loop's with the same network, precision and "
-    "batches.",
-    "defaults": "Each as it comes, a step of ours is {0} to {1} times as fast as that of transformers.Trainer or "
-    "Lightning.",
+ANSWERS: dict[str, tuple[Callable[[Row], float], str]] = {
+    "floor": (
+        _of_floor,
+        "A bare step takes {} to {} times the least that this machine allows.",
+    ),
+    "overhead": (
+        lambda row: row["pair"]["ratio"],
+        "A step of ours takes {} to {} times as long as another loop's with the same network, precision and batches.",
+    ),
+    "defaults": (
+        _times_as_fast,
+        "Each as it comes, a step of ours is {} to {} times as fast as that of transformers.Trainer or Lightning.",
+    ),
 }
-"""What the ratios of a part say, the least and the largest."""
+"""Part -> a ratio of its rows, and what the least and the largest of them say."""
 
 SECTIONS: dict[str, tuple[str, str, Callable[[Part], Table]]] = {
     "floor": (

@@ -233,13 +233,12 @@ def _regularised(sections: Sequence[Section], where: Mapping[Section, str]) -> s
         if chosen is None or len(cells) == 1:
             continue
         least, metric = min(cells, key=lambda cell: (cell.dropout, cell.weight_decay)), section.metric
-        text = "which is the least"
-        if chosen is not least:
+        if chosen is least:
+            text = "which is the least"
+        else:
             difference = paired(chosen.compared, least.compared)
-            decimals = (
-                2 if metric.is_share else change_places([change(difference, metric)] * bool(difference))
-            )
-            text = change_text(difference, metric, decimals)
+            known = [moved] if (moved := change(difference, metric)) else []
+            text = change_text(difference, metric, 2 if metric.is_share else change_places(known))
         setting = f"{axis(chosen.dropout)} / {axis(chosen.weight_decay)}"
         texts.append(f"{setting}, {text}{f', for {where[section]}' if len(sections) > 1 else ''}")
     shown = "; ".join(texts)

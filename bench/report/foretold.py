@@ -3,12 +3,14 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from bench.analysis.groups import grouped
+from bench.analysis.judgement import Score, judged, scored
 from bench.analysis.points import METHODS, Measurement, Point
-from bench.analysis.prediction import DUMMIES, MATTERS, Score, judged, scored
+from bench.analysis.prediction import DUMMIES, MATTERS
 from bench.analysis.statistics import Interval
 from bench.report.markup import Column, Table, markdown, tabulate
 from bench.report.numbers import NOTHING, bounded, fixed
@@ -98,7 +100,8 @@ def _beside_the_mean(scores: Sequence[Score], before: str) -> str:
     tried = [score for score in scores if score.errors.get("mean")]
     if not tried:
         return ""
-    ours, mean = (sum(s.n * s.errors[s.model if own else "mean"] for s in tried) for own in (True, False))
+    ours = sum(score.n * score.errors[score.model] for score in tried)
+    mean = sum(score.n * score.errors["mean"] for score in tried)
     return f"{before}{fixed(ours / mean, 2)}x those of the mean"
 
 
@@ -135,19 +138,34 @@ def batches(file: Path) -> list[Mapping[str, Any]]:
 
 @dataclass(frozen=True)
 class Batch:
-    """Predictions that were made at one time, each with what was measured later, and a score for each method."""
+    """Predictions that were made at one time, from so many measured points, each with what was measured later."""
 
     name: str
-    made_from: int
+    points: int
     rows: Sequence[Row]
-    scores: Sequence[Score]
 
     @classmethod
     def of(cls, content: Mapping[str, Any], measurements: Sequence[Measurement], number: int = 1) -> "Batch":
         rows = [(prediction, _measured(measurements, prediction)) for prediction in content["predictions"]]
-        name, scores = f"batch {number}", []
+        return cls(f"batch {number}", content["points"], rows)
+
+    @property
+    def n_open(self) -> int:
+        """How many predictions have no number yet."""
+        return sum(measured is None for _, measured in self.rows)
+
+    @property
+    def text(self) -> str:
+        n = len(self.rows)
+        run = f"{self.n_open} of {n} have no number yet" if self.n_open else f"all {n} are run"
+        return f"Made from {self.points} measurements; {run}."
+
+    @cached_property
+    def scores(self) -> list[Score]:
+        """A score for each method with a number."""
+        scores = []
         for method in METHODS:
-            ours = [row for row in rows if row[0]["method"] == method and row[1] is not None]
+            ours = [row for row in self.rows if row[0]["method"] == method and row[1] is not None]
             if ours:
                 predictions, measured = zip(*ours, strict=True)
                 intervals = [Interval(*prediction["predicted"], 0) for prediction in predictions]
@@ -155,22 +173,8 @@ class Batch:
                 dummies = {
                     name: [prediction["dummies"][name] for prediction in predictions] for name in names
                 }
-                scores.append(scored(name, measured, intervals, model, dummies))
-        return cls(name, content["points"], rows, scores)
-
-    @property
-    def open(self) -> int:
-        """How many predictions have no number yet."""
-        return sum(measured is None for _, measured in self.rows)
-
-    @property
-    def text(self) -> str:
-        run = (
-            f"{self.open} of {len(self.rows)} have no number yet"
-            if self.open
-            else f"all {len(self.rows)} are run"
-        )
-        return f"Made from {self.made_from} measurements; {run}."
+                scores.append(scored(self.name, measured, intervals, model, dummies))
+        return scores
 
 
 def _measured(measurements: Sequence[Measurement], prediction: Mapping[str, Any]) -> Measurement | None:

@@ -142,7 +142,7 @@ def run_sweep(cells: Sequence[RunConfig], launcher: Launcher, sweep: bool = Fals
         sources = phase.run(before["sources"], PHASES["sources"])
         cells, ended = _with_learned_groups(cells, sources)
         ready = [cell for cell in cells if cell.id not in ended]
-        before["search"] = _candidates(ready)
+        before["search"] = search = _candidates(ready)
         before["starts"] = _unique(cell.start for cell in (*ready, *before["search"]))
         if sweep:
             searched = {cell.id for cell in ready if prerequisites.candidates(cell)}
@@ -150,9 +150,10 @@ def run_sweep(cells: Sequence[RunConfig], launcher: Launcher, sweep: bool = Fals
         phase.measure([cell for cell in ready if cell.is_measured])
         starts = phase.run(before["starts"], PHASES["starts"])
         reached: dict[str, Record] = {}
-        while beyond := [cell for cell in _candidates(ready, reached) if cell.id not in reached]:
+        while beyond := [cell for cell in search if cell.id not in reached]:
             reached |= phase.train(beyond, starts, PHASES["search"])
-        before["search"] = _candidates(ready, reached)
+            search = _candidates(ready, reached)
+        before["search"] = search
         cells = [cell if cell.id in ended else _with_learning_rate(cell, reached) for cell in cells]
         if sweep and before["search"]:
             manifest.write(cells, before, earlier)

@@ -70,9 +70,8 @@ def parameters_by_name(model: nn.Module) -> Parameters:
 
 def _views(model: nn.Module) -> Iterator[tuple[str, View]]:
     for path, module in modules_by_name(model).items():
-        for leaf, parametrizations in (
-            module.parametrizations.items() if parametrize.is_parametrized(module) else ()
-        ):
+        of_module = module.parametrizations if parametrize.is_parametrized(module) else {}
+        for leaf, parametrizations in of_module.items():
             if isinstance(parametrizations[0], Made):
                 yield joined(path, leaf), parametrizations[0].view
 

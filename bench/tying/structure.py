@@ -368,9 +368,8 @@ def _alike_most(modules: Mapping[str, nn.Module], names: Sequence[str]) -> tuple
         joining = [
             group for group in sets if any(_is_alike(modules, structures, name, other) for other in group)
         ]
-        sets = [group for group in sets if group not in joining] + [
-            [*(n for group in joining for n in group), name]
-        ]
+        apart = [group for group in sets if group not in joining]
+        sets = [*apart, [*(n for group in joining for n in group), name]]
     order = {name: at for at, name in enumerate(names)}
     sets.sort(key=lambda group: min(order[name] for name in group))
     best = max(sets, key=lambda group: (_in_common(modules, group), _held(modules, group)), default=[])

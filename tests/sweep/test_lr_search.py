@@ -135,15 +135,8 @@ def test_a_rate_that_fails_is_no_end_to_go_beyond():
 
 def test_a_sweep_tries_the_rates_beyond_an_end_and_finds_them_again(bench: Bench):
     """Rates far too low: the higher one is better each time, and the search ends where `widen` says."""
-    command = [
-        "-m",
-        "sweep.name=widened",
-        "task=image_cnn",
-        "model.width=4",
-        "trainer.max_epochs=4",
-        "seed=1",
-    ]
-    command += ["trainer.limit_train_batches=null", "measure.max_seconds=0", "logger=none"]
+    command = ["-m", "sweep.name=widened", "task=image_cnn", "model.width=4", "trainer.max_epochs=4"]
+    command += ["seed=1", "trainer.limit_train_batches=null", "measure.max_seconds=0", "logger=none"]
     command += ["lr_search.factors=[0.01,0.1]", "lr_search.widen=1"]
     assert bench(*command).returncode == 0
     records = bench.records().values()
