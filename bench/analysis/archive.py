@@ -95,14 +95,15 @@ def load(runs: Path, results: Path | None, name: str) -> Recorded:
     if not archived:
         return ours
     costs = {str(entry.get("cost")) for entry in ours.entries.values()}
-    stands_in = any(run_id in ours.entries and run_id not in ours.records for run_id in archived.records)
+    records = _filled(ours.records, archived.records, ours.entries)
+    is_of_archive = any(records.get(run_id) == record for run_id, record in archived.records.items())
     return Recorded(
         name,
         ours.note,
         ours.entries,
-        _filled(ours.records, archived.records, ours.entries),
+        records,
         _filled(ours.costs, archived.costs, costs),
-        archived.lacks if stands_in else None,
+        archived.lacks if is_of_archive else None,
         tuple(run_id for run_id in archived.records if run_id not in ours.entries),
         archived.untraced,
         ours.question or archived.question,
@@ -170,12 +171,15 @@ def _cost(path: Path) -> dict[str, Any] | None:
 
 _FOLDER = re.compile(r"(?<![\w.])/(?:[^/,\[\]]+/)+(?=[^/,\[\]])")
 """The folders of a full path in an override, such as `data.files=[/a/b.txt,/c/d.txt]`."""
+_NO_HOST = re.compile(r"[0-9a-f]{8}|.*\s.*")
+"""What stands for the name of a host in a published record: its hash, or words."""
 
 
 def portable(record: Mapping[str, Any], runs: Path) -> dict[str, Any]:
     """Return the record without what tells one machine from another and moves no number, so that it can be published.
 
     A full path keeps its last part, the name of a host becomes its hash, and a reason loses the folder of the runs.
+    A record that was published before stays as it is: `reuse=true` takes such records into `runs`.
     """
     kept = _without_folders(record)
     if overrides := kept.get("overrides"):
@@ -185,8 +189,9 @@ def portable(record: Mapping[str, Any], runs: Path) -> dict[str, Any]:
     config, provenance = kept.get("config"), kept.get("provenance")
     if isinstance(config, dict) and isinstance(config.get("data"), dict):
         config["data"].pop("meta", None)  # it is `data_meta` again
-    if isinstance(provenance, dict) and provenance.get("host"):
-        provenance["host"] = hashlib.sha256(str(provenance["host"]).encode()).hexdigest()[:8]
+    if isinstance(provenance, dict) and (host := str(provenance.get("host") or "")):
+        hashed = hashlib.sha256(host.encode()).hexdigest()[:8]
+        provenance["host"] = host if _NO_HOST.fullmatch(host) else hashed
     return kept
 
 

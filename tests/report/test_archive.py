@@ -124,6 +124,30 @@ def test_records_of_an_older_form_say_what_they_lack(tmp_path):
     assert "they have no curves." in (folder / "index.html").read_text()
 
 
+def test_what_an_archive_gave_to_runs_is_published_again_as_it_was(tmp_path):
+    """`reuse=true` takes records over: no host is hashed twice, and what they lack is said as long as one is left."""
+    asked, records = made.pair(100.0, 104.0)
+    for record in records:
+        record["provenance"] |= {"host": "my-laptop"}
+    path = built(tmp_path, asked, records) / archive.FILE
+    rewritten(path, [lines(path)[0] | {"lacks": "they have no curves."}, *lines(path)[1:]])
+    published = archive.read(path)
+    taken = [published.records[entry["id"]] for entry in asked]
+    made.write_sweep(tmp_path / "runs", asked, taken)
+    assert archive.load(tmp_path / "runs", tmp_path / "results", "quick") == published
+    made.write_sweep(tmp_path / "runs", asked, [taken[0], made.record(asked[1], 90.0)])
+    assert archive.load(tmp_path / "runs", tmp_path / "results", "quick").lacks == published.lacks
+    made.write_sweep(tmp_path / "runs", asked, [made.record(entry, 90.0) for entry in asked])
+    assert archive.load(tmp_path / "runs", tmp_path / "results", "quick").lacks is None
+
+
+@pytest.mark.parametrize("name", COMMITTED)
+def test_committed_records_are_as_they_are_published(name):
+    sweep = archive.read(archive.path_of(RESULTS, name))
+    records = [*sweep.records.values(), *sweep.costs.values()]
+    assert [record for record in records if archive.portable(record, RESULTS) != record] == []
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
