@@ -404,7 +404,8 @@ OUTSIDE = ("data.root", "data.source", "data.module", "data.folder", "data.meta"
 OUTSIDE += tuple(f"trainer.{key}" for key in ("accelerator", "threads", "strategy", "checkpoint_every_s"))
 """Config keys of where files are, what they hold and how a run is executed: no part of what was asked for."""
 
-AXES = ("dropout", "weight_decay", "seed")
+REGULARISERS = ("dropout", "weight_decay")
+AXES = (*REGULARISERS, "seed")
 """Config keys that the table has rows for."""
 RATE, SHARED_RATE = "optimizer.lr", "optimizer.shared_lr"
 
@@ -450,7 +451,8 @@ def _fingerprints(runs: list[RunRecord]) -> dict[str, str | None]:
 def _varied(runs: list[RunRecord]) -> list[str]:
     """Return the config keys, but for the axes of the table, that differ between cells of one tying.
 
-    A learning rate that follows from the tying and the other keys does not count: it is part of the tying's row.
+    A learning rate that follows from the tying, the regularisation and the other keys does not count: it is part of
+    the row.
     """
     of_tying: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for run in runs:
@@ -466,7 +468,7 @@ def _varied(runs: list[RunRecord]) -> list[str]:
     rates: dict[str, set[float]] = defaultdict(set)
     for tying, configs in of_tying.items():
         for config in configs:
-            rates[repr([tying, *(config.get(key) for key in others)])].add(config.get(RATE))
+            rates[repr([tying, *map(config.get, (*REGULARISERS, *others))])].add(config.get(RATE))
     return sorted(keys) if any(len(of_cell) > 1 for of_cell in rates.values()) else others
 
 

@@ -337,7 +337,9 @@ class Measure(Section):
 
 
 class LrSearch(Section):
-    factors: _or_null(Annotated[list[Positive], Field(min_length=1)], "a list such as [0.5,1,2], or null")
+    factors: _or_null(
+        Annotated[list[Positive], Field(min_length=1)], "a list of numbers > 0 such as [0.5,1,2], or null"
+    )
     widen: Whole
     regularised: Flag
     seed: Seed

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.analysis.comparison import n_compared
-from bench.analysis.groups import TRAINED_OUT, Section
+from bench.analysis.groups import TRAINED_OUT, Section, SeedGroup
 from bench.analysis.runs import device, is_finite, look_up, training_size
 from bench.analysis.statistics import ENOUGH, SIGNIFICANCE, margin_text
 from bench.analysis.verdict import NEAR, POWER
 from bench.report.comparison import EFFECTIVE, has_effective, mean
-from bench.report.numbers import fixed, places, shares, span
+from bench.report.numbers import axis, fixed, places, shares, span
 
 READING = (
     "Mean [95 % Student-t interval] over seeds; one seed has no interval. The difference to none is at the same "
@@ -155,16 +155,24 @@ def budgets(section: Section) -> list[str]:
 
 
 def _ends(section: Section) -> list[str]:
-    """Name the tyings whose learning rate was chosen at an end of those tried: one beyond it may be better."""
+    """Name the rows whose learning rate was chosen at an end of those tried: one beyond it may be better."""
     at_end: dict[str, list[str]] = {}
-    for run in section.runs:
-        tried = [float(rate) for rate in (run.record or {}).get("lr_search") or ()]
-        rate = run.number("config", "optimizer", "lr")
-        if tried and rate in (min(tried), max(tried)):
-            end = "lowest" if rate == min(tried) else "highest"
-            tyings = at_end.setdefault(f"the {end} learning rate that was tried, {rate:g}", [])
-            tyings += [run.tying] * (run.tying not in tyings)
-    return [f"{', '.join(tyings)}: at {end}; one beyond it may be better." for end, tyings in at_end.items()]
+    for cell in section.cells:
+        for run in cell.runs:
+            tried = [float(rate) for rate in (run.record or {}).get("lr_search") or ()]
+            rate = run.number("config", "optimizer", "lr")
+            if tried and rate in (min(tried), max(tried)):
+                end = "lowest" if rate == min(tried) else "highest"
+                rows = at_end.setdefault(f"the {end} learning rate that was tried, {rate:g}", [])
+                name = _row_name(section, cell)
+                rows += [name] * (name not in rows)
+    return [f"{', '.join(rows)}: at {end}; one beyond it may be better." for end, rows in at_end.items()]
+
+
+def _row_name(section: Section, cell: SeedGroup) -> str:
+    """Return the tying of a row, with its dropout and weight decay where the section has it at more than one."""
+    at = f" (dropout {axis(cell.dropout)}, weight decay {axis(cell.weight_decay)})"
+    return cell.tying + at * (len(section.tyings[cell.tying]) > 1)
 
 
 def _listed(values: Sequence[float]) -> str:

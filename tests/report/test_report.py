@@ -118,6 +118,23 @@ def test_a_rate_that_was_chosen_at_an_end_of_those_tried_is_named(tmp_path, rate
     assert budgets(section) == ([line] if end else [])
 
 
+def test_a_rate_chosen_per_regularisation_does_not_split_the_table_and_an_end_names_its_row(tmp_path):
+    lines, records = [], []
+    for tying in ("none", "cross_layer"):
+        for dropout, rate in ((0, 0.1), (0.2, 0.5)):
+            line = made.entry(tying, dropout)
+            config = {"optimizer": {"lr": rate}, "dropout": dropout}
+            lines.append(line)
+            searched = {"lr_search": {"0.05": 90.0, "0.1": 70.0, "0.5": 80.0 - 100 * dropout}}
+            records.append(made.record(line, 100.0, config=config) | searched)
+    (section,) = sections_of(tmp_path, lines, records)
+    (line,) = budgets(section)
+    assert line == (
+        "none (dropout 0.2, weight decay 0), cross_layer (dropout 0.2, weight decay 0): at the highest learning rate "
+        "that was tried, 0.5; one beyond it may be better."
+    )
+
+
 def test_the_rates_that_count_are_those_of_this_sweep_and_not_of_the_one_that_made_the_record(tmp_path):
     """The search was widened, and chose the same rate again: its runs are taken over as they are."""
     lines, records = made.pair(100.0, 90.0, tying="cross_layer")
