@@ -6,7 +6,7 @@ from typing import Any
 
 from bench.analysis.comparison import n_compared
 from bench.analysis.groups import TRAINED_OUT, Section, SeedGroup
-from bench.analysis.runs import device, is_finite, look_up, training_size
+from bench.analysis.runs import RunRecord, device, is_finite, look_up, training_size
 from bench.analysis.statistics import ENOUGH, SIGNIFICANCE, margin_text
 from bench.analysis.verdict import NEAR, POWER
 from bench.report.comparison import EFFECTIVE, has_effective, mean
@@ -156,23 +156,32 @@ def budgets(section: Section) -> list[str]:
 
 def _ends(section: Section) -> list[str]:
     """Name the rows whose learning rate was chosen at an end of those tried: one beyond it may be better."""
-    at_end: dict[str, list[str]] = {}
+    at_end: dict[str, dict[str, list[SeedGroup]]] = {}
     for cell in section.cells:
-        for run in cell.runs:
-            tried = [float(rate) for rate in (run.record or {}).get("lr_search") or ()]
-            rate = run.number("config", "optimizer", "lr")
-            if tried and rate in (min(tried), max(tried)):
-                end = "lowest" if rate == min(tried) else "highest"
-                rows = at_end.setdefault(f"the {end} learning rate that was tried, {rate:g}", [])
-                name = _row_name(section, cell)
-                rows += [name] * (name not in rows)
-    return [f"{', '.join(rows)}: at {end}; one beyond it may be better." for end, rows in at_end.items()]
+        for end in dict.fromkeys(filter(None, map(_end, cell.runs))):
+            at_end.setdefault(end, {}).setdefault(cell.tying, []).append(cell)
+    rows = {
+        end: [_rows_of(section, *of_tying) for of_tying in cells.items()] for end, cells in at_end.items()
+    }
+    return [f"{', '.join(names)}: at {end}; one beyond it may be better." for end, names in rows.items()]
 
 
-def _row_name(section: Section, cell: SeedGroup) -> str:
-    """Return the tying of a row, with its dropout and weight decay where the section has it at more than one."""
-    at = f" (dropout {axis(cell.dropout)}, weight decay {axis(cell.weight_decay)})"
-    return cell.tying + at * (len(section.tyings[cell.tying]) > 1)
+def _end(run: RunRecord) -> str | None:
+    """Say at which end of the rates that were tried a run's own rate is; None where it is at none."""
+    tried = [float(rate) for rate in (run.record or {}).get("lr_search") or ()]
+    rate = run.number("config", "optimizer", "lr")
+    if not tried or rate not in (min(tried), max(tried)):
+        return None
+    return f"the {'lowest' if rate == min(tried) else 'highest'} learning rate that was tried, {rate:g}"
+
+
+def _rows_of(section: Section, tying: str, cells: Sequence[SeedGroup]) -> str:
+    """Return the name of a tying, or where these are not all of its rows, that of each row."""
+    if len(cells) == len(section.tyings[tying]):
+        return tying
+    return ", ".join(
+        f"{tying} (dropout {axis(cell.dropout)}, weight decay {axis(cell.weight_decay)})" for cell in cells
+    )
 
 
 def _listed(values: Sequence[float]) -> str:
