@@ -343,6 +343,7 @@ class LrSearch(Section):
     widen: Whole
     regularised: Flag
     seed: Seed
+    more_seeds: Annotated[list[Seed], Field(description="a list of seeds such as [100,101], or []")]
 
 
 # --- how a run is handled ---

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -167,59 +168,78 @@ def _renumbered(labels: Sequence[int]) -> Grouping:
 def candidates(cell: RunConfig, records: Mapping[str, Mapping[str, Any]] = EMPTY) -> list[RunConfig]:
     """Return the runs to choose a learning rate from, the lowest first; none without a search.
 
-    They are the cell at each of `lr_search.factors`, without regularisation unless `lr_search.regularised`. Where
-    `records` have them all and the best is at an end, the next rate beyond that end is one more, up to
-    `lr_search.widen` of them.
+    They are the cell at each of `lr_search.factors` and each seed of the search, without regularisation unless
+    `lr_search.regularised`. Where `records` have them all and the best is at an end, the next rate beyond that end is
+    one more, up to `lr_search.widen` of them.
     """
+    return [run for runs in _by_rate(cell, records) for run in runs]
+
+
+def _by_rate(cell: RunConfig, records: Mapping[str, Mapping[str, Any]]) -> list[list[RunConfig]]:
+    """Return `candidates`, those of one rate together."""
     search = cell.options["lr_search"]
     base = cell.config["optimizer"]["lr"]
     factors = sorted(set(search["factors"] or ()))
-    runs = [_at_rate(cell, base * factor) for factor in factors]
+    rates = [_at_rate(cell, base * factor) for factor in factors]
     for _ in range(search["widen"] if len(factors) > 1 else 0):
-        if any(run.id not in records for run in runs) or (best := _best(runs, records)) is None:
+        if any(run.id not in records for runs in rates for run in runs):
             break
-        if best is runs[-1]:
+        best = _best(rates, records)
+        if best is None:
+            break
+        if best is rates[-1]:
             factors.append(factors[-1] ** 2 / factors[-2])
-            runs.append(_at_rate(cell, base * factors[-1]))
-        elif best is runs[0]:
+            rates.append(_at_rate(cell, base * factors[-1]))
+        elif best is rates[0]:
             factors.insert(0, factors[0] ** 2 / factors[1])
-            runs.insert(0, _at_rate(cell, base * factors[0]))
+            rates.insert(0, _at_rate(cell, base * factors[0]))
         else:
             break
-    return runs
+    return rates
 
 
-def _at_rate(cell: RunConfig, lr: float) -> RunConfig:
+def _at_rate(cell: RunConfig, lr: float) -> list[RunConfig]:
+    """Return the cell at a rate, at each seed of the search."""
     search = cell.options["lr_search"]
     plain = {} if search["regularised"] else {"dropout": 0.0, "weight_decay": 0.0}
-    return cell.altered(optimizer={"lr": lr}, seed=search["seed"], **plain)
+    seeds = dict.fromkeys([search["seed"], *search["more_seeds"]])
+    return [cell.altered(optimizer={"lr": lr}, seed=seed, **plain) for seed in seeds]
 
 
-def _best(runs: Sequence[RunConfig], records: Mapping[str, Mapping[str, Any]]) -> RunConfig | None:
-    """Return the run with the best validation metric; None where none finished.
+def _best(
+    rates: Sequence[Sequence[RunConfig]], records: Mapping[str, Mapping[str, Any]]
+) -> Sequence[RunConfig] | None:
+    """Return the runs of the rate with the best validation metric, the mean over its seeds.
 
-    Of runs with an equal metric, as accuracies of few examples are, it is the one with the least validation loss.
+    Of rates with an equal metric, as accuracies of few examples are, it is the one with the least validation loss.
+
+    Returns:
+        None where no rate has finished at every seed.
     """
-    metric = runs[0].config["task"]["metric"]
-    sign = 1 if metric["mode"] == "min" else -1
+    sign = 1 if rates[0][0].config["task"]["metric"]["mode"] == "min" else -1
 
-    def key(run: RunConfig) -> tuple[float, float]:
-        val = records[run.id]["val"]
-        return sign * val[metric["name"]], val.get("nll", 0.0)
+    def key(runs: Sequence[RunConfig]) -> tuple[float, float]:
+        losses = [records[run.id]["val"].get("nll", 0.0) for run in runs]
+        return sign * _reached(runs, records), fmean(losses)
 
-    return min((run for run in runs if records[run.id]["status"] == Status.DONE), key=key, default=None)
+    finished = [runs for runs in rates if all(records[run.id]["status"] == Status.DONE for run in runs)]
+    return min(finished, key=key, default=None)
+
+
+def _reached(runs: Sequence[RunConfig], records: Mapping[str, Mapping[str, Any]]) -> float | str:
+    """Return the mean validation metric of a rate, or the status of the first of its runs that did not finish."""
+    name = runs[0].config["task"]["metric"]["name"]
+    ended = [records[run.id] for run in runs]
+    unfinished = [record["status"] for record in ended if record["status"] != Status.DONE]
+    return unfinished[0] if unfinished else fmean(record["val"][name] for record in ended)
 
 
 def chosen(cell: RunConfig, records: Mapping[str, Mapping[str, Any]]) -> tuple[RunConfig, dict[str, Any]]:
-    """Return the cell at its best candidate's learning rate, and what each candidate reached on validation.
+    """Return the cell at its best candidates' learning rate, and what each rate reached on validation.
 
-    Where no candidate finished the cell keeps its own rate, and what they reached says why.
+    Where no rate finished the cell keeps its own, and what they reached says why.
     """
-    runs, metric = candidates(cell, records), cell.config["task"]["metric"]["name"]
-    reached = {}
-    for run in runs:
-        record = records[run.id]
-        done = record["status"] == Status.DONE
-        reached[f"{run.config['optimizer']['lr']:g}"] = record["val"][metric] if done else record["status"]
-    best = _best(runs, records)
-    return (cell.completed(optimizer={"lr": best.config["optimizer"]["lr"]}) if best else cell), reached
+    rates = _by_rate(cell, records)
+    reached = {f"{runs[0].config['optimizer']['lr']:g}": _reached(runs, records) for runs in rates}
+    best = _best(rates, records)
+    return (cell.completed(optimizer={"lr": best[0].config["optimizer"]["lr"]}) if best else cell), reached

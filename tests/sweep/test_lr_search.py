@@ -56,6 +56,17 @@ def test_of_equal_accuracies_the_one_with_the_least_loss_is_the_best():
     assert lr_of(chosen(cell, known)[0]) == 0.1
 
 
+def test_of_several_seeds_the_mean_decides_and_a_rate_that_failed_once_is_no_choice():
+    cell = cell_of("text_gru", "lr_search.more_seeds=[6,0]")  # 0 is the seed of the search already
+    assert [(lr_of(c), c.config["seed"]) for c in candidates(cell)] == [
+        (rate, seed) for rate in (0.05, 0.1, 0.2) for seed in (0, 6)
+    ]
+    settled, reached = chosen(cell, records(cell, 60, 90, 70, 76, 50, "diverged"))
+    assert lr_of(settled) == 0.1 and reached == {"0.05": 75, "0.1": 73, "0.2": "diverged"}
+    first_alone = cell_of("text_gru")
+    assert lr_of(chosen(first_alone, records(first_alone, 60, 70, 50))[0]) == 0.2
+
+
 def test_where_none_finished_the_cell_keeps_its_own():
     cell = cell_of("text_gru")
     settled, reached = chosen(cell, records(cell, "failed", "diverged", "not_applicable"))
