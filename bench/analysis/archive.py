@@ -189,9 +189,9 @@ def portable(record: Mapping[str, Any], runs: Path) -> dict[str, Any]:
     config, provenance = kept.get("config"), kept.get("provenance")
     if isinstance(config, dict) and isinstance(config.get("data"), dict):
         config["data"].pop("meta", None)  # it is `data_meta` again
-    if isinstance(provenance, dict) and (host := str(provenance.get("host") or "")):
-        hashed = hashlib.sha256(host.encode()).hexdigest()[:8]
-        provenance["host"] = host if _NO_HOST.fullmatch(host) else hashed
+    host = str(provenance.get("host") or "") if isinstance(provenance, dict) else ""
+    if host and not _NO_HOST.fullmatch(host):
+        provenance["host"] = hashlib.sha256(host.encode()).hexdigest()[:8]
     return kept
 
 

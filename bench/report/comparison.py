@@ -73,6 +73,11 @@ def difference_places(section: Section) -> int:
     return change_places(filter(None, changes))
 
 
+def setting(cell: SeedGroup) -> str:
+    """Return where on the grid a cell stands."""
+    return f"dropout {axis(cell.dropout)}, weight decay {axis(cell.weight_decay)}"
+
+
 def has_effective(cells: Iterable[SeedGroup]) -> bool:
     """Tell whether a cell is recorded as of fewer than its unique parameters, as soft tying alone is."""
     return any(

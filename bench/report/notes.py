@@ -9,8 +9,8 @@ from bench.analysis.groups import TRAINED_OUT, Section, SeedGroup
 from bench.analysis.runs import RunRecord, device, is_finite, look_up, training_size
 from bench.analysis.statistics import ENOUGH, SIGNIFICANCE, margin_text
 from bench.analysis.verdict import NEAR, POWER
-from bench.report.comparison import EFFECTIVE, has_effective, mean
-from bench.report.numbers import axis, fixed, places, shares, span
+from bench.report.comparison import EFFECTIVE, has_effective, mean, setting
+from bench.report.numbers import fixed, places, shares, span
 
 READING = (
     "Mean [95 % Student-t interval] over seeds; one seed has no interval. The difference to none is at the same "
@@ -179,9 +179,7 @@ def _rows_of(section: Section, tying: str, cells: Sequence[SeedGroup]) -> str:
     """Return the name of a tying, or where these are not all of its rows, that of each row."""
     if len(cells) == len(section.tyings[tying]):
         return tying
-    return ", ".join(
-        f"{tying} (dropout {axis(cell.dropout)}, weight decay {axis(cell.weight_decay)})" for cell in cells
-    )
+    return ", ".join(f"{tying} ({setting(cell)})" for cell in cells)
 
 
 def _listed(values: Sequence[float]) -> str:

@@ -183,7 +183,9 @@ def _before_the_grid(plan: Plan) -> list[str]:
         search = plan.search
         widen = max(cell.options["lr_search"]["widen"] for cell in plan.cells)
         beyond = (
-            f", and up to {widen} more rates where the best is at an end" if widen and search.to_do else ""
+            f", and up to {count(widen, 'more rate')} where the best is at an end"
+            if widen and search.to_do
+            else ""
         )
         lines.append(
             f"learning rates: {len(search.cells)} runs to choose from, {len(search.to_do)} to run{beyond}"

@@ -182,11 +182,8 @@ def _by_rate(cell: RunConfig, records: Mapping[str, Mapping[str, Any]]) -> list[
     factors = sorted(set(search["factors"] or ()))
     rates = [_at_rate(cell, base * factor) for factor in factors]
     for _ in range(search["widen"] if len(factors) > 1 else 0):
-        if any(run.id not in records for runs in rates for run in runs):
-            break
-        best = _best(rates, records)
-        if best is None:
-            break
+        is_known = all(run.id in records for runs in rates for run in runs)
+        best = _best(rates, records) if is_known else None
         if best is rates[-1]:
             factors.append(factors[-1] ** 2 / factors[-2])
             rates.append(_at_rate(cell, base * factors[-1]))

@@ -186,7 +186,7 @@ def test_a_search_whose_best_is_at_an_end_waits_for_the_rate_beyond(tmp_path):
     for run, value in zip(candidates(cells[0]), (0.90, 0.95), strict=True):
         put(run, value=value)
     text = report(cells)
-    assert "learning rates: 3 runs to choose from, 1 to run, and up to 1 more rates where the best" in text
+    assert "learning rates: 3 runs to choose from, 1 to run, and up to 1 more rate where the best" in text
     assert "2 runs wait for their rate" in text and "seed=0 lr=0.006\n" in text
     put(candidates(cells[0])[1].altered(optimizer={"lr": 0.006}), value=0.93)
     assert "3 runs to choose from, 0 to run" in report(cells) and "wait" not in report(cells)

@@ -8,11 +8,11 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from bench.analysis.groups import Section, SeedGroup
-from bench.report.comparison import places_of
+from bench.report.comparison import places_of, setting
 from bench.report.numbers import axis, fixed
 from bench.report.plots.headings import distinctions
 from bench.report.plots.maps import Map, map_sheet, map_title, sheet_heading
-from bench.report.plots.style import cell_text, direction, left_out, printed_metric, setting, shown_sections
+from bench.report.plots.style import cell_text, direction, left_out, printed_metric, shown_sections
 
 HOLE = "hole"
 CELL = (1.05, 0.62)

@@ -8,10 +8,11 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from bench.analysis.groups import Section, SeedGroup
+from bench.report.comparison import setting
 from bench.report.numbers import fixed
 from bench.report.plots.headings import distinctions
 from bench.report.plots.maps import Map, map_sheet, map_title, sheet_heading
-from bench.report.plots.style import setting, shown_sections
+from bench.report.plots.style import shown_sections
 
 NOTE = "Cosine of two blocks' weights, mean over seeds, of the cell that validation chose."
 UNLIKE = "Grey: nothing in common."

@@ -20,7 +20,8 @@ from PIL import Image
 from bench.analysis.groups import Section, SeedGroup, grouped, in_order
 from bench.analysis.runs import percent
 from bench.analysis.statistics import Interval, Paired
-from bench.report.numbers import axis, interval_text
+from bench.report.comparison import setting
+from bench.report.numbers import interval_text
 from bench.runs.tying_spec import TyingSpec, colours
 
 STYLE = {
@@ -334,11 +335,6 @@ def direction(section: Section) -> str:
 def metric_name(section: Section) -> str:
     """Return the name of the test metric and, of a share, the unit it is printed in."""
     return f"test {section.metric.name.replace('_', ' ')}" + (" %" if section.metric.is_share else "")
-
-
-def setting(cell: SeedGroup) -> str:
-    """Return where on the grid a cell stands."""
-    return f"dropout {axis(cell.dropout)}, weight decay {axis(cell.weight_decay)}"
 
 
 def printed_metric(cell: SeedGroup) -> Interval | None:
