@@ -72,6 +72,40 @@ def earlier(cell: RunConfig) -> tuple[dict[str, Any], list[str]]:
     return {**manifest, "runs": kept} if manifest else {}, lines
 
 
+def without_earlier_choices(
+    cells: Sequence[RunConfig], search: Sequence[RunConfig], earlier: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], str]:
+    """Drop the runs at learning rates that an earlier search chose where the sweep of `cells` has chosen again.
+
+    A run at a rate that was given, and not searched, stays.
+
+    Args:
+        cells: At their chosen rates.
+        search: The runs that these were chosen from.
+        earlier: The manifest of earlier commands.
+
+    Returns:
+        The manifest with the other runs, and how many are dropped, in words; empty for none.
+    """
+    asked = {cell.id for cell in cells}
+    choices = {
+        entry["id"]: entry["lr_search"]
+        for entry in earlier.get("runs", ())
+        if "lr_search" in entry and entry["id"] not in asked
+    }
+    rates = {float(rate) for reached in choices.values() for rate in reached}  # to six digits
+    rates |= {run.config["optimizer"]["lr"] for run in search}
+    again = [cell for cell in cells if choices and RATES_REACHED in cell.options]
+    dropped = choices.keys() & {cell.completed(optimizer={"lr": rate}).id for cell in again for rate in rates}
+    if not dropped:
+        return earlier, ""
+    line = (
+        f"no longer in the tables of sweep {_name(cells[0])}: {count(len(dropped), 'run')} at learning rates that an "
+        "earlier search chose"
+    )
+    return {**earlier, "runs": [entry for entry in earlier["runs"] if entry["id"] not in dropped]}, line
+
+
 def archived(cells: Sequence[RunConfig]) -> dict[Path, dict[str, Any]]:
     """Return the records in `results` that `reuse=true` takes for runs and costs of `cells` that `runs` lacks.
 

@@ -155,7 +155,10 @@ def run_sweep(cells: Sequence[RunConfig], launcher: Launcher, sweep: bool = Fals
             search = _candidates(ready, reached)
         before["search"] = search
         cells = [cell if cell.id in ended else _with_learning_rate(cell, reached) for cell in cells]
-        if sweep and before["search"]:
+        if sweep and search:
+            earlier, line = manifest.without_earlier_choices(cells, search, earlier)
+            if line:
+                progress.say(line)
             manifest.write(cells, before, earlier)
         if line := manifest.kept(cells, earlier):
             progress.say(line)

@@ -2,9 +2,15 @@ import pytest
 from cell_maker import made
 from command import Bench
 
+from bench.runs.store import read_json
 from bench.sweep.prerequisites import candidates, chosen
 
 SEARCH = ["lr_search.factors=[0.5,1,2]", "lr_search.widen=0", "lr_search.seed=0", "optimizer.lr=0.1"]
+
+FAR_TOO_LOW = ["-m", "sweep.name=widened", "task=image_cnn", "model.width=4", "trainer.max_epochs=4"]
+FAR_TOO_LOW += ["seed=1", "trainer.limit_train_batches=null", "measure.max_seconds=0", "logger=none"]
+FAR_TOO_LOW += ["lr_search.factors=[0.01,0.1]"]
+"""A sweep at rates that are far too low: of two the higher is the better one each time."""
 
 
 def cell_of(task, *more):
@@ -145,10 +151,8 @@ def test_a_rate_that_fails_is_no_end_to_go_beyond():
 
 
 def test_a_sweep_tries_the_rates_beyond_an_end_and_finds_them_again(bench: Bench):
-    """Rates far too low: the higher one is better each time, and the search ends where `widen` says."""
-    command = ["-m", "sweep.name=widened", "task=image_cnn", "model.width=4", "trainer.max_epochs=4"]
-    command += ["seed=1", "trainer.limit_train_batches=null", "measure.max_seconds=0", "logger=none"]
-    command += ["lr_search.factors=[0.01,0.1]", "lr_search.widen=1"]
+    """The search ends where `widen` says."""
+    command = [*FAR_TOO_LOW, "lr_search.widen=1"]
     assert bench(*command).returncode == 0
     records = bench.records().values()
     assert sorted(lr_of_record(r) for r in records if r["seed"] == 0) == pytest.approx([3e-5, 3e-4, 3e-3])
@@ -158,3 +162,14 @@ def test_a_sweep_tries_the_rates_beyond_an_end_and_finds_them_again(bench: Bench
     assert best == "0.003" == f"{lr_of_record(reported):g}"
     stamps = bench.stamps()
     assert bench(*command).returncode == 0 and bench.stamps() == stamps
+
+
+def test_a_wider_search_takes_the_place_of_the_rate_that_a_narrow_one_chose(bench: Bench):
+    narrow = bench(*FAR_TOO_LOW, "lr_search.widen=0")
+    assert narrow.returncode == 0 and "earlier search" not in narrow.stderr
+    wide = bench(*FAR_TOO_LOW, "lr_search.widen=1")
+    assert wide.returncode == 0
+    gone = "no longer in the tables of sweep widened: 1 run at learning rates that an earlier search chose"
+    assert gone in wide.stderr and "asked for before" not in wide.stderr
+    (entry,) = read_json(bench.runs / "sweeps" / "widened.json")["runs"]
+    assert f"{lr_of_record(bench.records()[entry['id']]):g}" == "0.003"

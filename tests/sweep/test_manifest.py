@@ -61,6 +61,34 @@ def test_a_row_holds_the_rates_that_this_sweep_searched(tmp_path):
     assert "lr_search" not in read_json(manifest.path(cells[0]))["runs"][0]
 
 
+@pytest.mark.parametrize("factor", [2, 2**0.5])
+def test_a_row_has_the_rate_of_the_last_search_alone(tmp_path, factor):
+    """A rate that was given stays, as do another seed and another row, at whatever rates."""
+
+    def at(cell, rate, *tried):
+        reached = {f"{lr:g}": lr for lr in tried}
+        options = {**cell.options, RATES_REACHED: reached} if tried else cell.options
+        return replace(cell.completed(optimizer={"lr": rate}), options=options)
+
+    low, high = 0.1, 0.1 * factor
+    cell, other_seed = cells_of(tmp_path, 1, 2)
+    (other_row,) = cells_of(tmp_path, 1, given=["dropout=0.5"])
+    first = [at(cell, low, 0.05, low), at(other_seed, low, 0.05, low), at(other_row, low, 0.05, low)]
+    given = at(cell, 0.05)
+    manifest.write([*first, given], {}, {})
+    before, _ = manifest.earlier(cell)
+    again = at(cell, high, low, high)
+    search = [at(cell, low), at(cell, high)]
+    left, line = manifest.without_earlier_choices([again], search, before)
+    assert [entry["id"] for entry in left["runs"]] == [first[1].id, first[2].id, given.id]
+    assert line.endswith("sweep mine: 1 run at learning rates that an earlier search chose")
+    manifest.write([again], {}, left)
+    before, _ = manifest.earlier(cell)
+    assert manifest.without_earlier_choices([again], search, before) == (before, "")
+    left, line = manifest.without_earlier_choices([first[0]], search, before)
+    assert again.id not in {entry["id"] for entry in left["runs"]} and line
+
+
 def test_deleting_what_it_names_begins_it_anew(tmp_path):
     first, second = cells_of(tmp_path, 1), cells_of(tmp_path, 2)
     swept(first)
