@@ -21,6 +21,7 @@ from bench.tying.checkpoint import blank, load
 from bench.tying.errors import BadInput
 from bench.tying.gate import as_real
 from bench.tying.int8 import is_quantised
+from bench.tying.recurrent import layers_apart
 from bench.tying.similarity import POSITIONS
 from bench.tying.structure import joined, modules_by_name, named_parameters, unwrapped
 from bench.tying.tie import is_integer
@@ -270,28 +271,12 @@ def _of_transformers(name: str, place: Path | str, local: bool = True, away: str
     return Subject(name, trained, fresh, lambda: _tokenizer(str(place), local))
 
 
-class VoiceEncoder(nn.Module):
-    """Sound as frames [B, T, C] -> [B, T, width]: a stack of LSTMs, each a module of its own."""
-
-    def __init__(self, channels: int, width: int, depth: int) -> None:
-        super().__init__()
-        sizes = [channels, *[width] * (depth - 1)]
-        self.layers = nn.ModuleList(nn.LSTM(size, width, batch_first=True) for size in sizes)
-
-    def forward(self, frames: Tensor) -> Tensor:
-        for layer in self.layers:
-            frames = layer(frames)[0]
-        return frames
-
-
 def voice_encoder(name: str, path: Path) -> Subject:
     """Make the subject of a file with the state of Resemblyzer's encoder, an nn.LSTM of several layers under `lstm`."""
-    ends = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
-    def fresh() -> VoiceEncoder:
-        state = saved()
+    def fused(state: Mapping[str, Tensor]) -> nn.LSTM:
         gates, channels = state["lstm.weight_ih_l0"].shape
-        return VoiceEncoder(channels, gates // 4, sum("weight_ih" in key for key in state))
+        return nn.LSTM(channels, gates // 4, sum("weight_ih" in key for key in state), batch_first=True)
 
     def saved() -> dict[str, Tensor]:
         from bench.models.pretrained import load_tensors
@@ -301,13 +286,12 @@ def voice_encoder(name: str, path: Path) -> Subject:
             raise BadInput(f"{path} holds no lstm.weight_ih_l0, so it is no state of Resemblyzer's encoder")
         return state
 
-    def trained() -> VoiceEncoder:
-        state, model = saved(), fresh()
-        for index, layer in enumerate(model.layers):
-            layer.load_state_dict({f"{end}_l0": state[f"lstm.{end}_l{index}"] for end in ends})
-        return model
+    def trained() -> nn.Module:
+        lstm = fused(state := saved())
+        lstm.load_state_dict({key: state[f"lstm.{key}"] for key in lstm.state_dict()})
+        return layers_apart(lstm)
 
-    return Subject(name, trained, fresh)
+    return Subject(name, trained, lambda: layers_apart(fused(saved())))
 
 
 def _tokenizer(place: str, local: bool) -> Any:
@@ -326,8 +310,10 @@ def _factory(target: str) -> Subject:
     def trained() -> nn.Module:
         model = _called(make, target, "the model")
         if not isinstance(model, nn.Module):
-            raise BadInput(f"{target} returned a {type(model).__name__}; it must return a torch.nn.Module")
-        return model
+            raise BadInput(
+                f"{target} returned an object of class {type(model).__name__}; it must return a torch.nn.Module"
+            )
+        return layers_apart(model)
 
     return Subject(target, trained, lambda: anew(trained()))
 

@@ -15,6 +15,7 @@ from bench.tying import NotApplicable
 from bench.tying.apply import parameters_by_name, weight
 from bench.tying.errors import BadInput, spelled_like
 from bench.tying.methods import blocks_of
+from bench.tying.recurrent import RecurrentLayers
 from bench.tying.structure import CONVOLUTIONS, modules_by_name, parts_of
 
 YOURS = "yours"
@@ -109,13 +110,18 @@ def _of_model(maker: Subject, flags: Given) -> Sized:
     parts = parts_of(model)
     embedding = None if parts.embedding is None else tuple(weight(model, parts.embedding).shape)
     try:
-        depth = len(blocks_of(model))
+        depth: int | None = len(blocks_of(model))
     except (NotApplicable, BadInput):
-        depth = None
+        depth = sum(isinstance(module, nn.RNNBase) for module in modules_by_name(model).values()) or None
     network = flags.network or _network(model)
     if network is None:
         raise BadInput(
             f"what kind of network {maker.name} is cannot be read: give --network {'|'.join(NETWORKS)}"
+        )
+    if flags.network is None and network in ("gru", "lstm") and embedding and parts.unembedding is None:
+        raise BadInput(
+            f"{maker.name} reads words and no layer of it has as many outputs: if it is a language model all the same, "
+            f"say --network {network}; of classifiers the map has encoder and cnn"
         )
     is_text = network in (*OF_TEXT, "lstm")
     sizes: dict[str, int | None] = {
@@ -133,6 +139,9 @@ def _of_model(maker: Subject, flags: Given) -> Sized:
             f"how much data {maker.name} is trained on cannot be read: give --tokens, such as --tokens 2e8"
         )
     dropouts = [module.p for module in model.modules() if isinstance(module, nn.Dropout)]
+    dropouts += [
+        module.dropout for module in model.modules() if isinstance(module, nn.RNNBase | RecurrentLayers)
+    ]
     point = Point(
         network=network,
         corpus=YOURS,

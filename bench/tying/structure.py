@@ -187,15 +187,19 @@ class Parts:
 def parts_of(model: nn.Module) -> Parts:
     """`model.parts` where the network names its parts itself; else what can be seen of it.
 
-    Seen: `stack_of`, `role_of`, and the embeddings that a `transformers` model gives. Names are plain
-    (`bench.tying.structure`).
+    Seen: `stack_of`, `role_of`, and the embeddings that a `transformers` model gives, or those that `_ends_seen` finds
+    in any other. Names are plain (`bench.tying.structure`).
     """
     model = unwrapped(model)
     named = getattr(model, "parts", None)
     if isinstance(named, Parts):
         return named
-    ends = (_weight_name(model, "get_input_embeddings"), _weight_name(model, "get_output_embeddings"))
-    return Parts(stack_of(model), *ends, role_of(model))
+    stack = stack_of(model)
+    if hasattr(model, "get_input_embeddings"):
+        ends = (_weight_name(model, "get_input_embeddings"), _weight_name(model, "get_output_embeddings"))
+    else:
+        ends = _ends_seen(model, stack)
+    return Parts(stack, *ends, role_of(model))
 
 
 def parts_inside(model: nn.Module, child: str) -> Parts:
@@ -325,6 +329,42 @@ def _weight_name(model: nn.Module, getter: str) -> str | None:
     places = (name for name, candidate in modules_by_name(model).items() if candidate is module)
     name = next(places, None)
     return None if name is None else joined(name, "weight")
+
+
+_NOT_OF_TOKENS = ("pos", "wpe", "type", "seg")
+"""Words in the names of embeddings that hold places or kinds of tokens."""
+
+
+def _ends_seen(model: nn.Module, stack: Sequence[str]) -> tuple[str | None, str | None]:
+    """The names of the input embedding and the output matrix in a network that does not say which they are.
+
+    Outside of the blocks these are the embedding with the most rows, names of positions and segments aside, and the one
+    linear layer that has as many outputs. Without such a layer an embedding that is alone is the input.
+
+    Returns:
+        None for each end that cannot be told: where two embeddings or two layers fit, none is taken.
+    """
+    inside = tuple(f"{block}." for block in stack)
+    names: dict[nn.Module, str] = {}
+    for name, module in modules_by_name(model).items():
+        if not f"{name}.".startswith(inside) and _has_weight(module):
+            names.setdefault(module, name)
+    rows = {
+        name: module.num_embeddings
+        for module, name in names.items()
+        if isinstance(module, nn.Embedding) and not any(word in name.lower() for word in _NOT_OF_TOKENS)
+    }
+    largest = [name for name, count in rows.items() if count == max(rows.values())]
+    if len(largest) != 1:
+        return None, None
+    heads = [
+        name
+        for module, name in names.items()
+        if isinstance(module, nn.Linear) and module.out_features == rows[largest[0]]
+    ]
+    if len(heads) == 1:
+        return joined(largest[0], "weight"), joined(heads[0], "weight")
+    return (joined(largest[0], "weight") if len(rows) == 1 else None), None
 
 
 def _has_weight(module: nn.Module) -> bool:

@@ -25,3 +25,28 @@ def headless():
 
 def flat():
     return nn.Linear(4, 4)
+
+
+class Plain(nn.Module):
+    """A language model as people write it: nothing in it says where its parts are."""
+
+    def __init__(self, depth, outputs=2000):
+        super().__init__()
+        self.encoder = nn.Embedding(2000, 64)
+        self.rnn = nn.GRU(64, 64, num_layers=depth, batch_first=True, dropout=0.25 if depth > 1 else 0)
+        self.decoder = nn.Linear(64, outputs)
+
+    def forward(self, tokens):
+        return self.decoder(self.rnn(self.encoder(tokens))[0])
+
+
+def plain():
+    return Plain(4)
+
+
+def plain_of_one_layer():
+    return Plain(1)
+
+
+def of_sentences():
+    return Plain(2, outputs=3)

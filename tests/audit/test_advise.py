@@ -59,6 +59,19 @@ def test_sizes_are_read_from_the_model():
     assert point.parameters == sum(p.numel() for p in inside().parameters())
 
 
+def test_a_plain_model_is_read_like_one_that_names_its_parts(results):
+    """Four layers in one nn.GRU count as four blocks; a tie of them saves what it does in a stack of modules."""
+    asked = sized(["advised_models:plain"], Given(tokens=5e4, passes=3))
+    point = asked.point
+    assert (point.network, point.vocabulary, point.width, point.depth) == ("gru", 2000, 64, 4)
+    assert point.dropout == 0.25
+    saved = {option.method: option.saved for option in advise(asked, results).options}
+    weights = 3 * 64 * 64
+    assert saved["embedding"] == 2000 * 64 and saved["cross_layer"] == 3 * 2 * weights
+    assert sized(["advised_models:plain_of_one_layer"], Given(tokens=5e4)).point.depth == 1
+    assert sized(["advised_models:of_sentences"], Given(tokens=5e4, network="gru")).point.vocabulary == 2000
+
+
 def test_flags_say_what_training_will_be():
     point = sized(["advised_models:gru"], Given(tokens=5e4, dropout=0.3, weight_decay=1.0)).point
     assert (point.dropout, point.weight_decay) == (0.3, 1.0)
@@ -100,6 +113,7 @@ def test_a_task_is_sized_by_its_keys():
             "the vocabulary and the width of .*--vocab and --width",
         ),
         (["advised_models:flat"], {"tokens": 1e5}, "what kind of network .*--network"),
+        (["advised_models:of_sentences"], {"tokens": 1e5}, "no layer of it has as many .*--network gru"),
         (
             ["advised_models:flat"],
             {"tokens": 1e5, "network": "cnn"},

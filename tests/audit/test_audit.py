@@ -395,7 +395,7 @@ def test_text_that_cannot_be_read_is_one_line(capsys, tmp_path, content):
         (["tests"], ["tests holds no config.json", "save_pretrained(tests)"]),
         (["no_such_module:model"], ["cannot import", "no_such_module"]),
         (["factories:missing"], ["cannot import", "missing"]),
-        (["factories:number"], ["returned a int", "torch.nn.Module"]),
+        (["factories:number"], ["returned an object of class int", "torch.nn.Module"]),
         (["factories:breaks"], ["RuntimeError: no weights"]),
         (["factories:one_block"], ["cannot be audited", "no stack"]),
         (["factories:of_null_layers"], ["cannot be audited", "no stack"]),
