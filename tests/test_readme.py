@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXT = "\n".join(page.read_text() for page in PAGES)
-PROGRAMS = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+PROGRAMS = re.findall(r"```python\n(?!# DIR/)(.*?)```", TEXT, re.S)  # a file of one's own is no program
 BLOCKS = re.findall(r"```bash\n(.*?)```", TEXT, re.S)
 COMMANDS = list(dict.fromkeys(line for block in BLOCKS for line in block.splitlines()))
 

@@ -10,13 +10,16 @@ import torch
 from hydra.utils import instantiate
 from torch import nn
 
+from bench.models.own import taken
 from bench.runs import machine
 from bench.runs.worker import DoesNotApply
 from bench.training.module import Training
 from bench.tying import NotApplicable, TyingPlan, methods
 from bench.tying.errors import BadInput
 from bench.tying.growl import first_matrix
+from bench.tying.recurrent import layers_apart
 from bench.tying.similarity import align_to_first, cosine, joined_pairs
+from bench.tying.structure import parts_of
 
 Config = Mapping[str, Any]
 
@@ -33,18 +36,26 @@ def data_module(config: Config, **changes: Any) -> L.LightningDataModule:
 
 
 def network(config: Config, shapes: Mapping[str, int], dropout: float) -> nn.Module:
-    """Build the plain network. Its initial weights depend on the seed alone, whatever will be tied."""
+    """Build the plain network. Its initial weights depend on the seed alone, whatever will be tied.
+
+    Raises:
+        BadInput: A key that its class does not take, or one that its class must take and does not.
+    """
     torch.manual_seed(config["seed"])
     try:
-        return instantiate(dict(config["model"]), **shapes, dropout=dropout)
+        model = instantiate(dict(config["model"]), **shapes, dropout=dropout)
     except Exception as error:
         # Hydra wraps what a constructor raises; the user's mistake is inside.
         cause = error.__cause__
         if isinstance(cause, BadInput):
             raise cause from error
         if isinstance(cause, TypeError) and "unexpected keyword" in str(cause):
+            if any(f"'{name}'" in str(cause) for name in (*shapes, "dropout")):
+                must = ", ".join((*shapes, "dropout"))
+                raise BadInput(f"a model of this task must take {must}: {cause}") from error
             raise BadInput(f"unknown key of model: {cause}; conf/model/*.yaml has the keys") from error
         raise
+    return taken(layers_apart(model), shapes)
 
 
 def plan_for(config: Config, model: nn.Module) -> TyingPlan:
@@ -162,6 +173,10 @@ def controlled(config: Config, shapes: Mapping[str, int]) -> tuple[Config, dict[
     kind = config.get("control")
     if kind is None:
         return config, None
+    if lacks := [f"model.{key}" for key in ("depth", "width") if key not in config["model"]]:
+        raise BadInput(
+            f"control={kind} changes model.depth or model.width: this model has no {' and '.join(lacks)}"
+        )
     plain, tied, blocks = untied(config), {**config, "control": None}, None
     untied_params, tied_params = num_params(plain, shapes), num_params(tied, shapes)
     if tied_params == untied_params:
@@ -208,7 +223,7 @@ def _shortened(tied: Config, shapes: Mapping[str, int]) -> tuple[Config, list[in
     blocks are left out too; others, such as that of the embedding, stay.
     """
     model = _on_meta(tied, shapes)
-    stack = model.parts.stack
+    stack = parts_of(model).stack
     block_of = {
         name: index
         for index, block in enumerate(stack)
