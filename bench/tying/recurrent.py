@@ -29,6 +29,7 @@ class RecurrentLayers(nn.Module):
             setattr(self, name, getattr(fused, name))
         self.layers = nn.ModuleList(_layer(fused, index) for index in range(fused.num_layers))
         self.train(fused.training)
+        self.flatten_parameters()
 
     def forward(self, inputs: Tensor | PackedSequence, state: State | None = None) -> tuple[Any, State]:
         ends = []
