@@ -1,6 +1,7 @@
 """Take a language model that somebody else wrote, so that it is trained and scored as those of the suite."""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -87,10 +88,9 @@ class OwnLanguageModel(nn.Module):
             raise BadInput(f"{name} sees later tokens: its perplexity would be none; mask them")
 
 
-def taken(model: nn.Module, shapes: dict[str, int]) -> nn.Module:
+def taken(model: nn.Module, shapes: Mapping[str, int]) -> nn.Module:
     """Return a network as its task calls it: a language model that was not written for that inside of one that is."""
-    is_known = "output_layer" in dir(
-        model
-    )  # not hasattr: as a property it may read numbers, which shapes do not have
+    # Not hasattr: `output_layer` as a property may read numbers, and a network of shapes alone has none.
+    is_known = "output_layer" in dir(model)
     of_text = set(shapes) == {"vocab_size"}
     return OwnLanguageModel(model, shapes["vocab_size"]) if of_text and not is_known else model
