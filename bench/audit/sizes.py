@@ -16,7 +16,7 @@ from bench.tying.apply import parameters_by_name, weight
 from bench.tying.errors import BadInput, spelled_like
 from bench.tying.methods import blocks_of
 from bench.tying.recurrent import RecurrentLayers
-from bench.tying.structure import CONVOLUTIONS, modules_by_name, parts_of
+from bench.tying.structure import CONVOLUTIONS, Parts, modules_by_name, parts_of
 
 YOURS = "yours"
 """The corpus of a model whose data is not among those of the bench."""
@@ -113,7 +113,7 @@ def _of_model(maker: Subject, flags: Given) -> Sized:
         depth: int | None = len(blocks_of(model))
     except (NotApplicable, BadInput):
         depth = sum(isinstance(module, nn.RNNBase) for module in modules_by_name(model).values()) or None
-    network = flags.network or _network(model)
+    network = flags.network or _network(model, parts)
     if network is None:
         raise BadInput(
             f"what kind of network {maker.name} is cannot be read: give --network {'|'.join(NETWORKS)}"
@@ -175,14 +175,13 @@ def untied_params(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in parameters_by_name(model).values())
 
 
-def _network(model: nn.Module) -> str | None:
+def _network(model: nn.Module, parts: Parts) -> str | None:
     """Return the kind of network by its modules and the roles of its weights; None where nothing tells."""
     modules = modules_by_name(model).values()
     if any(isinstance(module, nn.LSTM | nn.LSTMCell) for module in modules):
         return "lstm"
     if any(isinstance(module, nn.GRU | nn.GRUCell) for module in modules):
         return "gru"
-    parts = parts_of(model)
     roles = {parts.role(name) for name in parameters_by_name(model)}
     if "attention" in roles:
         return "transformer" if parts.unembedding else "encoder"

@@ -93,9 +93,11 @@ def without_earlier_choices(
         for entry in earlier.get("runs", ())
         if "lr_search" in entry and entry["id"] not in asked
     }
+    if not choices:
+        return earlier, ""
     rates = {float(rate) for reached in choices.values() for rate in reached}  # to six digits
     rates |= {run.config["optimizer"]["lr"] for run in search}
-    again = [cell for cell in cells if choices and RATES_REACHED in cell.options]
+    again = [cell for cell in cells if RATES_REACHED in cell.options]
     dropped = choices.keys() & {cell.completed(optimizer={"lr": rate}).id for cell in again for rate in rates}
     if not dropped:
         return earlier, ""

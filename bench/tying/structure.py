@@ -354,17 +354,16 @@ def _ends_seen(model: nn.Module, stack: Sequence[str]) -> tuple[str | None, str 
         for module, name in names.items()
         if isinstance(module, nn.Embedding) and not any(word in name.lower() for word in _NOT_OF_TOKENS)
     }
-    largest = [name for name, count in rows.items() if count == max(rows.values())]
-    if len(largest) != 1:
-        return None, None
+    most = max(rows.values(), default=0)
+    largest = [joined(name, "weight") for name, count in rows.items() if count == most]
     heads = [
-        name
+        joined(name, "weight")
         for module, name in names.items()
-        if isinstance(module, nn.Linear) and module.out_features == rows[largest[0]]
+        if isinstance(module, nn.Linear) and module.out_features == most
     ]
-    if len(heads) == 1:
-        return joined(largest[0], "weight"), joined(heads[0], "weight")
-    return (joined(largest[0], "weight") if len(rows) == 1 else None), None
+    if len(largest) == len(heads) == 1:
+        return largest[0], heads[0]
+    return (largest[0] if len(rows) == 1 else None), None
 
 
 def _has_weight(module: nn.Module) -> bool:

@@ -33,7 +33,7 @@ def flat(answer):
 
 
 def answered(module, *arguments):
-    """The output, the state and the gradient of each parameter by its shape and value."""
+    """The output and the state, and the gradient of each parameter."""
     parts = flat(module(*arguments))
     outputs = [part.data if hasattr(part, "batch_sizes") else part for part in parts]
     gradients = torch.autograd.grad(sum(part.square().sum() for part in outputs), list(module.parameters()))
