@@ -22,7 +22,7 @@ NETWORKS = {
 """Last part of `model._target_` -> the kind of network. Others, such as a forecaster, have no place on the map: their
 loss is no cross-entropy."""
 OF_TEXT = ("gru", "transformer")
-"""Networks whose budget is counted in tokens; that of the others is counted in examples."""
+"""Networks whose vocabulary counts: the others of the map are classifiers."""
 ALONG_DEPTH = ("cross_layer", "top_k", "cycle", "sequence")
 """Methods of which it is known how many blocks share each tensor."""
 METHODS = ("embedding", *ALONG_DEPTH)
@@ -53,7 +53,8 @@ class Point:
 
     @property
     def is_text(self) -> bool:
-        return self.network in OF_TEXT
+        """Whether its budget is counted in tokens; that of the others is counted in examples."""
+        return self.vocabulary > 0
 
     @property
     def tokens_per_row(self) -> float:
@@ -123,34 +124,28 @@ def network_of(record: Mapping[str, Any]) -> str:
     return NETWORKS.get(target, target)
 
 
-def point_of(record: Mapping[str, Any], vocabulary: int | None = None) -> Point | None:
+def point_of(
+    record: Mapping[str, Any], vocabulary: int | None = None, sizes: Mapping[str, Any] | None = None
+) -> Point | None:
     """Read where a run stands from its config and its counts; None where it has no place on the map.
 
     Args:
         record: of a finished run.
         vocabulary: rows of the embedding, where they are known better than from the record. A record of an older form
             has the limit of its config alone.
+        sizes: network, vocabulary, depth and width of a network that is not one of the bench's.
     """
-    config, network = record.get("config") or {}, network_of(record)
+    config = record.get("config") or {}
+    sizes = sizes or _sizes(record, vocabulary)
     train, parameters = training_size(record), record.get("num_params_untied")
-    if network not in NETWORKS.values() or not config.keys() >= CONFIG_PARTS:
+    if sizes is None or not (
+        train and parameters and look_up(config, "task", "batches") and config["trainer"]
+    ):
         return None
-    model, batches, trainer = config["model"], look_up(config, "task", "batches"), config["trainer"]
-    if not (train and parameters and batches and trainer and model.get("width") and model.get("depth")):
-        return None
-    if vocabulary is None:
-        reached, limit = look_up(record, "data_meta", "vocab_size"), look_up(config, "data", "vocab_size")
-        vocabulary = (reached or limit) if network in OF_TEXT else 0
-    if vocabulary is None:
-        return None
-    unique, passes = _budget(config, network, train)
-    injected = model.get("injection") not in (None, "none")
+    unique, passes = _budget(config, sizes["vocabulary"] > 0, train)
     return Point(
-        network=f"{network}, injection" if injected else network,
+        **sizes,
         corpus=str(look_up(config, "data", "name")),
-        vocabulary=int(vocabulary),
-        width=int(model["width"]),
-        depth=int(model["depth"]),
         tokens=unique,
         passes=passes,
         dropout=float(config["dropout"]),
@@ -159,10 +154,30 @@ def point_of(record: Mapping[str, Any], vocabulary: int | None = None) -> Point 
     )
 
 
-def _budget(config: Mapping[str, Any], network: str, train: int) -> tuple[int, float]:
+def _sizes(record: Mapping[str, Any], vocabulary: int | None) -> dict[str, Any] | None:
+    """Return the network, vocabulary, depth and width of a run; None where one of them has no place on the map."""
+    config, network = record.get("config") or {}, network_of(record)
+    if network not in NETWORKS.values() or not config.keys() >= CONFIG_PARTS:
+        return None
+    model = config["model"]
+    if vocabulary is None:
+        reached, limit = look_up(record, "data_meta", "vocab_size"), look_up(config, "data", "vocab_size")
+        vocabulary = (reached or limit) if network in OF_TEXT else 0
+    if vocabulary is None or not (model.get("width") and model.get("depth")):
+        return None
+    injected = model.get("injection") not in (None, "none")
+    return {
+        "network": f"{network}, injection" if injected else network,
+        "vocabulary": int(vocabulary),
+        "width": int(model["width"]),
+        "depth": int(model["depth"]),
+    }
+
+
+def _budget(config: Mapping[str, Any], is_text: bool, train: int) -> tuple[int, float]:
     """Return the different tokens or examples that a run was to read, and how often it was to read them."""
     batches, trainer = config["task"]["batches"], config["trainer"]
-    per_step = batches["batch_size"] * (batches["window"] if network in OF_TEXT else 1)
+    per_step = batches["batch_size"] * (batches["window"] if is_text else 1)
     whole = max(1, train // per_step)
     steps_an_epoch = min(whole, trainer.get("limit_train_batches") or whole)
     steps = trainer.get("max_steps") or steps_an_epoch * trainer["max_epochs"]

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from statistics import median
 from typing import Any
 
@@ -235,12 +236,11 @@ def _test(sized: Sized, option: Option, limit: float, measured: Sequence[Measure
     point, keys, is_stand_in = _trained_here(sized, option)
     name, *settings = _keys(option.method, point.depth).removeprefix("tying=").split()
     listed = ",".join(map(str, range(1, (seeds or 1) + 1)))
-    command = " ".join(
-        [f"python -m bench -m sweep.name=decide {keys} tying=none,{name}", *settings, f"seed={listed}"]
-    )
+    words = [f"python -m bench -m sweep.name=decide {keys} tying=none,{name}", *settings, f"seed={listed}"]
+    words += [f"--config-dir={quote(sized.configs)}"] if sized.configs is not None else []
     seconds = _seconds(point, option, measured)
     minutes = None if seconds is None or seeds is None else 2 * seeds * seconds / 60
-    return Experiment(option.method, as_percent(show), seeds, minutes, command, is_stand_in)
+    return Experiment(option.method, as_percent(show), seeds, minutes, " ".join(words), is_stand_in)
 
 
 def _trained_here(sized: Sized, option: Option) -> tuple[Point, str, bool]:

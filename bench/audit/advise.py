@@ -21,6 +21,7 @@ EXAMPLES = """examples:
   python -m bench.advise runs/1a2b3c4d5e6f --tokens 3e5                a run
   python -m bench.advise my.package:model --tokens 1e7 --vocab 8000    a function that returns the model
   python -m bench.advise task=text_gru model.width=128 data=wikitext2  a task, by the keys of `python -m bench`
+  python -m bench.advise task=text_gru model=mine --config-dir=DIR/conf  the same, with a model of your own
 """
 HOW = (
     "A change of perplexity of x % is a change of nll of log(1 + x / 100), per token, or per image. Intervals are "
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print what the map says of the model that the command line names."""
     chosen = _options().parse_args(arguments)
     flags = Given(**{flag.name: getattr(chosen, flag.name) for flag in fields(Given)})
-    advice = advise(sized(chosen.model, flags), Path(chosen.results))
+    advice = advise(sized(chosen.model, flags, chosen.config_dir), Path(chosen.results))
     if chosen.out is not None:
         write(advice, chosen.out)
     print(json.dumps(as_json(advice), indent=2) if chosen.json else page(advice, plain, ""))
@@ -107,7 +108,7 @@ def _reasons(options: Sequence[Option]) -> list[str]:
     by_variable: dict[str, str] = {}
     for option in options:
         for reason in option.outside:
-            by_variable.setdefault(reason.rpartition(", measured was ")[0] or reason, reason)
+            by_variable.setdefault(reason.partition(", ")[0], reason)
     return list(by_variable.values())
 
 
@@ -183,7 +184,8 @@ def _decides(experiment: Experiment | None) -> list[str]:
     ]
     if experiment.is_stand_in:
         lines.append(
-            "This trains a network of the bench in place of yours; to be sure, train yours with the same seeds."
+            "This trains a network of the bench in place of yours. To train your own, name it in a file "
+            "(docs/data.md, A model of your own) and ask with task=... model=mine --config-dir=DIR/conf."
         )
     return lines
 
@@ -207,6 +209,9 @@ def _options() -> Parser:
     options.add_argument("--network", help=f"the kind, where it cannot be read: {', '.join(NETWORKS)}")
     options.add_argument("--dropout", type=float, help="while training (default: as the model has it)")
     options.add_argument("--weight-decay", type=float, help="of AdamW (default: 0)")
+    options.add_argument(
+        "--config-dir", metavar="DIR", help="further choices for keys of a task, such as DIR/model/mine.yaml"
+    )
     add_places(options, results="that holds the map")
     options.add_argument(
         "--out", type=Path, metavar="FOLDER", help="write advice.md, .html and .json there too"

@@ -10,6 +10,7 @@ from torch import nn
 
 from bench.analysis.points import OF_TEXT, Point, point_of
 from bench.audit.load import Subject, subject
+from bench.models.own import OwnLanguageModel
 from bench.runs import machine
 from bench.tying import NotApplicable
 from bench.tying.apply import parameters_by_name, weight
@@ -20,7 +21,9 @@ from bench.tying.structure import CONVOLUTIONS, Parts, modules_by_name, parts_of
 
 YOURS = "yours"
 """The corpus of a model whose data is not among those of the bench."""
-NETWORKS = ("gru", "transformer", "encoder", "cnn", "lstm")
+WITH_WORDS = (*OF_TEXT, "lstm")
+"""Kinds of network whose vocabulary counts."""
+NETWORKS = (*WITH_WORDS, "encoder", "cnn")
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,8 @@ EXAMPLES = {
 class Sized:
     """A model with its place: `model` is untied and holds shapes, no numbers need be in it.
 
-    overrides: the keys of a task, with those that flags stand for; config: what the former compose to. None and empty
-    for a model.
+    overrides: the keys of a task, with those that flags stand for; configs: its folder of further choices; config: what
+    they compose to. None and empty for a model.
 
     ties_itself: whether its input and output embedding are one tensor already.
     """
@@ -79,21 +82,28 @@ class Sized:
     point: Point
     ties_itself: bool
     overrides: tuple[str, ...] | None = None
+    configs: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
-def sized(words: Sequence[str], flags: Given) -> Sized:
+def sized(words: Sequence[str], flags: Given, configs: str | None = None) -> Sized:
     """Read the model that the command line asks for.
 
     Args:
         words: one MODEL as `bench.audit.load.subject` takes it, or keys of a task such as `task=text_gru`.
+        configs: a folder with choices of the user's own, such as `model/mine.yaml`, for keys of a task.
 
     Raises:
-        BadInput: no such model or task, a number that cannot be meant, or a size that cannot be read, with its flag.
+        BadInput: no such model, task or folder, a number that cannot be meant, or a size that cannot be read, with its
+            flag.
     """
     flags.check()
     if all("=" in word and not Path(word).exists() for word in words):
-        return _of_task(tuple(words), flags)
+        return _of_task(tuple(words), flags, configs)
+    if configs is not None:
+        raise BadInput(
+            f"--config-dir is for keys of a task, such as task=text_gru model=mine; {words[0]} is a MODEL"
+        )
     if len(words) > 1:
         raise BadInput(
             f"{' '.join(words)}: give one MODEL, or keys of a task such as task=text_gru model.width=128: "
@@ -108,32 +118,7 @@ def sized(words: Sequence[str], flags: Given) -> Sized:
 def _of_model(maker: Subject, flags: Given) -> Sized:
     model = _shapes_of(maker)
     parts = parts_of(model)
-    embedding = None if parts.embedding is None else tuple(weight(model, parts.embedding).shape)
-    try:
-        depth: int | None = len(blocks_of(model))
-    except (NotApplicable, BadInput):
-        depth = sum(isinstance(module, nn.RNNBase) for module in modules_by_name(model).values()) or None
-    network = flags.network or _network(model, parts)
-    if network is None:
-        raise BadInput(
-            f"what kind of network {maker.name} is cannot be read: give --network {'|'.join(NETWORKS)}"
-        )
-    if flags.network is None and network in ("gru", "lstm") and embedding and parts.unembedding is None:
-        raise BadInput(
-            f"{maker.name} reads words and no layer of it has as many outputs: if it is a language model all the same, "
-            f"say --network {network}; of classifiers the map has encoder and cnn"
-        )
-    is_text = network in (*OF_TEXT, "lstm")
-    sizes: dict[str, int | None] = {
-        "vocab": flags.vocab or (embedding[0] if embedding else None) if is_text else 0,
-        "depth": flags.depth or depth,
-        "width": flags.width or (embedding[-1] if embedding else _channels(model)),
-    }
-    if missing := [name for name, value in sizes.items() if value is None]:
-        words = {"vocab": "vocabulary"}
-        names = " and ".join(f"the {words.get(name, name)}" for name in missing)
-        options = " and ".join(f"--{name}" for name in missing)
-        raise BadInput(f"{names} of {maker.name} cannot be read: give {options}")
+    read = _read(maker.name, model, parts, flags)
     if flags.tokens is None:
         raise BadInput(
             f"how much data {maker.name} is trained on cannot be read: give --tokens, such as --tokens 2e8"
@@ -143,11 +128,8 @@ def _of_model(maker: Subject, flags: Given) -> Sized:
         module.dropout for module in model.modules() if isinstance(module, nn.RNNBase | RecurrentLayers)
     ]
     point = Point(
-        network=network,
+        **read,
         corpus=YOURS,
-        vocabulary=int(sizes["vocab"]),
-        width=int(sizes["width"]),
-        depth=int(sizes["depth"]),
         tokens=int(flags.tokens),
         passes=float(flags.passes or 1),
         dropout=max(dropouts, default=0.0) if flags.dropout is None else flags.dropout,
@@ -157,6 +139,43 @@ def _of_model(maker: Subject, flags: Given) -> Sized:
     parameters, ends = parameters_by_name(model), (parts.embedding, parts.unembedding)
     ties_itself = None not in ends and parameters.get(ends[0]) is parameters.get(ends[1])
     return Sized(maker.name, model, point, ties_itself)
+
+
+def _read(name: str, model: nn.Module, parts: Parts, flags: Given) -> dict[str, Any]:
+    """Return the network, vocabulary, width and depth of a model that is not the bench's; flags come first.
+
+    Raises:
+        BadInput: one of them can neither be read nor is given.
+    """
+    embedding = None if parts.embedding is None else tuple(weight(model, parts.embedding).shape)
+    try:
+        depth: int | None = len(blocks_of(model))
+    except (NotApplicable, BadInput):
+        depth = sum(isinstance(module, nn.RNNBase) for module in modules_by_name(model).values()) or None
+    network = flags.network or _network(model, parts)
+    if network is None:
+        raise BadInput(f"what kind of network {name} is cannot be read: give --network {'|'.join(NETWORKS)}")
+    if flags.network is None and network in ("gru", "lstm") and embedding and parts.unembedding is None:
+        raise BadInput(
+            f"{name} reads words and no layer of it has as many outputs: if it is a language model all the same, "
+            f"say --network {network}; of classifiers the map has encoder and cnn"
+        )
+    sizes: dict[str, int | None] = {
+        "vocab": flags.vocab or (embedding[0] if embedding else None) if network in WITH_WORDS else 0,
+        "depth": flags.depth or depth,
+        "width": flags.width or (embedding[-1] if embedding else _channels(model)),
+    }
+    if missing := [size for size, value in sizes.items() if value is None]:
+        words = {"vocab": "vocabulary"}
+        names = " and ".join(f"the {words.get(size, size)}" for size in missing)
+        options = " and ".join(f"--{size}" for size in missing)
+        raise BadInput(f"{names} of {name} cannot be read: give {options}")
+    return {
+        "network": network,
+        "vocabulary": sizes["vocab"],
+        "depth": sizes["depth"],
+        "width": sizes["width"],
+    }
 
 
 def _shapes_of(maker: Subject) -> nn.Module:
@@ -185,7 +204,8 @@ def _network(model: nn.Module, parts: Parts) -> str | None:
     roles = {parts.role(name) for name in parameters_by_name(model)}
     if "attention" in roles:
         return "transformer" if parts.unembedding else "encoder"
-    return "cnn" if any(isinstance(module, CONVOLUTIONS) for module in modules) else None
+    has_images = parts.embedding is None and any(isinstance(module, CONVOLUTIONS) for module in modules)
+    return "cnn" if has_images else None
 
 
 def _channels(model: nn.Module) -> int | None:
@@ -194,11 +214,11 @@ def _channels(model: nn.Module) -> int | None:
     return next((module.out_channels for module in convolutions), None)
 
 
-def _of_task(overrides: tuple[str, ...], flags: Given) -> Sized:
+def _of_task(overrides: tuple[str, ...], flags: Given, configs: str | None) -> Sized:
     """Compose a run from its keys, prepare its data, and build its network without numbers."""
     from bench.training import build  # Lightning and the data modules: seconds that other models need not pay
 
-    config = _composed(overrides)
+    config, words = _composed(overrides, configs), " ".join(overrides)
     shapes = build.data_module(config).shapes
     with torch.device("meta"):
         model = build.network(config, shapes, dropout=0.0)
@@ -207,11 +227,17 @@ def _of_task(overrides: tuple[str, ...], flags: Given) -> Sized:
         "data_meta": config["data"]["meta"],
         "num_params_untied": untied_params(model),
     }
-    point = point_of(record, shapes.get("vocab_size"))
-    if point is None:
+    sizes = ("vocab", "depth", "width", "network")
+    if not config["model"]["_target_"].startswith("bench."):
+        point = _own_point(record, model, flags)
+    elif given := [name for name in sizes if getattr(flags, name) is not None]:
         raise BadInput(
-            f"{' '.join(overrides)}: the map has language models and classifiers, and this is neither"
+            f"--{given[0]} is of a MODEL; of a task give its key, such as model.depth or data.vocab_size"
         )
+    else:
+        point = point_of(record, shapes.get("vocab_size"))
+    if point is None:
+        raise BadInput(f"{words}: the map has language models and classifiers, and this is neither")
     keys = {"tokens": "data.train_limit", "passes": "trainer.max_epochs"}
     changes: dict[str, Any] = {
         "tokens": None if flags.tokens is None else int(flags.tokens),
@@ -219,17 +245,33 @@ def _of_task(overrides: tuple[str, ...], flags: Given) -> Sized:
         "dropout": flags.dropout,
         "weight_decay": flags.weight_decay,
     }
-    if sizes := [name for name in ("vocab", "depth", "width", "network") if getattr(flags, name) is not None]:
-        raise BadInput(
-            f"--{sizes[0]} is of a MODEL; of a task give its key, such as model.depth or data.vocab_size"
-        )
     changed = {name: value for name, value in changes.items() if value is not None}
-    also = tuple(f"{keys.get(name, name)}={round(v) if name in keys else v}" for name, v in changed.items())
-    return Sized(" ".join(overrides), model, replace(point, **changed), False, (*overrides, *also), config)
+    also = [f"{keys.get(name, name)}={round(v) if name in keys else v}" for name, v in changed.items()]
+    also += ["trainer.output_precision=null"] * isinstance(
+        model, OwnLanguageModel
+    )  # else its runs are refused
+    return Sized(words, model, replace(point, **changed), False, (*overrides, *also), configs, config)
 
 
-def _composed(overrides: Sequence[str]) -> Mapping[str, Any]:
+def _own_point(record: Mapping[str, Any], model: nn.Module, flags: Given) -> Point | None:
+    """Place a model of the user's own that a task trains; None where the map has no such task."""
+    config = record["config"]
+    name, metric = config["model"]["_target_"], config["task"]["metric"]["name"]
+    if metric not in ("perplexity", "accuracy"):
+        return None
+    read = _read(name, model, parts_of(model), flags)
+    if metric == "perplexity" and not read["vocabulary"]:
+        raise BadInput(
+            f"{name} looks like a classifier ({read['network']}) and predicts words here: "
+            f"give --network {'|'.join(WITH_WORDS)}"
+        )
+    return point_of(record, sizes=read)
+
+
+def _composed(overrides: Sequence[str], configs: str | None) -> Mapping[str, Any]:
     """Return the checked config of a run of these keys. BadInput in one line for keys that Hydra does not take."""
+    if configs is not None and not Path(configs).is_dir():
+        raise BadInput(f"--config-dir={configs} is no folder: give one that holds such as model/mine.yaml")
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -237,9 +279,10 @@ def _composed(overrides: Sequence[str]) -> Mapping[str, Any]:
     from bench.config.refusals import of_hydra
     from bench.config.run_config import from_hydra
 
+    further = [f"hydra.searchpath=['file://{Path(configs).absolute()}']"] if configs is not None else []
     try:
         with initialize_config_dir(str(machine.CONF), version_base="1.3"):
-            composed = compose("config", list(overrides))
+            composed = compose("config", [*overrides, *further])
         return from_hydra(composed).config
     except (HydraException, OmegaConfBaseException) as error:
         raise BadInput(f"{' '.join(overrides)} is no task: {of_hydra(error, overrides)}") from error

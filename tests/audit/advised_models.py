@@ -30,11 +30,11 @@ def flat():
 class Plain(nn.Module):
     """A language model as people write it: nothing in it says where its parts are."""
 
-    def __init__(self, depth, outputs=2000):
+    def __init__(self, depth, outputs=2000, vocab_size=2000, width=64):
         super().__init__()
-        self.encoder = nn.Embedding(2000, 64)
-        self.rnn = nn.GRU(64, 64, num_layers=depth, batch_first=True, dropout=0.25 if depth > 1 else 0)
-        self.decoder = nn.Linear(64, outputs)
+        self.encoder = nn.Embedding(vocab_size, width)
+        self.rnn = nn.GRU(width, width, num_layers=depth, batch_first=True, dropout=0.25 if depth > 1 else 0)
+        self.decoder = nn.Linear(width, outputs)
 
     def forward(self, tokens):
         return self.decoder(self.rnn(self.encoder(tokens))[0])
@@ -50,3 +50,29 @@ def plain_of_one_layer():
 
 def of_sentences():
     return Plain(2, outputs=3)
+
+
+class Own(Plain):
+    """The same, as a task of the bench trains it."""
+
+    def __init__(self, vocab_size, dropout, depth, width):
+        super().__init__(depth, outputs=vocab_size, vocab_size=vocab_size, width=width)
+
+
+class Convolved(nn.Module):
+    """A language model without recurrence and attention."""
+
+    def __init__(self, vocab_size, dropout, depth, width):
+        super().__init__()
+        self.encoder = nn.Embedding(vocab_size, width)
+        self.blocks = nn.ModuleList(nn.Conv1d(width, width, 1) for _ in range(depth))
+        self.decoder = nn.Linear(width, vocab_size)
+
+
+class Headless(nn.Module):
+    """One whose logits come about without a layer for them."""
+
+    def __init__(self, vocab_size, dropout, depth, width):
+        super().__init__()
+        self.encoder = nn.Embedding(vocab_size, width)
+        self.blocks = nn.ModuleList(nn.TransformerEncoderLayer(width, 2, width) for _ in range(depth))

@@ -137,6 +137,52 @@ def test_what_flags_give_need_not_be_read():
     assert (point.vocabulary, point.width) == (500, 16)
 
 
+@pytest.fixture
+def configs(tmp_path):
+    """Choices of a user's own: `model=<class>` for the classes of advised_models that a task can train."""
+    (tmp_path / "conf/model").mkdir(parents=True)
+    for name in ("Own", "Convolved", "Headless"):
+        text = f"_target_: advised_models.{name}\ndepth: 4\nwidth: 32\n"
+        (tmp_path / f"conf/model/{name}.yaml").write_text(text)
+    return str(tmp_path / "conf")
+
+
+def test_a_model_of_ones_own_is_placed_by_its_task_and_trained_to_decide(results, configs):
+    words = ["task=text_gru", "model=Own", "model.width=64"]
+    asked = sized(words, Given(passes=2), configs)
+    ours = sized(["task=text_gru", "model.width=64", "model.depth=4"], Given(passes=2)).point
+    assert asked.point == replace(ours, parameters=untied_params(asked.model))
+    experiment = advise(asked, results).experiment
+    assert not experiment.is_stand_in
+    assert experiment.command.endswith(f" --config-dir={configs}")
+    for word in (*words, "trainer.max_epochs=2", "trainer.output_precision=null", "seed=1"):
+        assert f" {word}" in experiment.command
+
+
+@pytest.mark.parametrize(
+    ("words", "given", "message"),
+    [
+        (["advised_models:gru"], {"tokens": 1e5}, "--config-dir is for keys of a task.* is a MODEL"),
+        (["task=text_gru", "model=nothing"], {}, "is no task: there is no model=nothing"),
+        (["task=text_gru", "model=Convolved"], {}, "what kind of network .*Convolved is cannot be read"),
+        (
+            ["task=text_gru", "model=Headless"],
+            {},
+            "Headless looks like a classifier .encoder. and predicts words",
+        ),
+    ],
+)
+def test_a_model_of_ones_own_that_cannot_be_placed_is_told_in_one_line(words, given, message, configs):
+    with pytest.raises(BadInput, match=message) as refused:
+        sized(words, Given(**given), configs)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_folder_of_configs_that_is_not_there_is_refused(configs):
+    with pytest.raises(BadInput, match="--config-dir=.*/none is no folder"):
+        sized(["task=text_gru", "model=Own"], Given(), f"{configs}/none")
+
+
 def test_a_folder_without_a_map_is_refused(capsys, tmp_path):
     code, out, err = run(capsys, "advised_models:gru", "--tokens", "1e5", results=tmp_path)
     assert code == 2 and not out and "there is no map in" in err and err.count("\n") == 1
