@@ -1,5 +1,6 @@
 """Read from a model, or from the keys of a task, what the map needs to place it; flags say what cannot be read."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from bench.analysis.points import OF_TEXT, Point, point_of
 from bench.audit.load import Subject, subject
 from bench.models.own import OwnLanguageModel
 from bench.runs import machine
+from bench.runs.worker import one_line
 from bench.tying import NotApplicable
 from bench.tying.apply import parameters_by_name, weight
 from bench.tying.errors import BadInput, spelled_like
@@ -21,8 +23,8 @@ from bench.tying.structure import CONVOLUTIONS, Parts, modules_by_name, parts_of
 
 YOURS = "yours"
 """The corpus of a model whose data is not among those of the bench."""
-WITH_WORDS = (*OF_TEXT, "lstm")
-"""Kinds of network whose vocabulary counts."""
+WITH_WORDS = (*OF_TEXT, "lstm", "masked-transformer", "encoder-decoder")
+"""Kinds of network whose vocabulary counts, as they predict words."""
 NETWORKS = (*WITH_WORDS, "encoder", "cnn")
 
 
@@ -116,7 +118,7 @@ def sized(words: Sequence[str], flags: Given, configs: str | None = None) -> Siz
 
 
 def _of_model(maker: Subject, flags: Given) -> Sized:
-    model = _shapes_of(maker)
+    model = _with_head(_shapes_of(maker))
     parts = parts_of(model)
     read = _read(maker.name, model, parts, flags)
     if flags.tokens is None:
@@ -155,10 +157,16 @@ def _read(name: str, model: nn.Module, parts: Parts, flags: Given) -> dict[str, 
     network = flags.network or _network(model, parts)
     if network is None:
         raise BadInput(f"what kind of network {name} is cannot be read: give --network {'|'.join(NETWORKS)}")
-    if flags.network is None and network in ("gru", "lstm") and embedding and parts.unembedding is None:
+    if (
+        flags.network is None
+        and embedding
+        and parts.unembedding is None
+        and _may_predict(model, parts, network)
+    ):
         raise BadInput(
             f"{name} reads words and no layer of it has as many outputs: if it is a language model all the same, "
-            f"say --network {network}; of classifiers the map has encoder and cnn"
+            f"say --network {'transformer' if network == 'encoder' else network}; of classifiers the map has encoder "
+            "and cnn"
         )
     sizes: dict[str, int | None] = {
         "vocab": flags.vocab or (embedding[0] if embedding else None) if network in WITH_WORDS else 0,
@@ -178,6 +186,17 @@ def _read(name: str, model: nn.Module, parts: Parts, flags: Given) -> dict[str, 
     }
 
 
+def _may_predict(model: nn.Module, parts: Parts, network: str) -> bool:
+    """Return whether a model without an output matrix may be a language model: no classifier that the map has."""
+    blocks = tuple(f"{block}." for block in parts.stack)
+    heads = [
+        path
+        for path, module in modules_by_name(model).items()
+        if isinstance(module, nn.Linear) and not path.startswith(blocks)
+    ]
+    return network in ("gru", "lstm") or (network == "encoder" and not heads)
+
+
 def _shapes_of(maker: Subject) -> nn.Module:
     """Make the model without its numbers where its maker can do that, else with them."""
     try:
@@ -185,8 +204,23 @@ def _shapes_of(maker: Subject) -> nn.Module:
             return maker.fresh()
     except BadInput:
         raise
-    except Exception:  # somebody's own function need not work without numbers
-        return maker.trained()
+    except Exception as error:  # somebody's own function need not work without numbers
+        try:
+            return maker.trained()
+        except BadInput as reason:
+            raise BadInput(f"{reason} (made without numbers it says: {one_line(error)})") from error
+
+
+def _with_head(model: nn.Module) -> nn.Module:
+    """Return a model of transformers whose config names no class as a language model, where it can be no other."""
+    package = sys.modules.get("transformers")
+    if package is None or not isinstance(model, package.PreTrainedModel) or model.config.architectures:
+        return model
+    kind = type(model.config)
+    if kind not in package.MODEL_FOR_CAUSAL_LM_MAPPING or kind in package.MODEL_FOR_MASKED_LM_MAPPING:
+        return model
+    with torch.device("meta"):
+        return package.AutoModelForCausalLM.from_config(model.config)
 
 
 def untied_params(model: nn.Module) -> int:
@@ -202,8 +236,13 @@ def _network(model: nn.Module, parts: Parts) -> str | None:
     if any(isinstance(module, nn.GRU | nn.GRUCell) for module in modules):
         return "gru"
     roles = {parts.role(name) for name in parameters_by_name(model)}
+    if "attention" in roles and getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        return "encoder-decoder"
+    if "attention" in roles and parts.unembedding:
+        is_masked = type(model).__name__.endswith(("ForMaskedLM", "ForPreTraining"))
+        return "masked-transformer" if is_masked else "transformer"
     if "attention" in roles:
-        return "transformer" if parts.unembedding else "encoder"
+        return "encoder"
     has_images = parts.embedding is None and any(isinstance(module, CONVOLUTIONS) for module in modules)
     return "cnn" if has_images else None
 
@@ -263,7 +302,7 @@ def _own_point(record: Mapping[str, Any], model: nn.Module, flags: Given) -> Poi
     if metric == "perplexity" and not read["vocabulary"]:
         raise BadInput(
             f"{name} looks like a classifier ({read['network']}) and predicts words here: "
-            f"give --network {'|'.join(WITH_WORDS)}"
+            "give --network gru, transformer or lstm"
         )
     return point_of(record, sizes=read)
 

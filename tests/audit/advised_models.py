@@ -69,10 +69,18 @@ class Convolved(nn.Module):
         self.decoder = nn.Linear(width, vocab_size)
 
 
-class Headless(nn.Module):
-    """One whose logits come about without a layer for them."""
+class Adaptive(nn.Module):
+    """One whose logits come about by more than one layer."""
 
     def __init__(self, vocab_size, dropout, depth, width):
         super().__init__()
         self.encoder = nn.Embedding(vocab_size, width)
         self.blocks = nn.ModuleList(nn.TransformerEncoderLayer(width, 2, width) for _ in range(depth))
+        self.project = nn.Linear(width, 8)
+
+
+def without_a_head():
+    """A transformer that reads words; what it predicts is not in it."""
+    model = Adaptive(100, 0.0, 4, 32)
+    del model.project
+    return model

@@ -10,6 +10,7 @@ import pytest
 import torch
 from pretrained import made
 from torch import nn
+from transformers import BertConfig, GPT2Config, LlamaConfig, T5Config
 
 from bench.analysis import points
 from bench.analysis.power import seeds_needed
@@ -89,6 +90,39 @@ def test_a_model_of_transformers_is_sized_from_its_config_alone(tmp_path):
     assert asked.point.parameters == own + config.vocab_size * config.hidden_size
 
 
+@pytest.mark.parametrize(
+    ("config", "network", "words"),
+    [
+        (GPT2Config(n_embd=32, n_layer=4, n_head=2, vocab_size=700), "transformer", 700),
+        (
+            LlamaConfig(hidden_size=32, num_hidden_layers=4, num_attention_heads=2, vocab_size=700),
+            "transformer",
+            700,
+        ),
+        (T5Config(d_model=32, num_layers=4, num_heads=2, vocab_size=700), "encoder-decoder", 700),
+        (BertConfig(hidden_size=32, num_attention_heads=2, intermediate_size=32), "encoder", 0),
+        (
+            BertConfig(
+                hidden_size=32, num_attention_heads=2, vocab_size=700, architectures=["BertForMaskedLM"]
+            ),
+            "masked-transformer",
+            700,
+        ),
+    ],
+)
+def test_a_config_alone_says_what_kind_of_network_it_makes(tmp_path, config, network, words):
+    """A config as people write it names no class; a decoder's is that of a language model."""
+    config.save_pretrained(tmp_path)
+    point = sized([str(tmp_path)], Given(tokens=1e6)).point
+    assert (point.network, point.vocabulary, point.width) == (network, words, 32)
+
+
+def test_a_config_that_makes_no_model_says_why(tmp_path):
+    LlamaConfig(vocab_size=100, pad_token_id=100).save_pretrained(tmp_path)
+    with pytest.raises(BadInput, match="no file named model.safetensors.*Padding_idx"):
+        sized([str(tmp_path)], Given(tokens=1e6))
+
+
 def test_a_task_is_sized_by_its_keys():
     asked = sized(["task=text_gru", "model.width=48", "model.depth=3"], Given(passes=2))
     point = asked.point
@@ -114,6 +148,7 @@ def test_a_task_is_sized_by_its_keys():
         ),
         (["advised_models:flat"], {"tokens": 1e5}, "what kind of network .*--network"),
         (["advised_models:of_sentences"], {"tokens": 1e5}, "no layer of it has as many .*--network gru"),
+        (["advised_models:without_a_head"], {"tokens": 1e5}, "no layer of it has as .*--network transformer"),
         (
             ["advised_models:flat"],
             {"tokens": 1e5, "network": "cnn"},
@@ -141,7 +176,7 @@ def test_what_flags_give_need_not_be_read():
 def configs(tmp_path):
     """Choices of a user's own: `model=<class>` for the classes of advised_models that a task can train."""
     (tmp_path / "conf/model").mkdir(parents=True)
-    for name in ("Own", "Convolved", "Headless"):
+    for name in ("Own", "Convolved", "Adaptive"):
         text = f"_target_: advised_models.{name}\ndepth: 4\nwidth: 32\n"
         (tmp_path / f"conf/model/{name}.yaml").write_text(text)
     return str(tmp_path / "conf")
@@ -166,9 +201,9 @@ def test_a_model_of_ones_own_is_placed_by_its_task_and_trained_to_decide(results
         (["task=text_gru", "model=nothing"], {}, "is no task: there is no model=nothing"),
         (["task=text_gru", "model=Convolved"], {}, "what kind of network .*Convolved is cannot be read"),
         (
-            ["task=text_gru", "model=Headless"],
+            ["task=text_gru", "model=Adaptive"],
             {},
-            "Headless looks like a classifier .encoder. and predicts words",
+            "Adaptive looks like a classifier .encoder. and predicts words",
         ),
     ],
 )
