@@ -422,7 +422,11 @@ def _percent(nll: float) -> str:
 
 
 def _models_table(kinds: Sequence[Kind]) -> Table:
-    by_method = {kind.method: kind for kind in kinds}
+    by_method: dict[str, Kind] = {}
+    for kind in kinds:
+        before = by_method.get(kind.method)
+        alike = (before.measurements if before else ()) + kind.measurements
+        by_method[kind.method] = replace(kind, measurements=alike)
     rows = [(kind, new) for kind in by_method.values() for new in JUDGED if kind.errors[new]]
     columns = [
         Column("points", lambda row: str(len(row[0].measurements))),

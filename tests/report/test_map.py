@@ -51,6 +51,15 @@ def test_counts_of_the_answer_add_up(few):
         assert sum(kind.counts) == len(kind.measurements) == kind.places == 10
 
 
+def test_what_predictions_are_made_with_counts_the_points_of_both_kinds(few):
+    """They are fitted to language models and classifiers at once."""
+    text = next(kind for kind in few.kinds if kind.method == "cross_layer")
+    of_classifiers = replace(text, is_text=False, measurements=text.measurements[:4])
+    lines = page(replace(few, kinds=(*few.kinds, of_classifiers)), {}).splitlines()
+    for method, count in (("embedding", 10), ("cross_layer", 14)):
+        assert any(line.startswith(f"| {method} | at new places | {count} | 10 |") for line in lines)
+
+
 def with_roles(count, network, **phis):
     """Points of the map, and at `count` places of a network those that share one role alone."""
     places = sorted(point_maker.point(np.random.default_rng(seed), network=network) for seed in range(count))
