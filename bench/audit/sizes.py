@@ -286,9 +286,8 @@ def _of_task(overrides: tuple[str, ...], flags: Given, configs: str | None) -> S
     }
     changed = {name: value for name, value in changes.items() if value is not None}
     also = [f"{keys.get(name, name)}={round(v) if name in keys else v}" for name, v in changed.items()]
-    also += ["trainer.output_precision=null"] * isinstance(
-        model, OwnLanguageModel
-    )  # else its runs are refused
+    if isinstance(model, OwnLanguageModel) and config["trainer"]["output_precision"] is not None:
+        also.append("trainer.output_precision=null")  # without it the runs are refused
     return Sized(words, model, replace(point, **changed), False, (*overrides, *also), configs, config)
 
 
