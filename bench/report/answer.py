@@ -30,7 +30,8 @@ from bench.report.numbers import (
 from bench.runs.store import Status
 
 MOST_BY_METHOD = 4
-"""With more methods than this the line goes by verdict, and names at most as many of each."""
+"""With more methods than this the line goes by verdict; of each verdict at most as many methods or places are named."""
+NO_PAIR = "no pair with none"
 
 
 class Answer(NamedTuple):
@@ -64,21 +65,26 @@ def over_settings(sections: Sequence[Section]) -> Table:
     rows: dict[str, list[Compared]] = {}
     for section in sections:
         for tying, row in chosen_vs_untied(section).items():
-            if tying != "none" and row.difference is not None:
+            if tying != "none":
                 rows.setdefault(tying, []).append(row)
     metric = sections[0].metric
 
     def changes(tying: str) -> str:
-        values = sorted(change(row.difference, metric).mean for row in rows[tying])
+        known = (change(row.difference, metric) for row in rows[tying])
+        values = sorted(found.mean for found in known if found is not None)
+        if not values:
+            return ""
         shown = [fixed(value, 1, sign=True) for value in (median(values), values[0], values[-1])]
         return f"{shown[0]}{change_unit(metric)} ({shown[1]} to {shown[2]})"
 
+    def word(row: Compared) -> str:
+        if row.difference is None:
+            return NO_PAIR
+        return "smaller than a bound" if row.verdict.kind == Kind.SMALLER else row.verdict.word
+
     def verdicts(tying: str) -> str:
-        counts = Counter(
-            "smaller than a bound" if row.verdict.kind == Kind.SMALLER else row.verdict.word
-            for row in rows[tying]
-        )
-        return ", ".join(f"{count} {word}" for word, count in counts.most_common())
+        counts = Counter(map(word, rows[tying]))
+        return ", ".join(f"{count} {said}" for said, count in counts.most_common())
 
     columns = [
         Column("settings", lambda tying: str(len(rows[tying]))),
@@ -119,7 +125,7 @@ def _columns(section: Section) -> list[Column[str]]:
             if row.reference is None:
                 return interval_text(percent(row.cell.interval(), metric), places_of(section))
             if row.difference is None:
-                return "no pair with none"
+                return NO_PAIR
             return change_text(row.difference, metric, decimals)
         return ""
 
@@ -318,7 +324,12 @@ def _of_method(judgements: list[Judgement], several: bool) -> str:
         by_verdict.setdefault(judgement.verdict, []).append(judgement.where)
     if len(by_verdict) == 1 and len(judgements) > 2:
         return f"{judgements[0].verdict} in all {len(judgements)} comparisons"
-    return "; ".join(f"{verdict}{f' for {listed(where)}' * several}" for verdict, where in by_verdict.items())
+    texts = []
+    for verdict, where in by_verdict.items():
+        is_long = len(where) > MOST_BY_METHOD
+        place = f" in {len(where)} of {len(judgements)}" if is_long else f" for {listed(where)}" * several
+        texts.append(f"{verdict}{place}")
+    return "; ".join(texts)
 
 
 def _by_verdict(judgements: list[Judgement]) -> str:

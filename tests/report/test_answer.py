@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from bench.analysis.comparison import chosen_vs_untied
 from bench.analysis.groups import sections
 from bench.analysis.runs import read_sweep, rows
 from bench.config import schema
-from bench.report.answer import answer, line
+from bench.report.answer import Judgement, _in_words, answer, line, over_settings
 from bench.report.pages import judged, said_of
 from bench.report.plots.pictures import PICTURES
 from bench.report.tables import build
@@ -107,6 +108,30 @@ def test_the_line_names_methods_and_where_there_are_many_counts_verdicts(tmp_pat
         and "1 better (`cross_layer`)" in many
     )
     assert line(sections_of(tmp_path / "d", NONE)) == "Nothing is tied here."
+
+
+def test_many_places_of_a_verdict_are_counted_and_few_are_named():
+    worse = [Judgement("soft", f"task {number}", "worse") for number in range(5)]
+    better = [Judgement("soft", f"other {number}", "better") for number in range(2)]
+    assert _in_words([*worse, *better]) == "`soft`: worse in 5 of 7; better for other 0 and other 1"
+    assert _in_words(worse) == "`soft`: worse in all 5 comparisons"
+    assert (
+        _in_words([*worse[:2], *better])
+        == "`soft`: worse for task 0 and task 1; better for other 0 and other 1"
+    )
+
+
+def test_a_table_over_settings_says_where_there_is_no_none(tmp_path):
+    alone = sections_of(tmp_path / "a", CLEAR)
+    assert over_settings(alone).rows == [["cross_layer", "1", "", "1 no pair with none"]]
+    both = [*alone, *sections_of(tmp_path / "b", NONE, CLEAR)]
+    assert over_settings(both).rows[0][3] == "1 no pair with none, 1 better"
+
+
+@pytest.mark.parametrize("name", COMMITTED)
+def test_no_committed_table_is_empty(name):
+    pages = list((RESULTS / name).glob("*.md"))
+    assert pages and not [page.name for page in pages if re.search(r"\n\|[ :|-]+\|\n\n", page.read_text())]
 
 
 @pytest.mark.parametrize(
