@@ -505,7 +505,12 @@ def _label(run: RunRecord, keys: list[str], alike: list[RunRecord], changes: Map
     if config is None:
         return "variant not known yet"
     values = {**flat(config), **changes}
-    return ", ".join(f"{key}={values.get(key)}" for key in keys)
+    return ", ".join(f"{key}={as_given(values.get(key))}" for key in keys)
+
+
+def as_given(value: Any) -> str:
+    """Return the value of a key as the command line takes it."""
+    return "null" if value is None else str(value)
 
 
 def _cells(runs: list[RunRecord], tying_keys: list[str]) -> list[SeedGroup]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from bench.analysis import archive, examples, frame, runs
 from bench.analysis.archive import FILE, parse
-from bench.analysis.groups import SAID, by_status, flat, grouped, place
+from bench.analysis.groups import SAID, as_given, by_status, flat, grouped, place
 from bench.analysis.power import change, margin_on_scale, scale_of
 from bench.analysis.runs import WORST, Metric, RunRecord
 from bench.analysis.statistics import Paired, interval, paired
@@ -180,9 +180,7 @@ def _distinct(rows: list[dict[str, Any]], column: str) -> str:
 
 
 def _plain(value: Any) -> str:
-    if value is None:
-        return "null"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else as_given(value)
 
 
 def _config(run: RunRecord) -> dict[str, Any]:

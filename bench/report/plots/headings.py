@@ -4,25 +4,25 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.analysis.groups import AXES, SHARED_RATE, Section, flat, grouped
+from bench.analysis.groups import AXES, SHARED_RATE, Section, as_given, flat, grouped
 from bench.analysis.runs import Metric
 
 WORDS = {
     "start=untied": "after untied training",
     "start": "starting from {}",
-    "data.train_limit=None": "all training {units}",
+    "data.train_limit=null": "all training {units}",
     "data.train_limit": "{} training {units}",
     "model.depth": "depth {}",
     "model.width": "width {}",
-    "model.repeats=None": "keys and values of each layer's own",
+    "model.repeats=null": "keys and values of each layer's own",
     "model.repeats": "keys and values shared by {} layers",
     "model.init_scale": "initial weights times {}",
     "optimizer.lr": "learning rate {}",
-    "optimizer.shared_lr=None": "shared weights at the full rate",
+    "optimizer.shared_lr=null": "shared weights at the full rate",
     "optimizer.shared_lr=sqrt": "shared weights at the rate / √uses",
     "trainer.max_steps": "{} steps",
     "trainer.max_epochs": "{} epochs",
-    "trainer.output_precision=None": "output layer as precise as the others",
+    "trainer.output_precision=null": "output layer as precise as the others",
     "trainer.output_precision": "output layer in {}",
 }
 """A setting, or one with its value -> how a title says it, in the order of a title. Others say their last name."""
@@ -85,7 +85,7 @@ def _settings(section: Section) -> dict[str, str]:
     known = [config | ({SHARED_RATE: rates[0]} if cell.is_untied and rates else {}) for cell, config in cells]
     shared = set(known[0]).intersection(*known) if known else set()
     values = {
-        key: str(known[0][key])
+        key: as_given(known[0][key])
         for key in shared.difference(AXES)
         if not key.startswith("tying.") and all(config[key] == known[0][key] for config in known)
     }
@@ -108,4 +108,4 @@ def _words(key: str, value: str, metric: Metric) -> str:
     shown = f"{int(value):,}" if value.isdigit() else value
     plain = f"{key.rpartition('.')[2].replace('_', ' ')} {{}}"
     form = WORDS.get(f"{key}={value}") or WORDS.get(key, plain)
-    return form.format("not set" if value == "None" else shown, units=units)
+    return form.format("not set" if value == "null" else shown, units=units)
