@@ -400,7 +400,7 @@ def test_a_rate_of_shared_tensors_has_the_untied_network_of_no_such_rate_and_of_
     found = sections(read_sweep(tmp_path / "runs", "quick")[0])
     cells = {s.variant: [cell.runs[0].id for cell in s.cells] for s in found}
     assert cells == {
-        f"model.note={of}, optimizer.shared_lr={rate}": [f"none-None-{of}", f"cross_layer-{rate}-{of}"]
+        f"model.note={of}, optimizer.shared_lr={shown}": [f"none-None-{of}", f"cross_layer-{rate}-{of}"]
         for of in ("a", note)
-        for rate in (None, "sqrt")
+        for rate, shown in ((None, "null"), ("sqrt", "sqrt"))
     }

@@ -215,7 +215,7 @@ def test_the_untied_network_is_that_of_each_rate_of_shared_tensors(tmp_path):
         records.append(made.record(line, value, config={"optimizer": {"lr": 0.1, "shared_lr": shared}}))
     found = sections_of(tmp_path, lines, records)
     assert [section.variant for section in found] == [
-        f"optimizer.shared_lr={text}" for text in ("None", "sqrt")
+        f"optimizer.shared_lr={text}" for text in ("null", "sqrt")
     ]
     for section, ratio in zip(found, (0.9, 0.8), strict=True):
         assert [cell.tying for cell in section.cells] == ["none", "cross_layer"]
