@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import point_maker
 import pytest
+from matplotlib.text import Text
 
 from bench.analysis import archive, laws, points
 from bench.analysis.beside import method_of, near, percent_of, place_of
@@ -21,6 +22,7 @@ from bench.analysis.zero_line import plane_of
 from bench.report import map as pages
 from bench.report.foretold import FILE, predictions_page
 from bench.report.map import build, page, the_map
+from bench.report.plots.map import picture
 from bench.tying.errors import BadInput
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -102,6 +104,19 @@ def test_a_few_points_have_no_zero_line_and_say_so(few):
     assert all(kind.plane.surface is None for kind in few.kinds)
 
 
+def test_a_picture_of_classifiers_speaks_of_their_loss_and_of_no_perplexity(few):
+    kind = few.kinds[0]
+    classifiers = [replace(m, point=replace(m.point, vocabulary=0)) for m in kind.measurements]
+    for found, said in (
+        (kind.measurements, "test perplexity"),
+        (classifiers, "the exponential of the test loss"),
+    ):
+        figure = picture("", found, kind.plane, ())
+        words = " ".join(text.get_text() for text in figure.findobj(Text))
+        assert f"Change of {said}, tied" in " ".join(words.split()) and f"change of {said} (%)" in words
+        assert ("perplexity" in words) == (found is kind.measurements)
+
+
 def test_the_zero_line_lies_where_the_sign_turns():
     found = point_maker.by_passes(80, lambda passes: 0.1 * (math.log10(passes) - 0.6), noise=0.01)
     plane = plane_of(found, "embedding")
@@ -148,8 +163,8 @@ def test_the_folder_has_page_picture_points_and_judgement(built):
     assert {"map.md", "map.html", "points.csv", "predictions.md", "embedding.png"} <= names
     assert "embedding" in said and str(folder / "map.md") in said
     text = (folder / "map.md").read_text()
-    for picture in re.findall(r"\]\((\w+\.png)\)", text):
-        assert (folder / picture).read_bytes().startswith(b"\x89PNG")
+    for name in re.findall(r"\]\((\w+\.png)\)", text):
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
     assert "Press & Wolf 2017" in text and "phi gru, embedding" in text
     html = (folder / "map.html").read_text()
     assert "data:image/png;base64" in html and 'src="embedding.png"' not in html and "<table>" in html

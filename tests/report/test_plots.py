@@ -296,6 +296,19 @@ def test_of_more_tyings_the_front_the_best_the_worst_and_none_are_named(many):
     assert "Grey: the other tyings" in notes(figure) and best in axes.get_title(loc="left")
 
 
+@pytest.mark.parametrize(("alike", "said"), [(1, ""), (2, " and 1 other"), (3, " and 2 others")])
+def test_of_tyings_with_as_few_parameters_the_best_is_named_and_the_others_are_counted(tmp_path, alike, said):
+    lines = [made.entry(tying) for tying in ("none", *(f"top_k(k={k})" for k in range(2, 2 + alike)))]
+    counts = [made.UNTIED] + [made.UNTIED // 2] * alike
+    records = [
+        made.record(line, value=100.0 + k, num_params=count)
+        for k, (line, count) in enumerate(zip(lines, counts, strict=True))
+    ]
+    (axes,) = pareto(written(tmp_path, lines, records)).axes
+    title = " ".join(axes.get_title(loc="left").split())
+    assert f"fewest parameters: top_k(k=2){said} (50 % of untied); best perplexity: none" in title
+
+
 def test_times_of_a_busy_machine_are_marked(tmp_path, grid):
     lines, records, costs = made.grid(TASK, seeds=(1,))
     costs[0]["suspect"] = ["another process had the processor for 40% of the time"]

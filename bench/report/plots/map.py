@@ -25,6 +25,8 @@ MOST = 15.0
 WIDER = 0.4
 """By how much of its length an axis grows for published results; those beyond stand at its end."""
 MARKS = {"gru": "o", "transformer": "s", "cnn": "^", "encoder": "D"}
+QUANTITIES = {True: "test perplexity", False: "the exponential of the test loss"}
+"""What a change is of, by whether the points are language models."""
 Row = tuple[Published, float | None, float | None]
 
 
@@ -37,13 +39,14 @@ def picture(
     """Draw one kind of tying over the two variables of its plane.
 
     Args:
-        message: what is seen, the title. measurements: those of the kind.
+        message: what is seen, the title. measurements: those of the kind, all of language models or all of classifiers.
         rows: published results with their place on either axis, in the units of the models; None where unknown.
     """
     across, up = plane.variables
+    what = QUANTITIES[measurements[0].point.is_text]
     band = "Grey: where the 90 % interval of the mean holds 0; black: where the mean is 0."
     note = [
-        "Change of test perplexity, tied against untied, paired by seed; blue: tied is better.",
+        f"Change of {what}, tied against untied, paired by seed; blue: tied is better.",
         plane.too_few.capitalize() + "." if plane.too_few else band,
         "Stars: published results; at an end of an axis where they lie beyond it, or the source does not say."
         if rows
@@ -92,7 +95,7 @@ def picture(
     axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1.0))
     box = axes.get_position()
     bar = figure.add_axes((box.x1 + 0.03, box.y0, 0.02, box.height * 0.6))
-    figure.colorbar(points, cax=bar, extend="both", label="change of test perplexity (%)")
+    figure.colorbar(points, cax=bar, extend="both", label=f"change of {what} (%)")
     return figure
 
 

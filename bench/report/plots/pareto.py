@@ -172,7 +172,8 @@ def message(section: Section) -> str:
     of_untied = f" ({100 * share:.0f} % of untied)" if share else ""
     if fewest[0] is order[0]:
         return f"fewest parameters{of_untied} and best {name}: {order[0].tying}"
-    others = f" and {len(fewest) - 1} others" if len(fewest) > 1 else ""
+    more = len(fewest) - 1
+    others = f" and {more} other{'s'[: more > 1]}" if more else ""
     return f"fewest parameters: {fewest[0].tying}{others}{of_untied}; best {name}: {order[0].tying}"
 
 
