@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from shlex import quote
+from shlex import join, quote
 from statistics import median
 from typing import Any
 
@@ -247,7 +247,7 @@ def _trained_here(sized: Sized, option: Option) -> tuple[Point, str, bool]:
     """Return the place that an experiment in the bench trains at, its keys, and whether it stands in for the model."""
     point = sized.point
     if sized.overrides is not None:
-        return point, " ".join(sized.overrides), False
+        return point, join(sized.overrides), False
     nearest = option.nearest[0].point
     width = nearest.width if option.outside else point.width
     keys = [f"task={STAND_INS.get(nearest.network, 'text_transformer')}", f"data={nearest.corpus}"]

@@ -18,12 +18,13 @@ from bench.tying import NotApplicable
 from bench.tying.apply import parameters_by_name, weight
 from bench.tying.errors import BadInput, spelled_like
 from bench.tying.methods import blocks_of
+from bench.tying.mixture import NAME as EXPERTS
 from bench.tying.recurrent import RecurrentLayers
 from bench.tying.structure import CONVOLUTIONS, Parts, modules_by_name, parts_of
 
 YOURS = "yours"
 """The corpus of a model whose data is not among those of the bench."""
-WITH_WORDS = (*OF_TEXT, "lstm", "masked-transformer", "encoder-decoder")
+WITH_WORDS = (*OF_TEXT, "lstm", "masked-transformer", "encoder-decoder", "mixture-of-experts", "hybrid")
 """Kinds of network whose vocabulary counts, as they predict words."""
 NETWORKS = (*WITH_WORDS, "encoder", "cnn")
 
@@ -239,12 +240,25 @@ def _network(model: nn.Module, parts: Parts) -> str | None:
     if "attention" in roles and getattr(getattr(model, "config", None), "is_encoder_decoder", False):
         return "encoder-decoder"
     if "attention" in roles and parts.unembedding:
-        is_masked = type(model).__name__.endswith(("ForMaskedLM", "ForPreTraining"))
-        return "masked-transformer" if is_masked else "transformer"
+        return _language_model(model, parts)
     if "attention" in roles:
         return "encoder"
     has_images = parts.embedding is None and any(isinstance(module, CONVOLUTIONS) for module in modules)
     return "cnn" if has_images else None
+
+
+def _language_model(model: nn.Module, parts: Parts) -> str | None:
+    """Return the kind of a language model with attention; None for RWKV, whose blocks called so are recurrent."""
+    if type(model).__name__.endswith(("ForMaskedLM", "ForPreTraining")):
+        return "masked-transformer"
+    blocks = tuple(f"{block}." for block in parts.stack)
+    inside = {path: module for path, module in modules_by_name(model).items() if path.startswith(blocks)}
+    last_names = {path.rpartition(".")[2] for path in inside}
+    if "receptance" in last_names:
+        return None
+    if any(isinstance(module, CONVOLUTIONS) for module in inside.values()):
+        return "hybrid"  # of attention and state-space or linear-attention layers, which convolve
+    return "mixture-of-experts" if EXPERTS in last_names else "transformer"
 
 
 def _channels(model: nn.Module) -> int | None:

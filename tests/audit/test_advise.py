@@ -4,13 +4,22 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from shlex import split
 
 import point_maker
 import pytest
 import torch
 from pretrained import made
 from torch import nn
-from transformers import BertConfig, GPT2Config, LlamaConfig, T5Config
+from transformers import (
+    BertConfig,
+    FalconH1Config,
+    GPT2Config,
+    LlamaConfig,
+    MixtralConfig,
+    RwkvConfig,
+    T5Config,
+)
 
 from bench.analysis import points
 from bench.analysis.power import seeds_needed
@@ -108,6 +117,33 @@ def test_a_model_of_transformers_is_sized_from_its_config_alone(tmp_path):
             "masked-transformer",
             700,
         ),
+        (
+            MixtralConfig(
+                hidden_size=32,
+                intermediate_size=48,
+                num_hidden_layers=4,
+                num_attention_heads=2,
+                num_key_value_heads=2,
+                vocab_size=700,
+            ),
+            "mixture-of-experts",
+            700,
+        ),
+        (
+            FalconH1Config(
+                hidden_size=32,
+                intermediate_size=48,
+                num_hidden_layers=4,
+                num_attention_heads=2,
+                num_key_value_heads=2,
+                vocab_size=700,
+                mamba_d_ssm=32,
+                mamba_n_heads=2,
+                mamba_d_head=16,
+            ),
+            "hybrid",
+            700,
+        ),
     ],
 )
 def test_a_config_alone_says_what_kind_of_network_it_makes(tmp_path, config, network, words):
@@ -115,6 +151,14 @@ def test_a_config_alone_says_what_kind_of_network_it_makes(tmp_path, config, net
     config.save_pretrained(tmp_path)
     point = sized([str(tmp_path)], Given(tokens=1e6)).point
     assert (point.network, point.vocabulary, point.width) == (network, words, 32)
+
+
+def test_a_network_whose_attention_is_recurrent_in_truth_is_asked_for_its_kind(tmp_path):
+    RwkvConfig(
+        hidden_size=32, num_hidden_layers=2, vocab_size=700, eos_token_id=0, bos_token_id=0
+    ).save_pretrained(tmp_path)
+    with pytest.raises(BadInput, match="what kind of network .* cannot be read: give --network gru"):
+        sized([str(tmp_path)], Given(tokens=1e6))
 
 
 def test_a_config_that_makes_no_model_says_why(tmp_path):
@@ -180,6 +224,13 @@ def configs(tmp_path):
         text = f"_target_: advised_models.{name}\ndepth: 4\nwidth: 32\n"
         (tmp_path / f"conf/model/{name}.yaml").write_text(text)
     return str(tmp_path / "conf")
+
+
+def test_keys_come_back_from_the_command_as_they_were_given(results):
+    keys = ("task=text_gru", "tying.grouping=[0,0,1]", "optimizer.shared_lr=null")
+    asked = replace(sized(["task=text_gru"], Given(tokens=5e4)), overrides=keys)
+    assert set(keys) <= set(split(advise(asked, results).experiment.command))
+    assert " 'tying.grouping=[0,0,1]' " in advise(asked, results).experiment.command
 
 
 def test_a_model_of_ones_own_is_placed_by_its_task_and_trained_to_decide(results, configs):
