@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from shlex import join, quote
+from shlex import join
 from statistics import median
 from typing import Any
 
@@ -30,6 +30,8 @@ from bench.tying.apply import parameters_by_name
 from bench.tying.errors import BadInput
 
 NEAREST = 3
+FEW = 10
+"""Seeds that a command lists one by one."""
 STAND_INS = {"gru": "text_gru", "transformer": "text_transformer", "cnn": "image_cnn"}
 """Kind of network -> the task that trains one."""
 
@@ -235,19 +237,24 @@ def _test(sized: Sized, option: Option, limit: float, measured: Sequence[Measure
     seeds = seeds_needed(option.noise, show)
     point, keys, is_stand_in = _trained_here(sized, option)
     name, *settings = _keys(option.method, point.depth).removeprefix("tying=").split()
-    listed = ",".join(map(str, range(1, (seeds or 1) + 1)))
-    words = [f"python -m bench -m sweep.name=decide {keys} tying=none,{name}", *settings, f"seed={listed}"]
-    words += [f"--config-dir={quote(sized.configs)}"] if sized.configs is not None else []
+    words = ["python", "-m", "bench", "-m", "sweep.name=decide", *keys, f"tying=none,{name}", *settings]
+    words += [f"seed={_listed(seeds or 1)}"]
+    words += [f"--config-dir={sized.configs}"] if sized.configs is not None else []
     seconds = _seconds(point, option, measured)
     minutes = None if seconds is None or seeds is None else 2 * seeds * seconds / 60
-    return Experiment(option.method, as_percent(show), seeds, minutes, " ".join(words), is_stand_in)
+    return Experiment(option.method, as_percent(show), seeds, minutes, join(words), is_stand_in)
 
 
-def _trained_here(sized: Sized, option: Option) -> tuple[Point, str, bool]:
+def _listed(seeds: int) -> str:
+    """Return the seeds from 1 as Hydra sweeps over them: few one by one, many as a range."""
+    return ",".join(map(str, range(1, seeds + 1))) if seeds <= FEW else f"range(1,{seeds + 1})"
+
+
+def _trained_here(sized: Sized, option: Option) -> tuple[Point, Sequence[str], bool]:
     """Return the place that an experiment in the bench trains at, its keys, and whether it stands in for the model."""
     point = sized.point
     if sized.overrides is not None:
-        return point, join(sized.overrides), False
+        return point, sized.overrides, False
     nearest = option.nearest[0].point
     width = nearest.width if option.outside else point.width
     keys = [f"task={STAND_INS.get(nearest.network, 'text_transformer')}", f"data={nearest.corpus}"]
@@ -255,7 +262,7 @@ def _trained_here(sized: Sized, option: Option) -> tuple[Point, str, bool]:
     keys += [f"data.vocab_size={nearest.vocabulary}"] if nearest.vocabulary else []
     keys += [f"trainer.max_epochs={max(1, round(point.passes))}", f"dropout={nearest.dropout:g}"]
     keys += ["trainer.limit_train_batches=null"]
-    return nearest, " ".join(keys), True
+    return nearest, keys, True
 
 
 def _seconds(point: Point, option: Option, measured: Sequence[Measurement]) -> float | None:

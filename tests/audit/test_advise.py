@@ -9,6 +9,7 @@ from shlex import split
 import point_maker
 import pytest
 import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from pretrained import made
 from torch import nn
 from transformers import (
@@ -332,17 +333,20 @@ def test_the_choice_saves_most_of_what_is_surely_no_worse(results):
     assert advice.choice.saved == max(option.saved for option in safe)
 
 
-def test_what_would_decide_has_seeds_from_the_noise():
+@pytest.mark.parametrize("noise", [0.005, 0.02])
+def test_what_would_decide_has_seeds_from_the_noise(noise):
+    """Hydra reads the seeds of the command back: one by one or, of many, as a range."""
     found = point_maker.measurements(30)
-    place, noise = found[0].point, 0.02
+    place = found[0].point
     option = Option("embedding", "tying=embedding", saved=10, parameters=90, noise=noise, nearest=(found[0],))
     asked = Sized("a task", nn.Identity(), place, False, ("task=text_gru",))
     experiment = _experiment(asked, [option], None, found)
     assert experiment.seeds == seeds_needed(noise, torch.log1p(torch.tensor(0.01, dtype=float)).item())
-    assert experiment.command.startswith(
-        "python -m bench -m sweep.name=decide task=text_gru tying=none,embedding seed=1,2"
-    )
-    assert experiment.command.count(",") == experiment.seeds  # one comma between the arms
+    *words, seeds = split(experiment.command)
+    assert " ".join(words) == "python -m bench -m sweep.name=decide task=text_gru tying=none,embedding"
+    (parsed,) = OverridesParser.create().parse_overrides([seeds])
+    assert list(map(int, parsed.sweep_string_iterator())) == list(range(1, experiment.seeds + 1))
+    assert (experiment.seeds > 10) == ("range" in seeds) == (noise == 0.02)
     assert not experiment.is_stand_in
     assert experiment.minutes == pytest.approx(2 * experiment.seeds * 20 / 60)
 
