@@ -112,14 +112,13 @@ def croissant(archives: list[Path]) -> str:
 
 
 def readme(sweeps: list[Entry], beside: list[str]) -> str:
-    """Return the list of the shipped sweeps and of what lies beside them, as markdown."""
-    lines = []
+    """Return the list of what is over all sweeps and of the shipped ones, as markdown."""
+    lines = [f"[{Path(file).stem}]({file}): {BESIDE[file]}" for file in beside]
     for sweep in sweeps:
         if sweep.is_shipped:
             suffix = f" ({sweep.name})" * (sweep.question != sweep.name)
             answer = f": {sweep.answer}" * bool(sweep.answer)
             lines.append(f"[{sweep.question}]({sweep.name}/summary.md){suffix}{answer}")
-    lines += [f"[{Path(file).stem}]({file}): {BESIDE[file]}" for file in beside]
     return f"<!-- {MADE_BY} -->\n# Results\n\n" + "".join(f"- {line}\n" for line in lines)
 
 
