@@ -100,51 +100,20 @@ def test_a_model_of_transformers_is_sized_from_its_config_alone(tmp_path):
     assert asked.point.parameters == own + config.vocab_size * config.hidden_size
 
 
+SMALL = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "vocab_size": 700}
+GROUPED = SMALL | {"intermediate_size": 48, "num_key_value_heads": 2}
+
+
 @pytest.mark.parametrize(
     ("config", "network", "words"),
     [
         (GPT2Config(n_embd=32, n_layer=4, n_head=2, vocab_size=700), "transformer", 700),
-        (
-            LlamaConfig(hidden_size=32, num_hidden_layers=4, num_attention_heads=2, vocab_size=700),
-            "transformer",
-            700,
-        ),
+        (LlamaConfig(**SMALL), "transformer", 700),
         (T5Config(d_model=32, num_layers=4, num_heads=2, vocab_size=700), "encoder-decoder", 700),
-        (BertConfig(hidden_size=32, num_attention_heads=2, intermediate_size=32), "encoder", 0),
-        (
-            BertConfig(
-                hidden_size=32, num_attention_heads=2, vocab_size=700, architectures=["BertForMaskedLM"]
-            ),
-            "masked-transformer",
-            700,
-        ),
-        (
-            MixtralConfig(
-                hidden_size=32,
-                intermediate_size=48,
-                num_hidden_layers=4,
-                num_attention_heads=2,
-                num_key_value_heads=2,
-                vocab_size=700,
-            ),
-            "mixture-of-experts",
-            700,
-        ),
-        (
-            FalconH1Config(
-                hidden_size=32,
-                intermediate_size=48,
-                num_hidden_layers=4,
-                num_attention_heads=2,
-                num_key_value_heads=2,
-                vocab_size=700,
-                mamba_d_ssm=32,
-                mamba_n_heads=2,
-                mamba_d_head=16,
-            ),
-            "hybrid",
-            700,
-        ),
+        (BertConfig(**SMALL), "encoder", 0),
+        (BertConfig(**SMALL, architectures=["BertForMaskedLM"]), "masked-transformer", 700),
+        (MixtralConfig(**GROUPED), "mixture-of-experts", 700),
+        (FalconH1Config(**GROUPED, mamba_d_ssm=32, mamba_n_heads=2, mamba_d_head=16), "hybrid", 700),
     ],
 )
 def test_a_config_alone_says_what_kind_of_network_it_makes(tmp_path, config, network, words):
@@ -155,9 +124,7 @@ def test_a_config_alone_says_what_kind_of_network_it_makes(tmp_path, config, net
 
 
 def test_a_network_whose_attention_is_recurrent_in_truth_is_asked_for_its_kind(tmp_path):
-    RwkvConfig(
-        hidden_size=32, num_hidden_layers=2, vocab_size=700, eos_token_id=0, bos_token_id=0
-    ).save_pretrained(tmp_path)
+    RwkvConfig(**SMALL, eos_token_id=0, bos_token_id=0).save_pretrained(tmp_path)
     with pytest.raises(BadInput, match="what kind of network .* cannot be read: give --network gru"):
         sized([str(tmp_path)], Given(tokens=1e6))
 
