@@ -20,7 +20,7 @@ CHOICES = [
     for group in GROUPS
     for path in sorted((CONF / group).rglob("*.yaml"))
 ]
-TASK_OF = dict.fromkeys(("gru", "pydocs", "text_files", "wikitext2", "wikitext2_full"), "text_gru")
+TASK_OF = dict.fromkeys(("gru", "pydocs", "text_files", "wikitext2"), "text_gru")
 TASK_OF |= dict.fromkeys(("map", "map_pilot", "map_rates", "map_higher", "map_roles"), "map/text_gru")
 TASK_OF |= dict.fromkeys(("gpt2", "llama", "kv_activations", "mixtral"), "text_transformer")
 TASK_OF |= dict.fromkeys(("gru_forecaster", "co2", "vix", "exchange_rate"), "series_gru")
@@ -29,7 +29,9 @@ TASK_OF |= dict.fromkeys(
     ("sentence_encoder", "pretrained", "pretrained_half"), "sentence_embedding"
 ) | dict.fromkeys(("claim_c14_text", "shared_over_embedding"), "text_gru")
 TASK_OF |= {
-    choice: "text_gru" for group, choice in CHOICES if group == "sweep" and choice.startswith("trained_out")
+    choice: "text_gru"
+    for group, choice in CHOICES
+    if group == "sweep" and choice.startswith(("trained_out", "wikitext2_full"))
 }
 TASK_OF |= dict.fromkeys(("trained_out_images", "trained_out_image_sizes", "trained_out_scans"), "image_cnn")
 TASK_OF |= {
