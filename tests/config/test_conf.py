@@ -199,6 +199,7 @@ def test_a_sweep_varies_what_a_table_has_rows_or_sections_for(sweep):
         "trainer.output_precision",
         "model.width",
         "model.init_scale",
+        "model.injection",
         "optimizer.lr",
         "optimizer.shared_lr",
     }

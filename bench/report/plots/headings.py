@@ -16,6 +16,8 @@ WORDS = {
     "model.width": "width {}",
     "model.repeats=null": "keys and values of each layer's own",
     "model.repeats": "keys and values shared by {} layers",
+    "model.injection=none": "the input read once",
+    "model.injection=add": "the input added before each block",
     "model.init_scale": "initial weights times {}",
     "optimizer.lr": "learning rate {}",
     "optimizer.shared_lr=null": "shared weights at the full rate",
