@@ -207,8 +207,11 @@ def _without_folders(value: Any) -> Any:
 
 
 def content(sweep: Recorded) -> bytes:
-    """Pack a sweep as its file: the same records give the same bytes, in whatever order they came."""
-    keys = ("task", "data", "tying", "id")
+    """Pack a sweep as its file: the same records give the same bytes, in whatever order they came.
+
+    Seeds of one cell stand together, as lines that are alike pack well where they are near.
+    """
+    keys = ("task", "data", "tying", "cell", "id")
     entries = sorted(sweep.entries.values(), key=lambda entry: [str(entry.get(key)) for key in keys])
     head = {"kind": "sweep", "schema": SCHEMA, "name": sweep.name, "note": sweep.note, "lacks": sweep.lacks}
     head |= {key: value for key in ("question", "picture") if (value := getattr(sweep, key))}
@@ -220,7 +223,7 @@ def content(sweep: Recorded) -> bytes:
     ]
     lines += [{"kind": "cost", "id": key, "record": sweep.costs[key]} for key in sorted(sweep.costs)]
     text = "".join(json.dumps(line, sort_keys=True, separators=(",", ":")) + "\n" for line in lines)
-    return gzip.compress(text.encode(), compresslevel=6, mtime=0)
+    return gzip.compress(text.encode(), compresslevel=9, mtime=0)
 
 
 def read(path: Path) -> Recorded:
