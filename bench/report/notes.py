@@ -140,7 +140,10 @@ BUDGETS = {
 
 
 def budgets(section: Section) -> list[str]:
-    """Return a line for each of epochs, steps, learning rates and versions in which the tyings of a section differ."""
+    """Return a line for each of epochs, steps, learning rates and versions in which the tyings of a section differ.
+
+    Where all have one learning rate that no search chose, a line says so: it may suit one tying better than another.
+    """
     lines = []
     for name, keys in BUDGETS.items():
         tyings_with: dict[str, list[str]] = {}
@@ -151,7 +154,16 @@ def budgets(section: Section) -> list[str]:
         if len(tyings_with) > 1:
             of_each = "; ".join(f"{values} ({', '.join(tyings)})" for values, tyings in tyings_with.items())
             lines.append(f"The rows differ in {name}: {of_each}.")
-    return lines + _ends(section)
+    return lines + _unsearched(section) + _ends(section)
+
+
+def _unsearched(section: Section) -> list[str]:
+    """Say that all rows have one learning rate, where neither a search chose it nor the sweep has others."""
+    rates, was_searched = _rates(section), any((run.record or {}).get("lr_search") for run in section.runs)
+    if len(rates) != 1 or was_searched or "optimizer.lr=" in section.variant or len(section.tyings) < 2:
+        return []
+    rest = "which no search chose: each tying may do better at its own"
+    return [f"All rows have one learning rate, {rates.pop():g}, {rest}."]
 
 
 def _ends(section: Section) -> list[str]:
@@ -215,8 +227,12 @@ def _data(section: Section) -> str:
 
 def _rate(section: Section) -> list[str]:
     """Return the learning rate of all rows; nothing where they differ, which `budgets` says."""
-    rates = {rate for cell in section.cells for rate in cell.values("config", "optimizer", "lr").values()}
+    rates = _rates(section)
     return [f"Learning rate: {rates.pop():g}."] if len(rates) == 1 else []
+
+
+def _rates(section: Section) -> set[float]:
+    return {rate for cell in section.cells for rate in cell.values("config", "optimizer", "lr").values()}
 
 
 def provenance(kind: str, records: list[Mapping[str, Any]]) -> list[str]:

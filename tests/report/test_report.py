@@ -118,6 +118,36 @@ def test_a_rate_that_was_chosen_at_an_end_of_those_tried_is_named(tmp_path, rate
     assert budgets(section) == ([line] if end else [])
 
 
+def test_one_rate_for_all_that_no_search_chose_is_told_above_the_table(tmp_path):
+    untied, tied = made.pair(100.0), made.pair(90.0, tying="cross_layer")
+    lines, records = untied[0] + tied[0], untied[1] + tied[1]
+    (section,) = sections_of(tmp_path, lines, records)
+    (line,) = budgets(section)
+    assert line.startswith("All rows have one learning rate, 0.001, which no search chose")
+    above, _ = texts(sweep_report("quick", [section]))["summary.md"].split("| method |", maxsplit=1)
+    assert line in above
+    (alone,) = sections_of(tmp_path / "alone", *untied)  # there is nothing to compare
+    several = sections_of(
+        tmp_path / "rates",
+        [
+            entry | {"id": f"{entry['id']}{rate}", "cell": f"{entry['cell']}{rate}"}
+            for rate in (1, 2)
+            for entry in lines
+        ],
+        [
+            record
+            | {
+                "id": f"{record['id']}{rate}",
+                "cell": f"{record['cell']}{rate}",
+                "config": {"optimizer": {"lr": rate}},
+            }
+            for rate in (1, 2)
+            for record in records
+        ],
+    )
+    assert len(several) == 2 and [budgets(found) for found in (alone, *several)] == [[], [], []]
+
+
 def test_a_rate_chosen_per_regularisation_does_not_split_the_table_and_an_end_names_its_row(tmp_path):
     lines, records = [], []
     for tying in ("none", "cross_layer"):
