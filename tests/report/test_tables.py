@@ -224,7 +224,7 @@ def test_the_index_lists_what_is_there(tmp_path):
     (tmp_path / "results" / "performance.md").write_text("what `make perf` wrote")
     built(tmp_path, lines, records, name="main")
     text = (tmp_path / "results" / "README.md").read_text()
-    assert quick + "\n- [performance](performance.md): " in text
+    assert re.search(r"# Results\n\n- \[performance\]\(performance.md\): .*\n- \[What do .*\(main\)", text)
 
 
 def test_the_headline_fits_the_terminal_and_says_where_the_rest_is(tmp_path, capsys):
