@@ -53,23 +53,32 @@ def _measured(
     sweeps: dict[str, set[str]] = defaultdict(set)
     for sweep, run in runs:
         sweeps[run.id].add(sweep)
+    pairs = couples((run for _, run in runs), name_of)
+    return [_measurement(place, of_place, sweeps) for place, of_place in pairs.items()]
+
+
+def couples(
+    runs: Iterable[RunRecord], name_of: Callable[[TyingSpec], str | None] = method_of
+) -> dict[Place, list[Couple]]:
+    """Return (point, method, distinct, saved) -> the untied and the tied run of each seed, method by method."""
     merged: dict[Place, list[Couple]] = defaultdict(list)
-    for arms in arms_at_best_rate((run for _, run in runs), name_of=name_of):
-        for place, couples in _couples(arms).items():
-            merged[place] += couples
+    for arms in arms_at_best_rate(runs, name_of=name_of):
+        for place, of_place in _couples(arms).items():
+            merged[place] += of_place
     order = (*METHODS, *ALONE)
-    places = sorted(merged, key=lambda place: (order.index(place[1]), place))
-    return [_measurement(place, merged[place], sweeps) for place in places]
+    return {
+        place: merged[place] for place in sorted(merged, key=lambda place: (order.index(place[1]), place))
+    }
 
 
 def _couples(arms: Arms) -> dict[Place, list[Couple]]:
-    """Return (point, method, distinct, saved) -> the untied and the tied run of each seed."""
+    """Return the same of runs that are alike in all but tying and seed."""
     untied, vocabulary = arms.get(UNTIED, {}), None
     for (_, method, _), runs in arms.items():
         if method == "embedding":
             first = next(iter(runs.values()))
             vocabulary = _saved(first) // first.number("config", "model", "width")
-    couples: dict[Place, list[Couple]] = defaultdict(list)
+    found: dict[Place, list[Couple]] = defaultdict(list)
     for (_, method, _), runs in arms.items():
         for seed, run in runs.items():
             point = point_of(run.record, vocabulary) if method != "none" and seed in untied else None
@@ -77,8 +86,8 @@ def _couples(arms: Arms) -> dict[Place, list[Couple]]:
                 distinct = distinct_blocks(
                     run.spec, point.depth, run.number("config", "model", "stages") or 1
                 )
-                couples[point, method, distinct, _saved(run)].append((untied[seed], run))
-    return couples
+                found[point, method, distinct, _saved(run)].append((untied[seed], run))
+    return found
 
 
 def _saved(run: RunRecord) -> int:

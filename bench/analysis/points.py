@@ -119,9 +119,13 @@ def as_percent(difference: float) -> float:
 
 
 def network_of(record: Mapping[str, Any]) -> str:
-    """Return the kind of network that a run trains; of one that has no place on the map the name of its class."""
+    """Return the kind of network that a run trains; of one that has no place on the map the name of its class.
+
+    One whose input is added before each block is a kind of its own, such as `gru, injection`.
+    """
     target = str(look_up(record, "config", "model", "_target_")).rpartition(".")[2]
-    return NETWORKS.get(target, target)
+    injected = look_up(record, "config", "model", "injection") not in (None, "none")
+    return NETWORKS.get(target, target) + ", injection" * injected
 
 
 def point_of(
@@ -157,17 +161,17 @@ def point_of(
 def _sizes(record: Mapping[str, Any], vocabulary: int | None) -> dict[str, Any] | None:
     """Return the network, vocabulary, depth and width of a run; None where one of them has no place on the map."""
     config, network = record.get("config") or {}, network_of(record)
-    if network not in NETWORKS.values() or not config.keys() >= CONFIG_PARTS:
+    kind = network.partition(",")[0]
+    if kind not in NETWORKS.values() or not config.keys() >= CONFIG_PARTS:
         return None
     model = config["model"]
     if vocabulary is None:
         reached, limit = look_up(record, "data_meta", "vocab_size"), look_up(config, "data", "vocab_size")
-        vocabulary = (reached or limit) if network in OF_TEXT else 0
+        vocabulary = (reached or limit) if kind in OF_TEXT else 0
     if vocabulary is None or not (model.get("width") and model.get("depth")):
         return None
-    injected = model.get("injection") not in (None, "none")
     return {
-        "network": f"{network}, injection" if injected else network,
+        "network": network,
         "vocabulary": int(vocabulary),
         "width": int(model["width"]),
         "depth": int(model["depth"]),

@@ -11,6 +11,7 @@ from typing import Any
 
 from bench.analysis import laws, points, published
 from bench.analysis.beside import method_of, place_of
+from bench.analysis.frequency import BINS, ByFrequency, by_frequency, middle
 from bench.analysis.groups import grouped
 from bench.analysis.left_out import LeftOut, left_out
 from bench.analysis.measurements import ROLE_SWEEP, measurements, measurements_by_role, read_runs
@@ -18,6 +19,7 @@ from bench.analysis.points import ALONE, METHODS, Measurement, as_percent
 from bench.analysis.prediction import AVERAGE, MATTERS, MODELS, held_out_errors, law
 from bench.analysis.published import Published
 from bench.analysis.rate_rule import HIGHER_RATE_SWEEP, RATE_SWEEP, Arm
+from bench.analysis.statistics import Interval
 from bench.analysis.zero_line import Plane, plane_of
 from bench.report.document import html
 from bench.report.foretold import predictions_page
@@ -94,6 +96,7 @@ class Map:
     raised: frozenset[str] = frozenset()
     without: tuple[LeftOut, ...] = ()
     by_role: tuple[Measurement, ...] = ()
+    by_frequency: tuple[ByFrequency, ...] = ()
 
 
 def the_map(measured: Sequence[Measurement]) -> Map:
@@ -144,6 +147,13 @@ def page(shown: Map, pictures: Mapping[str, str]) -> str:
             lines += [f"![{kind.title}]({pictures[kind.name]})", ""]
         if rows := _rows(shown, kind):
             lines += [*(f"- published: {row.shown}" for row in rows), ""]
+    if shown.by_frequency:
+        lines += [
+            "## Does it act on frequent words or on rare ones?",
+            "",
+            *_by_frequency(shown.by_frequency),
+            "",
+        ]
     if shown.without:
         lines += ["## What if the copies were left out?", "", *_without(shown.without), ""]
     lines += ["## What a shared tensor is worth", "", *_laws(shown.laws), ""]
@@ -341,6 +351,44 @@ def _which(fit: laws.Law, name: str) -> str:
     return f"Shared {better} weights keep more of their worth than shared {worse} weights."
 
 
+def _by_frequency(ties: Sequence[ByFrequency]) -> list[str]:
+    """Return what ties change for tokens of each bin of training counts, and for which they change more."""
+
+    def change(value: Callable[[ByFrequency], float]) -> Callable[[list[ByFrequency]], str]:
+        return lambda group: bounded(*_percents(middle([value(tie) for tie in group])), 1, True)
+
+    def names(tie: ByFrequency) -> tuple[str, str]:
+        return tie.network, tie.method
+
+    heads = ["most frequent", *map(str, range(2, BINS)), "rarest"]
+    columns = [Column("places", lambda group: str(len(group)))]
+    columns += [
+        Column(head, change(lambda tie, number=number: tie.changes[number]))
+        for number, head in enumerate(heads)
+    ]
+    columns.append(Column("rarest to most frequent", change(lambda tie: tie.lean)))
+    return [
+        "Tokens of the test split in five parts of like size by how often they stand in the training data. Change of "
+        "perplexity on the tokens of each part, tied to untied, in percent: the middle of all places [95 %].",
+        "",
+        markdown(_by_method("network", ties, names, columns)),
+        *(f"- {', '.join(key)}: {_leaning(group)}" for key, group in grouped(ties, names).items()),
+    ]
+
+
+def _percents(found: Interval) -> list[float | None]:
+    return [None if value is None else as_percent(value) for value in found[:3]]
+
+
+def _leaning(ties: Sequence[ByFrequency]) -> str:
+    """Say for which tokens a tie is worse."""
+    lean = middle([tie.lean for tie in ties])
+    if lean.low is None or lean.low <= 0 <= lean.high:
+        return "for which tokens it is worse is not told."
+    worse, better = ("rare", "frequent") if lean.low > 0 else ("frequent", "rare")
+    return f"it is worse for {worse} tokens than for {better} ones."
+
+
 def _without(ties: Sequence[LeftOut]) -> list[str]:
     """Return how ties along depth compare with the network that lacks the blocks they make copies of others."""
 
@@ -456,6 +504,7 @@ def build(runs: Path, results: Path, only_points: bool = False, out: Callable[[s
         raised=frozenset(run.task for sweep, run in recorded if sweep == HIGHER_RATE_SWEEP and run.is_done),
         without=tuple(left_out(run for _, run in of_map)),
         by_role=tuple(measurements_by_role(recorded)),
+        by_frequency=tuple(by_frequency(run for _, run in of_map)),
     )
     pictures = _pictures(shown)
     text = page(shown, {name: _file(name) for name in pictures})

@@ -38,6 +38,17 @@ def test_both_are_changes_to_the_untied_network_over_seeds_that_all_have(plain):
     assert left_out(runs[:2]) == left_out(runs[1:]) == []
 
 
+def test_networks_whose_input_is_added_before_each_block_are_a_kind_of_their_own(plain):
+    runs = [
+        at(plain["none"], 2.0),
+        at(plain["cross_layer"], 2.5),
+        at(plain["cross_layer"], 2.25, control="delete"),
+    ]
+    for run in runs:
+        run.record["config"]["model"]["injection"] = "add"
+    assert [row.network for row in left_out(runs)] == ["gru, injection"]
+
+
 def test_the_map_shows_them(plain):
     text = page(replace(the_map([]), without=(LeftOut("gru", "cross_layer", 0.5, 0.25, 1),)), {})
     assert "What if the copies were left out?" in text
