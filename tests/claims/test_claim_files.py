@@ -28,8 +28,8 @@ GOOD = {
 
 
 def test_no_claim_is_left_out():
-    assert [claim.read(path).id for path in FILES] == [f"C{number}" for number in range(1, 25)]
-    assert [path.stem for path in FILES] == [f"c{number:02}" for number in range(1, 25)]
+    assert [claim.read(path).id for path in FILES] == [f"C{number}" for number in range(1, 26)]
+    assert [path.stem for path in FILES] == [f"c{number:02}" for number in range(1, 26)]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
