@@ -252,16 +252,16 @@ def test_the_points_alone_take_no_fit(tmp_path, monkeypatch):
     assert [path.name for path in folder.iterdir()] == [points.FILE]
 
 
-def test_untied_runs_beside_roles_change_no_point_of_the_map(tmp_path, monkeypatch):
+def test_a_second_rate_of_some_arms_alone_changes_no_point_of_the_map(tmp_path, monkeypatch):
     quick = [run for run in rows(archive.read(RESULTS / "quick" / archive.FILE)) if run.is_done]
     untied = next(run for run in quick if run.tying == "none" and run.task == "text_gru")
     record = json.loads(json.dumps(untied.record))
     record["config"]["optimizer"]["lr"], record["val"]["nll"], record["test"]["nll"] = 0.1, 0.5, 0.5
     better = replace(untied, id="better", record=record)
     written = []
-    for sweep in (None, "map_roles", "other"):
+    for sweep in (None, "map_roles", "wikitext2_full_rates", "other"):
         recorded = [("quick", run) for run in quick] + ([(sweep, better)] if sweep else [])
         monkeypatch.setattr(pages, "read_runs", lambda runs, results, recorded=recorded: recorded)
         folder = build(tmp_path, tmp_path, only_points=True, out=lambda line: None)
         written.append((folder / points.FILE).read_text())
-    assert written[0] == written[1] != written[2]
+    assert written[0] == written[1] == written[2] != written[3]
