@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits
+
 from bench.analysis.prediction import LEVEL, MATTERS
 from bench.audit.advice import Advice, Experiment, Option, advise, as_json
 from bench.audit.load import ALLOWED
@@ -33,7 +35,9 @@ HOW = (
 )
 
 
+# Its matrices are small: threads that wait for a busy core cost more than the sums.
 @framed
+@threadpool_limits.wrap(limits=1)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print what the map says of the model that the command line names."""
     chosen = _options().parse_args(arguments)

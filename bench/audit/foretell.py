@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from threadpoolctl import threadpool_limits
 
 from bench.analysis import points
 from bench.analysis.points import METHODS, Measurement, fingerprint
@@ -91,7 +92,9 @@ def _prediction(
     }
 
 
+# Its matrices are small: threads that wait for a busy core cost more than the sums.
 @framed
+@threadpool_limits.wrap(limits=1)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the predictions that the command line asks for beside earlier ones, unless one of these is not run yet."""
     options = parser("bench.foretell", "Predict the next points of the map before they are run.", EXAMPLES)

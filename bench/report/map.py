@@ -554,6 +554,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add_places(options, runs="of the records", results="to read and to write to")
     options.add_argument("--only", choices=["points"], help="write the points alone")
     chosen = options.parse_args(arguments)
+    # Before numpy is imported: matrices are small, and threads that wait for a busy core cost more than the sums.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     build(Path(chosen.runs), Path(chosen.results), chosen.only == "points")
 
 
