@@ -45,6 +45,14 @@ def test_the_fewest_settings_tell_sections_apart(tmp_path):
     assert list(distinctions(varied(tmp_path / "alone", sizes[0])).values()) == [""]
 
 
+def test_what_the_sweep_varied_tells_sections_apart_and_no_rate_that_all_arms_chose():
+    """Of one section all arms have one rate, each by its search; that is no setting of the section."""
+    report = recorded_report(archive.read(archive.path_of(RESULTS, "trained_out_loops")), RESULTS)
+    for task in report.tasks:
+        words = sorted(distinctions(task.sections).values())
+        assert words == ["the input added before each block", "the input read once"]
+
+
 def test_a_rate_of_shared_tensors_is_said_though_the_untied_network_beside_it_has_none(tmp_path):
     lines, records = [], []
     for tying, rate in (("none", None), ("cross_layer", None), ("cross_layer", "sqrt")):

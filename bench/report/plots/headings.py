@@ -58,8 +58,12 @@ def _distinctions(group: list[Section]) -> dict[Section, str]:
     def marks(keys: Sequence[str]) -> list[tuple]:
         return [tuple(settings[section].get(key) for key in keys) for section in group]
 
+    def tells(key: str) -> tuple[int, bool]:
+        """How many sections it tells apart, and whether the sweep varied it: a rate that all arms chose is chance."""
+        return len(set(marks([*chosen, key]))), any(f"{key}=" in section.variant for section in group)
+
     while len(set(marks(chosen))) < len(group):
-        best = max(order, key=lambda key: len(set(marks([*chosen, key]))))  # the first of equals
+        best = max(order, key=tells)  # the first of equals
         if len(set(marks([*chosen, best]))) == len(set(marks(chosen))):
             break
         chosen.append(best)
