@@ -257,7 +257,9 @@ def _trained_here(sized: Sized, option: Option) -> tuple[Point, Sequence[str], b
         return point, sized.overrides, False
     nearest = option.nearest[0].point
     width = nearest.width if option.outside else point.width
-    keys = [f"task={STAND_INS.get(nearest.network, 'text_transformer')}", f"data={nearest.corpus}"]
+    kind, _, injection = nearest.network.partition(", ")
+    keys = [f"task={STAND_INS.get(kind, 'text_transformer')}", f"data={nearest.corpus}"]
+    keys += ["model.injection=add"] if injection else []
     keys += [f"model.width={width}", f"model.depth={nearest.depth}", f"data.train_limit={nearest.tokens}"]
     keys += [f"data.vocab_size={nearest.vocabulary}"] if nearest.vocabulary else []
     keys += [f"trainer.max_epochs={max(1, round(point.passes))}", f"dropout={nearest.dropout:g}"]

@@ -318,6 +318,17 @@ def test_what_would_decide_has_seeds_from_the_noise(noise):
     assert experiment.minutes == pytest.approx(2 * experiment.seeds * 20 / 60)
 
 
+def test_a_stand_in_adds_its_input_before_each_block_where_the_nearest_network_did():
+    """Its task is that of its kind; before, a GRU with injection stood in as a transformer."""
+    found = point_maker.measurements(30)
+    place = replace(found[0].point, network="gru, injection")
+    near = replace(found[0], point=place)
+    option = Option("embedding", "tying=embedding", saved=10, parameters=90, noise=0.02, nearest=(near,))
+    experiment = _experiment(Sized("mine", nn.Identity(), place, False), [option], None, [near])
+    assert experiment.is_stand_in
+    assert {"task=text_gru", "model.injection=add"} <= set(split(experiment.command))
+
+
 def test_nothing_is_left_to_decide_where_all_is_safe_or_hopeless():
     place = point_maker.measurements(1)[0].point
     asked = Sized("a task", nn.Identity(), place, False, ("task=text_gru",))
