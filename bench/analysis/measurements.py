@@ -68,9 +68,7 @@ def couples(
         for place, of_place in _couples(arms).items():
             merged[place] += of_place
     order = (*METHODS, *ALONE)
-    return {
-        place: merged[place] for place in sorted(merged, key=lambda place: (order.index(place[1]), place))
-    }
+    return dict(sorted(merged.items(), key=lambda item: (order.index(item[0][1]), item[0])))
 
 
 def _couples(arms: Arms) -> dict[Place, list[Couple]]:
