@@ -1,7 +1,7 @@
 """Say what a sweep would do if it were started: what is recorded, what would run, how long. Writes nothing."""
 
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from bench.sweep.state import (
     State,
     count,
     in_words,
+    kinship,
     run_name,
     state_of,
     tally,
@@ -254,7 +255,7 @@ def _training(phases: Sequence[Phase], took: Durations, workers: int) -> Iterato
     for phase in phases:
         ahead = [(cell, state) for cell, state in phase.to_do if cell.id not in seen]
         seen |= {cell.id for cell, _ in ahead}
-        yield took.span(((_kinship(cell), state.share_left) for cell, state in ahead), workers)
+        yield took.span(((kinship(cell), state.share_left) for cell, state in ahead), workers)
 
 
 def _state_of_run(cell: RunConfig) -> State:
@@ -296,16 +297,8 @@ def _took(records: Iterable[Mapping[str, Any]]) -> Durations:
     took = Durations()
     for record in records:
         if record.get("status") == Status.DONE and isinstance(record.get("seconds"), Mapping):
-            took.add(_kinship(RunConfig(record["config"], {})), record["seconds"].get("total"))
+            took.add(kinship(RunConfig(record["config"], {})), record["seconds"].get("total"))
     return took
-
-
-def _kinship(cell: RunConfig) -> list[Hashable]:
-    """Return keys of runs that take equally long, best first: alike but for what is free of charge; of any tying."""
-    config = cell.config
-    free = {"dropout": 0, "weight_decay": 0, "start": None, "optimizer": {**config["optimizer"], "lr": 0}}
-    alike = replace(cell, config=config | free)
-    return [alike.group, replace(alike, config=alike.config | {"tying": {}}).group]
 
 
 def _task(cell: RunConfig) -> Hashable:

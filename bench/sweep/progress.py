@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -16,7 +16,7 @@ from bench.runs import lock
 from bench.runs.machine import WAITING
 from bench.runs.store import Status, recorded
 from bench.sweep.run_or_load import Record
-from bench.sweep.state import run_name
+from bench.sweep.state import Durations, kinship, makespan, run_name
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -74,7 +74,7 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         self.out = out or sys.stderr
         self.lock, self.over = threading.Lock(), threading.Event()
         self.running: dict[str, RunConfig] = {}
-        self.begin("", 0)
+        self.begin("", ())
         self.live = _live(self) if self.out.isatty() else None
 
     def __enter__(self) -> "Progress":
@@ -87,22 +87,26 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
 
     def __exit__(self, *_: Any) -> None:
         if self.live:
-            self.live.transient = not (self.total and self.spent)
+            self.live.transient = not self.any_ran
             self.live.stop()
             return
         self.over.set()
         self.thread.join()
-        if self.total and self.spent:
+        if self.any_ran:
             self._write(self.line())
 
     def begin(
-        self, phase: str, total: int, folder: Callable[[RunConfig], Path] = attrgetter("folder")
+        self,
+        phase: str,
+        cells: Sequence[RunConfig],
+        folder: Callable[[RunConfig], Path] = attrgetter("folder"),
     ) -> None:
-        """Start a phase of `total` runs, or of measurements. `folder`: where what is made for a cell lies."""
+        """Start a phase of runs, or of measurements. `folder`: where what is made for a cell lies."""
         with self.lock:
-            self.phase, self.total, self.folder, self.at_once = phase, total, folder, 1
+            self.phase, self.total, self.folder, self.at_once = phase, len(cells), folder, 1
             self.counts: Counter[str] = Counter()
-            self.spent: list[float] = []
+            self.left = {cell.id: kinship(cell) for cell in cells}
+            self.took, self.any_ran = Durations(), False
             self.since: dict[str, float] = {}
             self.others: dict[str, RunConfig] = {}
             self.begun = time.monotonic()
@@ -127,10 +131,12 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
             self.others.pop(cell.id, None)
             since = self.since.pop(cell.id, None)
             self.counts[record["status"]] += 1
+            self.left.pop(cell.id, None)
             if since is None:  # it had been recorded before, and told then
                 return
             if record["status"] == Status.DONE:
-                self.spent.append(time.monotonic() - since)
+                self.took.add(kinship(cell), time.monotonic() - since)
+                self.any_ran = True
         # Of a single run the command line says at the end what became of it.
         if self.total > 1 and record["status"] not in (Status.DONE, Status.NOT_APPLICABLE):
             self._write(f"{record['status']}: {_name(cell)}: {record['reason']}")
@@ -177,17 +183,23 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         return ", ".join([*parts, f"{self.total - self._ended} left"])
 
     def _times(self) -> str:
-        elapsed = f"{_clock(time.monotonic() - self.begun)} elapsed"
-        seconds = self._to_go_s()
-        return elapsed if seconds is None else f"{elapsed}, {_clock(seconds)} to go"
+        """Return the time since the phase began and, where a run has ended and others are left, the time to go.
 
-    def _to_go_s(self) -> float | None:
-        """Estimate the seconds until the phase ends by its runs so far; None where none has ended or is left."""
-        if not self.spent or self._ended == self.total:
-            return None
-        mean = sum(self.spent) / len(self.spent)
-        under_way = sum(max(0.0, mean - (time.monotonic() - since)) for since in self.since.values())
-        return ((self.total - self._ended - len(self.running)) * mean + under_way) / self.at_once
+        That is an estimate by the runs of the phase that are alike. `perhaps`: where some have none, they count as the
+        others on average.
+        """
+        now = time.monotonic()
+        elapsed = f"{_clock(now - self.begun)} elapsed"
+        expected = [
+            None
+            if (seconds := self.took.expected(kin)) is None
+            else max(0.0, seconds - now + self.since.get(key, now))
+            for key, kin in self.left.items()
+        ]
+        seconds, unknown = makespan(expected, self.at_once)
+        if not expected or seconds is None:
+            return elapsed
+        return f"{elapsed}, {'perhaps ' * bool(unknown)}{_clock(seconds)} to go"
 
     def _where(self) -> str:
         """Say how far the newest run is, and which it is, or what is waited for; empty where nothing is under way.

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from bench.analysis.groups import place
 from bench.analysis.runs import is_finite, look_up
+from bench.config.run_config import RunConfig
 from bench.report.markup import Table, plain
 from bench.runs import lock
 from bench.runs.code import changed_modules, code_of, other_code
@@ -202,6 +203,14 @@ def makespan(expected: Sequence[float | None], workers: int) -> tuple[float | No
         return (None if expected else 0.0), len(expected)
     total = sum(known) / len(known) * len(expected)
     return max(total / workers, *known), len(expected) - len(known)
+
+
+def kinship(cell: RunConfig) -> list[Hashable]:
+    """Return keys of runs that take equally long, best first: alike but for what is free of charge; of any tying."""
+    config = cell.config
+    free = {"dropout": 0, "weight_decay": 0, "start": None, "optimizer": {**config["optimizer"], "lr": 0}}
+    alike = replace(cell, config=config | free)
+    return [alike.group, replace(alike, config=alike.config | {"tying": {}}).group]
 
 
 def tally(counted: Iterable[tuple[Mapping[str, Any], Sequence[str]]], columns: Sequence[str]) -> str:

@@ -324,7 +324,7 @@ class _Phases:
         records: dict[str, Record] = {}
         if not cells:
             return records
-        self.progress.begin(phase, len(cells), lambda cell: ensure.path(cell).parent)
+        self.progress.begin(phase, cells, lambda cell: ensure.path(cell).parent)
         try:
             left = self._not_recorded(cells, ensure, records)
             while left:

@@ -23,7 +23,7 @@ def clock(monkeypatch):
 
 def test_counts_left_and_time_to_go(clock):
     shown = Progress(io.StringIO())
-    shown.begin("training", 6)
+    shown.begin("training", CELLS[:6])
     assert shown.line() == "training 0/6: 0 done, 0 failed, 6 left, 0:00 elapsed"
     for cell in CELLS[:2]:
         shown.started(cell)
@@ -40,9 +40,23 @@ def test_counts_left_and_time_to_go(clock):
     assert newest == "image_cnn none dropout=0 wd=0 seed=3"
 
 
+def test_runs_count_as_long_as_those_of_their_kind(clock):
+    """The cheap tasks of a sweep come first: their mean would promise an end that is minutes off."""
+    cells = [*CELLS[:3], *(made("task=text_gru", f"seed={seed}", "runs=/nowhere") for seed in (1, 2, 3))]
+    shown = Progress(io.StringIO())
+    shown.begin("training", cells)
+    for cell, seconds in ((cells[0], 1), (cells[3], 30)):
+        shown.started(cell)
+        clock[0] += seconds
+        shown.ended(cell, {"status": "done"})
+        if cell is cells[0]:  # two of 1 s, and three of which nothing is known
+            assert shown.line().endswith("0:01 elapsed, perhaps 0:05 to go")
+    assert shown.line().endswith("0:31 elapsed, 1:02 to go")
+
+
 def test_what_was_recorded_already_says_nothing_about_the_time(clock):
     shown = Progress(io.StringIO())
-    shown.begin("training", 3)
+    shown.begin("training", CELLS[:3])
     shown.ended(CELLS[0], {"status": "done"})
     assert shown.line() == "training 1/3: 1 done, 0 failed, 2 left, 0:00 elapsed"
 
@@ -50,14 +64,14 @@ def test_what_was_recorded_already_says_nothing_about_the_time(clock):
 def test_what_had_failed_before_is_counted_and_not_told_again():
     out = io.StringIO()
     shown = Progress(out)
-    shown.begin("training", 2)
+    shown.begin("training", CELLS[:2])
     shown.ended(CELLS[0], {"status": "failed", "reason": "why"})
     assert shown.line() == "training 1/2: 0 done, 1 failed, 1 left, 0:00 elapsed" and out.getvalue() == ""
 
 
 def test_what_another_controller_is_at_is_left(clock):
     shown = Progress(io.StringIO())
-    shown.begin("training", 2)
+    shown.begin("training", CELLS[:2])
     shown.started(CELLS[0])
     shown.elsewhere(CELLS[0])
     counts, waits = shown.line().split(" | ")
@@ -68,7 +82,7 @@ def test_what_another_controller_is_at_is_left(clock):
 def test_every_end_is_counted_and_a_failure_is_told_at_once(clock):
     out = io.StringIO()
     shown = Progress(out)
-    shown.begin("training", 4)
+    shown.begin("training", CELLS[:4])
     for cell, status in zip(CELLS, ("done", "failed", "diverged", "not_applicable"), strict=False):
         shown.started(cell)
         shown.ended(cell, {"status": status, "reason": f"why {status}"})
@@ -85,7 +99,7 @@ def test_the_newest_run_tells_where_it_is(tmp_path):
     cell = made(f"runs={tmp_path}")
     status = {"step": 340, "steps": 900, "metric": "accuracy", "value": None}
     shown = Progress(io.StringIO())
-    shown.begin("training", 2)
+    shown.begin("training", CELLS[:2])
     shown.started(cell)
     assert shown.line().endswith("| image_cnn none dropout=0 wd=0 seed=1")
     write_json(cell.folder / "status.json", status)
@@ -97,7 +111,7 @@ def test_the_newest_run_tells_where_it_is(tmp_path):
 def test_a_run_that_waits_says_for_whom(tmp_path):
     cell = made(f"runs={tmp_path}")
     shown = Progress(io.StringIO())
-    shown.begin("training", 2)
+    shown.begin("training", CELLS[:2])
     shown.started(cell)
     cell.folder.mkdir()
     (cell.folder / "log").write_text(
@@ -115,7 +129,7 @@ def test_a_run_that_waits_says_for_whom(tmp_path):
 def test_a_measurement_that_waits_says_so_in_its_own_log(tmp_path):
     cell = made(f"runs={tmp_path}")
     shown = Progress(io.StringIO())
-    shown.begin("measuring cost", 1, lambda cell: tmp_path / cell.cost)
+    shown.begin("measuring cost", [cell], lambda cell: tmp_path / cell.cost)
     shown.started(cell)
     (tmp_path / cell.cost).mkdir()
     (tmp_path / cell.cost / "log").write_text("note: waiting for the machine to be free: process 7 (x)\n")
@@ -129,7 +143,7 @@ def test_a_measurement_that_waits_says_so_in_its_own_log(tmp_path):
 def test_what_another_controller_is_at_says_where(tmp_path):
     cell = made(f"runs={tmp_path}")
     shown = Progress(io.StringIO())
-    shown.begin("training", 1)
+    shown.begin("training", CELLS[:1])
     shown.started(cell)
     shown.elsewhere(cell)
     write_json(cell.folder / lock.LOCK_FILE, {"owner": owner.token(), "host": "node7"})
@@ -148,7 +162,7 @@ class Terminal(io.StringIO):
 def run_of(out):
     """What a sweep of two runs, of which one fails, leaves in `out`."""
     with Progress(out) as shown:
-        shown.begin("training", 2)
+        shown.begin("training", CELLS[:2])
         for cell, status in zip(CELLS, ("done", "failed"), strict=False):
             shown.started(cell)
             shown.ended(cell, {"status": status, "reason": "[why] 1"})
@@ -186,7 +200,7 @@ def test_a_terminal_line_holds_the_counts_and_the_newest_run(clock, tmp_path):
     from rich.console import Console
 
     shown = Progress(Terminal())
-    shown.begin("training", 6)
+    shown.begin("training", CELLS[:6])
     cell = made(f"runs={tmp_path}")
     shown.started(CELLS[1])
     clock[0] = 10.0
@@ -205,7 +219,7 @@ def test_a_terminal_line_holds_the_counts_and_the_newest_run(clock, tmp_path):
 def test_nothing_to_say_where_nothing_ran(monkeypatch, out):
     monkeypatch.setenv("TERM", "xterm")
     with Progress(out) as shown:
-        shown.begin("training", 1)
+        shown.begin("training", CELLS[:1])
     plain = re.sub(r"\x1b\[[^A-Za-z]*[A-Za-z]|[\r\n]", "", out.getvalue())
     # A terminal has drawn it while it lasted, and wiped it out.
     assert plain == "" or out.getvalue().endswith("\x1b[2K")
