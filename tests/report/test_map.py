@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import point_maker
 import pytest
+from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from bench.analysis import archive, laws, points
@@ -22,7 +24,8 @@ from bench.analysis.zero_line import plane_of
 from bench.report import map as pages
 from bench.report.foretold import FILE, predictions_page
 from bench.report.map import build, page, the_map
-from bench.report.plots.map import picture
+from bench.report.plots.map import _apart, picture
+from bench.report.plots.style import STYLE
 from bench.tying.errors import BadInput
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -115,6 +118,32 @@ def test_a_picture_of_classifiers_speaks_of_their_loss_and_of_no_perplexity(few)
         words = " ".join(text.get_text() for text in figure.findobj(Text))
         assert f"Change of {said}, tied" in " ".join(words.split()) and f"change of {said} (%)" in words
         assert ("perplexity" in words) == (found is kind.measurements)
+
+
+def test_every_mark_of_a_picture_is_seen_and_every_kind_of_network_has_its_own(few):
+    kind = few.kinds[0]
+    names = ("gru", "gru, injection", "transformer", "transformer, injection")
+    found = [
+        replace(kind.measurements[0], point=replace(kind.measurements[0].point, network=name))
+        for name in names
+    ]
+    with rc_context(STYLE):
+        figure = picture("", [*found * 4, *kind.measurements], kind.plane, ())
+        FigureCanvasAgg(figure).draw()
+    axes = figure.axes[0]
+    marks = np.concatenate([axes.transData.transform(drawn.get_offsets()) for drawn in axes.collections])
+    apart = np.hypot(*(marks[:, None] - marks[None]).T)[~np.eye(len(marks), dtype=bool)]
+    assert len(marks) == len(kind.measurements) + 16 and apart.min() > 3
+    legend = axes.get_legend()
+    assert len({handle.get_marker() for handle in legend.legend_handles}) == len(names)
+    assert legend.get_tightbbox().x1 <= figure.bbox.x1
+
+
+def test_marks_of_one_spot_stay_at_it():
+    places = np.array([[0.0, 0.0], [1.0, 2.0], *[[0.5, 1.0]] * 9])
+    moved = _apart(places)
+    assert np.array_equal(moved[:3], places[:3])  # the first of a spot is where it was measured
+    assert np.abs((moved - places) / (1.0, 2.0)).max() < 0.05
 
 
 def test_the_zero_line_lies_where_the_sign_turns():

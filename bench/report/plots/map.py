@@ -24,7 +24,16 @@ MOST = 15.0
 """Percent from which on a colour gets no stronger."""
 WIDER = 0.4
 """By how much of its length an axis grows for published results; those beyond stand at its end."""
-MARKS = {"gru": "o", "transformer": "s", "cnn": "^", "encoder": "D"}
+MARKS = {
+    "gru": "o",
+    "transformer": "s",
+    "cnn": "^",
+    "encoder": "D",
+    "gru, injection": "p",
+    "transformer, injection": "d",
+}
+ONE_SPOT, STEP, TURN = 0.01, (0.012, 0.016), 2.4
+"""Marks within ONE_SPOT of an axis are wound around their spot: the i-th is sqrt(i) x STEP away, after i x TURN."""
 QUANTITIES = {True: "test perplexity", False: "the exponential of the test loss"}
 """What a change is of, by whether the points are language models."""
 Row = tuple[Published, float | None, float | None]
@@ -47,6 +56,7 @@ def picture(
     band = "Grey: where the 90 % interval of the mean holds 0; black: where the mean is 0."
     note = [
         f"Change of {what}, tied against untied, paired by seed; blue: tied is better.",
+        "Marks of one spot stand around it.",
         plane.too_few.capitalize() + "." if plane.too_few else band,
         "Stars: published results; at an end of an axis where they lie beyond it, or the source does not say."
         if rows
@@ -58,16 +68,17 @@ def picture(
         _draw_zero_line(axes, plane)
     scale = Normalize(-MOST, MOST)
     networks = sorted({m.point.network for m in measurements})
+    places = _apart(np.array([(across.value(m), up.value(m)) for m in measurements]))
     for network in networks:
-        ours = [m for m in measurements if m.point.network == network]
+        here = [i for i, m in enumerate(measurements) if m.point.network == network]
+        ours = [measurements[i] for i in here]
         points = axes.scatter(
-            [across.value(m) for m in ours],
-            [up.value(m) for m in ours],
+            *places[here].T,
             c=[m.percent for m in ours],
             norm=scale,
             cmap="RdBu_r",
-            marker=MARKS.get(network.partition(",")[0], "P"),
-            s=70,
+            marker=MARKS.get(network, "P"),
+            s=40,
             edgecolors="black",
             linewidths=0.7,
             zorder=4,
@@ -79,16 +90,16 @@ def picture(
     axes.use_sticky_edges = False
     axes.margins(0.04)
     axes.autoscale()
-    _draw_published(axes, rows, scale, [(across.value(m), up.value(m)) for m in measurements])
+    _draw_published(axes, rows, scale, places.tolist())
     _label(axes, plane.variables)
     handles = [
         Line2D(
             [],
             [],
             color="#888888",
-            marker=MARKS.get(name.partition(",")[0], "P"),
+            marker=MARKS.get(name, "P"),
             linestyle="none",
-            label=name,
+            label=name.replace(", ", ",\n"),
         )
         for name in networks
     ]
@@ -97,6 +108,18 @@ def picture(
     bar = figure.add_axes((box.x1 + 0.03, box.y0, 0.02, box.height * 0.6))
     figure.colorbar(points, cax=bar, extend="both", label=f"change of {what} (%)")
     return figure
+
+
+def _apart(places: np.ndarray) -> np.ndarray:
+    """Return the places, n x 2, with those of one spot wound around it, so that each mark is seen."""
+    length = np.ptp(places, axis=0) + (np.ptp(places, axis=0) == 0)
+    used: dict[bytes, int] = {}
+    moved = places.astype(float)
+    for place in moved:
+        spot = np.round(place / length / ONE_SPOT).astype(int).tobytes()
+        used[spot] = i = used.get(spot, -1) + 1
+        place += i**0.5 * length * STEP * (np.cos(i * TURN), np.sin(i * TURN))
+    return moved
 
 
 def _draw_zero_line(axes: Axes, plane: Plane) -> None:
