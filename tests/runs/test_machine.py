@@ -95,14 +95,21 @@ def test_runs_queue_behind_a_measurement_that_waits(process):
     assert "the machine to be free" in measurement.stderr.readline()
     later = process("among_others")
     assert "a measurement to end" in later.stderr.readline()
-    ended = []
-    for one in (measurement, later):
-        threading.Thread(
-            target=lambda one=one: ended.append((one.stdout.readline(), one)), daemon=True
-        ).start()
+    turns = []
+    readers = [
+        threading.Thread(target=lambda one=one: turns.append((one.stdout.readline(), one)), daemon=True)
+        for one in (measurement, later)
+    ]
+    for reader in readers:
+        reader.start()
     run.communicate("\n")
-    until(lambda: ended)
-    assert ended == [("has it\n", measurement)]
+    until(lambda: turns)
+    assert turns == [("has it\n", measurement)]
+    measurement.stdin.write("\n")
+    measurement.stdin.flush()
+    for reader in readers:  # one that is still reading when the test ends would be an error of the next one
+        reader.join(30)
+    assert turns == [("has it\n", measurement), ("has it\n", later)]
 
 
 def test_a_lock_whose_process_cannot_be_seen_is_said_so(process, monkeypatch):
