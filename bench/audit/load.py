@@ -30,6 +30,8 @@ Forwards = Callable[[nn.Module], None]
 """Runs a model over the sample."""
 WINDOW, ROWS = 128, 4
 """Tokens of a window of text, and windows of a batch."""
+LEAST = {"vocab_size": 2, "hidden_size": 1, "num_hidden_layers": 1, "num_attention_heads": 1}
+"""What a config of transformers must say at least; some of its classes make an empty model of less, with warnings."""
 ALLOWED_SAMPLES = "a text file, or package.module:function that returns batches"
 
 
@@ -242,6 +244,7 @@ def _of_transformers(name: str, place: Path | str, local: bool = True, away: str
 
     from bench.models.pretrained import class_of, load
 
+    transformers.utils.logging.set_verbosity_error()  # its remarks would stand around an error's one line
     try:
         config = transformers.AutoConfig.from_pretrained(
             place, trust_remote_code=False, local_files_only=local
@@ -253,6 +256,11 @@ def _of_transformers(name: str, place: Path | str, local: bool = True, away: str
         ) from error
     except Exception as error:  # whatever a class of transformers raises for a value of another type
         raise BadInput(f"the config.json of {name} cannot be used: {one_line(error)}; restore it") from error
+    for key, least in LEAST.items():
+        if isinstance(size := getattr(config, key, None), int) and size < least:
+            raise BadInput(
+                f"the config.json of {name} cannot be used: {key} is {size}, it must be {least} or more; restore it"
+            )
 
     def trained() -> nn.Module:
         try:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from bench.analysis.points import OF_TEXT, Point, point_of
-from bench.audit.load import Subject, subject
+from bench.audit.load import LEAST, Subject, subject
 from bench.models.own import OwnLanguageModel
 from bench.runs import machine
 from bench.runs.worker import one_line
@@ -47,7 +47,7 @@ class Given:
         least = {
             "tokens": 1,
             "passes": 1,
-            "vocab": 2,
+            "vocab": LEAST["vocab_size"],
             "depth": 1,
             "width": 1,
             "dropout": 0,
@@ -169,6 +169,8 @@ def _read(name: str, model: nn.Module, parts: Parts, flags: Given) -> dict[str, 
             f"say --network {'transformer' if network == 'encoder' else network}; of classifiers the map has encoder "
             "and cnn"
         )
+    if network in WITH_WORDS and embedding and embedding[0] < (least := LEAST["vocab_size"]):
+        raise BadInput(f"the embedding of {name} has {embedding[0]} words; it must have {least} or more")
     sizes: dict[str, int | None] = {
         "vocab": flags.vocab or (embedding[0] if embedding else None) if network in WITH_WORDS else 0,
         "depth": flags.depth or depth,

@@ -52,6 +52,10 @@ def of_sentences():
     return Plain(2, outputs=3)
 
 
+def of_one_word():
+    return Plain(2, outputs=1, vocab_size=1)
+
+
 class Own(Plain):
     """The same, as a task of the bench trains it."""
 

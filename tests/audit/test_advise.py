@@ -27,6 +27,7 @@ from bench.analysis.power import seeds_needed
 from bench.analysis.prediction import hull_of
 from bench.audit.advice import Option, _experiment, advise, distinct_of
 from bench.audit.advise import main
+from bench.audit.load import LEAST
 from bench.audit.sizes import Given, Sized, sized, untied_params
 from bench.models.gru import GRULanguageModel
 from bench.tying import cross_layer, cycle, embedding, top_k
@@ -135,6 +136,18 @@ def test_a_config_that_makes_no_model_says_why(tmp_path):
         sized([str(tmp_path)], Given(tokens=1e6))
 
 
+@pytest.mark.parametrize("key", LEAST)
+@pytest.mark.parametrize("size", [-5, 0])
+def test_a_config_of_an_impossible_size_is_one_line(tmp_path, capfd, key, size):
+    """Of some transformers makes an empty model, which would be placed as a classifier, and warns at length."""
+    path = tmp_path / "config.json"
+    LlamaConfig(**SMALL).save_pretrained(tmp_path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: size}))
+    with pytest.raises(BadInput, match="^the config.json of .* cannot be used: .*; restore it$"):
+        sized([str(tmp_path)], Given(tokens=1e6))
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_task_is_sized_by_its_keys():
     asked = sized(["task=text_gru", "model.width=48", "model.depth=3"], Given(passes=2))
     point = asked.point
@@ -153,6 +166,7 @@ def test_a_task_is_sized_by_its_keys():
         (["advised_models:gru"], {"tokens": 1e5, "dropout": 1.0}, "--dropout is 1; .* below 1"),
         (["advised_models:gru"], {"tokens": 1e5, "network": "mlp"}, "--network is mlp; allowed are gru"),
         (["advised_models:gru"], {}, "cannot be read: give --tokens"),
+        (["advised_models:of_one_word"], {"tokens": 1e5}, "embedding .* has 1 words; it must have 2 or more"),
         (
             ["advised_models:headless"],
             {"tokens": 1e5},
