@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.analysis.archive import FILE
+from bench.analysis.groups import grouped
 from bench.report.document import data_address, html, template, title_of
 from bench.report.markup import MADE_BY
+from bench.report.notes import UNSEARCHED
 
 BESIDE = {
     "map/map.md": "when tying pays, over all sweeps (`make map`)",
@@ -31,15 +33,21 @@ TERMS = {
 }
 GUIDES = {"How to read a table": "docs/reading-tables.md", "All about it": "README.md"}
 """Pages of the project that the index leads to, as they lie beside results/."""
+RATES = {
+    False: "Where learning rates were chosen, or several stand side by side",
+    True: f"At one learning rate for all, {UNSEARCHED}: differences are hints",
+}
+"""Headings of sweeps, by whether the page of a sweep says that one learning rate was given."""
 
 
 class Entry(NamedTuple):
-    """A sweep as its summary.md begins: the question that it answers, and the answer."""
+    """A sweep as its summary.md begins: the question that it answers, and the answer; `one_rate`: a key of RATES."""
 
     name: str
     question: str
     answer: str
     is_shipped: bool
+    one_rate: bool
 
     @property
     def link(self) -> str:
@@ -63,7 +71,9 @@ def pages(results: Path, failure: str = "") -> dict[Path, bytes]:
         failure: why the map's pictures could not be drawn.
     """
     names = shipped(results)
-    sweeps = [entry(path, names) for path in sorted(results.glob("*/summary.md"))]
+    sweeps = sorted(
+        (entry(path, names) for path in results.glob("*/summary.md")), key=lambda s: (s.one_rate, s.name)
+    )
     present = [name for name in BESIDE if (results / name).exists()]
     text = template("index.html.j2").render(
         title="The tying bench: questions and answers",
@@ -113,21 +123,25 @@ def croissant(archives: list[Path]) -> str:
 
 def readme(sweeps: list[Entry], beside: list[str]) -> str:
     """Return the list of what is over all sweeps and of the shipped ones, as markdown."""
-    lines = [f"[{Path(file).stem}]({file}): {BESIDE[file]}" for file in beside]
-    for sweep in sweeps:
-        if sweep.is_shipped:
+    blocks = ["".join(f"- [{Path(file).stem}]({file}): {BESIDE[file]}\n" for file in beside)]
+    for one_rate, group in grouped((s for s in sweeps if s.is_shipped), lambda s: s.one_rate).items():
+        lines = [f"## {RATES[one_rate]}\n\n"]
+        for sweep in group:
             suffix = f" ({sweep.name})" * (sweep.question != sweep.name)
             answer = f": {sweep.answer}" * bool(sweep.answer)
-            lines.append(f"[{sweep.question}]({sweep.name}/summary.md){suffix}{answer}")
-    return f"<!-- {MADE_BY} -->\n# Results\n\n" + "".join(f"- {line}\n" for line in lines)
+            lines.append(f"- [{sweep.question}]({sweep.name}/summary.md){suffix}{answer}\n")
+        blocks.append("".join(lines))
+    return f"<!-- {MADE_BY} -->\n# Results\n\n" + "\n".join(filter(None, blocks))
 
 
 def entry(summary: Path, names: set[str] | None) -> Entry:
     """Return the question and the answer that a summary begins with; no answer where it has none."""
-    _, heading, _, answer, *_ = [*summary.read_text().split("\n"), "", "", ""]
+    text = summary.read_text()
+    _, heading, _, answer, *_ = [*text.split("\n"), "", "", ""]
     name = summary.parent.name
     answer = "" if answer.startswith(("#", "|", "-")) else answer
-    return Entry(name, heading.removeprefix("# "), answer, names is None or name in names)
+    is_shipped = names is None or name in names
+    return Entry(name, heading.removeprefix("# "), answer, is_shipped, UNSEARCHED in text)
 
 
 def shipped(results: Path) -> set[str] | None:

@@ -29,6 +29,7 @@ FAMILY = (
     "(Holm 1979, Shaffer 1986; equivalence by two one-sided tests, Schuirmann 1987). "
     f"Below {ENOUGH} seeds no verdict is more than a hint."
 )
+UNSEARCHED = "which no search chose"
 UNTESTED = "Nothing was tested: it takes two seeds of a tying and of `none`."
 ACROSS = (
     "Across sections nothing is corrected: each of the {n} has its own chance of a wrong verdict, so that with no true "
@@ -162,8 +163,9 @@ def _unsearched(section: Section) -> list[str]:
     rates, was_searched = _rates(section), any((run.record or {}).get("lr_search") for run in section.runs)
     if len(rates) != 1 or was_searched or "optimizer.lr=" in section.variant or len(section.tyings) < 2:
         return []
-    rest = "which no search chose: each tying may do better at its own"
-    return [f"All rows have one learning rate, {rates.pop():g}, {rest}."]
+    return [
+        f"All rows have one learning rate, {rates.pop():g}, {UNSEARCHED}: each tying may do better at its own."
+    ]
 
 
 def _ends(section: Section) -> list[str]:

@@ -15,6 +15,8 @@ import record_maker as made
 from bench.analysis import archive
 from bench.analysis.frame import rows
 from bench.analysis.runs import read_sweep
+from bench.report.index import RATES
+from bench.report.notes import UNSEARCHED
 from bench.report.pages import MARK
 from bench.report.plots.pictures import PICTURES
 from bench.report.tables import build, main
@@ -224,7 +226,21 @@ def test_the_index_lists_what_is_there(tmp_path):
     (tmp_path / "results" / "performance.md").write_text("what `make perf` wrote")
     built(tmp_path, lines, records, name="main")
     text = (tmp_path / "results" / "README.md").read_text()
-    assert re.search(r"# Results\n\n- \[performance\]\(performance.md\): .*\n- \[What do .*\(main\)", text)
+    assert re.search(
+        r"# Results\n\n- \[performance\]\(performance.md\): .*\n\n## .*\n\n- \[What do .*\(main\)", text
+    )
+
+
+def test_sweeps_whose_learning_rate_was_given_come_last(tmp_path):
+    """Their differences are hints, and a reader goes from the top."""
+    for name, seeds, searched in (("main", (1, 2), None), ("quick", (3, 4), {"0.001": 5.0})):
+        lines, records, _ = made.grid({"text_gru": "pydocs"}, seeds, (0.0,), (0.0,))
+        built(tmp_path, lines, [record | {"lr_search": searched} for record in records], name=name)
+    for folder, is_said in (("main", True), ("quick", False)):
+        assert (UNSEARCHED in (tmp_path / "results" / folder / "summary.md").read_text()) == is_said
+    text = (tmp_path / "results" / "README.md").read_text()
+    order = [RATES[False], "(quick/summary.md)", RATES[True], "(main/summary.md)"]
+    assert sorted(order, key=text.index) == order
 
 
 def test_the_headline_fits_the_terminal_and_says_where_the_rest_is(tmp_path, capsys):
