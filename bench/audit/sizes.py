@@ -339,4 +339,5 @@ def _composed(overrides: Sequence[str], configs: str | None) -> Mapping[str, Any
             composed = compose("config", [*overrides, *further])
         return from_hydra(composed).config
     except (HydraException, OmegaConfBaseException) as error:
-        raise BadInput(f"{' '.join(overrides)} is no task: {of_hydra(error, overrides)}") from error
+        reason = of_hydra(error, overrides, several="give one")
+        raise BadInput(f"{' '.join(overrides)} is no task: {reason}") from error

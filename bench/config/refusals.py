@@ -137,12 +137,13 @@ def unknown_flag(flag: str, flags: Collection[str]) -> str | None:
     return key and f"did you mean {key}={value or '...'}, without dashes?"
 
 
-def of_hydra(error: Exception, words: Sequence[str]) -> str:
+def of_hydra(error: Exception, words: Sequence[str], several: str = "add -m to run each") -> str:
     """Return what was wrong, what is allowed and how to fix it, where Hydra or a parser words it otherwise.
 
     Args:
         error: What Hydra, OmegaConf or yaml raised.
         words: The command line.
+        several: What a command does for several values of a key.
     """
     text = " ".join(str(error).split())
     if isinstance(error, YAMLError):
@@ -164,13 +165,11 @@ def of_hydra(error: Exception, words: Sequence[str]) -> str:
         if choices := _of_group(unknown[1]):
             return f"{unknown[1]} cannot be set like this: {choices}"
         return unknown_key(unknown[1])
-    if several := re.match(r"Ambiguous value for argument '([^=]+)=(.*?)' 1\.", text):
-        key, values = several.groups()
+    if ambiguous := re.match(r"Ambiguous value for argument '([^=]+)=(.*?)' 1\.", text):
+        key, values = ambiguous.groups()
         if "." not in key and key not in paths() and near(key):
             return unknown_key(key)
-        return (
-            f"{key}={values} are several values: add -m to run each, or write {key}=[{values}] for one list"
-        )
+        return f"{key}={values} are several values: {several}, or write {key}=[{values}] for one list"
     if bare := re.match(r"Error parsing override '([\w-]+)' missing EQUAL at '<EOF>'", text):
         return f"{bare[1]} has no value: {_with_value(bare[1])}"
     if isinstance(error, OverrideParseException) or "LexerNoViableAlt" in text:

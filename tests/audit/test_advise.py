@@ -184,6 +184,7 @@ def test_a_task_is_sized_by_its_keys():
         (["nowhere/at:all"], {"tokens": 1e5}, "cannot import"),
         (["task=text_gru"], {"width": 4}, "--width is of a MODEL; of a task give its key"),
         (["task=nothing"], {}, "is no task"),
+        (["task=text_gru", "model.width=64,128"], {}, r"several values: give one, or write model.width=\["),
         (["task=series_gru"], {}, "the map has language models and classifiers"),
     ],
 )
