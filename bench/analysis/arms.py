@@ -98,7 +98,7 @@ def arms_at_best_rate(
     """Yield the finished runs of plain ties that are alike in all but tying, rate and seed, arm by arm.
 
     An arm that was run at several rates gives its runs at the rate of the least mean validation loss; of equal means
-    the lowest rate. Runs of one identity count once.
+    the lowest rate. A rate with fewer seeds than another does not count. Runs of one identity count once.
 
     Args:
         controls: see `pair_key`.

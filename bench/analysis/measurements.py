@@ -13,8 +13,6 @@ from bench.runs.tying_spec import TyingSpec
 
 ROLE_SWEEP = "map_roles"
 """The sweep whose runs share the weights of one role alone, at the rule's rate of cross_layer, some of them untied."""
-PARTIAL_SWEEPS = (ROLE_SWEEP, "wikitext2_full_rates")
-"""Sweeps that give some networks a second rate and not their ties, or not all of these: no points of the map."""
 Couple = tuple[RunRecord, RunRecord]
 Place = tuple[Point, str, int, int]
 

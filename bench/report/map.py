@@ -14,7 +14,7 @@ from bench.analysis.beside import method_of, place_of
 from bench.analysis.frequency import BINS, ByFrequency, by_frequency, middle
 from bench.analysis.groups import grouped
 from bench.analysis.left_out import LeftOut, left_out
-from bench.analysis.measurements import PARTIAL_SWEEPS, measurements, measurements_by_role, read_runs
+from bench.analysis.measurements import ROLE_SWEEP, measurements, measurements_by_role, read_runs
 from bench.analysis.points import ALONE, METHODS, Measurement, as_percent
 from bench.analysis.prediction import AVERAGE, MATTERS, MODELS, held_out_errors, law
 from bench.analysis.published import Published
@@ -490,7 +490,7 @@ def _models_table(kinds: Sequence[Kind]) -> Table:
 def build(runs: Path, results: Path, only_points: bool = False, out: Callable[[str], object] = print) -> Path:
     """Write results/map/ from all recorded sweeps, and say the answer through `out`. BadInput where there is none."""
     folder, recorded = results / points.FOLDER, read_runs(runs, results)
-    of_map = [(sweep, run) for sweep, run in recorded if sweep not in PARTIAL_SWEEPS]
+    of_map = [(sweep, run) for sweep, run in recorded if sweep != ROLE_SWEEP]
     measured = measurements(of_map)
     write_bytes_atomic(folder / points.FILE, points.as_csv(measured).encode())
     out(f"{len(measured)} measurements at {_places(measured)} places: {folder / points.FILE}")
