@@ -117,6 +117,17 @@ def test_git_holds_what_the_list_of_results_names():
     assert listed == index.shipped(folder) - {"performance", "zoo", "gpu"} and len(listed) > 20
 
 
+def test_the_committed_list_and_metadata_are_of_the_committed_records():
+    folder = Path(__file__).parents[2] / "results"
+    made_again = index.pages(folder)
+    stale = [
+        name
+        for name in ("README.md", index.CARD, index.CROISSANT)
+        if (folder / name).read_bytes() != made_again[folder / name]
+    ]
+    assert stale == []
+
+
 def test_hostile_text_stays_text(results):
     (results / "quick" / "summary.md").write_text(f"<!-- -->\n# {HOSTILE}\n\n`{HOSTILE}`\n")
     (results / "claims.md").write_text(f"# Claims\n\n- **{HOSTILE}**\n")
