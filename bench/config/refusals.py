@@ -291,7 +291,9 @@ def _contradictions(config: Config) -> Iterator[str]:
                 f"control={config.control} changes model.width, which this model has not: "
                 "choose a model that has it, or control=null"
             )
-        if config.start is not None and not (config.start.is_pretrained and config.control == "delete"):
+        if (
+            config.start is not None and config.control != "delete"
+        ):  # which begins from the blocks that it keeps
             yield (
                 f"control={config.control} is a network of another size than start begins from: set one to null"
             )

@@ -282,10 +282,6 @@ class Start(Section):
     fingerprint: Name = None
     likeness: _or_null(bool, "true, or null")
 
-    @property
-    def is_pretrained(self) -> bool:
-        return "model" in self.model_fields_set
-
 
 class Optimizer(Section):
     lr: Positive

@@ -216,6 +216,11 @@ def num_params(config: Config, shapes: Mapping[str, int]) -> int:
     return plan_for(config, model).num_params(model)
 
 
+def stack_of(config: Config, shapes: Mapping[str, int]) -> tuple[str, ...]:
+    """Return the module names of the blocks of the network that the config asks for, input first."""
+    return parts_of(_on_meta(config, shapes)).stack
+
+
 def _shortened(tied: Config, shapes: Mapping[str, int]) -> tuple[Config, list[int]]:
     """Return the config at the depth of the blocks that are left once every copy of another is out, and their numbers.
 

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoConfig, PreTrainedModel
 
 from bench.data.zoo import folder_of
 from bench.models.pretrained import load
+from bench.training.init_from_run import left_in
 from bench.tying.errors import BadInput
 from bench.tying.methods import blocks_of
 
@@ -37,7 +38,10 @@ def init_from_pretrained(model: nn.Module, name: str, blocks: Sequence[int] | No
         )
     folder = folder_of(name)
     trained = load(folder, AutoConfig.from_pretrained(folder, local_files_only=True), type(inner)).float()
-    weights = _renumbered(trained, blocks)
+    weights = trained.state_dict()
+    if blocks is not None:
+        stack = blocks_of(trained)
+        weights = left_in(weights, stack, stack[: len(blocks)], blocks)
     own = inner.state_dict()
     for key, value in own.items():
         if key not in weights or weights[key].shape != value.shape:
@@ -50,23 +54,6 @@ def init_from_pretrained(model: nn.Module, name: str, blocks: Sequence[int] | No
     if blocks is None:
         _check_same(inner, trained, name)
     return {"model": name}
-
-
-def _renumbered(trained: PreTrainedModel, blocks: Sequence[int] | None) -> dict[str, Tensor]:
-    """Return the trained weights under the names that they have once only these blocks are left."""
-    weights = trained.state_dict()
-    if blocks is None:
-        return weights
-    stack, left = blocks_of(trained), {}
-    # The first places are taken by the blocks that are left.
-    for place, number in zip(stack, blocks, strict=False):
-        inside = f"{stack[number]}."
-        left |= {
-            f"{place}.{name.removeprefix(inside)}": value
-            for name, value in weights.items()
-            if name.startswith(inside)
-        }
-    return {**weights, **left}
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """Begin a run from the weights of another one, and measure how alike its blocks are before they are tied."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,25 @@ from bench.tying.similarity import aligned_cosine, cosine, distance, joined_pair
 PREFIX = "model."
 """How the names of the network's own weights begin in a checkpoint of its training module."""
 
+Weights = dict[str, torch.Tensor]
+
 BATCHES = 8
 """How many batches of the validation split similarity is measured on."""
 
 
-def init_from_run(model: nn.Module, runs: Path, run_id: str) -> dict[str, Any]:
+def init_from_run(
+    model: nn.Module, runs: Path, run_id: str, rename: Callable[[Weights], Weights] = dict
+) -> dict[str, Any]:
     """Load the best weights of a finished run into the plain network, in place.
 
-    Returns {"run": its id, "val", "test": its scores}. EarlyExit, which makes a failed row, where the run has not
-    finished or has no weights any more.
+    Args:
+        rename: Gives the weights the names that they have in this network, where it has fewer blocks than the run's.
+
+    Returns:
+        {"run": its id, "val", "test": its scores}.
+
+    Raises:
+        EarlyExit: The run has not finished, or has no weights any more. It makes a failed row.
     """
     folder = run_folder(runs, run_id)
     record = recorded(folder / "record.json")
@@ -40,11 +50,30 @@ def init_from_run(model: nn.Module, runs: Path, run_id: str) -> dict[str, Any]:
         raise EarlyExit(f"the run to start from has no {path} any more: delete {folder} and run it again")
     weights = weights_of(path)
     model.to(next(iter(weights.values())).dtype)  # before: loading would round what was trained in float64
-    model.load_state_dict(weights)
+    model.load_state_dict(rename(weights))
     return {"run": run_id, "val": record["val"], "test": record["test"]}
 
 
-def weights_of(path: Path) -> dict[str, torch.Tensor]:
+def left_in(weights: Weights, whole: Sequence[str], left: Sequence[str], blocks: Sequence[int]) -> Weights:
+    """Return a network's weights under the names that they have once only some of its blocks are left.
+
+    Args:
+        whole: Names of the network's blocks, input first.
+        left: Names of the blocks of the network that has these alone.
+        blocks: Which of the network's blocks they are, counted from 0.
+    """
+    place_of = {whole[number]: place for place, number in zip(left, blocks, strict=True)}
+    named = {}
+    for name, value in weights.items():
+        block = next((block for block in whole if name.startswith(f"{block}.")), None)
+        if block is None:
+            named[name] = value
+        elif block in place_of:
+            named[place_of[block] + name.removeprefix(block)] = value
+    return named
+
+
+def weights_of(path: Path) -> Weights:
     """Read the network's own part of a run's best.ckpt, onto the CPU."""
     saved = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     return {name.removeprefix(PREFIX): value for name, value in saved.items() if name.startswith(PREFIX)}

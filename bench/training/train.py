@@ -24,13 +24,13 @@ from bench.training import build, distributed
 from bench.training.callbacks import MetricsCallback, UseCurves
 from bench.training.checkpoint import LAYOUT, Best, Checked, Resume
 from bench.training.init_from_pretrained import init_from_pretrained
-from bench.training.init_from_run import init_from_run, pair_similarity
+from bench.training.init_from_run import init_from_run, left_in, pair_similarity
 from bench.training.lightning_compat import leave_signals_alone
 from bench.training.module import Training
 from bench.tying import TyingPlan
 from bench.tying.growl import alike
 from bench.tying.int8 import num_bytes, quantize
-from bench.tying.structure import copied
+from bench.tying.structure import copied, parts_of
 
 DROPOUT_STREAM, RANK_STREAM = 1_000_003, 7_919_000_033
 """What is added to a seed for its stream of dropout, and for that of each further rank."""
@@ -63,7 +63,7 @@ def train(
     sized, control = build.controlled(config, data.shapes)
     model = build.network(sized, data.shapes, config["dropout"])
     plan = build.plan_for(sized, model)
-    start = _begin(model, config, request, folder.parent, control)
+    start = _begin(model, config, data.shapes, request, folder.parent, control)
     if start and config["start"]["likeness"]:
         start["likeness"] = pair_similarity(model, plan, config, data)
     num_params_untied = build.tie(sized, model, plan, data)
@@ -122,17 +122,24 @@ def train(
 def _begin(
     model: nn.Module,
     config: Mapping[str, Any],
+    shapes: Mapping[str, int],
     request: Mapping[str, Any],
     runs: Path,
     control: Mapping[str, Any] | None,
 ) -> dict[str, Any] | None:
-    """Load the weights that the run begins from, in place, and return what the record says of them."""
-    start = config["start"]
+    """Load the weights that the run begins from, in place, and return what the record says of them.
+
+    A network with blocks left out begins from those blocks that it has.
+    """
+    start, blocks = config["start"], control and control["blocks"]
     if start is None:
         return None
     if "model" in start:
-        return init_from_pretrained(model, start["model"], control and control["blocks"])
-    return init_from_run(model, runs, request["start"]["run"])
+        return init_from_pretrained(model, start["model"], blocks)
+    if blocks is None:
+        return init_from_run(model, runs, request["start"]["run"])
+    whole, left = build.stack_of(config, shapes), parts_of(model).stack
+    return init_from_run(model, runs, request["start"]["run"], lambda w: left_in(w, whole, left, blocks))
 
 
 def _original(config: Mapping[str, Any], shapes: Mapping[str, int]) -> nn.Module:

@@ -20,6 +20,7 @@ from bench.sweep.status import report as status
 from bench.sweep.sweep import run_sweep
 from bench.training import build as assembly
 from bench.training.init_from_run import init_from_run
+from bench.training.train import _begin
 
 PLAIN = ("task=text_gru", "dropout=0.1", "weight_decay=1", "seed=3", "optimizer.lr=0.1")
 TINY = ("trainer.max_epochs=1", "trainer.limit_train_batches=3", "measure.cold=false", "measure.min_calls=1")
@@ -98,6 +99,34 @@ def test_what_is_tied_begins_as_the_mean_or_the_first_of_what_was_trained(grid, 
             model.get_parameter(tie.names[-1]), before.mean(0) if merge == "mean" else before[0]
         )
     assert plan.ties
+
+
+@pytest.mark.parametrize(
+    ("task", "tying", "kept"),
+    [
+        ("text_gru", ("grouped", "tying.grouping=[0,1,0,2]"), [0, 1, 3]),
+        ("text_transformer", ("grouped", "tying.grouping=[0,1,1,2]"), [0, 1, 3]),
+        ("text_transformer", ("cross_layer",), [0]),
+        ("image_cnn", ("grouped", "tying.grouping=[0,1,1,2,3,3]", "model.depth=6"), [0, 1, 3, 4]),
+    ],
+)
+def test_without_some_blocks_it_begins_from_the_trained_ones_that_are_left(grid, tmp_path, task, tying, kept):
+    """The others go, and each that stays takes the next place of the shorter network."""
+    cell = grid.cell(task, tying[0], *START, "model.depth=4", *tying[1:], "control=delete")
+    shapes = assembly.data_module(cell.config).shapes
+    weights = saved(cell.start, tmp_path)
+    sized, control = assembly.controlled(cell.config, shapes)
+    assert control["blocks"] == kept
+    model = assembly.network(sized, shapes, 0.0)
+    begun = _begin(model, cell.config, shapes, {"start": {"run": cell.start.id}}, tmp_path, control)
+    assert begun["run"] == cell.start.id
+    whole = assembly.stack_of(cell.config, shapes)
+    blocks = [name for name in whole if name not in {whole[number] for number in kept}]
+    is_left = {name: not any(name.startswith(f"{block}.") for block in blocks) for name in weights}
+    expected = [value for name, value in weights.items() if is_left[name]]
+    assert len(expected) < len(weights)
+    assert all(map(torch.equal, model.state_dict().values(), expected))
+    assert len(model.state_dict()) == len(expected)
 
 
 @pytest.mark.parametrize(
