@@ -151,13 +151,14 @@ def below_floor(section: Section, cell: SeedGroup) -> str:
 
 
 def _qualified(section: Section, cell: SeedGroup, reference: SeedGroup | None, verdict: Verdict) -> Verdict:
-    """Add what else must be known: a budget that was too small, a floor that is better, seeds that are to come."""
+    """Add what else must be known: a budget too small, a rate that was given, a better floor, seeds to come."""
     qualifiers = []
     if below := below_floor(section, cell):
         qualifiers.append(below)
     if reference is not None and not cell.is_untied:
-        if cell.is_improving or reference.is_improving:
-            verdict = verdict.at_this_budget()
+        is_improving = cell.is_improving or reference.is_improving
+        limits = {"budget": is_improving, "rate": section.given_rate is not None}
+        verdict = verdict.only_at(*(name for name, holds in limits.items() if holds))
         sides = ((cell, ""), (reference, f"{reference.tying}: "))
         for side, name in sides:
             if side.gaps == Gaps.NOT_RUN and side.done:

@@ -313,6 +313,19 @@ class Section:
             for tying, (first, *_) in self.tyings.items()
         ]
 
+    @cached_property
+    def rates(self) -> set[float]:
+        """The learning rates of its finished runs."""
+        return {rate for cell in self.cells for rate in cell.values("config", *RATE.split(".")).values()}
+
+    @cached_property
+    def given_rate(self) -> float | None:
+        """The learning rate of all its tyings, where neither a search chose it nor the sweep has others; else None."""
+        was_searched = any((run.record or {}).get("lr_search") for run in self.runs)
+        if len(self.rates) != 1 or was_searched or f"{RATE}=" in self.variant or len(self.tyings) < 2:
+            return None
+        return next(iter(self.rates))
+
     def untied(self, cell: SeedGroup) -> SeedGroup | None:
         """The `none` cell at the same dropout and weight decay; None where there is not exactly one."""
         setting = (cell.dropout, cell.weight_decay)

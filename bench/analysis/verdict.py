@@ -61,11 +61,11 @@ class Verdict:
         """Whether it is shown to be no worse, by enough seeds."""
         return self.kind in (Kind.BETTER, Kind.EQUIVALENT) and not self.is_hint
 
-    def at_this_budget(self) -> "Verdict":
-        """Return the verdict for networks that were still improving: it may hold at this budget alone."""
-        if self.kind not in (Kind.BETTER, Kind.WORSE, Kind.EQUIVALENT):
+    def only_at(self, *limits: str) -> "Verdict":
+        """Return the verdict where it may hold within limits alone: `worse at this budget and rate`."""
+        if not limits or self.kind not in (Kind.BETTER, Kind.WORSE, Kind.EQUIVALENT):
             return self
-        return replace(self, word=f"{self.word} at this budget")
+        return replace(self, word=f"{self.word} at this {' and '.join(limits)}")
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,9 @@ def pages(
         f"## How to read this, and what it is made of\n\n{below}",
         "claims.tex": "".join([f"% {MADE_BY}\n", narrow, *(f"% {line}\n" for line in provenance)]),
         "claims.csv": csv_text([line for row in rows for line in _flat(row)]),
-        "claims.json": json.dumps([_nested(row) for row in rows], indent=1, ensure_ascii=False) + "\n",
+        "claims.json": "[\n"
+        + ",\n".join(json.dumps(_nested(row), ensure_ascii=False) for row in rows)
+        + "\n]\n",
     }
 
 

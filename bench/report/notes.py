@@ -39,6 +39,10 @@ AT_THIS_BUDGET = (
     "At this budget: the row, or what it is compared with, was still improving: its best validation loss fell by "
     f"{100 * TRAINED_OUT:g} % or more in the last quarter of training. Trained longer, the verdict may be another."
 )
+AT_THIS_RATE = (
+    "At this rate: all rows have one learning rate that was given. With a rate for each the verdict may be another: "
+    "`lr_search.factors=[0.5,1,2]` chooses them."
+)
 LOST = (
     "A row with a run that diverged or failed is ranked as the worst, never marked as best, never chosen before a "
     "complete one, and not tested: the seeds that are left are those that went well."
@@ -108,6 +112,7 @@ def verdict_rule(sections: Sequence[Section]) -> list[str]:
         FAMILY.format(count=count, of_each=of_each, level=100 * SIGNIFICANCE),
         *([ACROSS.format(n=tested, wrong=100 * (1 - (1 - SIGNIFICANCE) ** tested))] if tested > 1 else []),
         *([AT_THIS_BUDGET] if any(cell.is_improving for cell in cells) else []),
+        *([AT_THIS_RATE] if any(section.given_rate is not None for section in sections) else []),
         *([LOST] if any(cell.lost for cell in cells) else []),
     ]
 
@@ -155,17 +160,11 @@ def budgets(section: Section) -> list[str]:
         if len(tyings_with) > 1:
             of_each = "; ".join(f"{values} ({', '.join(tyings)})" for values, tyings in tyings_with.items())
             lines.append(f"The rows differ in {name}: {of_each}.")
-    return lines + _unsearched(section) + _ends(section)
-
-
-def _unsearched(section: Section) -> list[str]:
-    """Say that all rows have one learning rate, where neither a search chose it nor the sweep has others."""
-    rates, was_searched = _rates(section), any((run.record or {}).get("lr_search") for run in section.runs)
-    if len(rates) != 1 or was_searched or "optimizer.lr=" in section.variant or len(section.tyings) < 2:
-        return []
-    return [
-        f"All rows have one learning rate, {rates.pop():g}, {UNSEARCHED}: each tying may do better at its own."
-    ]
+    if (rate := section.given_rate) is not None:
+        lines.append(
+            f"All rows have one learning rate, {rate:g}, {UNSEARCHED}: each tying may do better at its own."
+        )
+    return lines + _ends(section)
 
 
 def _ends(section: Section) -> list[str]:
@@ -229,12 +228,7 @@ def _data(section: Section) -> str:
 
 def _rate(section: Section) -> list[str]:
     """Return the learning rate of all rows; nothing where they differ, which `budgets` says."""
-    rates = _rates(section)
-    return [f"Learning rate: {rates.pop():g}."] if len(rates) == 1 else []
-
-
-def _rates(section: Section) -> set[float]:
-    return {rate for cell in section.cells for rate in cell.values("config", "optimizer", "lr").values()}
+    return [f"Learning rate: {next(iter(section.rates)):g}."] if len(section.rates) == 1 else []
 
 
 def provenance(kind: str, records: list[Mapping[str, Any]]) -> list[str]:

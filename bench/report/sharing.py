@@ -131,6 +131,7 @@ NOTES = (
     "budgets and data.",
     "At this budget: the row, or what it is compared with, was still improving. Trained longer a verdict may turn, as "
     "that of the input and output words does: see [the map](map/map.md).",
+    "At this rate: both have one learning rate that was given. At a rate chosen for each the verdict may be another.",
     "Layers that use the same keys and values, and not the same weights for them, are another network: see "
     "[kv_activations](kv_activations/summary.md).",
     "A frozen teacher learned from twelve times as many examples as its student: its rows say what is carried over, "

@@ -106,11 +106,13 @@ def test_a_verdict_says_all_that_must_be_known_of_it():
     verdict = Verdict(
         Kind.WORSE, "worse", qualifiers=("worse than the trigram floor", "1 of 3 not run yet"), is_hint=True
     )
-    assert str(verdict.at_this_budget()) == (
+    assert str(verdict.only_at("budget")) == (
         "worse at this budget (too few seeds); worse than the trigram floor; 1 of 3 not run yet"
     )
+    assert verdict.only_at("budget", "rate").word == "worse at this budget and rate"
+    assert verdict.only_at() == verdict
     undecided = Verdict(Kind.UNDECIDED, "not enough to tell")
-    assert undecided.at_this_budget() == undecided
+    assert undecided.only_at("budget") == undecided
     assert Verdict(Kind.BETTER).is_good and not Verdict(Kind.BETTER, is_hint=True).is_good
     assert not Verdict(Kind.SMALLER).is_good
 

@@ -211,19 +211,24 @@ def still(line, value, share):
     return made.record(line, value, curves=curves)
 
 
-@pytest.mark.parametrize(("tied", "untied", "word"), [(0.03, 0.0, 1), (0.0, 0.03, 1), (0.004, 0.004, 0)])
-def test_a_verdict_of_what_was_still_improving_holds_at_this_budget(tmp_path, tied, untied, word):
+@pytest.mark.parametrize(("searched", "rate"), [(None, "rate"), ({"0.001": 5.0, "0.002": 5.5}, "")])
+@pytest.mark.parametrize(
+    ("tied", "untied", "budget"), [(0.03, 0.0, "budget"), (0.0, 0.03, "budget"), (0.004, 0.004, "")]
+)
+def test_a_verdict_names_the_limits_within_which_it_holds(tmp_path, tied, untied, budget, searched, rate):
+    """At this budget, where a side was still improving; at this rate, where no search chose that of all rows."""
     lines = [made.entry(tying, seed=seed) for tying in ("none", "soft") for seed in range(5)]
     values = [70.0 + at % 5 + (20.0 + at % 2) * (at > 4) for at in range(10)]
     records = [
-        still(line, value, tied if line["tying"] == "soft" else untied)
+        still(line, value, tied if line["tying"] == "soft" else untied) | {"lr_search": searched}
         for line, value in zip(lines, values, strict=True)
     ]
     section = section_of(tmp_path, (lines, records))
-    assert str(by_tying(section)["soft"].verdict) == f"worse{' at this budget' * word}; {FLOOR}"
+    limits = " and ".join(filter(None, (budget, rate)))
+    assert str(by_tying(section)["soft"].verdict) == f"worse{f' at this {limits}' * bool(limits)}; {FLOOR}"
     assert str(by_tying(section)["none"].verdict) == FLOOR
     header = comparison(section).header
-    assert ("still improving\n% a quarter" in header) == bool(word)
+    assert ("still improving\n% a quarter" in header) == bool(budget)
 
 
 @pytest.mark.parametrize(

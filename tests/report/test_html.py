@@ -211,11 +211,11 @@ def test_the_judgement_is_the_verdict_and_the_interval_stands_beside_it(tmp_path
     assert "Of 2 tyings validation prefers `cross_layer`, with 40 % of the untied" in clear
     assert (
         "95 % interval −10.0 % to −9.8 %, n = 5 seeds, p (Holm) < 0.001" in clear
-        and "Verdict: better;" in clear
+        and "Verdict: better at this rate;" in clear
     )
     assert "Verdict: not enough to tell (±1 % needs about 220 seeds)" in said(tmp_path / "b", none, noise)
     few = said(tmp_path / "c", seeds("none", 100.0, 101.0), seeds("cross_layer", 90.0, 91.1))
-    assert "Verdict: better (too few seeds);" in few
+    assert "Verdict: better at this rate (too few seeds);" in few
 
 
 def test_without_an_untied_run_nothing_is_compared(tmp_path):
