@@ -291,9 +291,8 @@ def _contradictions(config: Config) -> Iterator[str]:
                 f"control={config.control} changes model.width, which this model has not: "
                 "choose a model that has it, or control=null"
             )
-        if (
-            config.start is not None and config.control != "delete"
-        ):  # which begins from the blocks that it keeps
+        # A network with blocks left out begins from those that it keeps.
+        if config.start is not None and config.control != "delete":
             yield (
                 f"control={config.control} is a network of another size than start begins from: set one to null"
             )
