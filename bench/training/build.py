@@ -216,7 +216,7 @@ def num_params(config: Config, shapes: Mapping[str, int]) -> int:
     return plan_for(config, model).num_params(model)
 
 
-def stack_of(config: Config, shapes: Mapping[str, int]) -> tuple[str, ...]:
+def names_of_blocks(config: Config, shapes: Mapping[str, int]) -> tuple[str, ...]:
     """Return the module names of the blocks of the network that the config asks for, input first."""
     return parts_of(_on_meta(config, shapes)).stack
 

@@ -138,7 +138,7 @@ def _begin(
         return init_from_pretrained(model, start["model"], blocks)
     if blocks is None:
         return init_from_run(model, runs, request["start"]["run"])
-    whole, left = build.stack_of(config, shapes), parts_of(model).stack
+    whole, left = build.names_of_blocks(config, shapes), parts_of(model).stack
     return init_from_run(model, runs, request["start"]["run"], lambda w: left_in(w, whole, left, blocks))
 
 

@@ -120,7 +120,7 @@ def test_without_some_blocks_it_begins_from_the_trained_ones_that_are_left(grid,
     model = assembly.network(sized, shapes, 0.0)
     begun = _begin(model, cell.config, shapes, {"start": {"run": cell.start.id}}, tmp_path, control)
     assert begun["run"] == cell.start.id
-    whole = assembly.stack_of(cell.config, shapes)
+    whole = assembly.names_of_blocks(cell.config, shapes)
     blocks = [name for name in whole if name not in {whole[number] for number in kept}]
     is_left = {name: not any(name.startswith(f"{block}.") for block in blocks) for name in weights}
     expected = [value for name, value in weights.items() if is_left[name]]
