@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 KEY = "".join(random.Random(3).choices("0123456789abcdef", k=40))
 RUN = "0123456789ab"
 TIMEOUT_S = 2.0
+GRACE_S = 2.0
 OPENING_S = 2.5
 """What W&B's own start and end take at most, beyond what they were seen to take here with nothing to wait for."""
 
@@ -184,8 +185,10 @@ def track(folder: str, env: dict[str, str], steps: range, attempts: int, end: st
 
     importlib.import_module("wandb.sdk.launch")  # as `wandb.init` does
     (Path(folder) / "began").write_text(str(time.monotonic()))
-    loggers.GRACE_S = 0.5
+    loggers.GRACE_S = GRACE_S
     asked, runs = request(logger, attempts), Path(folder).parent
+    if end == "service killed at the start":
+        threading.Thread(target=kill_first_service, daemon=True).start()
     opened = loggers.open_logger(asked, {"seed": 1, "model": {"depth": 6}}, Path(folder))
     (service,) = services(os.getpid()) or [0]
     for step in steps:
@@ -210,6 +213,14 @@ def track(folder: str, env: dict[str, str], steps: range, attempts: int, end: st
         "peak_rss_bytes": 3 << 20,
     }
     loggers.close_logger(opened, asked, record, runs)
+
+
+def kill_first_service() -> None:
+    """Kill W&B's process where it waits for the server's first word."""
+    while not (pids := services(os.getpid())):
+        time.sleep(0.05)
+    time.sleep(0.7)
+    os.kill(pids[0], signal.SIGKILL)
 
 
 def services(parent: int) -> list[int]:
@@ -459,7 +470,19 @@ def test_attempts_are_one_run(tracked: Tracked, serve: Callable[..., Server]) ->
     assert server.exit_codes[-1] == 0
 
 
-@pytest.mark.parametrize(("end", "wait"), [("service killed", 0.0), ("service hung", TIMEOUT_S + 0.5)])
+def test_losing_the_service_at_the_start_is_as_losing_the_server(
+    tracked: Tracked, serve: Callable[..., Server]
+) -> None:
+    """A process that is dead takes no word that it shall end."""
+    tracked(serve("nothing").url, end="service killed at the start")
+    (note,) = tracked.notes
+    assert "this run is offline, `make sync` uploads it" in note
+    (offline,) = tracked.folders("*run-*")
+    assert offline.name.startswith("offline-run-")
+    tracked.holds_all(offline)
+
+
+@pytest.mark.parametrize(("end", "wait"), [("service killed", 0.0), ("service hung", TIMEOUT_S + GRACE_S)])
 def test_losing_the_service_loses_the_mirror_alone(
     tracked: Tracked, opening: float, end: str, wait: float
 ) -> None:
