@@ -283,6 +283,18 @@ def test_what_is_quoted_is_in_the_page(source: str, quoted: str) -> None:
     assert quoted.strip() and all(line in lines for line in quoted.splitlines())
 
 
+def test_figures_in_prose_are_those_of_the_record() -> None:
+    """A change as it stands in the page, or turned: "better by 6.9 %" is −6.9 %."""
+    answer = README[README.index("## The answer in short") : README.index("## Two commands")]
+    prose = re.sub(r"<!-- (headline|quoted): .*?<!-- /\1 -->", "", answer, flags=re.S)
+    page = (ROOT / "results" / "trained_out" / "summary.md").read_text().replace("*", "")
+    figures = re.findall(r"([−+]?[\d.]+)( %)? \[([−+]?[\d.]+), ([−+]?[\d.]+)\]", prose)
+    assert len(figures) >= 8
+    for value, unit, low, high in figures:
+        as_it_stands, turned = f"{value}{unit} [{low}, {high}]", f"−{value}{unit} [−{high}, −{low}]"
+        assert as_it_stands in page or turned in page, as_it_stands
+
+
 def anchor_of(heading: str) -> str:
     """What GitHub calls a heading in a link."""
     return re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-")

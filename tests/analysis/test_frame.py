@@ -19,9 +19,9 @@ def test_a_row_for_each_run_that_the_sweep_asked_for(tmp_path: Path) -> None:
 
 
 def test_what_a_run_trained_on_is_known_with_a_limit_and_without(tmp_path: Path) -> None:
-    limited, whole = (bench.load_results(name, RESULTS, tmp_path) for name in ("claim_c7_image", "claim_c16"))
-    assert set(limited.training_size) == {540, 5400, 54000}
-    assert set(whole[whole.data == "digits"].training_size) == {1197}
+    names = ("trained_out_factorial", "trained_out_images")
+    limited, whole = (bench.load_results(name, RESULTS, tmp_path) for name in names)
+    assert set(limited.training_size) == {38684} and set(whole.training_size) == {1197}
 
 
 def test_an_unknown_sweep_is_refused_with_those_that_are_there(tmp_path: Path) -> None:
