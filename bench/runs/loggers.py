@@ -161,10 +161,7 @@ class OfflineWandbLogger(Logger):
         except Exception as error:
             if mode != "online":
                 raise
-            with (
-                self._bounded(),
-                contextlib.suppress(OSError),
-            ):  # of a service that is dead, which takes no message
+            with self._bounded(), contextlib.suppress(OSError):  # a dead service takes no message
                 wandb.teardown()  # the service refuses a second run of one id
             for begun in self._folders() - before:
                 shutil.rmtree(begun)
