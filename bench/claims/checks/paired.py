@@ -61,40 +61,28 @@ def gains(
     theirs: Mapping[str, str],
     by: Sequence[str],
     over: Sequence[str] = (),
-    choose: Sequence[str] = (),
     pairs_of_theirs: Mapping[str, Sequence[str]] | None = None,
-    context: str | None = None,
 ) -> list[Part]:
     """Measure how much better `ours` is than each of several others on test, paired by seed.
 
     Args:
         theirs: measure -> expression of what ours is compared with.
-        choose: columns over whose values each of theirs is searched: the cell with the best mean validation metric
-            stands for it.
         pairs_of_theirs: measure -> (one, other) of the measures in `theirs`: how much better the first is than the
             second.
-        context: as in `gain`.
     """
     their_rows: dict[str, dict[str, DataFrame]] = {}
     our_rows: dict[str, DataFrame] = {}
     for measure, expression in theirs.items():
         for name, rows, other in pairs(frame, ours, expression, by, over):
             our_rows[name] = rows
-            chosen_rows = best_on_validation(other, choose, metric_of(rows)) if choose else other
-            their_rows.setdefault(name, {})[measure] = chosen_rows
+            their_rows.setdefault(name, {})[measure] = other
     parts = []
     for name, rows in our_rows.items():
         metric, others = metric_of(rows), their_rows[name]
         measures = [difference(measure, rows, other, metric) for measure, other in others.items()]
         for measure, (one, other) in (pairs_of_theirs or {}).items():
             measures.append(difference(measure, others[one], others[other], metric))
-        notes = [
-            f"{measure}: against {named(choose, [other[column].iloc[0] for column in choose])}"
-            for measure, other in others.items()
-            if choose and len(other)
-        ]
-        lost = missing(ours=rows, **others)
-        parts.append(Part(name, tuple(measures), notes, not _is_context(rows, context), lost))
+        parts.append(Part(name, tuple(measures), lost=missing(ours=rows, **others)))
     return parts
 
 
