@@ -9,7 +9,7 @@ from functools import lru_cache
 from bench.analysis.groups import Gaps, Section, SeedGroup
 from bench.analysis.runs import Metric
 from bench.analysis.statistics import Paired
-from bench.analysis.verdict import Kind, Verdict, judge
+from bench.analysis.verdict import BUDGET, RATE, Kind, Verdict, judge
 from bench.meters.metrics import mean_sd
 
 Pair = tuple[SeedGroup, SeedGroup | None]
@@ -157,7 +157,7 @@ def _qualified(section: Section, cell: SeedGroup, reference: SeedGroup | None, v
         qualifiers.append(below)
     if reference is not None and not cell.is_untied:
         is_improving = cell.is_improving or reference.is_improving
-        limits = {"budget": is_improving, "rate": section.given_rate is not None}
+        limits = {BUDGET: is_improving, RATE: section.given_rate is not None}
         verdict = verdict.only_at(*(name for name, holds in limits.items() if holds))
         sides = ((cell, ""), (reference, f"{reference.tying}: "))
         for side, name in sides:

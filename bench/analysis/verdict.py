@@ -22,6 +22,8 @@ POWER = 0.8
 """The probability with which a difference that is there is to be shown."""
 NEAR = 3
 """A bound on a difference is told up to so many margins."""
+BUDGET, RATE = "budget", "rate"
+"""Within what a verdict may hold alone: rows that were still improving, and a learning rate that no search chose."""
 
 
 class Kind(StrEnum):
@@ -42,7 +44,8 @@ class Kind(StrEnum):
 class Verdict:
     """What a difference shows, for people: `word (detail)`, then what else must be known of it.
 
-    is_hint: of two to four seeds.
+    is_hint: of two to four seeds. is_rate_given: its rows have one learning rate that no search chose, so that the word
+    is a hint too.
     """
 
     kind: Kind
@@ -50,6 +53,7 @@ class Verdict:
     detail: str = ""
     qualifiers: tuple[str, ...] = ()
     is_hint: bool = False
+    is_rate_given: bool = False
 
     def __str__(self) -> str:
         in_brackets = "; ".join(filter(None, (self.detail, TOO_FEW if self.is_hint else "")))
@@ -58,14 +62,20 @@ class Verdict:
 
     @property
     def is_good(self) -> bool:
-        """Whether it is shown to be no worse, by enough seeds."""
-        return self.kind in (Kind.BETTER, Kind.EQUIVALENT) and not self.is_hint
+        """Whether it is shown to be no worse, by enough seeds and where each row has a rate of its own."""
+        return self.kind in (Kind.BETTER, Kind.EQUIVALENT) and not self.is_hint and not self.is_rate_given
 
     def only_at(self, *limits: str) -> "Verdict":
-        """Return the verdict where it may hold within limits alone: `worse at this budget and rate`."""
-        if not limits or self.kind not in (Kind.BETTER, Kind.WORSE, Kind.EQUIVALENT):
+        """Return the verdict where it may hold within limits alone: `worse at this budget`.
+
+        At a rate that was given it is a hint and no verdict, a bound as well: `worse at this budget and rate, a hint`.
+        """
+        is_given = RATE in limits
+        is_bound = self.kind == Kind.SMALLER and is_given
+        if not limits or not is_bound and self.kind not in (Kind.BETTER, Kind.WORSE, Kind.EQUIVALENT):
             return self
-        return replace(self, word=f"{self.word} at this {' and '.join(limits)}")
+        word = f"{self.word} at this {' and '.join(limits)}{', a hint' * is_given}"
+        return replace(self, word=word, is_rate_given=is_given)
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ GUIDES = {"How to read a table": "docs/reading-tables.md", "All about it": "READ
 """Pages of the project that the index leads to, as they lie beside results/."""
 RATES = {
     False: "Where learning rates were chosen, or several stand side by side",
-    True: f"At one learning rate for all, {UNSEARCHED}: differences are hints",
+    True: f"At one learning rate for all, {UNSEARCHED}: hints and no verdicts",
 }
 """Headings of sweeps, by whether the page of a sweep says that one learning rate was given."""
 

@@ -40,8 +40,8 @@ AT_THIS_BUDGET = (
     f"{100 * TRAINED_OUT:g} % or more in the last quarter of training. Trained longer, the verdict may be another."
 )
 AT_THIS_RATE = (
-    "At this rate: all rows have one learning rate that was given. With a rate for each the verdict may be another: "
-    "`lr_search.factors=[0.5,1,2]` chooses them."
+    "A hint: all rows have one learning rate that was given, so this is no verdict. With a rate for each it may be "
+    "another: `lr_search.factors=[0.5,1,2]` chooses them."
 )
 LOST = (
     "A row with a run that diverged or failed is ranked as the worst, never marked as best, never chosen before a "

@@ -131,7 +131,8 @@ NOTES = (
     "budgets and data.",
     "At this budget: the row, or what it is compared with, was still improving. Trained longer a verdict may turn, as "
     "that of the input and output words does: see [the map](map/map.md).",
-    "At this rate: both have one learning rate that was given. At a rate chosen for each the verdict may be another.",
+    "A hint: both have one learning rate that was given, so it is no verdict. At a rate chosen for each it may be "
+    "another.",
     "Layers that use the same keys and values, and not the same weights for them, are another network: see "
     "[kv_activations](kv_activations/summary.md).",
     "A frozen teacher learned from twelve times as many examples as its student: its rows say what is carried over, "
@@ -155,7 +156,8 @@ def _answer(ties: Sequence[Row]) -> list[str]:
 
 def _won(compared: Sequence[tuple[Row, Compared]]) -> str:
     """`3 are better (positions of dna), 1 is worse (...), and 9 are not told from`."""
-    of_kind = {kind: [row for row, judged in compared if judged.verdict.kind == kind] for kind in Kind}
+    judged = [(row, it.verdict.kind) for row, it in compared if not it.verdict.is_rate_given]
+    of_kind = {kind: [row for row, its_kind in judged if its_kind == kind] for kind in Kind}
     better, worse = of_kind[Kind.BETTER], of_kind[Kind.WORSE]
     rest = len(compared) - len(better) - len(worse)
     return (

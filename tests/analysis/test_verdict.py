@@ -109,12 +109,20 @@ def test_a_verdict_says_all_that_must_be_known_of_it():
     assert str(verdict.only_at("budget")) == (
         "worse at this budget (too few seeds); worse than the trigram floor; 1 of 3 not run yet"
     )
-    assert verdict.only_at("budget", "rate").word == "worse at this budget and rate"
+    hint = verdict.only_at("budget", "rate")
+    assert hint.word == "worse at this budget and rate, a hint" and hint.is_rate_given
     assert verdict.only_at() == verdict
     undecided = Verdict(Kind.UNDECIDED, "not enough to tell")
-    assert undecided.only_at("budget") == undecided
+    assert undecided.only_at("budget") == undecided == undecided.only_at("rate")
+    bound = Verdict(Kind.SMALLER, "smaller than 3 %")
+    assert (
+        bound.only_at("budget") == bound
+        and bound.only_at("rate").word == "smaller than 3 % at this rate, a hint"
+    )
     assert Verdict(Kind.BETTER).is_good and not Verdict(Kind.BETTER, is_hint=True).is_good
     assert not Verdict(Kind.SMALLER).is_good
+    assert Verdict(Kind.BETTER, "better").only_at("budget").is_good
+    assert not Verdict(Kind.BETTER, "better").only_at("rate").is_good
 
 
 def test_margins():

@@ -216,7 +216,7 @@ def still(line, value, share):
     ("tied", "untied", "budget"), [(0.03, 0.0, "budget"), (0.0, 0.03, "budget"), (0.004, 0.004, "")]
 )
 def test_a_verdict_names_the_limits_within_which_it_holds(tmp_path, tied, untied, budget, searched, rate):
-    """At this budget, where a side was still improving; at this rate, where no search chose that of all rows."""
+    """At this budget, where a side was still improving; a hint at this rate, where no search chose that of all rows."""
     lines = [made.entry(tying, seed=seed) for tying in ("none", "soft") for seed in range(5)]
     values = [70.0 + at % 5 + (20.0 + at % 2) * (at > 4) for at in range(10)]
     records = [
@@ -225,7 +225,8 @@ def test_a_verdict_names_the_limits_within_which_it_holds(tmp_path, tied, untied
     ]
     section = section_of(tmp_path, (lines, records))
     limits = " and ".join(filter(None, (budget, rate)))
-    assert str(by_tying(section)["soft"].verdict) == f"worse{f' at this {limits}' * bool(limits)}; {FLOOR}"
+    within = f" at this {limits}" * bool(limits) + ", a hint" * bool(rate)
+    assert str(by_tying(section)["soft"].verdict) == f"worse{within}; {FLOOR}"
     assert str(by_tying(section)["none"].verdict) == FLOOR
     header = comparison(section).header
     assert ("still improving\n% a quarter" in header) == bool(budget)

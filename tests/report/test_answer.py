@@ -76,7 +76,7 @@ def test_the_line_above_has_none_and_that_below_the_settings(tmp_path):
     assert answered.below.startswith("Dropout / weight decay: all at 0 / 0. Runs of each: 5.")
     assert "Worse than the trigram floor: all." in answered.below
     (clear, noise) = answered.table.rows
-    assert clear[1].startswith("−9.9 % [") and clear[3] == "better at this rate"
+    assert clear[1].startswith("−9.9 % [") and clear[3] == "better at this rate, a hint"
     assert noise[3].startswith("not enough to tell (±1 % needs about ")
 
 
@@ -101,14 +101,14 @@ def test_rows_without_none_are_shown_as_they_are(tmp_path):
 
 
 def test_the_line_names_methods_and_where_there_are_many_counts_verdicts(tmp_path):
-    assert line(sections_of(tmp_path / "a", NONE, CLEAR)) == "`cross_layer`: better at this rate."
+    assert line(sections_of(tmp_path / "a", NONE, CLEAR)) == "`cross_layer`: better at this rate, a hint."
     several = line(sections_of(tmp_path / "b", NONE, CLEAR, NOISE))
-    assert several == "`cross_layer`: better at this rate. `soft`: not enough to tell."
+    assert several == "`cross_layer`: better at this rate, a hint. `soft`: not enough to tell."
     more = [made.pair(95.0, 106.0, 97.0, 107.0, 99.0, tying=f"top_k(k={k})") for k in range(1, 5)]
     many = line(sections_of(tmp_path / "c", NONE, CLEAR, *more))
     assert (
         many.startswith("Of 5 comparisons with `none`: 4 not enough to tell (")
-        and "1 better at this rate (`cross_layer`)" in many
+        and "1 better at this rate, a hint (`cross_layer`)" in many
     )
     assert line(sections_of(tmp_path / "d", NONE)) == "Nothing is tied here."
 
@@ -128,7 +128,7 @@ def test_a_table_over_settings_says_where_there_is_no_none(tmp_path):
     alone = sections_of(tmp_path / "a", CLEAR)
     assert over_settings(alone).rows == [["cross_layer", "1", "", "1 no pair with none"]]
     both = [*alone, *sections_of(tmp_path / "b", NONE, CLEAR)]
-    assert over_settings(both).rows[0][3] == "1 no pair with none, 1 better at this rate"
+    assert over_settings(both).rows[0][3] == "1 no pair with none, 1 better at this rate, a hint"
 
 
 def test_committed_pages_write_settings_as_the_command_line_takes_them():

@@ -211,11 +211,11 @@ def test_the_judgement_is_the_verdict_and_the_interval_stands_beside_it(tmp_path
     assert "Of 2 tyings validation prefers `cross_layer`, with 40 % of the untied" in clear
     assert (
         "95 % interval −10.0 % to −9.8 %, n = 5 seeds, p (Holm) < 0.001" in clear
-        and "Verdict: better at this rate;" in clear
+        and "Verdict: better at this rate, a hint;" in clear
     )
     assert "Verdict: not enough to tell (±1 % needs about 220 seeds)" in said(tmp_path / "b", none, noise)
     few = said(tmp_path / "c", seeds("none", 100.0, 101.0), seeds("cross_layer", 90.0, 91.1))
-    assert "Verdict: better at this rate (too few seeds);" in few
+    assert "Verdict: better at this rate, a hint (too few seeds);" in few
 
 
 def test_without_an_untied_run_nothing_is_compared(tmp_path):
@@ -246,15 +246,23 @@ def test_the_number_a_cell_begins_with(text, value):
     assert number(text) == value
 
 
-@pytest.mark.parametrize(("tying", "is_said"), [("cross_layer", True), ("soft(strength=0.01)", False)])
-def test_the_smallest_that_is_as_good_is_smaller_than_the_untied(tmp_path, tying, is_said):
+@pytest.mark.parametrize(
+    ("tying", "searched", "is_said"),
+    [
+        ("cross_layer", {"0.001": 5.0, "0.002": 5.5}, True),
+        ("cross_layer", None, False),  # at a rate that was given nothing is a verdict
+        ("soft(strength=0.01)", {"0.001": 5.0, "0.002": 5.5}, False),
+    ],
+)
+def test_the_smallest_that_is_as_good_is_smaller_than_the_untied(tmp_path, tying, searched, is_said):
     """Best on validation is `other`, and as good as `none` is a tying with 40 or with 100 % of its parameters."""
     untied = [100.0, 101.0, 99.0, 100.5, 99.5]
     alike, better = (
         [share * value + noise for value, noise in zip(untied, (0.01, 0.0, 0.02, 0.01, 0.0), strict=True)]
         for share in (1.0001, 0.5)
     )
-    text = said(tmp_path, seeds("none", *untied), seeds("other", *better), seeds(tying, *alike))
+    cells = seeds("none", *untied), seeds("other", *better), seeds(tying, *alike)
+    text = said(tmp_path, *((lines, [r | {"lr_search": searched} for r in given]) for lines, given in cells))
     assert (f"better or equivalent is `{tying}`: 40 % of the untied" in text) == is_said
     assert ("smallest network" in text) == is_said
 

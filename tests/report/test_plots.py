@@ -455,7 +455,7 @@ def test_a_forest_has_a_row_per_cell_with_its_paired_difference_and_verdict(tmp_
     (dots,) = [line for line in figure.axes[0].get_lines() if (line.get_gid() or "").startswith("tips:")]
     # -10 four times and -9.5 once, in percent.
     assert dots.get_xdata() == pytest.approx([-9.9])
-    assert texts(figure) == ["cross_layer", "worse at this rate"]
+    assert texts(figure) == ["cross_layer", "worse at this rate, a hint"]
     assert "◀ worse" in figure.axes[0].get_xlabel() and "% minus that of none" in figure.axes[0].get_xlabel()
 
 

@@ -27,8 +27,14 @@ def test_the_committed_page_is_that_of_the_committed_records():
     assert {row.sweep for row in ties} >= {"shared_over", "shared_over_rows"}
 
 
+def searched(cell: tuple[list, list]) -> tuple[list, list]:
+    lines, records = cell
+    return lines, [record | {"lr_search": {"0.001": 5.0, "0.002": 5.5}} for record in records]
+
+
 def test_a_tie_stands_beside_none_and_beside_a_network_of_its_size(tmp_path):
-    text = built(tmp_path, NONE, TIED, SIZED, name="shared_over_mine").read_text()
+    cells = map(searched, (NONE, TIED, SIZED))
+    text = built(tmp_path, *cells, name="shared_over_mine").read_text()
     assert "Of 1 ties 1 are better (depth in text_gru), 0 worse, 0 not told from the untied network" in text
     assert "0 are better, 1 worse (depth in text_gru), 0 not told from it" in text
     (row,) = [line for line in text.splitlines() if line.startswith("| depth")]
@@ -37,6 +43,13 @@ def test_a_tie_stands_beside_none_and_beside_a_network_of_its_size(tmp_path):
     assert cells[4].startswith("−9.9 %") and cells[6].startswith(
         "+12.4 %"
     )  # ln(90.8 / 100.8), ln(90.8 / 80.8)
+
+
+def test_at_a_rate_that_was_given_no_tie_counts_as_better_or_worse(tmp_path):
+    text = built(tmp_path, NONE, TIED, SIZED, name="shared_over_mine").read_text()
+    assert (
+        "Of 1 ties 0 are better, 0 worse, 1 not told from" in text and "better at this rate, a hint" in text
+    )
 
 
 def test_a_tie_without_a_network_of_its_size_has_a_dash(tmp_path):

@@ -90,7 +90,7 @@ def test_what_a_difference_is_worth_stands_below_and_in_the_csv_unrounded(tmp_pa
     assert (
         "text_gru on pydocs: Differences to none" in tex
         and "| 6 | −2.0 % [−3.2, −0.8] | −0.72 | 0.008 | 0.008 | "
-        "better at this rate; worse than the trigram floor | 1.6 % | "
+        "better at this rate, a hint; worse than the trigram floor | 1.6 % | "
         in text
     )
     assert [row["verdict_kind"] for row in rows_of(folder / "summary.csv")] == ["nothing", "better"]
