@@ -27,9 +27,7 @@ TASK_OF |= dict.fromkeys(("gru_forecaster", "co2", "vix", "exchange_rate"), "ser
 TASK_OF |= dict.fromkeys(("bert", "sst2", "pydocs_packages"), "text_classifier")
 TASK_OF |= dict.fromkeys(
     ("sentence_encoder", "pretrained", "pretrained_half"), "sentence_embedding"
-) | dict.fromkeys(
-    ("claim_c14_text", "shared_over", "shared_over_embedding", "pairs_left_out", "patterns"), "text_gru"
-)
+) | dict.fromkeys(("shared_over", "shared_over_embedding", "pairs_left_out", "patterns"), "text_gru")
 TASK_OF |= {
     choice: "text_gru"
     for group, choice in CHOICES
