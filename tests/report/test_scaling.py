@@ -277,3 +277,10 @@ def test_the_picture_has_the_hard_limit_as_a_line_and_spread_on_an_axis_of_its_o
     ]
     assert levels == [METHODS["none"].colour, METHODS["cross_layer"].colour]
     assert "spread" in spread.get_ylabel() and "spread" not in metric.get_ylabel() + difference.get_ylabel()
+
+
+def test_where_copies_have_no_spread_their_panel_says_so_instead_of_empty_axes(tmp_path):
+    figure = picture(written(tmp_path, over_labels(K | STRENGTH)))
+    spreads = figure.axes[2::3]
+    assert [axes.axison for axes in spreads] == [False, True]
+    assert [text.get_text() for text in spreads[0].texts] == ["shown over the strength of a soft tie alone"]

@@ -135,15 +135,7 @@ def _draw_ends(axes: Axes, curve: Curve, looks: dict[str, Look]) -> None:
 
 def _draw_difference(axes: Axes, curve: Curve, looks: dict[str, Look]) -> None:
     if not curve.differences:
-        axes.set_axis_off()
-        axes.text(
-            0.0,
-            0.95,
-            f"no seed in common with {curve.baseline}",
-            va="top",
-            transform=axes.transAxes,
-            color=QUIET,
-        )
+        _say_instead(axes, f"no seed in common with {curve.baseline}")
         return
     axes.axhline(0, color="#999999", linewidth=1, zorder=0)
     _draw_lines(axes, curve, looks, differences=True)
@@ -154,6 +146,9 @@ def _draw_difference(axes: Axes, curve: Curve, looks: dict[str, Look]) -> None:
 
 
 def _draw_spread(axes: Axes, curve: Curve, looks: dict[str, Look]) -> None:
+    if not curve.spread:
+        _say_instead(axes, "shown over the strength of a soft tie alone")
+        return
     for label, points in curve.spread.items():
         colour, marker, dash = looks[label]
         x, y = [x for x, _ in points], [value.mean for _, value in points]
@@ -162,6 +157,12 @@ def _draw_spread(axes: Axes, curve: Curve, looks: dict[str, Look]) -> None:
     axes.set_ylabel("spread of the copies")
     _set_x_axis(axes, curve)
     axes.set_ylim(bottom=0)
+
+
+def _say_instead(axes: Axes, text: str) -> None:
+    """Write what a panel has instead of a drawing."""
+    axes.set_axis_off()
+    axes.text(0.0, 0.95, text, va="top", transform=axes.transAxes, color=QUIET)
 
 
 def _draw_lines(axes: Axes, curve: Curve, looks: dict[str, Look], *, differences: bool = False) -> None:
