@@ -1,6 +1,7 @@
 """Judge a difference: better, worse, equivalent, smaller than a bound, or not enough to tell."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -22,6 +23,8 @@ POWER = 0.8
 """The probability with which a difference that is there is to be shown."""
 NEAR = 3
 """A bound on a difference is told up to so many margins."""
+BOUND = re.compile(r"smaller than [\d.e+-]+( %| points)?")
+"""A bound as a verdict says it, with its unit."""
 BUDGET, RATE = "budget", "rate"
 """Within what a verdict may hold alone: rows that were still improving, and a learning rate that no search chose."""
 
@@ -146,6 +149,11 @@ def _tested(
         verdict = Verdict(Kind.UNDECIDED, "not enough to tell", detail)
     smallest = smallest_difference(difference.sd, difference.n, alpha, POWER)
     return Judged(verdict, p_holm, smallest, seeds)
+
+
+def without_bound(text: str) -> str:
+    """Return the text of a verdict without its bound, for a count of those that say the same."""
+    return BOUND.sub("smaller than a bound", text)
 
 
 def _rounded_up(value: float) -> str:

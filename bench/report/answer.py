@@ -12,7 +12,7 @@ from bench.analysis.groups import SAID, Section, SeedGroup
 from bench.analysis.power import change
 from bench.analysis.runs import percent
 from bench.analysis.statistics import ENOUGH, paired
-from bench.analysis.verdict import Kind
+from bench.analysis.verdict import Kind, without_bound
 from bench.report.comparison import effective_params, places_of
 from bench.report.markup import Column, Table, tabulate
 from bench.report.notes import counted_on
@@ -80,7 +80,7 @@ def over_settings(sections: Sequence[Section]) -> Table:
     def word(row: Compared) -> str:
         if row.difference is None:
             return NO_PAIR
-        return "smaller than a bound" if row.verdict.kind == Kind.SMALLER else row.verdict.word
+        return without_bound(row.verdict.word)
 
     def verdicts(tying: str) -> str:
         counts = Counter(map(word, rows[tying]))
@@ -337,7 +337,7 @@ def _by_verdict(judgements: list[Judgement]) -> str:
     methods = Counter(judgement.method for judgement in judgements)
     by_verdict: dict[str, list[str]] = {}
     for judgement in judgements:
-        word = "smaller than a bound" if judgement.verdict.startswith("smaller") else judgement.verdict
+        word = without_bound(judgement.verdict)
         by_verdict.setdefault(word, []).append(judgement.method)
     parts = []
     for verdict, judged in sorted(by_verdict.items(), key=lambda item: -len(item[1])):

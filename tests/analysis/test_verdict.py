@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from bench.analysis.power import margin_on_scale, seeds_needed, smallest_difference
 from bench.analysis.runs import Metric
 from bench.analysis.statistics import Paired, bound_of, holm, holm_of_two, p_beyond, paired
-from bench.analysis.verdict import Kind, Verdict, judge
+from bench.analysis.verdict import Kind, Verdict, judge, without_bound
 
 BEST_HIGH, BEST_LOW = Metric("score", "max"), Metric("perplexity", "min")
 
@@ -123,6 +123,15 @@ def test_a_verdict_says_all_that_must_be_known_of_it():
     assert not Verdict(Kind.SMALLER).is_good
     assert Verdict(Kind.BETTER, "better").only_at("budget").is_good
     assert not Verdict(Kind.BETTER, "better").only_at("rate").is_good
+
+
+@pytest.mark.parametrize("bound", ["3 %", "0.93 points", "1.1e-05", "12"])
+@pytest.mark.parametrize(
+    "rest", ["", " at this rate, a hint", "; worse than the trigram floor", " (few seeds)", "*"]
+)
+def test_verdicts_that_differ_in_their_bound_alone_count_as_one(bound, rest):
+    assert without_bound(f"smaller than {bound}{rest}") == f"smaller than a bound{rest}"
+    assert without_bound(f"worse{rest}") == f"worse{rest}"
 
 
 def test_margins():

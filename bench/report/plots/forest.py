@@ -12,6 +12,7 @@ from bench.analysis.comparison import Compared, vs_untied
 from bench.analysis.groups import Section, grouped
 from bench.analysis.power import change, change_of, scale_of
 from bench.analysis.statistics import Paired
+from bench.analysis.verdict import without_bound
 from bench.report.comparison import difference_places
 from bench.report.numbers import axis, fixed, interval_text, p_text
 from bench.report.plots.headings import titles
@@ -210,8 +211,7 @@ def _kind(row: Row) -> str:
     """Return what a row is counted by: the verdict without its bound, or how runs ended without their number."""
     if row.difference is None:
         return " or ".join(row.against.cell.missing) or NO_PAIR
-    verdict = _verdict(row)
-    return "smaller than a bound" if verdict.startswith("smaller") else verdict
+    return without_bound(_verdict(row))
 
 
 def _tip(row: Row, places: int) -> str:
