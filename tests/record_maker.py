@@ -238,6 +238,16 @@ def pair(*values: float, tying: str = "none", first_seed: int = 1, **given) -> t
     return lines, [record(line, value) for line, value in zip(lines, values, strict=True)]
 
 
+SEARCHED = {"0.001": 5.0, "0.002": 5.5}
+"""What a search for the learning rate found, as a record has it."""
+
+
+def searched(cell: tuple[list, list]) -> tuple[list, list]:
+    """The cell at a learning rate that a search chose."""
+    lines, records = cell
+    return lines, [item | {"lr_search": SEARCHED} for item in records]
+
+
 PAIRS = list(itertools.combinations(range(4), 2))
 
 

@@ -153,7 +153,7 @@ def _tested(
 
 def without_bound(text: str) -> str:
     """Return the text of a verdict without its bound, for a count of those that say the same."""
-    return BOUND.sub("smaller than a bound", text)
+    return BOUND.sub(Kind.SMALLER, text)
 
 
 def _rounded_up(value: float) -> str:

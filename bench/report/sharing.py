@@ -157,8 +157,7 @@ def _answer(ties: Sequence[Row]) -> list[str]:
 def _won(compared: Sequence[tuple[Row, Compared]]) -> str:
     """`3 are better (positions of dna), 1 is worse (...), and 9 are not told from`."""
     judged = [(row, it.verdict.kind) for row, it in compared if not it.verdict.is_rate_given]
-    of_kind = {kind: [row for row, its_kind in judged if its_kind == kind] for kind in Kind}
-    better, worse = of_kind[Kind.BETTER], of_kind[Kind.WORSE]
+    better, worse = ([row for row, kind in judged if kind == sought] for sought in (Kind.BETTER, Kind.WORSE))
     rest = len(compared) - len(better) - len(worse)
     return (
         f"{len(better)} are better{_named(better)}, {len(worse)} worse{_named(worse)}, {rest} not told from"

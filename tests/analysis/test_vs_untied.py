@@ -211,7 +211,7 @@ def still(line, value, share):
     return made.record(line, value, curves=curves)
 
 
-@pytest.mark.parametrize(("searched", "rate"), [(None, "rate"), ({"0.001": 5.0, "0.002": 5.5}, "")])
+@pytest.mark.parametrize(("searched", "rate"), [(None, "rate"), (made.SEARCHED, "")])
 @pytest.mark.parametrize(
     ("tied", "untied", "budget"), [(0.03, 0.0, "budget"), (0.0, 0.03, "budget"), (0.004, 0.004, "")]
 )

@@ -27,13 +27,8 @@ def test_the_committed_page_is_that_of_the_committed_records():
     assert {row.sweep for row in ties} >= {"shared_over", "shared_over_rows"}
 
 
-def searched(cell: tuple[list, list]) -> tuple[list, list]:
-    lines, records = cell
-    return lines, [record | {"lr_search": {"0.001": 5.0, "0.002": 5.5}} for record in records]
-
-
 def test_a_tie_stands_beside_none_and_beside_a_network_of_its_size(tmp_path):
-    cells = map(searched, (NONE, TIED, SIZED))
+    cells = map(made.searched, (NONE, TIED, SIZED))
     text = built(tmp_path, *cells, name="shared_over_mine").read_text()
     assert "Of 1 ties 1 are better (depth in text_gru), 0 worse, 0 not told from the untied network" in text
     assert "0 are better, 1 worse (depth in text_gru), 0 not told from it" in text
